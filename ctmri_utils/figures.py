@@ -1,0 +1,115 @@
+"""Static figures: rows of slices with fixed grey limits, and curves. Every one is shown with a text for those who cannot see it."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import NamedTuple
+
+import numpy as np
+
+from .units import WINDOWS
+
+try:
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise ImportError('figures need matplotlib: pip install "ctmri-utils[course]"') from error
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")                # Okabe & Ito: told apart by everyone
+DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))                                   # ... and in print without colour
+
+
+class Row(NamedTuple):
+    """One row of a montage: images (N, H, W), the values drawn darkest and brightest, and a colour map; `unit` adds a colour bar."""
+
+    images: np.ndarray
+    low: float
+    high: float
+    colours: str = "gray"
+    unit: str = ""
+
+
+def ct_row(ct_hu, window: str = "brain") -> Row:
+    """CT slices (N, H, W) in HU through one of the clinical `WINDOWS`; KeyError names the known ones."""
+    if window not in WINDOWS:
+        raise KeyError(f"no window {window!r}: choose one of {', '.join(WINDOWS)}")
+    level, width = WINDOWS[window].level, WINDOWS[window].width
+    return Row(np.asarray(ct_hu), level - width / 2, level + width / 2)
+
+
+def network_row(images) -> Row:
+    """Network tensors (N, 1, H, W) in [-1, 1], black to white."""
+    return Row(np.asarray(images)[:, 0], -1, 1)
+
+
+def difference_row(difference, limit: float, unit: str = "HU") -> Row:
+    """Signed differences (N, H, W): blue too low, red too high, white equal, saturating at +-limit."""
+    return Row(np.asarray(difference), -limit, limit, "RdBu_r", unit)
+
+
+def montage(rows: dict[str, Row], titles: Sequence[str] = (), size: float = 1.5) -> Figure:
+    """A grid with one labelled row per entry and one column per slice, `size` inches a picture.
+
+    Limits are those of the row, the same for every slice in it, so that brightness can be compared along it; pixels are drawn as squares.
+    """
+    columns = max(len(row.images) for row in rows.values())
+    figure = Figure(figsize=(size * columns + 1.1, size * len(rows) + 0.25 * bool(titles)), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (label, row) in zip(axes, rows.items(), strict=True):
+        for axis in line:
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        for axis, image in zip(line, row.images, strict=False):
+            drawn = axis.imshow(image, cmap=row.colours, vmin=row.low, vmax=row.high, interpolation="nearest")
+        line[0].set_ylabel(label, fontsize=9)
+        if row.unit:
+            figure.colorbar(drawn, ax=list(line), label=row.unit, shrink=0.9, aspect=12)
+    for axis, title in zip(axes[0], titles, strict=False):
+        axis.set_title(title, fontsize=8)
+    return figure
+
+
+def translation_rows(model, ct, mri) -> Figure:
+    """Both directions and both round trips of a trained or training CycleGAN, for slices (N, 1, H, W) in [-1, 1]."""
+    fake_mri, fake_ct = model.translate(ct, "mri"), model.translate(mri, "ct")
+    rows = {"ct": ct, "fake_mri": fake_mri, "cycled_ct": model.translate(fake_mri, "ct"),
+            "mri": mri, "fake_ct": fake_ct, "cycled_mri": model.translate(fake_ct, "mri")}
+    return montage({name: network_row(images) for name, images in rows.items()})
+
+
+def curves(lines: dict[str, Sequence[float]], x_label: str, y_label: str, *, smooth: int = 1, x: Sequence[float] | None = None) -> Figure:
+    """Lines over their index (or `x`), told apart by colour and dash; `smooth` takes the running mean of so many points."""
+    figure = Figure(figsize=(6.5, 3), layout="constrained")
+    axis = figure.subplots()
+    for (label, values), colour, dash in zip(lines.items(), COLOURS * 3, DASHES * 3, strict=False):
+        window = max(1, min(smooth, len(values)))
+        means = np.convolve(values, np.ones(window) / window, "valid")
+        axis.plot(np.arange(window, len(values) + 1) if x is None else x[window - 1:], means, color=colour, linestyle=dash, label=label)
+    axis.set(xlabel=x_label, ylabel=y_label)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def histograms(values: dict[str, np.ndarray], x_label: str, bins: np.ndarray, *, log: bool = False) -> Figure:
+    """Outlined histograms, each normalised to area 1, of flattened arrays over the same bins."""
+    figure = Figure(figsize=(6.5, 3), layout="constrained")
+    axis = figure.subplots()
+    for (label, array), colour, dash in zip(values.items(), COLOURS, DASHES, strict=False):
+        axis.hist(np.ravel(array), bins, density=True, histtype="step", color=colour, linestyle=dash, linewidth=1.5, label=label)
+    axis.set(xlabel=x_label, ylabel="density", yscale="log" if log else "linear")
+    axis.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def png(figure: Figure, dpi: int = 110) -> bytes:
+    """The figure as PNG on white, whatever the page's theme."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    return buffer.getvalue()
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display the figure in a notebook with `alt`, a sentence saying what is to be seen; exported pages keep it."""
+    from IPython.display import Image, display
+
+    display(Image(png(figure), alt=alt))

@@ -1,0 +1,79 @@
+"""Physical units <-> the network's range: Hounsfield ranges, MR percentile scaling, display windows."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A linear map between the physical interval [low, high] and the network's [-1, 1]; invertible inside it.
+
+    Works on NumPy arrays and torch tensors of any shape. Raises ValueError if the interval is empty.
+    """
+
+    low: float
+    high: float
+    unit: str
+
+    def __post_init__(self):
+        if not self.high > self.low:
+            raise ValueError(f"a scale needs low < high, got {self.low} and {self.high} {self.unit}: is the image constant?")
+
+    def to_network(self, physical):
+        """Physical values -> [-1, 1]; what lies outside [low, high] is clipped, see `fraction_clipped`."""
+        return ((physical - self.low) * (2 / (self.high - self.low)) - 1).clip(-1, 1)
+
+    def from_network(self, network):
+        """[-1, 1] -> physical values in [low, high]."""
+        return (network + 1) * ((self.high - self.low) / 2) + self.low
+
+    def fraction_clipped(self, physical) -> float:
+        """Share of the values, 0 to 1, that `to_network` changes because they lie outside [low, high]."""
+        return float(((physical < self.low) | (physical > self.high)).sum() / physical.size)
+
+
+HU = Scale(-1000.0, 1000.0, "HU")
+"""CT in the network: air to cortical bone. Denser voxels saturate; `scans` counts them."""
+
+GREY = Scale(0.0, 255.0, "grey level")
+"""8-bit pictures whose window is unknown: no Hounsfield unit can be recovered from them."""
+
+AIR_HU = -1000.0
+STORED_HU_OFFSET = 1024                                        # 16-bit PNGs in data/scans hold HU + 1024
+
+
+def mri_scale(mri: np.ndarray, head: np.ndarray) -> Scale:
+    """Scale of one MR volume: its 0.5 and 99.5 percentiles inside the head; MR has no unit of its own.
+
+    mri: any shape, arbitrary units; head: bool, same shape. Per volume, never per slice, so that neighbouring slices
+    agree. Raises ValueError if the head is empty or constant. Source: Reinhold et al. 2018 (arXiv 1812.04652).
+    """
+    if mri.shape != head.shape or not head.any():
+        raise ValueError(f"the head mask {head.shape} must cover some of the MR volume {mri.shape}")
+    low, high = np.percentile(mri[head], [0.5, 99.5])
+    return Scale(float(low), float(high), "MR unit")
+
+
+@dataclass(frozen=True)
+class Window:
+    """A display window in HU: `level` is its centre, `width` its full width."""
+
+    level: float
+    width: float
+
+    def apply(self, ct_hu):
+        """HU -> grey in [0, 1]: black at and below level - width / 2, white at and above level + width / 2."""
+        return ((ct_hu - self.level) / self.width + 0.5).clip(0, 1)
+
+
+WINDOWS = {
+    "brain": Window(40, 80),
+    "subdural": Window(75, 200),
+    "stroke": Window(40, 40),
+    "soft tissue": Window(40, 400),
+    "bone": Window(450, 2000),
+    "everything": Window(0, 2000),
+}
+"""The clinical presets, level and width in HU; "everything" is the network's own range."""

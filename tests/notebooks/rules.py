@@ -1,0 +1,336 @@
+"""The house rules of the lessons, as functions from a notebook to a list of breaches.
+
+    python tests/notebooks/rules.py notebooks/03_*.ipynb     list every breach
+    python tests/notebooks/rules.py --fix-badges             rewrite badges and install cells after [project.urls] Repository changed
+"""
+from __future__ import annotations
+
+import ast
+import re
+import statistics
+import sys
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
+
+ROOT = Path(__file__).resolve().parents[2]
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+LESSONS = ("01_meet_the_scans", "02_build_the_networks", "03_train_a_cyclegan", "04_evaluate_translations")
+COLAB = "https://colab.research.google.com/"
+DISCLAIMER = "not for clinical use"
+ALT_LETTERS = 20
+DRAWING_MODULES = ("matplotlib.pyplot", "ctmri_utils.figures", "ctmri_utils.viewer")
+NOT_DRAWING = {"close", "rcParams", "rc", "rc_context", "style", "cm", "colormaps", "get_cmap", "use_course_style", "show"}
+
+
+def badge(name: str) -> str:
+    """The Colab badge of notebooks/`name`.ipynb, in Markdown."""
+    page = f"{COLAB}github/{REPOSITORY.removeprefix('https://github.com/')}/blob/main/notebooks/{name}.ipynb"
+    return f"[![Open In Colab]({COLAB}assets/colab-badge.svg)]({page})"
+
+
+@dataclass
+class Lesson:
+    """A notebook with the views that the rules share."""
+
+    name: str
+    notebook: nbformat.NotebookNode
+
+    @property
+    def cells(self):
+        return self.notebook.cells
+
+    @property
+    def number(self) -> str:
+        return str(int(self.name[:2]))
+
+    @cached_property
+    def code(self):
+        return [cell for cell in self.cells if cell.cell_type == "code"]
+
+    @cached_property
+    def trees(self) -> list[ast.Module]:
+        """One syntax tree a code cell; %magics and !commands become calls of get_ipython()."""
+        return [ast.parse(TransformerManager().transform_cell(cell.source)) for cell in self.code]
+
+    @cached_property
+    def sections(self) -> list[tuple[int, str, str]]:
+        """(level, title, text below it) of every heading, in order; headings in fenced code are not headings."""
+        found = []
+        for cell in self.cells:
+            if cell.cell_type != "markdown":
+                continue
+            fenced = False
+            for line in cell.source.splitlines():
+                fenced ^= line.lstrip().startswith("```")
+                heading = None if fenced else re.match(r"(#{1,6}) +(.*)", line)
+                if heading:
+                    found.append([len(heading[1]), heading[2].strip(), ""])
+                elif found:
+                    found[-1][2] += line + "\n"
+        return [tuple(section) for section in found]
+
+    def tagged(self, tag: str):
+        return [cell for cell in self.cells if tag in cell.metadata.get("tags", [])]
+
+
+def load(path: Path) -> Lesson:
+    return Lesson(path.stem, nbformat.read(path, as_version=4))
+
+
+def lines_of(cell) -> int:
+    return sum(bool(line.strip()) for line in cell.source.splitlines())
+
+
+def prose_words(markdown: str) -> int:
+    """Words a reader reads: no fenced code, formulas, HTML tags, pictures or addresses."""
+    for hidden in (r"```.*?```", r"\$\$.*?\$\$", r"\$[^$\n]*\$", r"!\[[^\]]*\]\([^)]*\)", r"\]\([^)]*\)", r"<[^>]*>", r"https?://\S+"):
+        markdown = re.sub(hidden, " ", markdown, flags=re.S)
+    return len(re.findall(r"[^\W\d_][\w'’-]*", markdown))
+
+
+def bullets(text: str) -> int:
+    return len(re.findall(r"^[-*] ", text, flags=re.M))
+
+
+def budget(lesson: Lesson):
+    if not 25 <= len(lesson.cells) <= 70:
+        yield f"{len(lesson.cells)} cells: keep to 25-70"
+    sizes = sorted(lines_of(cell) for cell in lesson.code) or [0]
+    median, p90 = statistics.median(sizes), sizes[int(0.9 * (len(sizes) - 1))]
+    if median > 6 or p90 > 20 or sizes[-1] > 40:
+        yield f"code cells have {median} lines (median), {p90} (90th percentile), {sizes[-1]} (longest): keep to 6, 20, 40"
+
+
+def prose(lesson: Lesson):
+    words = sum(prose_words(cell.source) for cell in lesson.cells if cell.cell_type == "markdown")
+    lines = sum(map(lines_of, lesson.code)) or 1
+    if not 4 <= words / lines <= 10:
+        yield f"{words} words to {lines} lines of code, {words / lines:.1f} a line: keep to 4-10"
+
+
+def head(lesson: Lesson):
+    first = lesson.cells[0]
+    if first.cell_type != "markdown" or badge(lesson.name) not in first.source:
+        yield f"the first cell must hold the badge {badge(lesson.name)}"
+    titles = [title for level, title, _ in lesson.sections if level == 1]
+    if len(titles) != 1 or not re.search(r"^# ", first.source, flags=re.M):
+        yield f"{len(titles)} H1 headings: exactly one, in the first cell"
+    if not any(DISCLAIMER in cell.source.lower() for cell in lesson.cells[:3]):
+        yield f"none of the first three cells says {DISCLAIMER!r}"
+
+
+def headings(lesson: Lesson):
+    titles = [title for level, title, _ in lesson.sections if level == 2]
+    for position, title in enumerate(titles, 1):
+        if not title.startswith(f"{lesson.number}.{position} "):
+            yield f"H2 {title!r}: number it {lesson.number}.{position}"
+    if not titles or not titles[-1].endswith("What you learned"):
+        yield "the last H2 must be 'What you learned'"
+
+
+def goals(lesson: Lesson):
+    beginning = [cell.source.partition("**Goals**") for cell in lesson.cells[:3] if cell.cell_type == "markdown"]
+    promised = sum(bullets(after) for _, mark, after in beginning if mark)
+    kept = sum(bullets(text) for level, title, text in lesson.sections if level == 2 and title.endswith("What you learned"))
+    if not promised or promised != kept:
+        yield f"{promised} bullets below **Goals** (in the first three cells) and {kept} below 'What you learned': the same list twice"
+
+
+def exercises(lesson: Lesson):
+    titles = [title for level, title, _ in lesson.sections if level <= 3]
+    found = [(title, text) for level, title, text in lesson.sections if level == 3 and title.startswith("Exercise ")]
+    if not 3 <= len(found) <= 5:
+        yield f"{len(found)} headings '### Exercise k': keep to 3-5"
+    for position, (title, text) in enumerate(found, 1):
+        if not re.match(rf"Exercise {position}\b", title):
+            yield f"### {title}: number it {position}"
+        if not re.search(r"<details>\s*<summary>.+?</summary>.+?</details>", text, flags=re.S):
+            yield f"### {title}: no solution in <details><summary>...</summary>...</details> before the next heading"
+    last = next((i for i, title in enumerate(titles) if title.endswith("What you learned")), len(titles))
+    if any(title.startswith("Exercise ") for title in titles[last:]):
+        yield "exercises belong before 'What you learned'"
+
+
+def install_cell(lesson: Lesson):
+    wanted = f'import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q "ctmri-utils[course] @ git+{REPOSITORY}"'
+    if not lesson.code or lesson.code[0].source.strip() != wanted:
+        yield f"the first code cell must be exactly:\n{wanted}"
+
+
+def parameters(lesson: Lesson):
+    cells = lesson.tagged("parameters")
+    if len(cells) != 1 or cells[0].cell_type != "code":
+        yield f"{len(cells)} cells tagged 'parameters': exactly one, of code"
+        return
+    values = {}
+    for statement in ast.parse(cells[0].source).body:
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
+        try:
+            values[target.id] = ast.literal_eval(statement.value)
+        except (AttributeError, ValueError):
+            yield f"`{ast.unparse(statement)}` in the parameters cell: only NAME = literal, derive the rest in the next cell"
+    missing = {"DATASET", "PROFILE", "SEED"} - set(values)
+    if missing:
+        yield f"the parameters cell lacks {', '.join(sorted(missing))}"
+    elif values["PROFILE"] != "laptop":
+        yield f"PROFILE = {values['PROFILE']!r} was left in the parameters cell: commit it as 'laptop'"
+
+
+def forbidden_code(lesson: Lesson):
+    for position, tree in enumerate(lesson.trees):
+        sheltered = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.With)
+                     and any("catch_warnings" in ast.unparse(item) for item in node.items) for inner in ast.walk(node)}
+        later = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values[1:]}
+        for node in ast.walk(tree):
+            what = None
+            if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+                what = "star import"
+            elif isinstance(node, ast.ExceptHandler) and node.type is None:
+                what = "bare except"
+            elif isinstance(node, ast.Call):
+                what = forbidden_call(node, first=position == 0, sheltered=id(node) in sheltered)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                what = forbidden_text(node.value, begins=id(node) not in later)
+            if what:
+                yield f"{what} in the cell `{lesson.code[position].source.strip().splitlines()[0]}`"
+
+
+def forbidden_call(node: ast.Call, first: bool, sheltered: bool) -> str | None:
+    name = ast.unparse(node.func)
+    magic = node.args[0].value if name.endswith("run_line_magic") else ""
+    if name.startswith("get_ipython().") and name.endswith(("system", "getoutput")):
+        return "shell command with !"
+    if magic == "cd" or magic == "pip" and not first:
+        return f"%{magic}"
+    if name.endswith(("filterwarnings", "simplefilter")) and not sheltered:
+        return "global warning filter"
+    return "plt.show()" if name == "plt.show" else None
+
+
+def forbidden_text(text: str, begins: bool) -> str | None:
+    if begins and re.match(r"/[A-Za-z]|[A-Za-z]:[\\/]|~/", text):
+        return f"absolute path {text!r}"
+    if re.search(r"(^|/)\.\.(/|$)", text):
+        return f"path upwards {text!r}"
+    return f"fixed device {text!r}" if re.match(r"cuda:\d", text) else None
+
+
+def letters_of(alt: ast.expr) -> int:
+    """Literal characters of a string or an f-string, 0 for anything else."""
+    parts = alt.values if isinstance(alt, ast.JoinedStr) else [alt]
+    return sum(len(part.value) for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str))
+
+
+def described(call: ast.Call) -> bool:
+    return any(keyword.arg == "alt" and letters_of(keyword.value) >= ALT_LETTERS for keyword in call.keywords)
+
+
+def shows(call: ast.Call) -> bool:
+    return ast.unparse(call.func).split(".")[-1] == "show"
+
+
+def calls_in(statements) -> list[ast.Call]:
+    """Calls that run when the statements run: those in the bodies of functions do not."""
+    calls, waiting = [], list(statements)
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, ast.FunctionDef):
+            waiting.extend(ast.iter_child_nodes(node))
+        if isinstance(node, ast.Call):
+            calls.append(node)
+    return calls
+
+
+def figures(lesson: Lesson):
+    modules, functions = set(), set()                                      # names by which this notebook can draw
+    for cell, tree in zip(lesson.code, lesson.trees):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                source = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+                for alias in node.names:
+                    bound = alias.asname or alias.name
+                    if source + alias.name in DRAWING_MODULES:
+                        modules.add(bound)
+                    elif source.rstrip(".") in DRAWING_MODULES and alias.name not in NOT_DRAWING:
+                        functions.add(bound)
+
+        def draws(call: ast.Call) -> bool:
+            module, _, function = ast.unparse(call.func).partition(".")
+            if function:
+                return module in modules and function.split(".")[0] not in NOT_DRAWING
+            return module in functions
+
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                inner = calls_in(node.body)
+                if any(map(draws, inner)) and not any(described(call) for call in inner if draws(call) or shows(call)):
+                    functions.add(node.name)
+        calls = calls_in(tree.body)
+        drawn, shown = list(filter(draws, calls)), list(filter(shows, calls))
+        if not all(map(described, shown)) or drawn and not any(map(described, drawn + shown)):
+            yield f"the cell `{cell.source.strip().splitlines()[0]}` draws: say what is seen, show(..., alt=) of {ALT_LETTERS} letters"
+
+
+def pictures(lesson: Lesson):
+    for cell in lesson.cells:
+        if cell.cell_type == "markdown":
+            for picture in re.findall(r"!\[\s*\]\([^)]*\)", cell.source):
+                yield f"{picture} has no alt text"
+            for tag in re.findall(r"<img\b[^>]*>", cell.source):
+                if not re.search(r"""\balt=["'][^"']*\w""", tag):
+                    yield f"{tag} has no alt text"
+
+
+def reproducible(lesson: Lesson):
+    marked = [cell for cell in lesson.tagged("nbval-check-output") if cell.cell_type == "code"]
+    if len(marked) < 5:
+        yield f"{len(marked)} code cells tagged nbval-check-output: at least five"
+    for tag in ("nbval-skip", "nbval-ignore-output", "nbval-raises-exception", "raises-exception", "skip-execution"):
+        if lesson.tagged(tag):
+            yield f"tag {tag}: every cell of a lesson runs without an exception and is looked at"
+
+
+def stripped(lesson: Lesson):
+    if any(cell.outputs or cell.execution_count for cell in lesson.code) or "widgets" in lesson.notebook.metadata:
+        yield "outputs, execution counts or widget states are stored: run nbstripout"
+    kernel = lesson.notebook.metadata.get("kernelspec", {}).get("name")
+    if kernel != "python3":
+        yield f"kernelspec {kernel!r}: set it to 'python3'"
+
+
+RULES = (budget, prose, head, headings, goals, exercises, install_cell,
+         parameters, forbidden_code, figures, pictures, reproducible, stripped)
+
+
+def breaches(lesson: Lesson) -> list[str]:
+    return [f"{lesson.name}: {rule.__name__}: {breach}" for rule in RULES for breach in rule(lesson)]
+
+
+def fix_badges(root: Path = ROOT) -> list[Path]:
+    """Point every badge and install cell of the notebooks and the README at Repository; returns the files changed."""
+    changed = []
+    for path in [*sorted((root / "notebooks").rglob("*.ipynb")), root / "README.md"]:
+        before = path.read_text(encoding="utf-8")
+        owner = f"{COLAB}github/{REPOSITORY.removeprefix('https://github.com/')}/blob/main/"
+        after = re.sub(rf"{re.escape(COLAB)}github/[^/\s]+/[^/\s]+/blob/[^/\s]+/", owner, before)
+        if path.suffix == ".ipynb":
+            after = re.sub(rf"({re.escape(owner)})[^\s)\"\\]+\.ipynb", rf"\1{path.relative_to(root).as_posix()}", after, count=1)
+        after = re.sub(r"(ctmri-utils(?:\[\w+\])? @ git\+)[^\s\"'\\@]+", rf"\1{REPOSITORY}", after)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+            changed.append(path)
+    return changed
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--fix-badges"]:
+        print("\n".join(map(str, fix_badges())) or "every badge was right")
+    else:
+        found = [breach for name in sys.argv[1:] for breach in breaches(load(Path(name)))]
+        print("\n".join(found) or "no breach")
+        sys.exit(bool(found))

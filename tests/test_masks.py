@@ -1,0 +1,41 @@
+"""Head masks against a disc whose truth is known."""
+import numpy as np
+import pytest
+
+from ctmri_utils.masks import ct_head_mask, mri_head_mask
+
+ROWS, COLUMNS = np.indices((64, 64))
+RADIUS = np.hypot(ROWS - 31.5, COLUMNS - 31.5)
+HEAD = RADIUS < 24
+
+
+def dice(one, other):
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+def test_ct_mask_fills_air_inside_and_drops_the_table_outside():
+    ct_hu = np.where(HEAD, 40.0, -1000.0)
+    ct_hu[20:26, 28:36] = -1000                                  # a sinus
+    ct_hu[60:62, 5:60] = 200                                     # a table
+    mask = ct_head_mask(ct_hu)
+    assert mask[22, 31] and not mask[61, 30]
+    assert dice(mask, HEAD) > 0.99                               # closing may round the disc's pixel corners
+
+
+def test_mri_mask_keeps_the_dark_skull_between_scalp_and_brain():
+    mri = np.select([RADIUS < 18, RADIUS < 21, RADIUS < 24], [100.0, 0.0, 250.0], 0.0)
+    mri += np.random.default_rng(0).rayleigh(3, mri.shape)
+    assert dice(mri_head_mask(mri), HEAD) > 0.98
+
+
+def test_mask_is_per_slice_and_may_be_empty():
+    stack = np.stack([np.where(HEAD, 40.0, -1000.0), np.full((64, 64), -1000.0)])
+    mask = ct_head_mask(stack)
+    assert mask.shape == stack.shape and mask[0].any() and not mask[1].any()
+
+
+def test_a_constant_mri_is_refused():
+    with pytest.raises(ValueError, match="constant"):
+        mri_head_mask(np.ones((8, 8)))
+    with pytest.raises(ValueError, match="slices"):
+        ct_head_mask(np.ones(8))

@@ -1,0 +1,161 @@
+"""pyproject.toml, constraints.txt and environment.yml say one thing, and the package imports and installs as they promise."""
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+CORE = ["torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow"]
+HEAVY = ["nibabel", "pydicom", "kaggle", "matplotlib", "ipywidgets", "accelerate", "papermill", "nbconvert", "IPython", "tqdm"]
+NEEDS_COURSE_EXTRA = ["figures", "viewer"]                                 # floor 4: they draw
+LEFT_TO_TORCH = re.compile(r"nvidia-|cuda-|triton$")                       # torch itself pins its CUDA packages
+
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def constraints():
+    lines = [line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()]
+    return dict(line.split("==") for line in lines if line)
+
+
+def direct_dependencies():
+    return [Requirement(line) for line in [*PROJECT["dependencies"], *sum(EXTRAS.values(), [])]]
+
+
+def test_core_is_small_and_has_no_upper_bounds():
+    core = [Requirement(line) for line in PROJECT["dependencies"]]
+    assert [requirement.name for requirement in core] == CORE
+    assert not [str(one) for requirement in core for one in requirement.specifier if one.operator not in (">=", ">", "!=")]
+
+
+def test_no_dependency_is_listed_twice():
+    names = [canonical(requirement.name) for requirement in direct_dependencies()]
+    conda = [canonical(re.split(r"[<>=]", line)[0]) for line in conda_packages()]
+    assert sorted(names + conda) == sorted(set(names + conda))
+
+
+def conda_environment():
+    return yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+
+
+def conda_packages():
+    return [line for line in conda_environment() if isinstance(line, str)]
+
+
+def test_conda_users_get_the_same_environment():
+    [python] = [line for line in conda_packages() if line.startswith("python")]
+    assert SpecifierSet(python.removeprefix("python")) == SpecifierSet(PROJECT["requires-python"]) == SpecifierSet(">=3.11")
+    assert "pip" in conda_packages()
+    [pip] = [line["pip"] for line in conda_environment() if isinstance(line, dict)]
+    limits, package = pip
+    assert limits.split() == ["-c", "constraints.txt"] and (ROOT / limits.split()[1]).is_file()
+    flag, place = package.split()
+    assert flag == "-e" and place.startswith(".[")
+    assert set(place[2:-1].split(",")) == set(EXTRAS)
+
+
+def test_makefile_installs_the_same_extras():
+    installed = re.search(r"-c constraints\.txt -e '\.\[([\w,]+)\]'", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert set(installed[1].split(",")) == set(EXTRAS)
+
+
+def test_constraints_pin_the_whole_environment():
+    """Everything that our requirements bring, on Linux, macOS and Windows, has one exact pin; nothing else has."""
+    here = default_environment()
+    systems = [here, {**here, "sys_platform": "win32", "platform_system": "Windows", "os_name": "nt"},
+               {**here, "sys_platform": "darwin", "platform_system": "Darwin"}]
+    waiting, seen = direct_dependencies(), set()
+    while waiting:
+        requirement = waiting.pop()
+        for extra in ("", *requirement.extras):
+            if (canonical(requirement.name), extra) in seen:
+                continue
+            seen.add((canonical(requirement.name), extra))
+            try:
+                needs = map(Requirement, metadata.requires(requirement.name) or [])
+            except metadata.PackageNotFoundError:                          # needed on another system only
+                continue
+            waiting += [need for need in needs if not need.marker or any(need.marker.evaluate({**s, "extra": extra}) for s in systems)]
+    needed = {name for name, _ in seen if not LEFT_TO_TORCH.match(name)}
+    pinned = {canonical(name) for name in constraints()}
+    assert needed - pinned == set()
+    if sys.version_info[:2] == (3, 11):                                    # newer Pythons need a few packages less
+        assert pinned - needed == set()
+
+
+@pytest.mark.parametrize("requirement", direct_dependencies(), ids=str)
+def test_tested_version_is_the_pinned_one(requirement):
+    pin = constraints()[canonical(requirement.name)]
+    assert metadata.version(requirement.name) == pin
+    assert requirement.specifier.contains(pin)
+
+
+def test_torch_and_torchvision_are_a_matching_pair():
+    pins = constraints()
+    wanted = [Requirement(line) for line in metadata.requires("torchvision") if Requirement(line).name == "torch"]
+    assert wanted and all(requirement.specifier.contains(pins["torch"]) for requirement in wanted)
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
+    kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)  # a compiled operator: missing if the builds do not match
+    assert kept.tolist() == [0, 2]
+
+
+def modules():
+    names = {path.stem for path in (ROOT / "ctmri_utils").glob("*.py")} - {"__init__", "__main__", *NEEDS_COURSE_EXTRA}
+    return ["ctmri_utils", *(f"ctmri_utils.{name}" for name in sorted(names))]
+
+
+def run_python(program, folder=ROOT):
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=folder)
+
+
+def files_below(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_floors_0_to_3_import_with_the_core_alone():
+    block = f"import sys, importlib\nfor name in {HEAVY}: sys.modules[name] = None\n"
+    run = run_python(block + f"for name in {modules()}: importlib.import_module(name)")
+    assert run.returncode == 0, run.stderr
+
+
+def test_import_brings_nothing_heavy_beyond_torch():
+    program = ("import sys, torch\nbefore = set(sys.modules)\nimport ctmri_utils\n"
+               "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))")
+    run = run_python(program)
+    assert run.returncode == 0, run.stderr
+    brought = set(run.stdout.split())
+    assert "ctmri_utils" in brought
+    assert not brought & {*HEAVY, "torchvision", "scipy", "skimage", "PIL"}
+
+
+def test_a_wheel_carries_the_embedded_scans(tmp_path):
+    """Colab installs without a clone: the scans must come along and be found."""
+    source = tmp_path / "source"
+    for name in ("ctmri_utils", "data"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("kaggle", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    target = tmp_path / "site"
+    install = [*pip, "install", "-q", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(target), str(source)]
+    subprocess.run(install, check=True, capture_output=True, text=True)
+    scans = files_below(ROOT / "data" / "scans")
+    assert "manifest.csv" in scans and files_below(target / "ctmri_utils" / "data" / "scans") == scans
+    where = run_python(f"import sys; sys.path.insert(0, {str(target)!r})\n"
+                       "from ctmri_utils.settings import data_folder; print(data_folder())", tmp_path)
+    assert Path(where.stdout.strip()) == target / "ctmri_utils" / "data", where.stderr

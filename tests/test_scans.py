@@ -1,0 +1,181 @@
+"""Folders and synthetic patients as UnpairedScans; every kind of bad file gets its sentence."""
+import csv
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ctmri_utils.masks import ct_head_mask
+from ctmri_utils.scans import FOLDERS, folder_scans, load_scans, phantom_scans
+from ctmri_utils.settings import PROFILES
+from ctmri_utils.units import GREY, HU
+
+SMALL = PROFILES["ci"]
+
+
+def picture(seed, size=(64, 64)):
+    return np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three different 8-bit slices in each of the four places."""
+    for place, name in enumerate(FOLDERS.values()):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            Image.fromarray(picture(10 * place + i)).save(tmp_path / name / f"slice{i}.png")
+    return tmp_path
+
+
+def test_a_plain_folder_becomes_tensors_in_range(folder):
+    scans = folder_scans(folder, 64)
+    assert scans.train.ct.shape == scans.test.mri.shape == (3, 1, 64, 64) and scans.train.ct.dtype == torch.float32
+    assert not scans.test.paired and scans.ct_scale is GREY and scans.spacing_mm is None and scans.notes == ()
+    np.testing.assert_allclose(GREY.from_network(scans.train.ct[1, 0].numpy()), picture(1), atol=1e-4)     # float32 of 0..255
+    assert scans.train.ct_names == ("slice0", "slice1", "slice2")
+
+
+def test_resized_padded_and_converted_slices_are_counted(folder):
+    Image.fromarray(picture(0, (128, 128))).save(folder / "trainA" / "slice0.png")
+    Image.fromarray(picture(1, (64, 40))).save(folder / "trainA" / "slice1.png")
+    Image.fromarray(np.stack([picture(2)] * 3, -1)).save(folder / "trainA" / "slice2.png")
+    notes = " | ".join(folder_scans(folder, 64).notes)
+    assert "1 slices of 128x128 pixels were resized to 64x64" in notes
+    assert "1 slices of 64x40 pixels were padded to a square and resized to 64x64" in notes
+    assert "1 files hold grey stored as colour" in notes
+
+
+def test_resizing_averages_and_padding_centres(folder):
+    blocks = np.kron(picture(5, (32, 16)), np.ones((4, 4), np.uint8))                    # 128 x 64
+    Image.fromarray(blocks).save(folder / "trainA" / "slice0.png")
+    image = GREY.from_network(folder_scans(folder, 64).train.ct[0, 0].numpy())
+    assert abs(image.mean() - (blocks.mean() + blocks.min()) / 2) < 0.5                  # half of the square is background
+    np.testing.assert_allclose(image[:, :15], blocks.min(), atol=1e-3)
+    np.testing.assert_allclose(image[1:-1, 17], blocks[2:-2].reshape(-1, 2, 64)[:, 0, 2], atol=64)
+
+
+def test_a_slice_on_both_sides_is_noted(folder):
+    shutil.copy(folder / "trainA" / "slice1.png", folder / "testA" / "copy.png")
+    assert any("1 test slices are also training slices (copy.png" in note for note in folder_scans(folder, 64).notes)
+
+
+def corrupt(path, kind):
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[:500])
+    elif kind == "not an image":
+        path.write_text("hello")
+    elif kind == "colour":
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    elif kind == "blank":
+        Image.fromarray(np.zeros((64, 64), np.uint8)).save(path)
+    elif kind == "16-bit":
+        Image.fromarray(picture(0).astype(np.uint16) * 16).save(path)
+    elif kind == "32-bit":
+        Image.fromarray(picture(0).astype(np.int32)).save(path.with_suffix(".tif"))
+
+
+@pytest.mark.parametrize(("kind", "sentence"), [
+    ("truncated", r"slice1\.png cannot be read.*replace or delete"), ("not an image", r"slice1\.png cannot be read"),
+    ("colour", r"slice1\.png is a colour picture.*export it without"), ("blank", r"slice1\.png is blank.*delete it"),
+    ("16-bit", r"slice1\.png is a 16-bit image.*add a manifest\.csv"), ("32-bit", r"slice1\.tif holds I-mode"),
+])
+def test_a_bad_file_is_named(folder, kind, sentence):
+    corrupt(folder / "trainB" / "slice1.png", kind)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        folder_scans(folder, 64)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", FOLDERS.values())
+def test_an_empty_or_missing_folder_is_named(folder, name):
+    for path in (folder / name).iterdir():
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=f"{name} holds no images.*slices there"):
+        folder_scans(folder, 64)
+    (folder / name).rmdir()
+    with pytest.raises(FileNotFoundError, match=f"{name} holds no images"):
+        folder_scans(folder, 64)
+
+
+def write_manifest(folder, **changes):
+    rows = [{"file": f"{name}/slice{i}.png", "patient": "p", "unit": "HU" if name.endswith("A") else "MR unit", "gain": "1", "offset": "-1024", "spacing_mm": "2"}
+            for name in FOLDERS.values() for i in range(3)]
+    with (folder / "manifest.csv").open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, rows[0].keys() - changes.get("without", set()), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows[changes.get("skip", 0):])
+
+
+def sixteen_bit(folder):
+    for place, name in enumerate(FOLDERS.values()):
+        for i in range(3):
+            stored = picture(10 * place + i).astype(np.uint16) * 10
+            stored[:16] = 0 if name.endswith("A") else 1024
+            Image.fromarray(stored).save(folder / name / f"slice{i}.png")
+
+
+def test_a_manifest_turns_16_bit_into_hounsfield_units(folder):
+    sixteen_bit(folder)
+    write_manifest(folder)
+    assert folder_scans(folder, 32).spacing_mm == 4              # 64 pixels of 2 mm on 32
+    scans = folder_scans(folder, 64)
+    assert scans.ct_scale is HU and any("lie above 1000 HU and are clipped" in note for note in scans.notes)
+    expected = np.clip(picture(0)[20:].astype(float) * 10 - 1024, -1000, 1000)
+    np.testing.assert_allclose(HU.from_network(scans.train.ct[0, 0, 20:].numpy()), expected, atol=1e-3)
+
+
+def test_a_bad_manifest_is_named(folder):
+    write_manifest(folder, without={"gain"})
+    with pytest.raises(ValueError, match="manifest.csv must have the columns file, gain"):
+        folder_scans(folder, 64)
+    write_manifest(folder, skip=1)
+    with pytest.raises(ValueError, match=r"trainA.slice0.png is not listed in .*manifest.csv"):
+        folder_scans(folder, 64)
+
+
+def test_embedded_scans_load_in_hounsfield_units():
+    scans = load_scans("scans", SMALL, seed=0)
+    assert scans.ct_scale is HU and set(scans.train.ct_patients) == set(scans.test.ct_patients)    # one person: said in describe and data card
+    assert not set(scans.train.ct_names) & set(scans.test.ct_names)
+    head = ct_head_mask(HU.from_network(scans.test.ct[:, 0].numpy()))
+    assert 0.15 < head.mean() < 0.6
+    assert "resized to 64x64" in scans.describe() and "unpaired" in scans.describe()
+    for images in (scans.train.ct, scans.train.mri, scans.test.ct, scans.test.mri):
+        assert images.min() >= -1 and images.max() <= 1 and images.amax((1, 2, 3)).min() > 0
+
+
+def test_phantom_is_unpaired_in_training_and_paired_in_test():
+    scans = phantom_scans(5, 4, 64, seed=7)
+    everyone = [set(scans.train.ct_patients), set(scans.train.mri_patients), set(scans.test.ct_patients)]
+    assert not everyone[0] & everyone[1] and not everyone[0] & everyone[2] and not everyone[1] & everyone[2]
+    assert scans.test.paired and not scans.train.paired and scans.test.ct_names == scans.test.mri_names
+    np.testing.assert_allclose(HU.from_network(scans.test.ct[:, 0].numpy()), scans.test.truth.ct_hu.clip(-1000, 1000), atol=1e-3)
+    again, other = phantom_scans(5, 4, 64, seed=7), phantom_scans(5, 4, 64, seed=8)
+    assert torch.equal(scans.train.mri, again.train.mri) and not torch.equal(scans.train.mri, other.train.mri)
+
+
+@pytest.mark.parametrize(("dataset", "error", "sentence"), [
+    ("scanz", ValueError, "DATASET='scanz' is neither"),
+    ("kaggle", FileNotFoundError, "kaggle datasets download darren2020/ct-to-mri-cgan"),
+])
+def test_a_wrong_dataset_gets_one_sentence(dataset, error, sentence, tmp_path, monkeypatch):
+    monkeypatch.setattr("ctmri_utils.scans.data_folder", lambda: tmp_path)
+    with pytest.raises(error, match=sentence):
+        load_scans(dataset, SMALL, seed=0)
+
+
+def test_a_downloaded_kaggle_set_is_found(folder, tmp_path, monkeypatch):
+    images = tmp_path / "data" / "kaggle" / "Dataset" / "images"
+    images.mkdir(parents=True)
+    for name in FOLDERS.values():
+        shutil.copytree(folder / name, images / name)
+    monkeypatch.setattr("ctmri_utils.scans.data_folder", lambda: tmp_path / "data")
+    assert load_scans("kaggle", SMALL, seed=0).ct_scale is GREY
+    assert len(load_scans(str(folder), SMALL, seed=0).train.ct) == 3
+
+
+def test_an_odd_size_is_refused(folder):
+    with pytest.raises(ValueError, match="size=50 does not suit"):
+        folder_scans(folder, 50)
