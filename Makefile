@@ -24,20 +24,20 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import venv, ensurepip' 2> /dev/null || \
 		{ echo "$(PYTHON) cannot make virtual environments: install its venv module (Debian, Ubuntu: apt install python3-venv)."; exit 1; }
 	@test -x $(BIN)/python || { echo "Making $(VENV)"; $(PYTHON) -m venv $(VENV); }
-	@echo "Installing into $(VENV): some minutes the first time, 5 GB of disk"
+	@echo "Installing into $(VENV): some minutes the first time, 6 GB of disk"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[course,classroom,test]'
 	@touch $@
 
 course: $(STAMP)
 	@$(BIN)/python -m ctmri_utils course --profile $(PROFILE)
 
-# Two single-threaded workers for two cores: the lessons, in order, on one; the unit tests on the other.
+# Two single-threaded workers for two cores, a file each at a time: the lessons, in order, on one; the unit tests on the other.
 test: export OMP_NUM_THREADS = 1
 test: export CTMRI_THREADS = 1
 test: $(STAMP)
 	$(BIN)/python -m ruff check .
 	find notebooks -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' -exec $(BIN)/python -m nbstripout --verify {} +
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lab: $(STAMP)
 	$(BIN)/python -m jupyter lab notebooks

@@ -87,7 +87,7 @@ def run_lesson(lesson: Path, build: Path, parameters: dict) -> Executed:
         with environment(build), peak_memory_gb() as peak:
             notebook = papermill.execute_notebook(
                 str(lesson), str(target), parameters, kernel_name="python3", cwd=str(build), progress_bar=sys.stderr.isatty(),
-                start_timeout=180, extra_arguments=["--IPKernelApp.log_level=40"])        # 40: no warning about TCP at every start
+                start_timeout=180, extra_arguments=["--IPKernelApp.log_level=50"])         # no word of TCP and of its own shutdown
     except papermill.PapermillExecutionError as error:
         first, why = error.source.strip().splitlines()[0], (error.evalue.strip().splitlines() or [""])[0]
         raise LessonFailed(f"{lesson.stem} stopped in cell [{error.exec_count}] `{first}` with {error.ename}: {why} "

@@ -83,7 +83,8 @@ def curves(lines: dict[str, Sequence[float]], x_label: str, y_label: str, *, smo
     for (label, values), colour, dash in zip(lines.items(), COLOURS * 3, DASHES * 3, strict=False):
         window = max(1, min(smooth, len(values)))
         means = np.convolve(values, np.ones(window) / window, "valid")
-        axis.plot(np.arange(window, len(values) + 1) if x is None else x[window - 1:], means, color=colour, linestyle=dash, label=label)
+        places = np.arange(window, len(values) + 1) if x is None else x[window - 1:]
+        axis.plot(places, means, color=colour, linestyle=dash, label=label)
     axis.set(xlabel=x_label, ylabel=y_label)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -98,6 +99,37 @@ def histograms(values: dict[str, np.ndarray], x_label: str, bins: np.ndarray, *,
         axis.hist(np.ravel(array), bins, density=True, histtype="step", color=colour, linestyle=dash, linewidth=1.5, label=label)
     axis.set(xlabel=x_label, ylabel="density", yscale="log" if log else "linear")
     axis.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def interval_plot(summaries, metrics: Sequence[str]) -> Figure:
+    """Means with their 95 % intervals from `evaluation.summarise`: one panel per metric, methods as rows from the top, as in the table.
+
+    A mean that is infinite, or that no patient has, is written at the right edge. Raises ValueError for a metric that was not scored.
+    """
+    methods = list(dict.fromkeys(summary.method for summary in summaries))
+    columns, lines = min(len(metrics), 3), -(-len(metrics) // 3)
+    figure = Figure(figsize=(2 + 2.6 * columns, (0.7 + 0.24 * len(methods)) * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    for axis, metric in zip(panels, metrics, strict=False):
+        cells = [summary for summary in summaries if summary.metric == metric]
+        if not cells:
+            raise ValueError(f"no metric {metric!r} here: choose from {', '.join(dict.fromkeys(summary.metric for summary in summaries))}.")
+        for summary in cells:
+            row = methods.index(summary.method)
+            colour = COLOURS[row % len(COLOURS)]
+            if np.isfinite(summary.mean):
+                axis.plot(summary.mean, row, "o", color=colour, markersize=5)
+                axis.hlines(row, summary.low, summary.high, color=colour, linewidth=2)
+            else:
+                axis.text(0.98, row, "infinite" if np.isinf(summary.mean) else "none", color=colour, fontsize=8, ha="right", va="center",
+                          transform=axis.get_yaxis_transform())
+        axis.set_title(metric, fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.grid(alpha=0.3)
+        axis.set(yticks=range(len(methods)), yticklabels=methods, ylim=(len(methods) - 0.5, -0.5))
+    for axis in panels[len(metrics):]:
+        axis.set_visible(False)
     return figure
 
 

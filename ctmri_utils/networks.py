@@ -47,7 +47,8 @@ class ResnetGenerator(nn.Module):
     (N, in_channels, H, W) in [-1, 1] -> (N, out_channels, H, W) in (-1, 1); H and W divisible by 4 and at least 8, else ValueError.
     """
 
-    def __init__(self, in_channels: int = 1, out_channels: int = 1, ngf: int = 64, n_blocks: int = 9, norm: str = "instance", dropout: bool = False):
+    def __init__(self, in_channels: int = 1, out_channels: int = 1, ngf: int = 64, n_blocks: int = 9, norm: str = "instance",
+                 dropout: bool = False):
         super().__init__()
         layer, bias = normalisation(norm)
         modules = [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, ngf, 7, bias=bias), layer(ngf), nn.ReLU(True)]
@@ -55,21 +56,24 @@ class ResnetGenerator(nn.Module):
             modules += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=bias), layer(2 * width), nn.ReLU(True)]
         modules += [ResnetBlock(4 * ngf, norm, dropout) for _ in range(n_blocks)]
         for width in (4 * ngf, 2 * ngf):
-            modules += [nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1, bias=bias), layer(width // 2), nn.ReLU(True)]
+            up = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1, bias=bias)
+            modules += [up, layer(width // 2), nn.ReLU(True)]
         modules += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, out_channels, 7), nn.Tanh()]
         self.model = nn.Sequential(*modules)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         if height % 4 or width % 4 or min(height, width) < 8:
-            raise ValueError(f"the ResNet generator got {height}x{width} pixels: both sides must be divisible by 4 and at least 8, so resize or pad first")
+            raise ValueError(f"the ResNet generator got {height}x{width} pixels: "
+                             "both sides must be divisible by 4 and at least 8, so resize or pad first")
         return self.model(x)                                     # (N, out_channels, H, W) in (-1, 1)
 
 
 class UnetBlock(nn.Module):
     """One level of the U-Net: halve, go through the next level, double, and hand the input on beside the result."""
 
-    def __init__(self, outer: int, inner: int, norm: str, *, submodule: nn.Module | None = None, in_channels: int | None = None, dropout: bool = False):
+    def __init__(self, outer: int, inner: int, norm: str, *, submodule: nn.Module | None = None, in_channels: int | None = None,
+                 dropout: bool = False):
         super().__init__()
         layer, bias = normalisation(norm)
         self.outermost = in_channels is not None
@@ -96,10 +100,11 @@ class UnetGenerator(nn.Module):
     instance norm (one pixel cannot be normalised), else ValueError. n_downs must be at least 5.
     """
 
-    def __init__(self, in_channels: int = 1, out_channels: int = 1, ngf: int = 64, n_downs: int = 8, norm: str = "instance", dropout: bool = False):
+    def __init__(self, in_channels: int = 1, out_channels: int = 1, ngf: int = 64, n_downs: int = 8, norm: str = "instance",
+                 dropout: bool = False):
         super().__init__()
         if n_downs < 5:
-            raise ValueError(f"n_downs={n_downs} is too few for the reference's U-Net: use 5 or more, or a ResNet generator for small images")
+            raise ValueError(f"n_downs={n_downs} is too few for the reference's U-Net: use 5 or more, or a ResNet generator")
         self.n_downs = n_downs
         block = UnetBlock(8 * ngf, 8 * ngf, norm)
         for _ in range(n_downs - 5):
@@ -111,7 +116,8 @@ class UnetGenerator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         if height % 2**self.n_downs or width % 2**self.n_downs:
-            raise ValueError(f"the U-Net generator got {height}x{width} pixels: both sides must be divisible by {2**self.n_downs}; resize, pad or use fewer n_downs")
+            raise ValueError(f"the U-Net generator got {height}x{width} pixels: "
+                             f"both sides must be divisible by {2**self.n_downs}; resize, pad or use fewer n_downs")
         return self.model(x)                                     # (N, out_channels, H, W) in (-1, 1)
 
 
@@ -128,7 +134,8 @@ class PatchDiscriminator(nn.Module):
         modules: list[nn.Module] = [nn.Conv2d(in_channels, ndf, 4, stride=2, padding=1), nn.LeakyReLU(0.2, True)]
         for n in range(1, n_layers + 1):
             stride = 2 if n < n_layers else 1
-            modules += [nn.Conv2d(widths[n - 1], widths[n], 4, stride=stride, padding=1, bias=bias), layer(widths[n]), nn.LeakyReLU(0.2, True)]
+            convolution = nn.Conv2d(widths[n - 1], widths[n], 4, stride=stride, padding=1, bias=bias)
+            modules += [convolution, layer(widths[n]), nn.LeakyReLU(0.2, True)]
         self.model = nn.Sequential(*modules, nn.Conv2d(widths[-1], 1, 4, stride=1, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:

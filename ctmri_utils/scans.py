@@ -27,8 +27,8 @@ KAGGLE = "darren2020/ct-to-mri-cgan"
 class Split:
     """The slices of one side of the split.
 
-    ct (N, 1, H, W) and mri (M, 1, H, W): float32 in [-1, 1]; a name and a patient for each slice. `truth` is set only where ct[i] and mri[i] are
-    the same slice of the same patient, as in the phantom: paired metrics need it.
+    ct (N, 1, H, W) and mri (M, 1, H, W): float32 in [-1, 1]; a name and a patient for each slice. `truth` is set only where ct[i] and
+    mri[i] are the same slice of the same patient, as in the phantom: paired metrics need it.
     """
 
     ct: Tensor
@@ -84,24 +84,27 @@ def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedSc
     if dataset == "kaggle":
         folder = data_folder() / "kaggle" / "Dataset" / "images"
         if not folder.is_dir():
-            raise FileNotFoundError(f'{folder} does not exist: run `kaggle datasets download {KAGGLE} --unzip -p {data_folder() / "kaggle"}` first, or use DATASET="scans"')
+            command = f"kaggle datasets download {KAGGLE} --unzip -p {data_folder() / 'kaggle'}"
+            raise FileNotFoundError(f'{folder} does not exist: run `{command}` first, or use DATASET="scans"')
         return folder_scans(folder, settings.size)
     if not Path(dataset).is_dir():
-        raise ValueError(f'DATASET={str(dataset)!r} is neither "scans", "phantom", "kaggle" nor a folder that exists here: choose one of these')
+        raise ValueError(f'DATASET={str(dataset)!r} is neither "scans", "phantom", "kaggle" nor a folder that exists: choose one of these')
     return folder_scans(Path(dataset), settings.size)
 
 
 def phantom_scans(patients: int, test_patients: int, size: int, seed: int, **options) -> UnpairedScans:
-    """Synthetic patients: `patients` CTs, as many MRs of *other* patients, and `test_patients` with both. options go to `synthetic_patients`."""
-    groups = [synthetic_patients(n, size, seed, **options) for n, seed in ((patients, 3 * seed), (patients, 3 * seed + 1), (test_patients, 3 * seed + 2))]
+    """Synthetic patients: `patients` CTs, as many MRs of *other* patients, and `test_patients` with both; see `synthetic_patients`."""
+    groups = [synthetic_patients(n, size, 3 * seed + part, **options) for part, n in enumerate((patients, patients, test_patients))]
     names = [tuple(f"phantom-{3 * seed + part}-{i}" for i in range(len(group.mri))) for part, group in enumerate(groups)]
-    scales = {name: mri_scale(mri, head) for part in (1, 2) for name, mri, head in zip(names[part], groups[part].mri, groups[part].head, strict=True)}
+    scales = {name: mri_scale(mri, head) for names, group in zip(names[1:], groups[1:], strict=True)
+              for name, mri, head in zip(names, group.mri, group.head, strict=True)}
 
     def ct(group):
         return torch.from_numpy(HU.to_network(group.ct_hu))[:, None].float()
 
     def mri(group, part):
-        return torch.stack([torch.from_numpy(scales[name].to_network(slice_))[None] for name, slice_ in zip(names[part], group.mri, strict=True)]).float()
+        scaled = [scales[name].to_network(slice_) for name, slice_ in zip(names[part], group.mri, strict=True)]
+        return torch.from_numpy(np.stack(scaled))[:, None].float()
 
     for_ct, for_mri, both = groups
     train = Split(ct(for_ct), mri(for_mri, 1), names[0], names[1], names[0], names[1])
@@ -123,7 +126,8 @@ def read_slice(path: Path) -> tuple[np.ndarray, bool]:
     try:
         with Image.open(path) as image:
             image.load()
-            mode, pixels = image.mode, np.asarray(image.convert("RGB") if image.mode in ("P", "RGBA", "LA", "1", "CMYK", "YCbCr") else image)
+            mode = image.mode
+            pixels = np.asarray(image.convert("RGB") if mode in ("P", "RGBA", "LA", "1", "CMYK", "YCbCr") else image)
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}): it is damaged or no image, so replace or delete it") from error
     if mode in ("F", "I"):
@@ -167,7 +171,8 @@ def _read_file(path: Path, row: dict[str, str] | None) -> _File:
     pixels, converted = read_slice(path)
     if row is None:
         if pixels.dtype != np.uint8:
-            raise ValueError(f"{path} is a 16-bit image and nothing says what its numbers mean: add a manifest.csv with unit, gain and offset (see data/README.md), or save it as 8-bit")
+            raise ValueError(f"{path} is a 16-bit image and nothing says what its numbers mean: "
+                             "add a manifest.csv with unit, gain and offset (see data/README.md), or save it as 8-bit")
         row = {"unit": GREY.unit, "gain": "1", "offset": "0", "patient": "unknown"}
     physical = pixels.astype(np.float32) * float(row["gain"]) + float(row["offset"])
     spacing = float(row["spacing_mm"]) if row.get("spacing_mm") else None
@@ -179,7 +184,8 @@ def _read_folder(folder: Path, subfolder: str, modality: str, manifest: dict | N
     paths = sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if place.is_dir() else []
     if not paths:
         what = "CT" if modality == "ct" else "MR"
-        raise FileNotFoundError(f'{place} holds no images (looked for {" ".join(IMAGE_SUFFIXES)}): put the {what} slices there, or pass DATASET="scans" for the embedded ones')
+        raise FileNotFoundError(f'{place} holds no images (looked for {" ".join(IMAGE_SUFFIXES)}): put the {what} slices there, '
+                                'or pass DATASET="scans" for the embedded ones')
     files = []
     for path in paths:
         name = path.relative_to(folder).as_posix()
@@ -206,8 +212,9 @@ def _to_size(file: _File, size: int) -> Tensor:
 def folder_scans(folder: Path, size: int) -> UnpairedScans:
     """Read trainA (CT), trainB (MR), testA and testB; 8-bit grey, or 16-bit with a manifest.csv that gives unit, gain and offset.
 
-    Returns tensors of `size` x `size` pixels; `size` must be divisible by 4. Missing or empty folders raise FileNotFoundError; damaged, coloured, blank,
-    unexplained 16-bit or unlisted files ValueError. What is resized, padded, converted, clipped or doubled is counted in `notes`.
+    Returns tensors of `size` x `size` pixels; `size` must be divisible by 4. Missing or empty folders raise FileNotFoundError; damaged,
+    coloured, blank, unexplained 16-bit or unlisted files ValueError. What is resized, padded, converted, clipped or doubled is counted
+    in `notes`.
     """
     if size % 4 or size < 32:
         raise ValueError(f"size={size} does not suit the networks: choose a multiple of 4, at least 32")

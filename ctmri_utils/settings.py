@@ -23,14 +23,19 @@ class Settings:
     n_blocks: int               # residual blocks of the generators
     n_layers: int               # layers of the PatchGAN
     batch_size: int
+    learning_rate: float        # of Adam; narrow networks bear more than the paper's 2e-4
+    short_steps: int            # training steps of a demonstration
     scans_steps: int            # training steps on the embedded scans (or the reader's own)
     phantom_steps: int          # training steps on the phantom
 
 
 PROFILES = {
-    "ci": Settings(size=64, patients=16, test_patients=6, ngf=8, ndf=8, n_blocks=2, n_layers=2, batch_size=2, scans_steps=12, phantom_steps=12),
-    "laptop": Settings(size=64, patients=300, test_patients=40, ngf=16, ndf=32, n_blocks=4, n_layers=2, batch_size=4, scans_steps=900, phantom_steps=900),
-    "gpu": Settings(size=128, patients=2000, test_patients=100, ngf=64, ndf=64, n_blocks=9, n_layers=3, batch_size=8, scans_steps=10000, phantom_steps=20000),
+    "ci": Settings(size=64, patients=16, test_patients=6, ngf=8, ndf=8, n_blocks=2, n_layers=2,
+                   batch_size=1, learning_rate=4e-4, short_steps=6, scans_steps=12, phantom_steps=12),
+    "laptop": Settings(size=64, patients=300, test_patients=40, ngf=16, ndf=32, n_blocks=4, n_layers=2,
+                       batch_size=1, learning_rate=4e-4, short_steps=150, scans_steps=3000, phantom_steps=3000),
+    "gpu": Settings(size=128, patients=2000, test_patients=100, ngf=64, ndf=64, n_blocks=9, n_layers=3,
+                    batch_size=8, learning_rate=2e-4, short_steps=300, scans_steps=10000, phantom_steps=20000),
 }
 
 
@@ -69,6 +74,11 @@ def build_folder() -> Path:
     folder = Path(os.environ.get("CTMRI_BUILD", (CHECKOUT or Path.cwd()) / "build"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def checkpoint_file(name: str, profile: str, seed: int) -> Path:
+    """Where the lessons keep the training run on the data set `name`: lesson 03 writes it, lesson 04 finds it."""
+    return build_folder() / "runs" / f"{name}-{profile}-{seed}.pt"
 
 
 def report() -> str:

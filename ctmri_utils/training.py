@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .translators import CycleGAN
 
-LEARNING_RATE = 2e-4
+LEARNING_RATE = 2e-4                                             # the paper's, for its wide networks
 BETAS = (0.5, 0.999)
 
 
@@ -20,19 +20,20 @@ def learning_rate_factor(step: int, steps: int) -> float:
     return min(1.0, 2 * (steps - step) / (steps + 1))
 
 
-def augment(images: Tensor, generator: torch.Generator, *, degrees: float = 8.0, shift: float = 0.06, zoom: float = 0.08) -> Tensor:
-    """Mirror half of the images left to right, and rotate, shift and zoom each a little; (N, C, H, W) in [-1, 1], same out.
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror half of the images left to right and move each by up to 1/32 of its side; (N, C, H, W) in [-1, 1], same out.
 
-    degrees, shift (in image widths) and zoom are the largest changes, drawn evenly. What moves in from outside is background, -1.
-    Never top to bottom: heads are not scanned upside down.
+    Whole pixels only: interpolation would blur, and the networks would learn to blur. What moves in is background, -1. Never top to
+    bottom: heads are not scanned upside down.
     """
-    n = len(images)
-    uniform = (2 * torch.rand(5, n, generator=generator) - 1).to(images.device)
-    angle, scale, mirror = uniform[0] * torch.pi * degrees / 180, 1 + zoom * uniform[1], torch.sign(uniform[2])
-    cos, sin = scale * angle.cos(), scale * angle.sin()
-    theta = torch.stack([torch.stack([mirror * cos, -sin, 2 * shift * uniform[3]], 1), torch.stack([mirror * sin, cos, 2 * shift * uniform[4]], 1)], 1)
-    grid = nn.functional.affine_grid(theta, list(images.shape), align_corners=False)   # (N, H, W, 2)
-    return nn.functional.grid_sample(images + 1, grid, align_corners=False) - 1
+    reach = images.shape[-1] // 32
+    padded = nn.functional.pad(images, [reach] * 4, value=-1)
+    moved = []
+    for image in padded:
+        top, left = torch.randint(2 * reach + 1, (2,), generator=generator).tolist()
+        image = image[:, top:top + images.shape[-2], left:left + images.shape[-1]]
+        moved.append(image.flip(-1) if torch.rand((), generator=generator) < 0.5 else image)
+    return torch.stack(moved)
 
 
 class Trainer:
@@ -57,25 +58,30 @@ class Trainer:
         generators, critics, parts = self.model.training_step(ct, mri)
         parts = {name: float(part) for name, part in parts.items()}
         if not all(map(math.isfinite, parts.values())):
-            raise FloatingPointError(f"training stopped at step {self.step + 1}: a loss is not finite ({parts}); lower the learning rate, or look for broken slices")
+            raise FloatingPointError(f"training stopped at step {self.step + 1}: a loss is not finite ({parts}); "
+                                     "lower the learning rate, or look for broken slices")
         for optimizer, loss in zip(self.optimizers, (generators, critics), strict=True):
             optimizer.param_groups[0]["lr"] = learning_rate
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         self.step += 1
+        self.model.update_averages(self.step)
         self.losses.append(parts)
         return parts
 
     def state(self) -> dict:
         return {
-            "settings": self.model.settings(), "model": self.model.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers],
-            "sampler": self.sampler.get_state(), "torch": torch.get_rng_state(), "seed": self.seed, "step": self.step, "losses": self.losses,
+            "settings": self.model.settings(), "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "sampler": self.sampler.get_state(), "torch": torch.get_rng_state(),
+            "seed": self.seed, "step": self.step, "losses": self.losses,
         }
 
     def load_state(self, state: dict) -> None:
         if state["settings"] != self.model.settings() or state["seed"] != self.seed:
-            raise ValueError(f"the checkpoint was made with {state['settings']}, seed {state['seed']}, not with {self.model.settings()}, seed {self.seed}: use another run folder")
+            raise ValueError(f"the checkpoint was made with {state['settings']}, seed {state['seed']}, "
+                             f"not with {self.model.settings()}, seed {self.seed}: delete it, or use another file")
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -110,13 +116,15 @@ def load_translator(path: Path) -> CycleGAN:
     return model.eval()
 
 
-def fit(model: CycleGAN, ct: Tensor, mri: Tensor, *, steps: int, batch_size: int, seed: int, checkpoint: Path | None = None, stop_at: int | None = None,
-        save_every: int = 200, on_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None) -> list[dict[str, float]]:
+def fit(model: CycleGAN, ct: Tensor, mri: Tensor, *, steps: int, batch_size: int, seed: int, learning_rate: float = LEARNING_RATE,
+        checkpoint: Path | None = None, stop_at: int | None = None, save_every: int = 200,
+        on_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None) -> list[dict[str, float]]:
     """Train on unpaired slices and return one dict of losses per step, from the first step of the run on.
 
-    ct, mri: (N, 1, H, W) and (M, 1, H, W) in [-1, 1]. `steps` is the length of the whole training, which sets the learning rate; `stop_at` ends
-    this call earlier. With `checkpoint`, the run is saved there every `save_every` steps and at the end, and a call that finds the
-    file resumes it. `on_step(step, losses)` is called after each step, for progress and pictures; an interrupt keeps the last step.
+    ct, mri: (N, 1, H, W) and (M, 1, H, W) in [-1, 1]. `steps` is the length of the whole training, over whose second half the learning
+    rate falls; `stop_at` ends this call earlier. With `checkpoint`, the run is saved there every `save_every` steps and at the end,
+    and a call that finds the file resumes it. `on_step(step, losses)` is called after each step, for progress and pictures; an
+    interrupt keeps the last step. Raises FloatingPointError if a loss is not finite, ValueError for a checkpoint of another run.
     """
     device = next(model.parameters()).device
     ct, mri = ct.to(device), mri.to(device)
@@ -125,8 +133,8 @@ def fit(model: CycleGAN, ct: Tensor, mri: Tensor, *, steps: int, batch_size: int
         trainer.load_state(load_checkpoint(checkpoint))
     try:
         while trainer.step < min(steps, stop_at or steps):
-            learning_rate = LEARNING_RATE * learning_rate_factor(trainer.step, steps)
-            losses = trainer.train_one_step(trainer.batch(ct, batch_size), trainer.batch(mri, batch_size), learning_rate)
+            rate = learning_rate * learning_rate_factor(trainer.step, steps)
+            losses = trainer.train_one_step(trainer.batch(ct, batch_size), trainer.batch(mri, batch_size), rate)
             on_step(trainer.step, losses)
             if checkpoint is not None and trainer.step % save_every == 0:
                 save_checkpoint(trainer.state(), checkpoint)

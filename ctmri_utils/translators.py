@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 
 import torch
@@ -76,11 +77,14 @@ class Architecture:
 class CycleGAN(nn.Module):
     """Two generators, two critics, and the losses that tie them together (Zhu et al. 2017).
 
-    `training_step(ct, mri)` takes unpaired batches (N, 1, H, W) in [-1, 1] and returns the generators' loss, the critics' loss (both scalars
-    with gradients) and a dict of their parts (detached scalars). Weights are drawn from torch's global generator: seed before you build.
+    `training_step(ct, mri)` takes unpaired batches (N, 1, H, W) in [-1, 1] and returns the generators' loss, the critics' loss (both
+    scalars with gradients) and a dict of their parts (detached scalars). `averaged` holds a running mean of both generators' weights,
+    which `translate` uses: GANs circle around their goal, and the mean lies nearer to it (Yazici et al. 2019, arXiv 1806.04498).
+    Weights are drawn from torch's global generator: seed before you build.
     """
 
-    def __init__(self, architecture: Architecture = Architecture(), weights: LossWeights = LossWeights(), gan_mode: str = "lsgan", pool_size: int = 50):
+    def __init__(self, architecture: Architecture = Architecture(), weights: LossWeights = LossWeights(), gan_mode: str = "lsgan",
+                 pool_size: int = 50):
         super().__init__()
         self.architecture, self.weights, self.gan_mode = architecture, weights, gan_mode
         generator = {"ngf": architecture.ngf, "n_blocks": architecture.n_blocks, "norm": architecture.norm}
@@ -88,6 +92,7 @@ class CycleGAN(nn.Module):
         self.G_ct2mri, self.G_mri2ct = ResnetGenerator(**generator), ResnetGenerator(**generator)
         self.D_ct, self.D_mri = PatchDiscriminator(**critic), PatchDiscriminator(**critic)
         init_weights(self)
+        self.averaged = nn.ModuleDict({"mri": deepcopy(self.G_ct2mri), "ct": deepcopy(self.G_mri2ct)}).requires_grad_(False)
         self.pool_ct, self.pool_mri = ImagePool(pool_size), ImagePool(pool_size)
 
     @property
@@ -106,7 +111,7 @@ class CycleGAN(nn.Module):
         cycled_ct, cycled_mri = self.G_mri2ct(fake_mri), self.G_ct2mri(fake_ct)
 
         with frozen(self.D_ct, self.D_mri):                      # the critics judge, they do not learn here
-            adversarial = adversarial_loss(self.D_mri(fake_mri), True, self.gan_mode) + adversarial_loss(self.D_ct(fake_ct), True, self.gan_mode)
+            adversarial = sum(adversarial_loss(verdict, True, self.gan_mode) for verdict in (self.D_mri(fake_mri), self.D_ct(fake_ct)))
         cycle = cycle_loss(cycled_ct, ct) + cycle_loss(cycled_mri, mri)
         identity = identity_loss(identity_ct, ct) + identity_loss(identity_mri, mri)
 
@@ -121,22 +126,38 @@ class CycleGAN(nn.Module):
         verdict_real, verdict_fake = critic(torch.cat([real, fake.detach()])).split([len(real), len(fake)])
         return 0.5 * (adversarial_loss(verdict_real, True, self.gan_mode) + adversarial_loss(verdict_fake, False, self.gan_mode))
 
-    @torch.inference_mode()
-    def translate(self, images: Tensor, to: str, batch_size: int = 32) -> Tensor:
-        """Translate (N, 1, H, W) in [-1, 1] to "mri" or "ct", in batches, without gradients; same shape and range, on the images' device.
+    @torch.no_grad()
+    def update_averages(self, step: int, memory: float = 0.998) -> None:
+        """Move the averaged generators towards the current ones after training step `step`, counted from 1.
 
-        The networks run in the mode they are in: instance norm has no other. Raises ValueError for another `to`.
+        The memory grows from 2/11 to its final value, so that the random first weights are soon forgotten.
         """
-        if to not in ("mri", "ct"):
+        share = 1 - min(memory, (1 + step) / (10 + step))
+        for average, network in ((self.averaged["mri"], self.G_ct2mri), (self.averaged["ct"], self.G_mri2ct)):
+            for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
+                mean.lerp_(weight, share)
+            for mean, statistic in zip(average.buffers(), network.buffers(), strict=True):      # batch norm's
+                mean.copy_(statistic)
+
+    @torch.no_grad()
+    def translate(self, images: Tensor, to: str, batch_size: int = 32) -> Tensor:
+        """Translate (N, 1, H, W) in [-1, 1] to "mri" or "ct" with the averaged generator; same shape and range, on the images' device.
+
+        Works in batches, without gradients. Raises ValueError for another `to`.
+        """
+        if to not in self.averaged:
             raise ValueError(f'to={to!r} is not a modality here: choose "mri" or "ct"')
-        network = self.G_ct2mri if to == "mri" else self.G_mri2ct
+        network = self.averaged[to]
         device = next(network.parameters()).device
-        return torch.cat([network(batch.to(device)) for batch in images.split(batch_size)]).to(images.device).clone()
+        return torch.cat([network(batch.to(device)) for batch in images.split(batch_size)]).to(images.device)
 
     def settings(self) -> dict:
         """Everything needed to build this model again: `CycleGAN.from_settings(model.settings())`."""
-        return {"architecture": asdict(self.architecture), "weights": asdict(self.weights), "gan_mode": self.gan_mode, "pool_size": self.pool_ct.size}
+        return {"architecture": asdict(self.architecture), "weights": asdict(self.weights), "gan_mode": self.gan_mode,
+                "pool_size": self.pool_ct.size}
 
     @classmethod
     def from_settings(cls, settings: dict) -> CycleGAN:
-        return cls(Architecture(**settings["architecture"]), LossWeights(**settings["weights"]), settings["gan_mode"], settings["pool_size"])
+        """The untrained model that `settings()` describes."""
+        return cls(Architecture(**settings["architecture"]), LossWeights(**settings["weights"]), settings["gan_mode"],
+                   settings["pool_size"])

@@ -1,6 +1,8 @@
 """A first interactive comparison: slice, window and level, over real, translated and difference."""
 from __future__ import annotations
 
+import html
+from base64 import b64encode
 from io import BytesIO
 
 import numpy as np
@@ -27,11 +29,12 @@ def render(real_hu: np.ndarray, translated_hu: np.ndarray, window: Window, zoom:
     return buffer.getvalue()
 
 
-def compare(real_hu, translated_hu, zoom: int = 4):
+def compare(real_hu, translated_hu, *, alt: str, zoom: int = 4):
     """A widget with sliders for slice, level and width over real | translated | difference.
 
-    Both (N, H, W) in HU, the same slices in the same order. Needs a running kernel; show a `montage` before it for every other reader.
-    Raises ValueError if the shapes differ or values are not finite, ImportError without ipywidgets.
+    Both (N, H, W) in HU, the same slices in the same order; alt: what they show, for those who cannot see it. Needs a running kernel;
+    show a `montage` before it for every other reader. Raises ValueError if the shapes differ or values are not finite, ImportError
+    without ipywidgets.
     """
     try:
         import ipywidgets as widgets
@@ -47,10 +50,11 @@ def compare(real_hu, translated_hu, zoom: int = 4):
     preset = widgets.Dropdown(options=list(WINDOWS), value="brain", description="window")
     level = widgets.IntSlider(40, -1000, 1000, description="level HU")
     width = widgets.IntSlider(80, 1, 2500, description="width HU")
-    picture = widgets.Image(format="png", layout=widgets.Layout(width="100%", max_width=f"{zoom * (3 * real_hu.shape[2] + 4)}px"))
+    picture = widgets.HTML()
 
     def draw(_=None):
-        picture.value = render(real_hu[number.value], translated_hu[number.value], Window(level.value, width.value), zoom)
+        png = render(real_hu[number.value], translated_hu[number.value], Window(level.value, width.value), zoom)
+        picture.value = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{b64encode(png).decode()}">'
 
     def choose(_):
         level.value, width.value = WINDOWS[preset.value].level, WINDOWS[preset.value].width
@@ -59,12 +63,13 @@ def compare(real_hu, translated_hu, zoom: int = 4):
     for slider in (number, level, width):
         slider.observe(draw, "value")
     draw()
-    caption = widgets.HTML(f"real | translated | translated - real (red too high, blue too low, full colour at {DIFFERENCE_LIMIT_HU:g} HU)")
+    caption = widgets.HTML("real | translated | translated - real: red too high, blue too low, "
+                           f"full colour at {DIFFERENCE_LIMIT_HU:g} HU")
     return widgets.VBox([widgets.HBox([number, preset]), widgets.HBox([level, width]), picture, caption])
 
 
 class LiveProgress:
-    """An `on_step` callback for `fit`: a bar with the losses, and a strip of fixed slices with a loss plot that refresh every `every` steps.
+    """An `on_step` callback for `fit`: a bar with the losses, and a strip of fixed slices and a loss plot, fresh every `every` steps.
 
     model: the CycleGAN being trained; ct, mri: the slices to watch, (N, 1, H, W) in [-1, 1]; alt: what the pictures show.
     """

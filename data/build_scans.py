@@ -117,12 +117,15 @@ def sample(source: Source, heights_mm: np.ndarray, centre_mm: tuple[float, float
     Linear on purpose: it cannot overshoot, so no HU appears between air and bone that neither of them has.
     """
     line = (np.arange(size) - (size - 1) / 2) * step_mm
-    z, y, x = np.meshgrid(heights_mm, centre_mm[0] - line, centre_mm[1] + line, indexing="ij")
-    cut_mm = np.stack([z.ravel(), y.ravel(), x.ravel()])
-    source_mm = rotation(source.turn_deg) @ cut_mm + np.array(source.ac_mm)[:, None]
-    voxel = source_mm / np.array(source.spacing_mm)[:, None]
-    values = ndimage.map_coordinates(source.voxels.astype(np.float64), voxel, order=1, mode="constant", cval=source.background)
-    return values.reshape(z.shape)
+    y, x = np.meshgrid(centre_mm[0] - line, centre_mm[1] + line, indexing="ij")
+    voxels = source.voxels.astype(np.float64)
+    pictures = []
+    for height in heights_mm:
+        cut_mm = np.stack([np.full(y.size, height), y.ravel(), x.ravel()])
+        source_mm = rotation(source.turn_deg) @ cut_mm + np.array(source.ac_mm)[:, None]
+        voxel = source_mm / np.array(source.spacing_mm)[:, None]
+        pictures.append(ndimage.map_coordinates(voxels, voxel, order=1, mode="constant", cval=source.background).reshape(y.shape))
+    return np.stack(pictures)
 
 
 def largest_filled(mask: np.ndarray) -> np.ndarray:

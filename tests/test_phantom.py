@@ -237,8 +237,10 @@ def test_a_lesion_changes_its_own_pixels_with_the_contrast_of_its_kind(kind, bri
     healthy = synthetic_patients(30, 64, seed=9)
     ill = synthetic_patients(30, 64, seed=9, lesion=kind, lesion_fraction=1)
     assert ill.lesion.sum((1, 2)).min() >= 8                   # pixels of 3.4 mm: about 1 cm2
-    near = np.stack([ndimage.binary_dilation(m, iterations=3) for m in ill.lesion])
-    assert np.array_equal(ill.ct_hu[~near], healthy.ct_hu[~near]) and np.array_equal(ill.mri[~near], healthy.mri[~near])
+    near = np.stack([ndimage.binary_dilation(m, iterations=6) for m in ill.lesion])
+    for with_it, without in ((ill.ct_hu, healthy.ct_hu), (ill.mri, healthy.mri)):
+        assert np.abs(with_it - without)[~near].max() < 1e-3   # same head, same noise; away from the blur of specks below one pixel
+        assert np.abs(with_it - without)[ill.lesion].mean() > 3
     white = pure(ill.labels, "white matter", margin=1)
     core = pure(ill.labels, kind, margin=1)
     ct_contrast = np.median(ill.ct_hu_clean[core]) - np.median(ill.ct_hu_clean[white])
@@ -256,7 +258,7 @@ def test_the_same_call_gives_the_same_bits(patients):
 
 
 def test_a_patient_does_not_depend_on_how_many_are_drawn(patients):
-    for first in (0, 5):
+    for first in (0, 1, 2, 5):
         part = synthetic_patients(3, 64, seed=3, lesion="acute", lesion_fraction=0.5, first=first)
         for name in ARRAYS:
             assert np.array_equal(getattr(part, name), getattr(patients, name)[first:first + 3]), name

@@ -100,8 +100,8 @@ def test_an_empty_or_missing_folder_is_named(folder, name):
 
 
 def write_manifest(folder, **changes):
-    rows = [{"file": f"{name}/slice{i}.png", "patient": "p", "unit": "HU" if name.endswith("A") else "MR unit", "gain": "1", "offset": "-1024", "spacing_mm": "2"}
-            for name in FOLDERS.values() for i in range(3)]
+    rows = [{"file": f"{name}/slice{i}.png", "patient": "p", "unit": "HU" if name.endswith("A") else "MR unit",
+             "gain": "1", "offset": "-1024", "spacing_mm": "2"} for name in FOLDERS.values() for i in range(3)]
     with (folder / "manifest.csv").open("w", newline="") as lines:
         writer = csv.DictWriter(lines, rows[0].keys() - changes.get("without", set()), extrasaction="ignore")
         writer.writeheader()
@@ -137,7 +137,7 @@ def test_a_bad_manifest_is_named(folder):
 
 def test_embedded_scans_load_in_hounsfield_units():
     scans = load_scans("scans", SMALL, seed=0)
-    assert scans.ct_scale is HU and set(scans.train.ct_patients) == set(scans.test.ct_patients)    # one person: said in describe and data card
+    assert scans.ct_scale is HU and set(scans.train.ct_patients) == set(scans.test.ct_patients)     # one person: the data card says so
     assert not set(scans.train.ct_names) & set(scans.test.ct_names)
     head = ct_head_mask(HU.from_network(scans.test.ct[:, 0].numpy()))
     assert 0.15 < head.mean() < 0.6

@@ -114,6 +114,30 @@ def test_translate_goes_the_way_it_is_asked():
         model.translate(ct, "mr")
 
 
+def test_averages_follow_the_literal_recursion():
+    model, expected = build(), None
+    for step in range(1, 30):
+        with torch.no_grad():
+            for weight in model.generators:
+                weight.add_(0.1 * torch.randn_like(weight))
+        model.update_averages(step, memory=0.7)
+        memory, now = min(0.7, (1 + step) / (10 + step)), model.G_mri2ct.model[1].weight.detach().clone()
+        previous = build().G_mri2ct.model[1].weight.detach() if expected is None else expected
+        expected = memory * previous + (1 - memory) * now
+    # float64, thirty convex combinations
+    torch.testing.assert_close(model.averaged["ct"].model[1].weight, expected, atol=1e-12, rtol=0)
+
+
+def test_averages_do_not_learn_and_follow_batch_norms_statistics():
+    torch.manual_seed(0)
+    model = CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1, norm="batch"))
+    model.training_step(*(batch.float() for batch in batches()))[0].backward()
+    assert all(weight.grad is None for weight in model.averaged.parameters())
+    model.update_averages(1)
+    for mean, statistic in zip(model.averaged["mri"].buffers(), model.G_ct2mri.buffers(), strict=True):
+        assert torch.equal(mean, statistic)
+
+
 def test_settings_rebuild_the_model():
     model = build(weights=LossWeights(3, 1), gan_mode="vanilla", pool_size=7)
     again = CycleGAN.from_settings(model.settings()).double()

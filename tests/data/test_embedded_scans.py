@@ -222,16 +222,16 @@ def marked_head(builder, turn_deg=(0.0, 0.0, 0.0), **changes):
     voxels = np.where((z - 75) ** 2 + (y - 70) ** 2 + (x - 80) ** 2 < 60 ** 2, 100.0, 0.0)
     voxels[(z - 75) ** 2 + (y - 110) ** 2 + (x - 50) ** 2 < 6 ** 2] = 200.0
     settings = {"modality": "mri", "patient": "ball", "folder": "B", "voxels": voxels, "spacing_mm": (2.0, 2.0, 2.0),
-                "ac_mm": (75.0, 75.0, 75.0), "turn_deg": turn_deg, "bottom_mm": -45.0, "top_mm": 45.0, "background": 0.0,
+                "ac_mm": (75.0, 75.0, 75.0), "turn_deg": turn_deg, "bottom_mm": -21.0, "top_mm": 21.0, "background": 0.0,
                 "gain": 0.01, "offset": 0.0, "unit": "MR unit"}
     return builder.Source(**settings | changes)
 
 
 def test_the_builder_puts_anterior_up_right_on_the_left_and_the_head_in_the_middle(builder):
     heights, slices = builder.cut(marked_head(builder))
-    assert heights[0] == 0 and heights[-1] == 90 and slices.shape == (61, 128, 128)
+    assert heights[0] == 0 and heights[-1] == 42 and slices.shape == (29, 128, 128)
     spot = np.array(ndimage.center_of_mass(slices > 150))
-    expected = [30, 63.5 - 40 / SPACING_MM, 63.5 - 30 / SPACING_MM]
+    expected = [14, 63.5 - 40 / SPACING_MM, 63.5 - 30 / SPACING_MM]
     assert np.abs(spot - expected).max() < 0.6                               # half a pixel of sampling
 
 
@@ -249,7 +249,7 @@ def test_the_builder_removes_a_headrest_and_keeps_the_skin(builder):
     voxels[:, 1:3, :] = 300.0                                                # a board 4 mm behind the head ...
     voxels[:, 3:6, 30:50] = -900.0                                           # ... and foam that touches it
     _, slices = builder.cut(marked_head(builder, modality="ct", voxels=voxels, background=-1000.0))
-    middle = slices[30]
+    middle = slices[14]
     assert (middle[105:] == -1000).all() and middle.max() <= 40
     assert (middle > -300).sum() * SPACING_MM ** 2 == pytest.approx(np.pi * 60 ** 2, rel=0.03)
 
@@ -259,7 +259,7 @@ def test_the_builder_writes_the_same_bytes_twice(builder, tmp_path):
         builder.build([marked_head(builder)], tmp_path / name)
     one, two = ({path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
                 for root in (tmp_path / "one", tmp_path / "two"))
-    assert one == two and len(one) == 61 - 8 + 1                             # slices, less guards, plus the manifest
+    assert one == two and len(one) == 29 - 8 + 1                             # slices, less guards, plus the manifest
 
 
 def test_the_builder_says_in_one_sentence_what_it_lacks(builder, capsys, monkeypatch, tmp_path):

@@ -298,9 +298,9 @@ def reproducible(lesson: Lesson):
 def stripped(lesson: Lesson):
     if any(cell.outputs or cell.execution_count for cell in lesson.code) or "widgets" in lesson.notebook.metadata:
         yield "outputs, execution counts or widget states are stored: run nbstripout"
-    kernel = lesson.notebook.metadata.get("kernelspec", {}).get("name")
-    if kernel != "python3":
-        yield f"kernelspec {kernel!r}: set it to 'python3'"
+    kernel = lesson.notebook.metadata.get("kernelspec", {})
+    if (kernel.get("name"), kernel.get("language")) != ("python3", "python"):
+        yield f"kernelspec {dict(kernel)}: name it 'python3', of language 'python'"
 
 
 RULES = (budget, prose, head, headings, goals, exercises, install_cell,

@@ -47,8 +47,8 @@ def lesson():
         *[md(f"### Exercise {number} (5 min)\nTry the next window.\n{solution}") for number in (1, 2, 3)],
         md("## 7.2 What you learned\n- counted\n- looked"),
     ]
-    notebook = nb.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
-    return rules.Lesson("07_tiny", notebook)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return rules.Lesson("07_tiny", nb.new_notebook(cells=cells, metadata={"kernelspec": kernel}))
 
 
 def add_code(text, *tags):
@@ -153,6 +153,12 @@ def test_rule_bites(name, change):
     change(broken.cells)
     rule = next(rule for rule in rules.RULES if rule.__name__ == name)
     assert list(rule(broken)), f"{name} did not see it"
+
+
+def test_the_kernel_must_be_the_reader_s_own():
+    foreign = lesson()
+    foreign.notebook.metadata.kernelspec.name = "ctmri"
+    assert list(rules.stripped(foreign))
 
 
 @pytest.mark.parametrize("allowed", [

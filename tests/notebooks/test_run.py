@@ -1,4 +1,7 @@
-"""The four lessons run (PROFILE=ci, by papermill, in order), print the same when run again (nbval), and describe their pictures."""
+"""The four lessons run (PROFILE=ci, by papermill, in order), print the same when run again (nbval), and describe their pictures.
+
+The tests of this file follow each other on one worker (`--dist loadfile`): lesson 04 reads what 03 trained.
+"""
 import html.parser
 import os
 import shutil
@@ -14,7 +17,6 @@ import rules
 from ctmri_utils.course import run_course
 
 BUILD = rules.ROOT / "build" / "ci"
-in_order = pytest.mark.xdist_group("lessons")                              # one worker, one after the other: 04 reads what 03 trained
 
 
 def nbval(executed: Path) -> subprocess.CompletedProcess:
@@ -57,7 +59,6 @@ def fresh_build():
     return BUILD
 
 
-@in_order
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", rules.LESSONS)
 def test_lesson_runs(name, fresh_build):
@@ -66,7 +67,6 @@ def test_lesson_runs(name, fresh_build):
     assert compared_cells(executed.notebook) >= 5
 
 
-@in_order
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", rules.LESSONS)
 def test_lesson_prints_the_same_again(name):
@@ -74,7 +74,6 @@ def test_lesson_prints_the_same_again(name):
     assert again.returncode == 0, again.stdout[-6000:]
 
 
-@in_order
 @pytest.mark.parametrize("name", rules.LESSONS)
 def test_every_picture_on_the_page_is_described(name):
     alts = Pictures(BUILD / f"{name}.html").alts

@@ -1,0 +1,435 @@
+"""Every baseline, interval and test of `evaluation` against a second, literal computation; what it promises; what it refuses."""
+import csv
+import itertools
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from ctmri_utils import evaluation as ev
+from ctmri_utils import metrics as m
+from ctmri_utils.masks import ct_head_mask, mri_head_mask
+from ctmri_utils.phantom import TISSUES, synthetic_patients
+from ctmri_utils.scans import Split, load_scans, phantom_scans
+from ctmri_utils.settings import settings_for
+from ctmri_utils.translators import Architecture, CycleGAN
+from ctmri_utils.units import GREY, HU, mri_scale
+
+BLIND = ["constant", "another patient", "histogram matching", "linear regression", "lookup E[CT | MR]"]
+SEEING = ["true CT, 1 px off", "oracle labels"]
+
+
+@cache
+def scans():
+    return phantom_scans(5, 6, 64, seed=3)
+
+
+@cache
+def pairs():
+    return synthetic_patients(4, 64, seed=500)
+
+
+@cache
+def baselines():
+    return ev.baselines(scans().train, pairs(), seed=0)
+
+
+@cache
+def scores():
+    return tuple(ev.evaluate(baselines(), scans().test, scans().spacing_mm))
+
+
+def perfect(split):
+    return split.truth.ct_hu
+
+
+def value(rows, method, metric):
+    """Mean over patients."""
+    return np.mean([row.value for row in rows if (row.method, row.metric) == (method, metric)])
+
+
+def made_up(values, method="one", metric="MAE HU"):
+    return [ev.Score(method, f"patient {i}", metric, float(v)) for i, v in enumerate(values)]
+
+
+# ---- predictors
+
+def painted(mri, to_hu):
+    """One slice, pixel by pixel."""
+    head, ct_hu = mri_head_mask(mri), np.full(mri.shape, -1000.0)
+    for place in np.argwhere(head):
+        ct_hu[*place] = to_hu(mri[*place], mri[head])
+    return ct_hu
+
+
+def assert_paints(method, to_hu):
+    """The first two test patients are enough; 1e-3 HU because the images are float32."""
+    predicted = baselines()[method](scans().test)
+    for i in range(2):
+        np.testing.assert_allclose(predicted[i], painted(scans().test.mri[i, 0].numpy(), to_hu), atol=1e-3)
+
+
+def training_pixels():
+    """(MR, CT) of every pixel in the paired training heads, collected one by one."""
+    for mri, head, ct_hu in zip(pairs().mri, pairs().head, pairs().ct_hu):
+        mri = mri_scale(mri, head).to_network(mri)
+        yield from ((float(mri[*place]), float(ct_hu[*place])) for place in np.argwhere(mri_head_mask(mri)))
+
+
+def test_baselines_come_in_order_and_without_pairs_those_that_need_them_are_left_out():
+    assert list(baselines()) == BLIND + SEEING
+    assert list(ev.baselines(scans().train, None, seed=0)) == BLIND[:3] + SEEING
+
+
+def test_constant_is_40_hu_in_the_head():
+    assert_paints("constant", lambda mri, inside: 40)
+
+
+def test_another_patient_is_a_training_ct_that_the_seed_chooses():
+    training = HU.from_network(scans().train.ct[:, 0].numpy())
+    predicted = baselines()["another patient"](scans().test)
+    chosen = [[i for i, ct_hu in enumerate(training) if np.array_equal(ct_hu, one)] for one in predicted]
+    assert all(len(found) == 1 for found in chosen) and len({found[0] for found in chosen}) > 1
+    np.testing.assert_array_equal(predicted, baselines()["another patient"](scans().test))
+    assert any((ev.baselines(scans().train, None, seed)["another patient"](scans().test) != predicted).any() for seed in (1, 2))
+
+
+def test_histogram_matching_gives_every_pixel_the_training_quantile_of_its_rank():
+    training = HU.from_network(scans().train.ct[:, 0].numpy())
+    pool = np.concatenate([ct_hu[ct_head_mask(ct_hu)] for ct_hu in training]).astype(float)
+    assert_paints("histogram matching",
+                  lambda mri, inside: np.quantile(pool, ((inside < mri).sum() + (inside == mri).sum() / 2) / len(inside), method="hazen"))
+
+
+def test_histogram_matching_depends_on_nothing_but_that_patient():
+    test = scans().test
+    alone = replace(test, ct=test.ct[2:3], mri=test.mri[2:3], mri_patients=test.mri_patients[2:3], truth=None)
+    np.testing.assert_array_equal(baselines()["histogram matching"](alone)[0], baselines()["histogram matching"](test)[2])
+
+
+def test_linear_regression_solves_the_normal_equations():
+    mri, ct_hu = np.array(list(training_pixels())).T
+    slope = ((mri - mri.mean()) * (ct_hu - ct_hu.mean())).sum() / ((mri - mri.mean()) ** 2).sum()
+    assert_paints("linear regression", lambda mri_value, inside: ct_hu.mean() + slope * (mri_value - mri.mean()))
+
+
+def test_lookup_is_the_mean_ct_of_each_of_64_bins():
+    bins = {}
+    for mri, ct_hu in training_pixels():
+        bins.setdefault(min(int((mri + 1) * 32), 63), []).append(ct_hu)
+    assert len(bins) == 64
+    assert_paints("lookup E[CT | MR]", lambda mri, inside: np.mean(bins[min(int((mri + 1) * 32), 63)]))
+
+
+def test_bins_that_no_training_pixel_filled_lie_between_their_neighbours():
+    test = scans().test
+    two_greys = replace(test, mri=torch.where(test.mri > -0.5, 0.0, -1.0), truth=replace(test.truth, parameters=()))
+    predicted = ev.baselines(scans().train, two_greys, seed=0)["lookup E[CT | MR]"](replace(test, truth=None))
+    bins, levels = np.floor((test.mri[:, 0].numpy() + 1) * 32), predicted
+    head = np.stack([mri_head_mask(scan) for scan in test.mri[:, 0].numpy()])
+    dark, grey = (levels[head & (bins == b)].mean() for b in (0, 32))
+    between = head & (bins == 8)                               # a quarter of the way from bin 0 to bin 32; all float64
+    assert between.any() and dark != grey
+    np.testing.assert_allclose(levels[between], 0.75 * dark + 0.25 * grey, rtol=1e-9)
+
+
+def test_pairs_may_come_as_a_split_of_the_same_patients():
+    mri = torch.stack([torch.from_numpy(mri_scale(scan, head).to_network(scan))[None] for scan, head in zip(pairs().mri, pairs().head)])
+    names = tuple("abcd")
+    split = Split(torch.from_numpy(HU.to_network(pairs().ct_hu))[:, None], mri, names, names, names, names, truth=pairs())
+    from_split = ev.baselines(scans().train, split, seed=0)
+    for method in BLIND[3:]:
+        np.testing.assert_array_equal(from_split[method](scans().test), baselines()[method](scans().test))
+
+
+def test_one_pixel_off_is_the_truth_one_column_to_the_right():
+    true, shifted = perfect(scans().test), baselines()["true CT, 1 px off"](scans().test)
+    for n, i, j in itertools.product(range(2), range(64), range(64)):
+        assert shifted[n, i, j] == (true[n, i, j - 1] if j else -1000)
+
+
+def test_oracle_paints_the_population_mean_of_every_tissue():
+    predicted, mean_hu = baselines()["oracle labels"](scans().test), {tissue.label: tissue.hu for tissue in TISSUES.values()}
+    for n, i, j in itertools.product(range(2), range(64), range(64)):
+        assert predicted[n, i, j] == mean_hu[scans().test.truth.labels[n, i, j]]
+
+
+def test_blind_predictors_see_nothing_but_the_mr():
+    test = scans().test
+    without_truth = replace(test, ct=torch.zeros_like(test.ct), truth=None)
+    for method in BLIND:
+        np.testing.assert_array_equal(baselines()[method](without_truth), baselines()[method](test))
+    for method in SEEING:
+        with pytest.raises(ValueError, match="different people"):
+            baselines()[method](without_truth)
+
+
+def test_translated_is_the_generators_output_in_hu():
+    torch.manual_seed(0)
+    model, mri = CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=2)), scans().test.mri
+    predicted = ev.translated(model, HU)(scans().test)
+    with torch.no_grad():
+        by_hand = model.G_mri2ct(mri)[:, 0].numpy() * 1000
+    assert predicted.shape == (6, 64, 64)
+    np.testing.assert_allclose(predicted, by_hand, atol=1e-2)  # float32 convolutions, up to 1000 HU
+
+
+# ---- scores
+
+def test_every_value_is_its_metric_on_that_patients_slice():
+    truth, mm = scans().test.truth, scans().spacing_mm
+    predicted = baselines()["oracle labels"](scans().test)
+    for i, patient in enumerate(scans().test.ct_patients):
+        images = predicted[i], truth.ct_hu[i], truth.head[i]
+        tissues = m.tissue_errors_hu(*images)
+        expected = {"MAE HU": m.mae_hu(*images), "bias HU": m.bias_hu(*images), "PSNR dB": m.psnr_db(*images, (-1024, 3000)),
+                    "SSIM": m.ssim(*images, (-1024, 3000)), "MS-SSIM": m.ms_ssim(*images, (-1024, 3071)),
+                    "air MAE HU": tissues["air_mae_hu"], "soft-tissue MAE HU": tissues["soft_mae_hu"],
+                    "bone MAE HU": tissues["bone_mae_hu"], "bone Dice": m.bone_dice(*images), "HD95 mm": m.bone_hd95_mm(*images, mm), "WEPL mm": m.wepl_error_mm(*images, mm)}
+        assert {row.metric: row.value for row in scores() if row.method == "oracle labels" and row.patient == patient} == expected
+
+
+def test_rows_are_tidy_one_for_each_method_patient_and_metric():
+    expected = list(itertools.product(BLIND + SEEING, scans().test.ct_patients, ev.CT_METRICS))
+    assert [row[:3] for row in scores()] == expected
+
+
+def test_a_perfect_prediction_is_perfect():
+    best = {"PSNR dB": np.inf, "SSIM": 1, "MS-SSIM": 1, "bone Dice": 1}
+    for row in ev.evaluate({"perfect": perfect}, scans().test, scans().spacing_mm):
+        assert row.value == pytest.approx(best.get(row.metric, 0), abs=1e-9)           # window sums in float64
+
+
+def test_a_constant_beats_histogram_matching_in_mae_but_finds_no_bone():
+    assert value(scores(), "constant", "MAE HU") < value(scores(), "histogram matching", "MAE HU") - 50
+    assert value(scores(), "constant", "bone Dice") == 0 < value(scores(), "histogram matching", "bone Dice")
+
+
+def test_several_slices_of_a_patient_become_one_value_without_the_undefined():
+    patients = ("a", "a", "b", "b", "b", "c")
+    test = replace(scans().test, ct_patients=patients, mri_patients=patients)
+    level = [1.0, 3.0, 4.0, np.nan, 6.0, np.nan]
+    rows = ev.evaluate({"counts": lambda split: np.broadcast_to(np.array(level)[:, None, None], (6, 64, 64))}, test, 1.0,
+                       {"level": lambda pred, true, head, mm: pred[0, 0]})
+    assert [row.patient for row in rows] == ["a", "b", "c"]
+    np.testing.assert_array_equal([row.value for row in rows], [2, 5, np.nan])
+
+
+def test_a_patient_is_one_head_for_the_predictors_too():
+    """One Otsu threshold for a patient's slices: the second slice at a tenth of the contrast changes the first one's head."""
+    mri = scans().test.mri[:2].clone()
+    mri[1] = (mri[1] + 1) / 10 - 1
+    split = replace(scans().test, ct=scans().test.ct[:2], mri=mri, mri_patients=("a", "a"))
+    np.testing.assert_array_equal(baselines()["constant"](split) == 40, mri_head_mask(mri[:, 0].numpy()))
+    apart = replace(split, mri_patients=("a", "b"))
+    np.testing.assert_array_equal(baselines()["constant"](apart) == 40, np.stack([mri_head_mask(scan) for scan in mri[:, 0].numpy()]))
+
+
+# ---- intervals
+
+def test_the_interval_is_that_of_a_literal_bootstrap():
+    values, rng = np.random.default_rng(1).exponential(size=9), np.random.default_rng(5)
+    means = sorted(float(np.mean([values[k] for k in draw])) for draw in rng.integers(9, size=(400, 9)))
+    [row] = ev.summarise(made_up(values), seed=5, resamples=400)
+    assert row[:2] == ("one", "MAE HU") and row.n == 9
+    assert row[2:5] == pytest.approx((np.mean(values), means[9], means[389]), rel=1e-12)           # the 10th and the 390th of 400
+
+
+def test_the_interval_agrees_with_scipys():
+    values = np.random.default_rng(2).normal(100, 10, 30)
+    [row] = ev.summarise(made_up(values), seed=0, resamples=20000)
+    scipys = stats.bootstrap((values,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(1)).confidence_interval
+    assert (row.low, row.high) == pytest.approx(scipys, abs=0.02 * (row.high - row.low))           # two sets of 20,000 random draws
+
+
+@pytest.mark.parametrize(("patients", "expected"), [(10, 0.90), (40, 0.94)])
+def test_the_interval_covers_the_true_mean_about_as_often_as_it_says(patients, expected):
+    rng, covered = np.random.default_rng(0), 0
+    for seed in range(500):
+        [row] = ev.summarise(made_up(rng.normal(7, 2, patients)), seed=seed, resamples=400)
+        covered += row.low <= 7 <= row.high
+    assert covered / 500 == pytest.approx(expected, abs=0.04)  # three standard errors of a share near 0.9 of 500
+
+
+def test_patients_are_resampled_alike_for_every_method():
+    values = np.random.default_rng(3).normal(size=12)
+    one, other = ev.summarise(made_up(values) + made_up(values + 5, "other"), seed=0)
+    assert (other.low - 5, other.high - 5) == pytest.approx((one.low, one.high), rel=1e-9)
+    assert ev.summarise(made_up(values), seed=0) == [one] != ev.summarise(made_up(values), seed=1)
+
+
+def test_undefined_patients_are_left_out_and_counted():
+    rows = ev.summarise(made_up([1, np.nan, 3, 5]) + made_up([np.nan, 2, np.nan, np.nan], "two") + made_up([np.nan] * 4, "three"), seed=0)
+    assert [row.n for row in rows] == [3, 1, 0]
+    np.testing.assert_array_equal([row.mean for row in rows], [3, 2, np.nan])
+    assert 1 <= rows[0].low < rows[0].high <= 5
+    assert np.isnan([rows[1].low, rows[1].high, rows[2].low, rows[2].high]).all()
+
+
+def test_infinite_scores_stay_infinite():
+    [row] = ev.summarise(made_up([np.inf, np.inf, np.inf]), seed=0)
+    assert row[2:5] == (np.inf, np.inf, np.inf)
+
+
+# ---- comparisons
+
+def signed_rank_p(difference):
+    """Two-sided exact p: how many of the 2^n choices of signs give a rank sum as far from its middle. No ties, no zeros."""
+    ranks = [1 + sum(abs(other) < abs(one) for other in difference) for one in difference]
+    middle = sum(ranks) / 2
+    seen = abs(sum(r for r, d in zip(ranks, difference) if d > 0) - middle)
+    sums = [sum(itertools.compress(ranks, signs)) for signs in itertools.product((0, 1), repeat=len(ranks))]
+    return sum(abs(s - middle) >= seen for s in sums) / len(sums)
+
+
+def holm_by_loop(p_values):
+    """Step down: reject the smallest at level/k, the next at level/(k - 1) ...; the adjusted p is the smallest level that rejects."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    for step, i in enumerate(order):
+        before = adjusted[order[step - 1]] if step else 0
+        adjusted[i] = min(1.0, max(before, p_values[i] * (len(p_values) - step)))
+    return adjusted
+
+
+def test_comparisons_agree_with_all_sign_patterns_and_the_step_down_loop():
+    rng = np.random.default_rng(0)
+    reference = rng.normal(100, 10, 8)
+    shifts = {"worse": 9, "alike": 0.5, "better": -4}
+    values = {method: reference + rng.normal(shift, 5, 8) for method, shift in shifts.items()}
+    rows = [row for method, v in values.items() for row in made_up(v, method)] + made_up(reference, "reference")
+    compared = ev.compare_methods(rows[::-1], "MAE HU", "reference")[::-1]                         # patients are matched by name, not place
+    assert [row.method for row in compared] == list(shifts)
+    for row in compared:
+        assert row.difference == pytest.approx(np.mean(values[row.method] - reference), rel=1e-12)
+        assert row.p == pytest.approx(signed_rank_p(values[row.method] - reference), rel=1e-12) and row.n == 8
+    assert [row.p_holm for row in compared] == pytest.approx(holm_by_loop([row.p for row in compared]), rel=1e-12)
+
+
+def test_holm_agrees_with_the_step_down_loop():
+    rng = np.random.default_rng(0)
+    for k in (1, 2, 3, 7, 7, 7):
+        p_values = (rng.random(k) ** 3).round(2)                # rounded: with ties
+        assert ev.holm(p_values) == pytest.approx(holm_by_loop(p_values), rel=1e-12)
+    assert ev.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])           # worked by hand
+    assert ev.holm([]) == []
+
+
+def test_comparisons_leave_out_the_undefined_and_call_equal_scores_equal():
+    one, two = made_up([1, 2, np.nan, np.inf]), made_up([1, np.nan, 3, np.inf], "two")
+    assert ev.compare_methods(one + two, "MAE HU", "one") == [("two", 0.0, 1.0, 1.0, 2)]
+    [row] = ev.compare_methods(made_up([1, 2, 3]) + made_up([np.inf] * 3, "two"), "MAE HU", "one")
+    assert row.difference == np.inf and row.n == 3
+    assert ev.compare_methods(one, "MAE HU", "one") == []
+
+
+# ---- tables, files, copies
+
+def test_the_table_is_aligned_and_says_what_is_missing():
+    rows = ev.summarise(made_up([100, 110]) + made_up([0.5, 0.7], metric="bone Dice")
+                        + made_up([90, np.nan], "a longer name") + made_up([np.nan, np.nan], "a longer name", "bone Dice"), seed=0)
+    assert ev.table(rows, ["bone Dice", "MAE HU"]).splitlines() == [
+        "               bone Dice             MAE HU",
+        "one            0.600 [0.500, 0.700]  105.0 [100.0, 110.0]",
+        "a longer name  -                     90.0 n=1",
+    ]
+
+
+def test_csv_keeps_every_digit(tmp_path):
+    rows = [ev.Score('odd, "quoted" näme', "p", "MAE HU", v) for v in (1 / 3, 1e-300, np.inf, np.nan, -0.0)]
+    ev.write_csv(rows, tmp_path / "new folder" / "scores.csv")
+    with open(tmp_path / "new folder" / "scores.csv", newline="", encoding="utf-8") as file:
+        read = list(csv.DictReader(file))
+    assert [{**row, "value": repr(float(row["value"]))} for row in read] == [{**row._asdict(), "value": repr(row.value)} for row in rows]
+    for kind in (ev.summarise(scores(), 0), ev.compare_methods(scores(), "MAE HU", "constant")):
+        ev.write_csv(kind, tmp_path / "kind.csv")
+        assert (tmp_path / "kind.csv").read_text(encoding="utf-8").splitlines()[0] == ",".join(kind[0]._fields)
+
+
+@pytest.mark.parametrize("change", [lambda ct: ct, lambda ct: 0.7 * ct - 0.2, lambda ct: ((ct + 1) * 127.5).round() / 127.5 - 1],
+                         ids=["copied", "rescaled", "8 bit"])
+def test_a_planted_slice_is_found_in_both_modalities(change):
+    train, test = scans().train, scans().test
+    assert ev.shared_slices(train, test) == []
+    ct, mri = train.ct.clone(), train.mri.clone()
+    ct[3], mri[1] = change(test.ct[5]), change(test.mri[0])
+    expected = [("ct", train.ct_names[3], test.ct_names[5]), ("mri", train.mri_names[1], test.mri_names[0])]
+    assert ev.shared_slices(replace(train, ct=ct, mri=mri), test) == expected
+
+
+def test_neighbouring_slices_of_one_real_patient_are_no_copies():
+    real = load_scans("scans", settings_for("laptop"), 0)
+    assert ev.shared_slices(real.train, real.test) == []
+    itself = [("ct", name, name) for name in real.train.ct_names] + [("mri", name, name) for name in real.train.mri_names]
+    assert ev.shared_slices(real.train, real.train) == itself
+
+
+def test_a_blank_slice_is_like_no_other():
+    blank = replace(scans().test, ct=torch.full_like(scans().test.ct, -1))
+    assert [found for found in ev.shared_slices(blank, blank) if found[0] == "ct"] == []
+
+
+def test_the_plot_has_a_dot_and_an_interval_for_every_mean():
+    from ctmri_utils.figures import interval_plot
+
+    rows = ev.summarise(made_up([1, 2, 4]) + made_up([3, 4, 5], "two") + made_up([np.inf] * 3, "three"), seed=0)
+    [panel] = interval_plot(rows, ["MAE HU"]).axes
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == ["one", "two", "three"] and panel.yaxis_inverted()
+    assert [tuple(line.get_xydata()[0]) for line in panel.lines] == [(rows[0].mean, 0), (4, 1)]
+    bars = [tuple(bar.get_segments()[0].ravel()) for bar in panel.collections]
+    assert bars == [(row.low, y, row.high, y) for y, row in enumerate(rows[:2])]
+    assert [(text.get_text(), text.get_position()[1]) for text in panel.texts] == [("infinite", 2)]
+    with pytest.raises(ValueError, match="no metric 'SSIM'.*choose from MAE HU"):
+        interval_plot(rows, ["SSIM"])
+
+
+# ---- refusals, one sentence each
+
+def returning(ct_hu):
+    return lambda: ev.evaluate({"mine": lambda split: ct_hu}, scans().test, 1.0)
+
+
+def nan_pixel():
+    ct_hu = perfect(scans().test).copy()
+    ct_hu[2, 5, 5] = np.nan
+    return ct_hu
+
+
+def meeting_training_patients(method, pairs):
+    return lambda: ev.baselines(scans().train, pairs(), 0)[method](scans().test)
+
+
+REFUSALS = {
+    "unpaired": (lambda: ev.evaluate({"p": perfect}, scans().train, 1.0), "different people: use cycle_error, drift .* or kid"),
+    "no spacing": (lambda: ev.evaluate({"p": perfect}, scans().test, None), "pixel size .* unknown"),
+    "shape": (returning(np.zeros((6, 1, 64, 64))), r"'mine' returned \(6, 1, 64, 64\), the truth is \(6, 64, 64\)"),
+    "network range": (lambda: ev.evaluate({"mine": lambda split: split.mri[:, 0].numpy()}, scans().test, 1.0), "'mine' .*cannot be HU"),
+    "nan": (lambda: returning(nan_pixel())(), "'mine' on patient .+2, MAE HU: the prediction holds 1 NaN"),
+    "grey": (lambda: ev.baselines(scans().train, None, 0, ct_scale=GREY), "grey level, from which no HU"),
+    "grey model": (lambda: ev.translated(None, GREY), "grey level, from which no HU"),
+    "unpaired pairs": (lambda: ev.baselines(scans().train, scans().train, 0), "different people"),
+    "leak": (meeting_training_patients("linear regression", lambda: scans().test), r"6 test patients \(first: index 0\)"),
+    "same seed": (meeting_training_patients("lookup E[CT | MR]", lambda: synthetic_patients(2, 64, scans().test.truth.parameters[0]["seed"])),
+                  "2 test patients .*another seed"),
+    "one patient": (lambda: ev.summarise(made_up([1]), 0), "2 of them or more, got 1"),
+    "no scores": (lambda: ev.summarise([], 0), "2 of them or more, got 0"),
+    "two runs, one name": (lambda: ev.summarise(made_up([1, 2]) + made_up([3, 4]), 0), "'one' has 4 rows of MAE HU for 2 patients"),
+    "metric": (lambda: ev.compare_methods(scores(), "MAE", "constant"), "no metric 'MAE' .*choose from MAE HU, bias HU"),
+    "reference": (lambda: ev.compare_methods(scores(), "MAE HU", "best"), "no method 'best' .*choose from constant, another patient"),
+    "nobody in common": (lambda: ev.compare_methods(made_up([1, 2]) + made_up([np.nan, 1], "two"), "MAE HU", "one"), "share 1 patients"),
+    "table": (lambda: ev.table(ev.summarise(scores(), 0), ["FID"]), "no metric 'FID'"),
+    "no rows": (lambda: ev.write_csv([], "nowhere.csv"), "nowhere.csv needs rows of one kind, got none"),
+    "mixed rows": (lambda: ev.write_csv([*scores(), *ev.summarise(scores(), 0)], "nowhere.csv"), "got Score and Summary"),
+    "sizes": (lambda: ev.shared_slices(scans().test, replace(scans().test, ct=scans().test.ct[..., :32])), "ct slices .*one size"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_refuses_in_one_sentence(name):
+    attempt, reason = REFUSALS[name]
+    with pytest.raises(ValueError, match=reason) as refusal:
+        attempt()
+    assert str(refusal.value).endswith(".") and ". " not in str(refusal.value) and "\n" not in str(refusal.value)
