@@ -21,6 +21,7 @@ from .units import AIR_HU, GREY, HU, Scale, mri_scale
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 FOLDERS = {("train", "ct"): "trainA", ("train", "mri"): "trainB", ("test", "ct"): "testA", ("test", "mri"): "testB"}
 KAGGLE = "darren2020/ct-to-mri-cgan"
+UNKNOWN = "unknown"                                              # the patient of a file that no manifest explains
 
 
 @dataclass(frozen=True)
@@ -65,31 +66,31 @@ class UnpairedScans:
         lines = [f"{self.name}: {' x '.join(map(str, self.train.ct.shape[-2:]))} pixels"
                  + (f" of {self.spacing_mm:.2f} mm" if self.spacing_mm else " of unknown size") + f", CT in {self.ct_scale.unit}"]
         for side, split in (("train", self.train), ("test", self.test)):
-            counts = [f"{len(images)} {modality} slices of {len(set(patients))} patient(s)" for modality, images, patients in
-                      (("CT", split.ct, split.ct_patients), ("MR", split.mri, split.mri_patients))]
+            counts = [f"{len(images)} {modality} slices of {len(set(patients)) if UNKNOWN not in patients else 'unknown'} patient(s)"
+                      for modality, images, patients in (("CT", split.ct, split.ct_patients), ("MR", split.mri, split.mri_patients))]
             lines.append(f"  {side}: {', '.join(counts)}" + ("; paired, with truth" if split.paired else "; unpaired"))
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
 
 
 def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedScans:
-    """The data set that a lesson's DATASET names, at `settings.size` pixels.
+    """The data set that a lesson's DATASET names, at the sizes of the settings.
 
     "scans": the embedded real slices; "phantom": synthetic patients, drawn from `seed`; "kaggle": the downloaded Kaggle set; or the path of
     a folder that holds trainA, trainB, testA and testB. Raises ValueError or FileNotFoundError, in one sentence, for anything else.
     """
     if dataset == "scans":
-        return folder_scans(data_folder() / "scans", settings.size)
+        return folder_scans(data_folder() / "scans", settings.scans_size)
     if dataset == "phantom":
         return phantom_scans(settings.patients, settings.test_patients, settings.size, seed)
     if dataset == "kaggle":
         folder = data_folder() / "kaggle" / "Dataset" / "images"
         if not folder.is_dir():
-            command = f"kaggle datasets download {KAGGLE} --unzip -p {data_folder() / 'kaggle'}"
-            raise FileNotFoundError(f'{folder} does not exist: run `{command}` first, or use DATASET="scans"')
-        return folder_scans(folder, settings.size)
+            where, command = data_folder().parent, f"kaggle datasets download {KAGGLE} --unzip -p data/kaggle"
+            raise FileNotFoundError(f'{folder.relative_to(where)} does not exist in {where.name}: run `{command}` there, or use DATASET="scans"')
+        return folder_scans(folder, settings.scans_size)
     if not Path(dataset).is_dir():
         raise ValueError(f'DATASET={str(dataset)!r} is neither "scans", "phantom", "kaggle" nor a folder that exists: choose one of these')
-    return folder_scans(Path(dataset), settings.size)
+    return folder_scans(Path(dataset), settings.scans_size)
 
 
 def phantom_scans(patients: int, test_patients: int, size: int, seed: int, **options) -> UnpairedScans:
@@ -114,7 +115,7 @@ def phantom_scans(patients: int, test_patients: int, size: int, seed: int, **opt
 
 def clipping_notes(ct: np.ndarray, scale: Scale) -> tuple[str, ...]:
     """Say how much of the CT lies outside its scale; nothing is clipped in silence. Values below air are noise and not counted."""
-    above = float((ct > scale.high).mean())
+    above = float((ct > scale.high + 1e-3).mean())               # resizing may leave a rounding error above the highest value
     return (f"{above:.2%} of the CT's pixels lie above {scale.high:g} {scale.unit} and are clipped there",) if above else ()
 
 
@@ -173,7 +174,7 @@ def _read_file(path: Path, row: dict[str, str] | None) -> _File:
         if pixels.dtype != np.uint8:
             raise ValueError(f"{path} is a 16-bit image and nothing says what its numbers mean: "
                              "add a manifest.csv with unit, gain and offset (see data/README.md), or save it as 8-bit")
-        row = {"unit": GREY.unit, "gain": "1", "offset": "0", "patient": "unknown"}
+        row = {"unit": GREY.unit, "gain": "1", "offset": "0", "patient": UNKNOWN}
     physical = pixels.astype(np.float32) * float(row["gain"]) + float(row["offset"])
     spacing = float(row["spacing_mm"]) if row.get("spacing_mm") else None
     return _File(path, physical, row["unit"], row["patient"], spacing, converted, hashlib.sha256(path.read_bytes()).hexdigest())
@@ -255,11 +256,11 @@ def _notes(everything: list[_File], files: dict[tuple[str, str], list[_File]], s
     for (height, width), count in sorted(Counter(file.pixels.shape for file in everything).items()):
         if (height, width) != (size, size):
             padded = "" if height == width else "padded to a square and "
-            notes.append(f"{count} slices of {height}x{width} pixels were {padded}resized to {size}x{size}")
+            notes.append(f"{count} slice(s) of {height}x{width} pixels were {padded}resized to {size}x{size}")
     if converted := sum(file.converted for file in everything):
-        notes.append(f"{converted} files hold grey stored as colour; one channel was kept")
+        notes.append(f"{converted} file(s) hold grey stored as colour; one channel was kept")
     for modality in ("ct", "mri"):
         train = {file.digest: file.path.name for file in files["train", modality]}
         if twins := [file.path.name for file in files["test", modality] if file.digest in train]:
-            notes.append(f"{len(twins)} test slices are also training slices ({', '.join(twins[:3])}...): scores on them mean nothing")
+            notes.append(f"{len(twins)} test slice(s) also lie in train ({', '.join(twins[:3])}{' ...' if len(twins) > 3 else ''}): scores on them mean nothing")
     return tuple(notes)

@@ -98,5 +98,5 @@ class LiveProgress:
         strip = png(translation_rows(self.model, self.ct, self.mri), dpi=80)
         lines = {name: [losses[name] for losses in self.history] for name in self.history[0]}
         plot = png(curves(lines, f"step, up to {step}", "loss", smooth=max(1, self.every // 4)), dpi=80)
-        for handle, picture, what in ((self.strip, strip, self.alt), (self.plot, plot, f"loss curves up to step {step}: {', '.join(lines)}")):
-            handle.update(Image(picture, alt=what))
+        self.strip.update(Image(strip, alt=self.alt))
+        self.plot.update(Image(plot, alt=f"loss curves up to step {step}: {', '.join(lines)}"))

@@ -38,7 +38,7 @@ def printed(executed):
 
 
 def test_a_course_leaves_copies_pages_and_an_index(tmp_path, monkeypatch, capfd):
-    picture = f"from IPython.display import Image, display\ndisplay(Image({one_pixel_png()!r}, alt='one \"red\" pixel & no more'))"
+    picture = f"from IPython.display import Image, display\ndisplay(Image({one_pixel_png()!r}, alt=PROFILE + ' \"red\" & green'))"
     where = "import os, sys, ctmri_utils\nprint(PROFILE, SEED, sys.executable, os.environ['CTMRI_BUILD'], os.getcwd())"
     notebooks = write_lesson(tmp_path / "notebooks", cells=[where, picture])
     write_lesson(notebooks, "02_more", cells=["print(open('left_by_01.txt').read())"])
@@ -55,7 +55,7 @@ def test_a_course_leaves_copies_pages_and_an_index(tmp_path, monkeypatch, capfd)
 
     assert printed(first).split() == ["ci", "3", sys.executable, str(build), str(build)]
     assert printed(second).strip() == "seen by 02"
-    assert "one \"red\" pixel & no more" in html.unescape(first.page.read_text(encoding="utf-8"))
+    assert "ci \"red\" & green" in html.unescape(first.page.read_text(encoding="utf-8"))
     index = (build / "index.html").read_text()
     assert 'href="01_tiny.html">Tiny &amp; short' in index and 'href="02_more.html"' in index
     assert first.minutes > 0 and 0.01 < first.peak_gb < 5                  # a bare kernel holds some 0.07 GB

@@ -42,9 +42,10 @@ def test_the_detector_finds_blobs_and_stays_silent_on_healthy_brains():
     (lambda ct, r: np.where(r < 3, 70, ct), True),
     (lambda ct, r: np.where(r < 3, 50, ct), False),
     (lambda ct, r: np.where(r < 1, 90, ct), False),
+    (lambda ct, r: np.where((np.arange(64) == 30) & (r < 6), 70, ct), False),
     (lambda ct, r: np.where((r > 21) & (r < 23), 300, ct), False),
     (lambda ct, r: np.where((np.indices(r.shape) % 8 == 4).all(0), 140, ct), False),
-], ids=["bleed", "too faint", "too small", "at the skull", "scattered specks"])
+], ids=["bleed", "too faint", "too small", "one pixel thin", "at the skull", "scattered specks"])
 def test_what_the_detector_calls_a_bleed(change, called):
     ct_hu, brain, *_ = head(noise_hu=0)
     y, x = np.indices(ct_hu.shape) - 31.5
@@ -145,6 +146,7 @@ def test_noise_is_repeatable_scaled_and_absent_at_zero():
     assert curve[0] == 0
     assert curve[1] == pytest.approx(0.01 * np.sqrt(2 / np.pi), rel=0.02)                                # mean |N(0, 1)| of 20 480 draws
     assert curve[2] == pytest.approx(2 * curve[1], rel=1e-5)                                             # float32
+    assert f.noise_sensitivity(lambda part: part.mean().expand_as(part), b * 0, b * 0, mask, sigmas=(0.1,))[0] < 0.005     # mean 0
     assert f.noise_sensitivity(smooth, b, a, mask) == f.noise_sensitivity(smooth, b, a, mask)
 
 
@@ -187,6 +189,7 @@ def test_jitter_of_a_smooth_volume_is_one_and_of_flickering_slices_more():
     assert f.slice_jitter(true + 100, true, mask) == pytest.approx(1, rel=1e-12)
     assert f.slice_jitter(2 * true, true, mask) == pytest.approx(2, rel=1e-12)
     assert f.slice_jitter(true + flicker, true, mask) > 5
+    mask[5] = False
     assert f.slice_jitter(np.where(mask, true, flicker), true, mask) == pytest.approx(1, rel=1e-12)      # outside does not count
 
 

@@ -34,7 +34,7 @@ def test_a_plain_folder_becomes_tensors_in_range(folder):
     assert scans.train.ct.shape == scans.test.mri.shape == (3, 1, 64, 64) and scans.train.ct.dtype == torch.float32
     assert not scans.test.paired and scans.ct_scale is GREY and scans.spacing_mm is None and scans.notes == ()
     np.testing.assert_allclose(GREY.from_network(scans.train.ct[1, 0].numpy()), picture(1), atol=1e-4)     # float32 of 0..255
-    assert scans.train.ct_names == ("slice0", "slice1", "slice2")
+    assert scans.train.ct_names == ("slice0", "slice1", "slice2") and "3 CT slices of unknown patient(s)" in scans.describe()
 
 
 def test_resized_padded_and_converted_slices_are_counted(folder):
@@ -42,9 +42,9 @@ def test_resized_padded_and_converted_slices_are_counted(folder):
     Image.fromarray(picture(1, (64, 40))).save(folder / "trainA" / "slice1.png")
     Image.fromarray(np.stack([picture(2)] * 3, -1)).save(folder / "trainA" / "slice2.png")
     notes = " | ".join(folder_scans(folder, 64).notes)
-    assert "1 slices of 128x128 pixels were resized to 64x64" in notes
-    assert "1 slices of 64x40 pixels were padded to a square and resized to 64x64" in notes
-    assert "1 files hold grey stored as colour" in notes
+    assert "1 slice(s) of 128x128 pixels were resized to 64x64" in notes
+    assert "1 slice(s) of 64x40 pixels were padded to a square and resized to 64x64" in notes
+    assert "1 file(s) hold grey stored as colour" in notes
 
 
 def test_resizing_averages_and_padding_centres(folder):
@@ -58,7 +58,7 @@ def test_resizing_averages_and_padding_centres(folder):
 
 def test_a_slice_on_both_sides_is_noted(folder):
     shutil.copy(folder / "trainA" / "slice1.png", folder / "testA" / "copy.png")
-    assert any("1 test slices are also training slices (copy.png" in note for note in folder_scans(folder, 64).notes)
+    assert any("1 test slice(s) also lie in train (copy.png)" in note for note in folder_scans(folder, 64).notes)
 
 
 def corrupt(path, kind):

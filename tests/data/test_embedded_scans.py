@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from ctmri_utils.units import STORED_HU_OFFSET
+
 DATA = Path(__file__).parents[2] / "data"
 SCANS = DATA / "scans"
 MODALITIES = ("ct", "mri")
@@ -64,6 +66,8 @@ def test_the_manifest_agrees_with_the_folders():
         assert row["file"] == name
         assert (row["patient"], row["unit"]) == {"ct": ("cranium", "HU"), "mri": ("colin27", "MR unit")}[row["modality"]]
         assert float(row["spacing_mm"]) == SPACING_MM
+        gain, offset = {"ct": (1, -STORED_HU_OFFSET), "mri": (0.01, 0)}[row["modality"]]
+        assert (float(row["gain"]), float(row["offset"])) == (gain, offset)
 
 
 def test_slices_are_16_bit_128_by_128_and_carry_no_other_information():
