@@ -108,7 +108,8 @@ def interval_plot(summaries, metrics: Sequence[str]) -> Figure:
     A mean that is infinite, or that no patient has, is written at the right edge. Raises ValueError for a metric that was not scored.
     """
     methods = list(dict.fromkeys(summary.method for summary in summaries))
-    columns, lines = min(len(metrics), 3), -(-len(metrics) // 3)
+    columns = 2 if len(metrics) in (2, 4) else min(len(metrics), 3)
+    lines = -(-len(metrics) // columns)
     figure = Figure(figsize=(2 + 2.6 * columns, (0.7 + 0.24 * len(methods)) * lines), layout="constrained")
     panels = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
     for axis, metric in zip(panels, metrics, strict=False):

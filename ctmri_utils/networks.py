@@ -96,8 +96,8 @@ class UnetBlock(nn.Module):
 class UnetGenerator(nn.Module):
     """The pix2pix generator: `n_downs` halvings with skips; 8 is the reference's unet_256, 7 its unet_128.
 
-    (N, in_channels, H, W) in [-1, 1] -> (N, out_channels, H, W) in (-1, 1). H and W divisible by 2**n_downs, at least 2**(n_downs + 1) for
-    instance norm (one pixel cannot be normalised), else ValueError. n_downs must be at least 5.
+    (N, in_channels, H, W) in [-1, 1] -> (N, out_channels, H, W) in (-1, 1); H and W divisible by 2**n_downs, else ValueError.
+    n_downs must be at least 5.
     """
 
     def __init__(self, in_channels: int = 1, out_channels: int = 1, ngf: int = 64, n_downs: int = 8, norm: str = "instance",
@@ -124,7 +124,8 @@ class UnetGenerator(nn.Module):
 class PatchDiscriminator(nn.Module):
     """PatchGAN: one verdict for each overlapping patch, 70x70 pixels with `n_layers=3` ("basic" in the reference).
 
-    (N, in_channels, H, W) -> (N, 1, h, w), unbounded; h = H / 2**n_layers - 2 for such H. Images must be large enough to leave h, w >= 1.
+    (N, in_channels, H, W) -> (N, 1, h, w), unbounded; h = H / 2**n_layers - 2 if that divides H. Raises ValueError for images smaller than
+    3 * 2**n_layers pixels: their last normalised map would be a single pixel.
     """
 
     def __init__(self, in_channels: int = 1, ndf: int = 64, n_layers: int = 3, norm: str = "instance"):
@@ -136,9 +137,13 @@ class PatchDiscriminator(nn.Module):
             stride = 2 if n < n_layers else 1
             convolution = nn.Conv2d(widths[n - 1], widths[n], 4, stride=stride, padding=1, bias=bias)
             modules += [convolution, layer(widths[n]), nn.LeakyReLU(0.2, True)]
+        self.smallest = 3 * 2**n_layers
         self.model = nn.Sequential(*modules, nn.Conv2d(widths[-1], 1, 4, stride=1, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        if min(height, width) < self.smallest:
+            raise ValueError(f"the PatchGAN got {height}x{width} pixels: it needs {self.smallest} per side, or fewer n_layers")
         return self.model(x)                                     # (N, 1, h, w)
 
 

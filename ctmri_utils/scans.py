@@ -86,7 +86,8 @@ def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedSc
         folder = data_folder() / "kaggle" / "Dataset" / "images"
         if not folder.is_dir():
             where, command = data_folder().parent, f"kaggle datasets download {KAGGLE} --unzip -p data/kaggle"
-            raise FileNotFoundError(f'{folder.relative_to(where)} does not exist in {where.name}: run `{command}` there, or use DATASET="scans"')
+            raise FileNotFoundError(f"{folder.relative_to(where)} does not exist in {where.name}: "
+                                    f'run `{command}` there, or use DATASET="scans"')
         return folder_scans(folder, settings.scans_size)
     if not Path(dataset).is_dir():
         raise ValueError(f'DATASET={str(dataset)!r} is neither "scans", "phantom", "kaggle" nor a folder that exists: choose one of these')
@@ -262,5 +263,6 @@ def _notes(everything: list[_File], files: dict[tuple[str, str], list[_File]], s
     for modality in ("ct", "mri"):
         train = {file.digest: file.path.name for file in files["train", modality]}
         if twins := [file.path.name for file in files["test", modality] if file.digest in train]:
-            notes.append(f"{len(twins)} test slice(s) also lie in train ({', '.join(twins[:3])}{' ...' if len(twins) > 3 else ''}): scores on them mean nothing")
+            few = ", ".join(twins[:3] + ["..."] * (len(twins) > 3))
+            notes.append(f"{len(twins)} test slice(s) also lie in train ({few}): scores on them mean nothing")
     return tuple(notes)

@@ -279,10 +279,10 @@ def test_rank_correlation_ignores_any_monotone_rescaling_and_needs_variation():
 
 
 def test_nmae_and_contrast_ratios_do_not_depend_on_the_unit_of_mr():
-    mri = np.array([[3.0, 6, 8, 8]])
-    tissues = {"csf": mri == 3, "gm": mri == 6, "wm": mri == 8}
+    mri = np.array([[3.0, 6, 6, 18, 8, 8]])                                                                # 18: a vessel in the grey matter
+    tissues = {"csf": mri == 3, "gm": np.isin(mri, (6, 18)), "wm": mri == 8}
     for unit in (1, 170):
-        assert m.nmae(0.9 * unit * mri, unit * mri, mri > 0, (0, 10 * unit)) == pytest.approx(0.0625, rel=1e-12)
+        assert m.nmae(0.9 * unit * mri, unit * mri, mri > 0, (-unit, 20 * unit)) == pytest.approx(4.9 / 6 / 21, rel=1e-12)
         assert m.contrast_ratios(unit * mri, tissues, "wm") == pytest.approx({"csf/wm": 0.375, "gm/wm": 0.75}, rel=1e-12)
 
 

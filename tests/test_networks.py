@@ -119,6 +119,12 @@ def test_pixel_discriminator_sees_one_pixel():
     assert image.grad[0, 0].nonzero().tolist() == [[5, 6]]
 
 
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_patch_discriminator_works_at_its_smallest_size(n_layers):
+    side = 3 * 2**n_layers
+    assert PatchDiscriminator(ndf=4, n_layers=n_layers)(torch.rand(1, 1, side, side)).shape == (1, 1, 1, 1)
+
+
 @pytest.mark.parametrize("generator", [ResnetGenerator(2, 3, ngf=4, n_blocks=1), UnetGenerator(2, 3, ngf=4, n_downs=5)])
 def test_generators_keep_the_size_and_stay_inside_tanh(generator):
     output = generator(torch.rand(1, 2, 64, 96))
@@ -148,6 +154,7 @@ def test_orthogonal_init_is_orthogonal():
     (lambda: UnetGenerator(n_downs=3), "n_downs=3 is too few"),
     (lambda: ResnetGenerator(ngf=4, n_blocks=1)(torch.zeros(1, 1, 30, 32)), "30x32 pixels.*divisible by 4"),
     (lambda: UnetGenerator(ngf=4, n_downs=5)(torch.zeros(1, 1, 48, 64)), "48x64 pixels.*divisible by 32"),
+    (lambda: PatchDiscriminator(ndf=4)(torch.zeros(1, 1, 64, 20)), "64x20 pixels: it needs 24 per side"),
 ])
 def test_bad_input_gets_one_sentence(call, sentence):
     with pytest.raises(ValueError, match=sentence):

@@ -1,0 +1,71 @@
+"""Figures: right side up, one grey scale per row, and a text for every picture."""
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from IPython.core.formatters import DisplayFormatter
+from PIL import Image
+
+from ctmri_utils import figures
+from ctmri_utils.translators import Architecture, CycleGAN
+
+
+def test_montage_draws_row_zero_on_top_and_the_rows_limits_for_every_slice():
+    images = np.zeros((2, 8, 8))
+    images[0, 0] = 100                                           # the forehead
+    figure = figures.montage({"ct": figures.Row(images, 0, 200), "mri": figures.Row(images, 0, 100)}, ["one", "two"])
+    pictures = np.asarray(Image.open(io.BytesIO(figures.png(figure))).convert("L"))
+    first = figure.axes[0].images[0]
+    assert first.origin == "upper" and first.get_interpolation() == "nearest"
+    assert [axis.images[0].get_clim() for axis in figure.axes] == [(0, 200)] * 2 + [(0, 100)] * 2
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["one", "two"] and figure.axes[2].get_ylabel() == "mri"
+    box = figure.axes[0].get_window_extent()
+    scale = pictures.shape[0] / figure.bbox.height
+    column = pictures[:, int((box.x0 + box.x1) / 2 * scale)]
+    top, bottom = pictures.shape[0] - int(box.y1 * scale), pictures.shape[0] - int(box.y0 * scale)
+    assert column[top + 4] > 100 and column[bottom - 4] < 20     # bright above, dark below
+
+
+def test_ct_row_applies_the_clinical_window_and_names_the_known_ones():
+    assert figures.ct_row(np.zeros((1, 4, 4)), "brain")[1:3] == (0, 80)
+    with pytest.raises(KeyError, match="no window 'brian'.*brain, subdural"):
+        figures.ct_row(np.zeros((1, 4, 4)), "brian")
+
+
+def test_difference_row_is_symmetric_and_has_a_colour_bar():
+    row = figures.difference_row(np.zeros((2, 4, 4)), 300)
+    assert (row.low, row.high) == (-300, 300)
+    assert len(figures.montage({"error": row}).axes) == 3        # two slices and the bar
+
+
+def test_translation_rows_show_both_directions_and_both_round_trips():
+    torch.manual_seed(0)
+    model = CycleGAN(Architecture(4, 4, 1, 1))
+    ct, mri = torch.rand(2, 1, 32, 32) * 2 - 1, torch.rand(2, 1, 32, 32) * 2 - 1
+    axes = figures.translation_rows(model, ct, mri).axes
+    assert [axes[i].get_ylabel() for i in range(0, 12, 2)] == ["ct", "fake_mri", "cycled_ct", "mri", "fake_ct", "cycled_mri"]
+    np.testing.assert_array_equal(axes[8].images[0].get_array(), model.translate(mri, "ct")[0, 0])
+
+
+def test_curves_smooth_by_the_running_mean():
+    line = figures.curves({"loss": [0, 2, 4, 6]}, "step", "loss", smooth=2).axes[0].lines[0]
+    assert line.get_xdata().tolist() == [2, 3, 4] and line.get_ydata().tolist() == [1, 3, 5]
+
+
+def test_histograms_have_area_one():
+    figure = figures.histograms({"a": np.arange(10.0), "b": np.full(5, 3.0)}, "HU", np.linspace(0, 10, 6))
+    for patch in figure.axes[0].patches:
+        x, y = patch.get_xy().T
+        assert np.trapezoid(y, x) == pytest.approx(1)
+
+
+def test_show_hands_the_text_on(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    figures.show(figures.curves({"loss": [1, 2]}, "step", "loss"), alt="a loss that rises from one to two")
+    data, metadata = DisplayFormatter().format(shown[0])
+    assert metadata["image/png"]["alt"] == "a loss that rises from one to two"
+    picture = data["image/png"]
+    assert (picture if isinstance(picture, bytes) else base64.b64decode(picture))[1:4] == b"PNG"
