@@ -122,7 +122,7 @@ def fitted_on_pairs(paired: SyntheticPatients | Split) -> dict[str, Predictor]:
     if isinstance(paired, Split):
         truth, mri = truth_of(paired), paired.mri[:, 0].cpu().numpy()
     else:
-        truth, mri = paired, np.stack([mri_scale(scan, head).to_network(scan) for scan, head in zip(paired.mri, paired.head)])
+        truth, mri = paired, np.stack([mri_scale(scan, mri_head_mask(scan)).to_network(scan) for scan in paired.mri])
     head = np.stack([mri_head_mask(scan) for scan in mri])
     mri, ct_hu = mri[head].astype(float), truth.ct_hu[head].astype(float)
     line = stats.linregress(mri, ct_hu)
@@ -258,7 +258,7 @@ def shared_slices(split_a: Split, split_b: Split) -> list[tuple[str, str, str]]:
         if a.shape[1:] != b.shape[1:]:
             raise ValueError(f"{modality} slices of {tuple(a.shape[1:])} and {tuple(b.shape[1:])} do not compare: load both at one size.")
         a, b = (images.flatten(1) - images.flatten(1).mean(1, keepdim=True) for images in (a, b))         # (N, pixels)
-        a, b = (images / images.norm(dim=1, keepdim=True).clamp(min=1e-6) for images in (a, b))
+        a, b = (images / images.norm(dim=1, keepdim=True).clamp(min=1e-3) for images in (a, b))
         names = [getattr(split, f"{modality}_names") for split in (split_a, split_b)]
         found += [(modality, names[0][i], names[1][j]) for i, j in (a @ b.T > SAME_SLICE).nonzero().tolist()]
     return found

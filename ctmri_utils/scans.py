@@ -98,8 +98,8 @@ def phantom_scans(patients: int, test_patients: int, size: int, seed: int, **opt
     """Synthetic patients: `patients` CTs, as many MRs of *other* patients, and `test_patients` with both; see `synthetic_patients`."""
     groups = [synthetic_patients(n, size, 3 * seed + part, **options) for part, n in enumerate((patients, patients, test_patients))]
     names = [tuple(f"phantom-{3 * seed + part}-{i}" for i in range(len(group.mri))) for part, group in enumerate(groups)]
-    scales = {name: mri_scale(mri, head) for names, group in zip(names[1:], groups[1:], strict=True)
-              for name, mri, head in zip(names, group.mri, group.head, strict=True)}
+    scales = {name: mri_scale(mri, mri_head_mask(mri)) for names, group in zip(names[1:], groups[1:], strict=True)
+              for name, mri in zip(names, group.mri, strict=True)}                             # the input's own mask, not the truth's
 
     def ct(group):
         return torch.from_numpy(HU.to_network(group.ct_hu))[:, None].float()

@@ -5,7 +5,7 @@ import pytest
 import rules
 import torch
 
-from ctmri_utils import networks
+from ctmri_utils import losses, networks, translators
 
 
 def definitions(name: str) -> dict:
@@ -66,3 +66,47 @@ def test_the_block_of_lesson_02_is_the_packages(lesson_02, norm):
     assert_same_bits(ours.state_dict(), packaged.state_dict())
     features = torch.rand(2, 8, 16, 16)
     assert torch.equal(ours(features), packaged(features))
+
+
+# Lesson 03: the losses, the pool and the training step.
+
+@pytest.fixture(scope="module")
+def lesson_03():
+    return definitions("03_train_a_cyclegan") | {"weights": translators.LossWeights(10, 1)}
+
+
+def test_the_training_step_of_lesson_03_is_the_packages(lesson_03):
+    torch.manual_seed(0)
+    architecture = translators.Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1)
+    model = translators.CycleGAN(architecture, lesson_03["weights"], pool_size=0).double()
+    ct, mri = torch.rand(2, 2, 1, 32, 32, dtype=torch.float64) * 2 - 1
+    generators, critics = lesson_03["training_step"](model, ct, mri)
+    packaged = model.training_step(ct, mri)
+    # float64; only the batching of the calls differs
+    assert generators.item() == pytest.approx(packaged[0].item(), abs=1e-10)
+    assert critics.item() == pytest.approx(packaged[1].item(), abs=1e-10)
+    for weights, ours, theirs in ((model.generators, generators, packaged[0]), (model.critics, critics, packaged[1])):
+        for one, other in zip(torch.autograd.grad(ours, weights), torch.autograd.grad(theirs, weights)):
+            torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
+
+
+def test_the_training_step_of_lesson_03_has_at_most_twenty_lines():
+    cells = [cell.source for cell in rules.load(rules.ROOT / "notebooks" / "03_train_a_cyclegan.ipynb").code]
+    step = next(source for source in cells if "def training_step" in source)
+    assert len([line for line in step[step.index("def training_step"):].splitlines() if line.strip()]) <= 20
+
+
+def test_the_pool_of_lesson_03_is_the_packages(lesson_03):
+    fakes = torch.rand(6, 4, 1, 8, 8)
+    shown = []
+    for pool in (lesson_03["Pool"](5), translators.ImagePool(5)):
+        torch.manual_seed(0)
+        shown.append([pool(batch) for batch in fakes])
+    assert all(torch.equal(one, other) for one, other in zip(*shown))
+
+
+def test_the_losses_of_lesson_03_are_the_packages(lesson_03):
+    one, other = torch.rand(2, 2, 1, 8, 8)
+    assert lesson_03["adversarial"](one, 1.0) == losses.adversarial_loss(one, True)
+    assert lesson_03["adversarial"](one, 0.0) == losses.adversarial_loss(one, False)
+    assert lesson_03["mean_absolute"](one, other) == losses.cycle_loss(one, other) == losses.identity_loss(one, other)
