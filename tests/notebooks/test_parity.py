@@ -72,7 +72,9 @@ def test_the_block_of_lesson_02_is_the_packages(lesson_02, norm):
 
 @pytest.fixture(scope="module")
 def lesson_03():
-    return definitions("03_train_a_cyclegan") | {"weights": translators.LossWeights(10, 1)}
+    namespace = definitions("03_train_a_cyclegan")
+    namespace["weights"] = translators.LossWeights(cycle=10, identity=1)   # the step reads the lesson's weights
+    return namespace
 
 
 def test_the_training_step_of_lesson_03_is_the_packages(lesson_03):
