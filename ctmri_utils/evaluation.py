@@ -73,10 +73,10 @@ class Comparison(NamedTuple):
     n: int
 
 
-def translated(model: CycleGAN, ct_scale: Scale) -> Predictor:
-    """The model's fake CT in HU; for moving-average weights pass the model that holds them. ValueError if ct_scale is not in HU."""
+def translated(model: CycleGAN, ct_scale: Scale, averaged: bool = True) -> Predictor:
+    """The model's fake CT in HU, by the running mean of its weights or by the last ones. ValueError if ct_scale is not in HU."""
     check_unit(ct_scale)
-    return lambda split: ct_scale.from_network(model.translate(split.mri, "ct"))[:, 0].cpu().numpy()
+    return lambda split: ct_scale.from_network(model.translate(split.mri, "ct", averaged))[:, 0].cpu().numpy()
 
 
 def baselines(unpaired: Split, paired: SyntheticPatients | Split | None, seed: int, ct_scale: Scale = HU) -> dict[str, Predictor]:
@@ -245,6 +245,20 @@ def write_csv(rows: Sequence[NamedTuple], path: str | Path) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([rows[0]._fields, *rows])
+
+
+def split_by_patient(patients: Sequence[str], test_share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indices of the training and of the test slices, every patient wholly on one side; test_share, 0 to 1, counts patients.
+
+    patients: one name per slice. Each side gets at least one patient; ValueError if there are fewer than two.
+    """
+    everyone = sorted(set(patients))
+    if len(everyone) < 2 or not 0 < test_share < 1:
+        raise ValueError(f"a split by patient needs two patients or more and a share between 0 and 1, got {len(everyone)}, {test_share}.")
+    count = min(max(1, round(test_share * len(everyone))), len(everyone) - 1)
+    held_out = set(np.random.default_rng(seed).permutation(everyone)[:count])
+    return ([i for i, patient in enumerate(patients) if patient not in held_out],
+            [i for i, patient in enumerate(patients) if patient in held_out])
 
 
 def shared_slices(split_a: Split, split_b: Split) -> list[tuple[str, str, str]]:

@@ -261,6 +261,9 @@ def _notes(everything: list[_File], files: dict[tuple[str, str], list[_File]], s
     if converted := sum(file.converted for file in everything):
         notes.append(f"{converted} file(s) hold grey stored as colour; one channel was kept")
     for modality in ("ct", "mri"):
+        both = {file.patient for file in files["train", modality]} & {file.patient for file in files["test", modality]} - {UNKNOWN}
+        if both:
+            notes.append(f"{', '.join(sorted(both))}: in train and in test, so scores say nothing about other people")
         train = {file.digest: file.path.name for file in files["train", modality]}
         if twins := [file.path.name for file in files["test", modality] if file.digest in train]:
             few = ", ".join(twins[:3] + ["..."] * (len(twins) > 3))

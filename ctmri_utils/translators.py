@@ -140,14 +140,15 @@ class CycleGAN(nn.Module):
                 mean.copy_(statistic)
 
     @torch.no_grad()
-    def translate(self, images: Tensor, to: str, batch_size: int = 32) -> Tensor:
-        """Translate (N, 1, H, W) in [-1, 1] to "mri" or "ct" with the averaged generator; same shape and range, on the images' device.
+    def translate(self, images: Tensor, to: str, averaged: bool = True, batch_size: int = 32) -> Tensor:
+        """Translate (N, 1, H, W) in [-1, 1] to "mri" or "ct"; same shape and range, on the images' device.
 
-        Works in batches, without gradients. Raises ValueError for another `to`.
+        averaged: use the running mean of the generator's weights, else those of the last step. Works in batches, without gradients.
+        Raises ValueError for another `to`.
         """
         if to not in self.averaged:
             raise ValueError(f'to={to!r} is not a modality here: choose "mri" or "ct"')
-        network = self.averaged[to]
+        network = self.averaged[to] if averaged else {"mri": self.G_ct2mri, "ct": self.G_mri2ct}[to]
         device = next(network.parameters()).device
         return torch.cat([network(batch.to(device)) for batch in images.split(batch_size)]).to(images.device)
 

@@ -440,3 +440,16 @@ def test_refuses_in_one_sentence(name):
     with pytest.raises(ValueError, match=reason) as refusal:
         attempt()
     assert str(refusal.value).endswith(".") and ". " not in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_split_by_patient_keeps_every_patient_on_one_side():
+    patients = [f"p{i % 7}" for i in range(40)]
+    train, test = ev.split_by_patient(patients, 0.3, seed=0)
+    assert sorted(train + test) == list(range(40))
+    sides = {patients[i] for i in train}, {patients[i] for i in test}
+    assert not sides[0] & sides[1] and len(sides[1]) == 2        # 0.3 of 7
+    assert ev.split_by_patient(patients, 0.3, seed=0) == (train, test)
+    assert any(ev.split_by_patient(patients, 0.3, seed=seed) != (train, test) for seed in range(1, 5))
+    assert [len(side) for side in ev.split_by_patient(["a", "b"], 0.01, seed=0)] == [1, 1]
+    with pytest.raises(ValueError, match="two patients or more.*got 1"):
+        ev.split_by_patient(["a", "a"], 0.5, seed=0)

@@ -142,6 +142,7 @@ def test_embedded_scans_load_in_hounsfield_units():
     head = ct_head_mask(HU.from_network(scans.test.ct[:, 0].numpy()))
     assert 0.15 < head.mean() < 0.6
     assert "resized to 64x64" in scans.describe() and "unpaired" in scans.describe()
+    assert "cranium: in train and in test" in scans.describe() and "colin27: in train and in test" in scans.describe()
     for images in (scans.train.ct, scans.train.mri, scans.test.ct, scans.test.mri):
         assert images.min() >= -1 and images.max() <= 1 and images.amax((1, 2, 3)).min() > 0
 

@@ -110,6 +110,10 @@ def test_translate_goes_the_way_it_is_asked():
     model, (ct, mri) = build(), batches(3, 3)
     torch.testing.assert_close(model.translate(ct, "mri", batch_size=2), model.G_ct2mri(ct), atol=1e-12, rtol=0)
     torch.testing.assert_close(model.translate(mri, "ct"), model.G_mri2ct(mri), atol=1e-12, rtol=0)
+    with torch.no_grad():
+        model.G_ct2mri.model[1].weight.mul_(2)                   # the last weights move on, their mean does not
+    torch.testing.assert_close(model.translate(ct, "mri", averaged=False), model.G_ct2mri(ct), atol=1e-12, rtol=0)
+    assert not torch.equal(model.translate(ct, "mri"), model.translate(ct, "mri", averaged=False))
     with pytest.raises(ValueError, match="to='mr' is not a modality"):
         model.translate(ct, "mr")
 
