@@ -25,7 +25,8 @@ class Settings:
     n_layers: int               # layers of the PatchGAN
     batch_size: int
     learning_rate: float        # of Adam; narrow networks bear more than the paper's 2e-4
-    identity_weight: float      # the paper's is 5; narrow networks learn faster with less
+    cycle_weight: float         # the paper's is 10; narrow networks learn faster with less
+    identity_weight: float      # the paper's is 5; likewise
     short_steps: int            # training steps of a demonstration
     scans_steps: int            # training steps on the embedded scans (or the reader's own)
     phantom_steps: int          # training steps on the phantom
@@ -33,11 +34,14 @@ class Settings:
 
 PROFILES = {
     "ci": Settings(size=64, scans_size=64, patients=16, test_patients=6, ngf=8, ndf=8, n_blocks=2, n_layers=2,
-                   batch_size=1, learning_rate=6e-4, identity_weight=1, short_steps=6, scans_steps=12, phantom_steps=12),
-    "laptop": Settings(size=64, scans_size=96, patients=300, test_patients=40, ngf=16, ndf=32, n_blocks=4, n_layers=2,
-                       batch_size=1, learning_rate=6e-4, identity_weight=1, short_steps=150, scans_steps=1500, phantom_steps=4500),
+                   batch_size=1, learning_rate=6e-4, cycle_weight=5, identity_weight=0.5,
+                   short_steps=6, scans_steps=12, phantom_steps=12),
+    "laptop": Settings(size=64, scans_size=96, patients=1000, test_patients=40, ngf=16, ndf=32, n_blocks=4, n_layers=2,
+                       batch_size=1, learning_rate=6e-4, cycle_weight=5, identity_weight=0.5,
+                       short_steps=150, scans_steps=1500, phantom_steps=3600),
     "gpu": Settings(size=128, scans_size=128, patients=2000, test_patients=100, ngf=64, ndf=64, n_blocks=9, n_layers=3,
-                    batch_size=8, learning_rate=2e-4, identity_weight=5, short_steps=300, scans_steps=10000, phantom_steps=20000),
+                    batch_size=8, learning_rate=2e-4, cycle_weight=10, identity_weight=5,
+                    short_steps=300, scans_steps=10000, phantom_steps=20000),
 }
 
 
