@@ -117,31 +117,32 @@ def load_translator(path: Path) -> CycleGAN:
 
 
 def fit(model: CycleGAN, ct: Tensor, mri: Tensor, *, steps: int, batch_size: int, seed: int, learning_rate: float = LEARNING_RATE,
-        checkpoint: Path | None = None, stop_at: int | None = None, save_every: int = 200,
+        checkpoint: Path | None = None, stop_at: int | None = None, save_every: int = 100,
         on_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None) -> list[dict[str, float]]:
     """Train on unpaired slices and return one dict of losses per step, from the first step of the run on.
 
     ct, mri: (N, 1, H, W) and (M, 1, H, W) in [-1, 1]. `steps` is the length of the whole training, over whose second half the learning
     rate falls; `stop_at` ends this call earlier. With `checkpoint`, the run is saved there every `save_every` steps and at the end,
-    and a call that finds the file resumes it. `on_step(step, losses)` is called after each step, for progress and pictures; an
-    interrupt keeps the last step. Raises FloatingPointError if a loss is not finite, ValueError for a checkpoint of another run.
+    and a call that finds the file resumes it. `on_step(step, losses)` is called after each step, for progress and pictures. An interrupt
+    in the middle of a step costs the steps since the last save, so that resuming continues the very same run. Raises
+    FloatingPointError if a loss is not finite, ValueError for a checkpoint of another run.
     """
     device = next(model.parameters()).device
     ct, mri = ct.to(device), mri.to(device)
     trainer = Trainer(model, seed)
     if checkpoint is not None and Path(checkpoint).is_file():
         trainer.load_state(load_checkpoint(checkpoint))
+    whole_step = True
     try:
         while trainer.step < min(steps, stop_at or steps):
             rate = learning_rate * learning_rate_factor(trainer.step, steps)
+            whole_step = False
             losses = trainer.train_one_step(trainer.batch(ct, batch_size), trainer.batch(mri, batch_size), rate)
+            whole_step = True
             on_step(trainer.step, losses)
             if checkpoint is not None and trainer.step % save_every == 0:
                 save_checkpoint(trainer.state(), checkpoint)
-    except FloatingPointError:
-        checkpoint = None                                        # the pools hold broken images: leave the file at its last good step
-        raise
     finally:
-        if checkpoint is not None:
+        if checkpoint is not None and whole_step:                # else the file stays at its last good step
             save_checkpoint(trainer.state(), checkpoint)
     return trainer.losses

@@ -53,6 +53,22 @@ def test_an_interrupt_keeps_the_last_step(tmp_path):
     assert_same_bits(train(checkpoint=tmp_path / "run.pt")[0].state_dict(), train()[0].state_dict())
 
 
+def test_an_interrupt_within_a_step_resumes_the_very_same_run(tmp_path, monkeypatch):
+    step, calls = CycleGAN.training_step, []
+
+    def interrupted(self, ct, mri):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return step(self, ct, mri)
+
+    monkeypatch.setattr(CycleGAN, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(checkpoint=tmp_path / "run.pt", save_every=2)
+    assert load_checkpoint(tmp_path / "run.pt")["step"] == 4
+    assert_same_bits(train(checkpoint=tmp_path / "run.pt")[0].state_dict(), train()[0].state_dict())
+
+
 def test_load_translator_rebuilds_the_trained_model(tmp_path):
     model, _ = train(checkpoint=tmp_path / "run.pt")
     images = torch.rand(2, 1, 32, 32) * 2 - 1
