@@ -38,7 +38,7 @@ PROFILES = {
                    short_steps=6, scans_steps=12, phantom_steps=12),
     "laptop": Settings(size=64, scans_size=96, patients=1000, test_patients=40, ngf=16, ndf=32, n_blocks=4, n_layers=2,
                        batch_size=1, learning_rate=6e-4, cycle_weight=5, identity_weight=0.5,
-                       short_steps=150, scans_steps=1500, phantom_steps=3600),
+                       short_steps=150, scans_steps=1200, phantom_steps=3300),
     "gpu": Settings(size=128, scans_size=128, patients=2000, test_patients=100, ngf=64, ndf=64, n_blocks=9, n_layers=3,
                     batch_size=8, learning_rate=2e-4, cycle_weight=10, identity_weight=5,
                     short_steps=300, scans_steps=10000, phantom_steps=20000),
@@ -55,13 +55,17 @@ def settings_for(profile: str) -> Settings:
 def set_up(seed: int) -> torch.device:
     """Seed Python, NumPy and torch, set the thread count on purpose, and return the device to train on.
 
-    Threads: CTMRI_THREADS if set, else one per core. On the CPU the same seed and thread count give the same digits twice; a GPU
-    may differ in the last ones.
+    Threads: CTMRI_THREADS if set, else one for every two cores, since threads that wait for a busy core cost many times what they
+    bring. On the CPU the same seed and thread count give the same digits twice; a GPU may differ in the last ones. Raises ValueError
+    if CTMRI_THREADS is no whole number above zero.
     """
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    torch.set_num_threads(int(os.environ.get("CTMRI_THREADS", os.cpu_count() or 1)))
+    threads = os.environ.get("CTMRI_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+    if not threads.isdecimal() or int(threads) < 1:
+        raise ValueError(f"CTMRI_THREADS={threads!r} must be a whole number above zero: correct or unset it")
+    torch.set_num_threads(int(threads))
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -33,6 +33,13 @@ def test_set_up_seeds_everything_and_sets_the_threads(monkeypatch):
     assert draws[0] == draws[1] and all(one != other for one, other in zip(draws[1], draws[2], strict=True))
 
 
+@pytest.mark.parametrize("threads", ["0", "two", "-1", ""])
+def test_a_wrong_thread_count_gets_one_sentence(threads, monkeypatch):
+    monkeypatch.setenv("CTMRI_THREADS", threads)
+    with pytest.raises(ValueError, match="CTMRI_THREADS='.*' must be a whole number above zero"):
+        set_up(0)
+
+
 def test_build_folder_follows_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path / "elsewhere"))
     assert build_folder() == tmp_path / "elsewhere" and build_folder().is_dir()
