@@ -1,27 +1,25 @@
 """Slices on disk, or synthetic patients, become one kind of thing: `UnpairedScans`, tensors ready for training."""
 from __future__ import annotations
 
-import csv
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import settings as house
 from .masks import mri_head_mask
 from .phantom import SyntheticPatients, synthetic_patients
 from .settings import Settings, data_folder
+from .slices import FOLDERS, UNKNOWN, SliceFile, read_folder, width_mm
 from .units import AIR_HU, GREY, HU, Scale, mri_scale
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-FOLDERS = {("train", "ct"): "trainA", ("train", "mri"): "trainB", ("test", "ct"): "testA", ("test", "mri"): "testB"}
 KAGGLE = "darren2020/ct-to-mri-cgan"
-UNKNOWN = "unknown"                                              # the patient of a file that no manifest explains
+NOISE_HU = 50                                                    # values this little below air are noise, not something lost
+PERCENTILES = "MR is scaled per patient to the 0.5 and 99.5 percentiles inside the head, so that share of it is clipped"
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,8 @@ class UnpairedScans:
     """CT and MR slices of different people, split into train and test; nothing downstream asks where they came from.
 
     ct_scale turns the CT tensors back into its unit (`HU`, or `GREY` for 8-bit pictures); mri_scales holds one scale per MR patient.
-    spacing_mm: pixel size, None if unknown. notes: one sentence for everything that was resized, clipped or converted on the way.
+    spacing_mm: pixel size (of the CT), None if unknown. notes: one sentence for
+    everything that was ignored, resized, clipped or converted on the way.
     """
 
     name: str
@@ -78,20 +77,31 @@ def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedSc
     "scans": the embedded real slices; "phantom": synthetic patients, drawn from `seed`; "kaggle": the downloaded Kaggle set; or the path of
     a folder that holds trainA, trainB, testA and testB. Raises ValueError or FileNotFoundError, in one sentence, for anything else.
     """
+    if not isinstance(dataset, str | Path):
+        raise ValueError(f'DATASET={dataset!r} is no text: choose "scans", "phantom", "kaggle" or the path of a folder')
     if dataset == "scans":
         return folder_scans(data_folder() / "scans", settings.scans_size)
     if dataset == "phantom":
         return phantom_scans(settings.patients, settings.test_patients, settings.size, seed)
     if dataset == "kaggle":
-        folder = data_folder() / "kaggle" / "Dataset" / "images"
-        if not folder.is_dir():
-            where, command = data_folder().parent, f"kaggle datasets download {KAGGLE} --unzip -p data/kaggle"
-            raise FileNotFoundError(f"{folder.relative_to(where)} does not exist in {where.name}: "
-                                    f'run `{command}` there, or use DATASET="scans"')
-        return folder_scans(folder, settings.scans_size)
+        return folder_scans(_kaggle_folder(), settings.scans_size)
     if not Path(dataset).is_dir():
-        raise ValueError(f'DATASET={str(dataset)!r} is neither "scans", "phantom", "kaggle" nor a folder that exists: choose one of these')
+        raise ValueError(f'DATASET={str(dataset)!r} is neither "scans", "phantom", "kaggle" nor a folder that exists '
+                         f'(looked for {Path(dataset).resolve()}): choose one of these')
     return folder_scans(Path(dataset), settings.scans_size)
+
+
+def _kaggle_folder() -> Path:
+    target = data_folder() / "kaggle"
+    folder = target / "Dataset" / "images"
+    if not folder.is_dir():
+        download = f"kaggle datasets download {KAGGLE} --unzip -p"
+        where = target.parent.parent
+        missing, command = f"{folder} does not exist", f'"{target}"`'
+        if house.CHECKOUT:
+            missing, command = f"{folder.relative_to(where)} does not exist in {where.name}", "data/kaggle` there"
+        raise FileNotFoundError(f'{missing}: run `{download} {command}, or use DATASET="scans"')
+    return folder
 
 
 def phantom_scans(patients: int, test_patients: int, size: int, seed: int, **options) -> UnpairedScans:
@@ -111,95 +121,26 @@ def phantom_scans(patients: int, test_patients: int, size: int, seed: int, **opt
     for_ct, for_mri, both = groups
     train = Split(ct(for_ct), mri(for_mri, 1), names[0], names[1], names[0], names[1])
     test = Split(ct(both), mri(both, 2), names[2], names[2], names[2], names[2], truth=both)
-    return UnpairedScans("phantom", train, test, HU, scales, both.spacing_mm, clipping_notes(for_ct.ct_hu, HU))
+    return UnpairedScans("phantom", train, test, HU, scales, both.spacing_mm,
+                         (*clipping_notes(for_ct.ct_hu, both.ct_hu, HU), PERCENTILES))
 
 
-def clipping_notes(ct: np.ndarray, scale: Scale) -> tuple[str, ...]:
-    """Say how much of the CT lies outside its scale; nothing is clipped in silence. Values below air are noise and not counted."""
-    above = float((ct > scale.high + 1e-3).mean())               # resizing may leave a rounding error above the highest value
-    return (f"{above:.2%} of the CT's pixels lie above {scale.high:g} {scale.unit} and are clipped there",) if above else ()
+def clipping_notes(train: np.ndarray, test: np.ndarray, scale: Scale) -> tuple[str, ...]:
+    """Say how much of the CT (train and test, in the scale's unit) lies outside its scale; HU down to 50 below air count as noise."""
+    margin = 1e-3                                                # resizing may leave a rounding error beyond the extreme values
+    lowest = scale.low - (NOISE_HU if scale == HU else margin)
+    notes = []
+    for where, end, lost in ((f"above {scale.high:g}", scale.high, lambda ct: ct > scale.high + margin),
+                             (f"below {round(lowest)}", scale.low, lambda ct: ct < lowest)):
+        shares = [float(lost(ct).mean()) for ct in (train, test)]
+        if any(shares):
+            train_share, test_share = (f"{100 * share:.2g}%" for share in shares)
+            notes.append(f"{train_share} of the CT's pixels in train and {test_share} in test lie {where} {scale.unit} "
+                         f"and are clipped to {end:g}")
+    return tuple(notes)
 
 
-def read_slice(path: Path) -> tuple[np.ndarray, bool]:
-    """One greyscale image file -> (H, W) array as stored, uint8 or uint16, and whether it was grey stored as colour.
-
-    Raises ValueError, naming the file, if it is damaged, holds real colour, or is blank (one value everywhere).
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            mode = image.mode
-            pixels = np.asarray(image.convert("RGB") if mode in ("P", "RGBA", "LA", "1", "CMYK", "YCbCr") else image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): it is damaged or no image, so replace or delete it") from error
-    if mode in ("F", "I"):
-        raise ValueError(f"{path} holds {mode}-mode (32-bit) pixels: save it as 8-bit grey, or as 16-bit with a manifest.csv")
-    colour = pixels.ndim == 3
-    if colour:
-        if (pixels != pixels[..., :1]).any():
-            raise ValueError(f"{path} is a colour picture: CT and MR slices are grey, so export it without overlays or colour maps")
-        pixels = pixels[..., 0]
-    if pixels.min() == pixels.max():
-        raise ValueError(f"{path} is blank (every pixel is {pixels.flat[0]}): delete it, instance norm cannot learn from it")
-    return pixels, colour
-
-
-@dataclass(frozen=True)
-class _File:
-    """A slice as read, in its physical unit."""
-
-    path: Path
-    pixels: np.ndarray          # (H, W) float32 in `unit`
-    unit: str
-    patient: str
-    spacing_mm: float | None
-    converted: bool
-    digest: str
-
-
-def _read_manifest(folder: Path) -> dict[str, dict[str, str]] | None:
-    path = folder / "manifest.csv"
-    if not path.is_file():
-        return None
-    with path.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    needed = {"file", "patient", "unit", "gain", "offset"}
-    if not rows or not needed <= rows[0].keys():
-        raise ValueError(f"{path} must have the columns {', '.join(sorted(needed))} and at least one row: see data/README.md")
-    return {row["file"]: row for row in rows}
-
-
-def _read_file(path: Path, row: dict[str, str] | None) -> _File:
-    pixels, converted = read_slice(path)
-    if row is None:
-        if pixels.dtype != np.uint8:
-            raise ValueError(f"{path} is a 16-bit image and nothing says what its numbers mean: "
-                             "add a manifest.csv with unit, gain and offset (see data/README.md), or save it as 8-bit")
-        row = {"unit": GREY.unit, "gain": "1", "offset": "0", "patient": UNKNOWN}
-    physical = pixels.astype(np.float32) * float(row["gain"]) + float(row["offset"])
-    spacing = float(row["spacing_mm"]) if row.get("spacing_mm") else None
-    return _File(path, physical, row["unit"], row["patient"], spacing, converted, hashlib.sha256(path.read_bytes()).hexdigest())
-
-
-def _read_folder(folder: Path, subfolder: str, modality: str, manifest: dict | None) -> list[_File]:
-    place = folder / subfolder
-    paths = sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if place.is_dir() else []
-    if not paths:
-        what = "CT" if modality == "ct" else "MR"
-        raise FileNotFoundError(f'{place} holds no images (looked for {" ".join(IMAGE_SUFFIXES)}): put the {what} slices there, '
-                                'or pass DATASET="scans" for the embedded ones')
-    files = []
-    for path in paths:
-        name = path.relative_to(folder).as_posix()
-        if manifest is not None and name not in manifest:
-            raise ValueError(f"{path} is not listed in {folder / 'manifest.csv'}: add its row, or delete the file")
-        files.append(_read_file(path, manifest[name] if manifest is not None else None))
-    if len(units := {file.unit for file in files}) > 1:
-        raise ValueError(f"{place} mixes the units {', '.join(sorted(units))}: one modality needs one unit, so correct manifest.csv")
-    return files
-
-
-def _to_size(file: _File, size: int) -> Tensor:
+def _to_size(file: SliceFile, size: int) -> Tensor:
     """(H, W) -> (1, size, size) by area-aware interpolation, after padding the shorter side with background to a square."""
     image = torch.from_numpy(file.pixels)[None, None]            # (1, 1, H, W)
     height, width = image.shape[-2:]
@@ -214,15 +155,13 @@ def _to_size(file: _File, size: int) -> Tensor:
 def folder_scans(folder: Path, size: int) -> UnpairedScans:
     """Read trainA (CT), trainB (MR), testA and testB; 8-bit grey, or 16-bit with a manifest.csv that gives unit, gain and offset.
 
-    Returns tensors of `size` x `size` pixels; `size` must be divisible by 4. Missing or empty folders raise FileNotFoundError; damaged,
-    coloured, blank, unexplained 16-bit or unlisted files ValueError. What is resized, padded, converted, clipped or doubled is counted
-    in `notes`.
+    Returns tensors of `size` x `size` pixels; `size` must be divisible by 4. Missing or empty folders raise FileNotFoundError; bad files
+    and manifests ValueError, see `read_slice` and `read_manifest`. What is ignored, resized, padded, converted, clipped or doubled is
+    counted in `notes`.
     """
     if size % 4 or size < 32:
         raise ValueError(f"size={size} does not suit the networks: choose a multiple of 4, at least 32")
-    manifest = _read_manifest(folder)
-    files = {key: _read_folder(folder, subfolder, key[1], manifest) for key, subfolder in FOLDERS.items()}
-    everything = [file for group in files.values() for file in group]
+    files, ignored = read_folder(folder)
 
     images = {key: torch.stack([_to_size(file, size) for file in group]) for key, group in files.items()}     # (N, 1, size, size) each
     ct_unit = files["train", "ct"][0].unit
@@ -235,13 +174,14 @@ def folder_scans(folder: Path, size: int) -> UnpairedScans:
         return Split(ct_scale.to_network(images[side, "ct"]), scaled, tuple(f.path.stem for f in ct), tuple(f.path.stem for f in mri),
                      tuple(f.patient for f in ct), tuple(f.patient for f in mri))
 
-    notes = _notes(everything, files, size) + clipping_notes(images["train", "ct"].numpy(), ct_scale)
-    spacing = everything[0].spacing_mm
-    spacing = spacing and spacing * max(everything[0].pixels.shape) / size
-    return UnpairedScans(folder.name, split("train"), split("test"), ct_scale, scales, spacing, notes)
+    notes = _notes(files, ignored, size) + clipping_notes(images["train", "ct"].numpy(), images["test", "ct"].numpy(), ct_scale)
+    if files["train", "mri"][0].unit != GREY.unit:
+        notes += (PERCENTILES,)
+    width = width_mm(files["train", "ct"][0])
+    return UnpairedScans(folder.name, split("train"), split("test"), ct_scale, scales, width and width / size, notes)
 
 
-def _mri_scales(groups: dict[tuple[str, str], tuple[list[_File], Tensor]]) -> dict[str, Scale]:
+def _mri_scales(groups: dict[tuple[str, str], tuple[list[SliceFile], Tensor]]) -> dict[str, Scale]:
     """One scale per MR patient, over all slices of that patient; 8-bit pictures keep 0 to 255, which is all that is known of them."""
     by_patient: dict[str, list[np.ndarray]] = {}
     for files, images in groups.values():
@@ -252,14 +192,22 @@ def _mri_scales(groups: dict[tuple[str, str], tuple[list[_File], Tensor]]) -> di
     return {patient: mri_scale(volume := np.stack(slices), mri_head_mask(volume)) for patient, slices in by_patient.items()}
 
 
-def _notes(everything: list[_File], files: dict[tuple[str, str], list[_File]], size: int) -> tuple[str, ...]:
-    notes = []
+def _notes(files: dict[tuple[str, str], list[SliceFile]], ignored: list[str], size: int) -> tuple[str, ...]:
+    notes, everything = [], [file for group in files.values() for file in group]
+    if ignored:
+        notes.append(f"{len(ignored)} file(s) with other endings were ignored ({', '.join(sorted(set(ignored)))})")
     for (height, width), count in sorted(Counter(file.pixels.shape for file in everything).items()):
         if (height, width) != (size, size):
             padded = "" if height == width else "padded to a square and "
             notes.append(f"{count} slice(s) of {height}x{width} pixels were {padded}resized to {size}x{size}")
-    if converted := sum(file.converted for file in everything):
-        notes.append(f"{converted} file(s) hold grey stored as colour; one channel was kept")
+    for conversion, count in sorted(Counter(file.conversion for file in everything if file.conversion).items()):
+        notes.append(f"{count} file(s) hold {conversion}")
+    ct_mm = width_mm(files["train", "ct"][0])
+    mri_mm = {width for side in ("train", "test") for file in files[side, "mri"] if (width := width_mm(file))}
+    if ct_mm and any(abs(width / ct_mm - 1) > 0.01 for width in mri_mm):
+        widths = " to ".join(f"{width:.0f}" for width in sorted({min(mri_mm), max(mri_mm)}))
+        notes.append(f"CT slices are {ct_mm:.0f} mm wide and MR slices {widths} mm, so heads differ in size; "
+                     "the pixel size given is the CT's")
     for modality in ("ct", "mri"):
         both = {file.patient for file in files["train", modality]} & {file.patient for file in files["test", modality]} - {UNKNOWN}
         if both:

@@ -22,16 +22,12 @@ class Scale:
             raise ValueError(f"a scale needs low < high, got {self.low} and {self.high} {self.unit}: is the image constant?")
 
     def to_network(self, physical):
-        """Physical values -> [-1, 1]; what lies outside [low, high] is clipped, see `fraction_clipped`."""
+        """Physical values -> [-1, 1]; what lies outside [low, high] is clipped; `scans.clipping_notes` counts it."""
         return ((physical - self.low) * (2 / (self.high - self.low)) - 1).clip(-1, 1)
 
     def from_network(self, network):
         """[-1, 1] -> physical values in [low, high]."""
         return (network + 1) * ((self.high - self.low) / 2) + self.low
-
-    def fraction_clipped(self, physical) -> float:
-        """Share of the values, 0 to 1, that `to_network` changes because they lie outside [low, high]."""
-        return float(((physical < self.low) | (physical > self.high)).sum() / physical.size)
 
 
 HU = Scale(-1000.0, 1000.0, "HU")

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from ctmri_utils.masks import ct_head_mask
-from ctmri_utils.scans import FOLDERS, folder_scans, load_scans, phantom_scans
+from ctmri_utils.phantom import synthetic_patients
+from ctmri_utils.scans import FOLDERS, clipping_notes, folder_scans, load_scans, phantom_scans
 from ctmri_utils.settings import PROFILES
 from ctmri_utils.units import GREY, HU
 
@@ -99,9 +100,12 @@ def test_an_empty_or_missing_folder_is_named(folder, name):
         folder_scans(folder, 64)
 
 
-def write_manifest(folder, **changes):
+def write_manifest(folder, row=None, **changes):
+    """A fitting manifest.csv, less columns (`without`) or first rows (`skip`), and with new `entries` in rows that begin with `row`."""
     rows = [{"file": f"{name}/slice{i}.png", "patient": "p", "unit": "HU" if name.endswith("A") else "MR unit",
              "gain": "1", "offset": "-1024", "spacing_mm": "2"} for name in FOLDERS.values() for i in range(3)]
+    for changed in rows:
+        changed.update(changes.get("entries", {}) if row and changed["file"].startswith(row) else {})
     with (folder / "manifest.csv").open("w", newline="") as lines:
         writer = csv.DictWriter(lines, rows[0].keys() - changes.get("without", set()), extrasaction="ignore")
         writer.writeheader()
@@ -128,11 +132,87 @@ def test_a_manifest_turns_16_bit_into_hounsfield_units(folder):
 
 def test_a_bad_manifest_is_named(folder):
     write_manifest(folder, without={"gain"})
-    with pytest.raises(ValueError, match="manifest.csv must have the columns file, gain"):
+    with pytest.raises(ValueError, match="manifest.csv must have the columns file, patient, unit, gain, offset"):
         folder_scans(folder, 64)
     write_manifest(folder, skip=1)
     with pytest.raises(ValueError, match=r"trainA.slice0.png is not listed in .*manifest.csv"):
         folder_scans(folder, 64)
+
+
+def test_different_pixel_sizes_of_ct_are_refused_and_name_two_files(folder):
+    sixteen_bit(folder)
+    write_manifest(folder, "testA/slice1", entries={"spacing_mm": "1"})
+    with pytest.raises(ValueError, match=r"trainA/slice0.png \(64 pixels of 2 mm\) and testA/slice1.png \(64 pixels of 1 mm\).*spacing_mm"):
+        folder_scans(folder, 64)
+    write_manifest(folder, "trainA/slice2", entries={"spacing_mm": ""})
+    with pytest.raises(ValueError, match=r"trainA/slice2.png \(64 pixels of unknown size\)"):
+        folder_scans(folder, 64)
+    write_manifest(folder, "testB", entries={"spacing_mm": "1"})
+    scans = folder_scans(folder, 64)
+    assert scans.spacing_mm == 2 and "CT slices are 128 mm wide and MR slices 64 to 128 mm" in scans.describe()
+
+
+def test_clipping_is_counted_in_train_and_test_above_and_clearly_below(folder):
+    for name in FOLDERS.values():
+        for i in range(3):
+            stored = np.full((64, 64), 1024, np.uint16)
+            stored[8:56, 8:56] = picture(i, (48, 48)) + np.uint16(1000)
+            Image.fromarray(stored).save(folder / name / f"slice{i}.png")
+    write_manifest(folder)
+    assert "of the CT's" not in folder_scans(folder, 64).describe()
+    with Image.open(folder / "testA" / "slice0.png") as image:
+        stored = np.array(image)
+    stored[0, :], stored[1, :], stored[2, :32] = 2025, 0, 0      # 1001 HU; -1024 HU, the noise around air
+    Image.fromarray(stored).save(folder / "testA" / "slice0.png")
+    notes = folder_scans(folder, 64).notes
+    assert "0% of the CT's pixels in train and 0.52% in test lie above 1000 HU and are clipped to 1000" in notes      # 64 of 3 x 64 x 64
+    assert not any("below" in note for note in notes)
+    write_manifest(folder, "testA/slice0", entries={"offset": "-1100"})
+    assert "0% of the CT's pixels in train and 0.78% in test lie below -1050 HU and are clipped to -1000" in folder_scans(folder, 64).notes
+
+
+def test_grey_levels_below_zero_are_no_noise():
+    assert clipping_notes(np.array([0.0, 255.0]), np.array([-20.0, 9.0]), GREY) == (
+        "0% of the CT's pixels in train and 50% in test lie below 0 grey level and are clipped to 0",)
+
+
+def test_mr_with_a_unit_of_its_own_says_how_it_is_scaled(folder):
+    assert not any("percentiles" in note for note in folder_scans(folder, 64).notes)
+    sixteen_bit(folder)
+    write_manifest(folder)
+    assert sum("MR is scaled per patient to the 0.5 and 99.5 percentiles" in note for note in folder_scans(folder, 64).notes) == 1
+
+
+def test_mr_is_scaled_over_the_whole_patient(folder):
+    sixteen_bit(folder)
+    stored = np.zeros((64, 64), np.uint16)
+    stored[8:56, 8:56] = 2 * picture(0, (48, 48)).astype(np.uint16) + 2000
+    for i, share in enumerate((1, 0.75, 0.5)):
+        for side in ("trainB", "testB"):
+            Image.fromarray((stored * share).astype(np.uint16)).save(folder / side / f"slice{i}.png")
+    write_manifest(folder)
+    scans = folder_scans(folder, 64)
+    assert set(scans.mri_scales) == {"p"}
+    bright, dim = (scans.mri_scales["p"].from_network(scans.train.mri[i, 0, 12:52, 12:52]) + 1024 for i in (0, 2))
+    inside = (bright < scans.mri_scales["p"].high + 1023) & (dim > scans.mri_scales["p"].low + 1025)
+    assert inside.float().mean() > 0.5 and abs(dim[inside] / bright[inside] - 0.5).max() < 0.01
+
+
+def test_hounsfield_slices_are_padded_with_air(folder):
+    sixteen_bit(folder)
+    stored = picture(0, (64, 40)) + np.uint16(1024)     # nothing below 0 HU in the slice itself
+    Image.fromarray(stored).save(folder / "trainA" / "slice0.png")
+    write_manifest(folder)
+    image = HU.from_network(folder_scans(folder, 64).train.ct[0, 0])
+    assert (image[:, :12] == -1000).all() and (image[:, -12:] == -1000).all() and image[:, 12:-12].min() >= 0
+
+
+def test_resizing_is_antialiased(folder):
+    fine = np.full((256, 256), 100, np.uint8)
+    fine[:, ::4] = 200                                           # every fourth column: a plain bilinear sample misses or doubles it
+    Image.fromarray(fine).save(folder / "trainA" / "slice0.png")
+    image = GREY.from_network(folder_scans(folder, 64).train.ct[0, 0])
+    assert (image[:, 2:-2] - 125).abs().max() < 8
 
 
 def test_embedded_scans_load_in_hounsfield_units():
@@ -157,7 +237,18 @@ def test_phantom_is_unpaired_in_training_and_paired_in_test():
     assert torch.equal(scans.train.mri, again.train.mri) and not torch.equal(scans.train.mri, other.train.mri)
 
 
+def test_phantoms_of_neighbouring_seeds_share_no_patient(monkeypatch):
+    drawn = []
+    monkeypatch.setattr("ctmri_utils.scans.synthetic_patients",
+                        lambda *args, **options: drawn.append(synthetic_patients(*args, **options)) or drawn[-1])
+    for seed in range(4):
+        phantom_scans(3, 3, 32, seed)
+    people = [(p["seed"], p["index"]) for group in drawn for p in group.parameters]
+    assert len(people) == len(set(people)) == 4 * 3 * 3
+
+
 @pytest.mark.parametrize(("dataset", "error", "sentence"), [
+    (3, ValueError, "DATASET=3 is no text: choose"), (None, ValueError, "DATASET=None is no text: choose"),
     ("scanz", ValueError, "DATASET='scanz' is neither"),
     ("kaggle", FileNotFoundError, "kaggle datasets download darren2020/ct-to-mri-cgan"),
 ])
@@ -165,6 +256,22 @@ def test_a_wrong_dataset_gets_one_sentence(dataset, error, sentence, tmp_path, m
     monkeypatch.setattr("ctmri_utils.scans.data_folder", lambda: tmp_path)
     with pytest.raises(error, match=sentence):
         load_scans(dataset, SMALL, seed=0)
+
+
+def test_an_unknown_dataset_shows_where_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError) as caught:
+        load_scans("my_scans", SMALL, seed=0)
+    assert f"(looked for {tmp_path.resolve() / 'my_scans'})" in str(caught.value)
+
+
+def test_a_missing_kaggle_set_names_a_folder_one_can_find(tmp_path, monkeypatch):
+    monkeypatch.setattr("ctmri_utils.scans.data_folder", lambda: tmp_path / "data")
+    for checkout, folder in ((tmp_path, "-p data/kaggle`"), (None, f'-p "{tmp_path / "data" / "kaggle"}"`')):
+        monkeypatch.setattr("ctmri_utils.settings.CHECKOUT", checkout)
+        with pytest.raises(FileNotFoundError) as caught:
+            load_scans("kaggle", SMALL, seed=0)
+        assert folder in str(caught.value) and ("there," in str(caught.value)) == bool(checkout)
 
 
 def test_a_downloaded_kaggle_set_is_found(folder, tmp_path, monkeypatch):

@@ -18,10 +18,6 @@ def test_scale_ends_meet_the_networks_range_for_arrays_and_tensors():
     assert HU.to_network(torch.tensor([-2000.0, 3000.0])).tolist() == [-1, 1]
 
 
-def test_clipping_is_counted():
-    assert HU.fraction_clipped(np.array([-1001.0, -1000.0, 0.0, 1001.0])) == 0.5
-
-
 def test_empty_scale_is_refused_with_a_sentence():
     with pytest.raises(ValueError, match="low < high.*constant"):
         Scale(1, 1, "HU")

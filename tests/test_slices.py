@@ -1,0 +1,160 @@
+"""Files and manifests that could mislead a network: each gets one sentence that says what, where and what to do."""
+import csv
+import hashlib
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ctmri_utils.scans import folder_scans
+from ctmri_utils.slices import FOLDERS, read_folder, read_slice
+
+
+def picture(seed):
+    return np.random.default_rng(seed).integers(0, 256, (32, 32), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """One 8-bit slice in each of the four places."""
+    for i, name in enumerate(FOLDERS.values()):
+        (tmp_path / name).mkdir()
+        Image.fromarray(picture(i)).save(tmp_path / name / "x.png")
+    return tmp_path
+
+
+def table(**entries):
+    """Rows that fit the folder; `entries` change trainA/x.png."""
+    rows = [{"file": f"{name}/x.png", "patient": "p", "unit": "HU" if name.endswith("A") else "MR unit", "gain": "8", "offset": "-1024",
+             "spacing_mm": "", "split": side, "sha256": ""} for (side, _), name in FOLDERS.items()]
+    rows[0].update(entries)
+    return rows
+
+
+def write(folder, rows, encoding="utf-8", delimiter=","):
+    with (folder / "manifest.csv").open("w", newline="", encoding=encoding) as lines:
+        writer = csv.DictWriter(lines, rows[0].keys(), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def refusal(folder, error=ValueError):
+    with pytest.raises(error) as caught:
+        read_folder(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("column", "entry", "sentence"), [
+    *[("gain", entry, f"gain {entry!r} is not a number other than zero: correct it") for entry in ("abc", "", "1,0", "nan", "inf", "0")],
+    *[("offset", entry, f"offset {entry!r} is not a number: correct it") for entry in ("abc", "", "nan")],
+    *[("spacing_mm", entry, f"spacing_mm {entry!r} is not a number above zero: correct it") for entry in ("abc", "0", "-1", "nan")],
+    *[("unit", entry, f'unit {entry!r} is unknown for CT: write "HU", or "grey level"') for entry in ("hu", "Hounsfield", "MR unit", "")],
+    ("split", "test", "split 'test' contradicts the folder, for 'train'"),
+    ("patient", " ", "the patient is empty"),
+    ("sha256", "0" * 64, "the sha256 is not that of the file"),
+])
+def test_a_bad_entry_is_named_with_its_row(folder, column, entry, sentence):
+    write(folder, table(**{column: entry}))
+    assert f"{folder / 'manifest.csv'}, row trainA/x.png: {sentence}" in refusal(folder)
+
+
+def test_a_fitting_manifest_is_read_with_and_without_a_byte_order_mark(folder):
+    digest = hashlib.sha256((folder / "trainA" / "x.png").read_bytes()).hexdigest()
+    for encoding in ("utf-8", "utf-8-sig"):
+        write(folder, table(sha256=digest, spacing_mm=""), encoding)
+        file = read_folder(folder)[0]["train", "ct"][0]
+        assert file.digest == digest and file.unit == "HU"
+        np.testing.assert_array_equal(file.pixels, picture(0) * 8.0 - 1024)
+
+
+def test_mr_has_no_hounsfield_units(folder):
+    rows = table()
+    rows[1]["unit"] = "HU"
+    write(folder, rows)
+    assert "row trainB/x.png: unit 'HU' does not suit MR" in refusal(folder)
+
+
+def test_train_and_test_share_one_unit(folder):
+    write(folder, table(unit="grey level"))
+    assert "mix the units HU, grey level" in refusal(folder)
+
+
+def test_grey_levels_are_8_bit(folder):
+    Image.fromarray(picture(0).astype(np.uint16) * 9).save(folder / "trainA" / "x.png")
+    write(folder, table(unit="grey level"))
+    assert 'row trainA/x.png: unit "grey level" means 0 to 255, but the file is 16-bit' in refusal(folder)
+
+
+def test_rows_and_files_match_one_to_one(folder):
+    write(folder, [*table(), table()[0]])
+    assert "row trainA/x.png: the file is listed twice" in refusal(folder)
+    write(folder, [*table(), {**table()[0], "file": "trainA/gone.png"}])
+    assert "row trainA/gone.png: there is no such image" in refusal(folder)
+    write(folder, [*table(), {**table()[0], "file": "else/x.png"}])
+    assert "row else/x.png: the file lies in none of trainA" in refusal(folder)
+
+
+def test_rows_shorter_or_longer_than_the_header_are_named(folder):
+    for row in ("trainA/x.png,p,HU,1", "trainA/x.png,p,HU,1,0,7"):
+        (folder / "manifest.csv").write_text(f"file,patient,unit,gain,offset\n{row}\n", encoding="utf-8")
+        assert "row trainA/x.png: it does not have 5 entries like the header" in refusal(folder)
+
+
+def test_other_encodings_and_separators_are_named(folder):
+    write(folder, table(patient="Müller"), "latin-1")
+    assert "manifest.csv is no CSV text in UTF-8" in refusal(folder)
+    write(folder, table(), delimiter=";")
+    assert "is separated by semicolons: separate its columns by commas" in refusal(folder)
+
+
+def deep_colour(path):
+    """A 16-bit RGB PNG, which Pillow cannot write: grey in all three channels, so that only its depth can give it away."""
+    rows = np.repeat(picture(0).astype(">u2")[..., None] * 257, 3, -1)
+    raw = b"".join(b"\0" + row.tobytes() for row in rows)
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", 32, 32, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(raw)), (b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+                                                 for kind, data in parts))
+
+
+def test_pages_transparency_and_deep_colour_are_refused(tmp_path):
+    first, second = (Image.fromarray(picture(i)) for i in range(2))
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=[second])
+    alpha = np.full((32, 32), 255, np.uint8)
+    Image.fromarray(np.dstack([picture(0)] * 3 + [alpha])).save(tmp_path / "opaque.png")
+    alpha[3, 3] = 254
+    Image.fromarray(np.dstack([picture(0)] * 3 + [alpha])).save(tmp_path / "glass.png")
+    first.save(tmp_path / "key.png", transparency=int(picture(0)[0, 0]))
+    deep_colour(tmp_path / "deep.png")
+    for name, sentence in (("pages.tif", "holds 2 pages"), ("glass.png", "has transparent pixels"), ("key.png", "has transparent pixels"),
+                           ("deep.png", "holds 16-bit colour")):
+        with pytest.raises(ValueError, match=f"{name} {sentence}"):
+            read_slice(tmp_path / name)
+    pixels, conversion = read_slice(tmp_path / "opaque.png")
+    assert np.array_equal(pixels, picture(0)) and conversion.startswith("grey stored as colour")
+
+
+def test_1_bit_files_are_called_what_they_are(folder):
+    Image.fromarray(picture(0) > 99).save(folder / "trainA" / "x.png")
+    notes = " | ".join(folder_scans(folder, 32).notes)
+    assert "1 file(s) hold 1-bit pixels" in notes and "colour" not in notes
+
+
+def test_other_endings_are_counted_and_hidden_files_ignored(folder):
+    for name in ("trainA/a.dcm", "trainA/b.BMP", "testB/c.nii.gz", "testB/d.bmp", "trainB/._x.png", "testA/.DS_Store"):
+        (folder / name).write_bytes(b"no image")
+    (folder / "testA" / ".cache").mkdir()
+    (folder / "testA" / ".cache" / "x.png").write_bytes(b"no image")
+    scans = folder_scans(folder, 32)
+    assert scans.notes == ("4 file(s) with other endings were ignored (.bmp, .dcm, .nii.gz)",)
+    assert scans.train.mri_names == ("x",)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+    monkeypatch.setattr(Image, "open", refuse)
+    sentence = refusal(folder, PermissionError)
+    assert "x.png cannot be opened (Permission denied): check its permissions" in sentence and "damaged" not in sentence
