@@ -12,7 +12,7 @@ class LiveProgress:
     """
 
     def __init__(self, model, ct, mri, *, steps: int, every: int, alt: str, folder: Path | None = None):
-        from IPython.display import display
+        from IPython.display import HTML, display
         from tqdm.auto import tqdm
 
         self.model, self.ct, self.mri, self.steps, self.every, self.alt, self.folder = model, ct, mri, steps, every, alt, folder
@@ -22,7 +22,7 @@ class LiveProgress:
             for old in folder.glob("step-*.png"):
                 old.unlink()
         self.bar = tqdm(total=steps, unit="step")
-        self.strip, self.plot = display(None, display_id=True), display(None, display_id=True)
+        self.strip, self.plot = (display(HTML(""), display_id=True) for _ in range(2))
 
     def __call__(self, step: int, losses: dict[str, float]) -> None:
         self.history.append(losses)
@@ -30,6 +30,13 @@ class LiveProgress:
         if step % self.every == 0 or step == self.steps:
             self.bar.set_postfix({name: f"{losses[name]:.2f}" for name in ("adversarial", "cycle", "identity")})
             self.refresh(step)
+
+    def finish(self, losses: list[dict[str, float]]) -> None:
+        """Show the whole run, `losses` being what `fit` returned: also the part before a resume, or a run that was already done."""
+        self.history = list(losses)
+        self.bar.update(len(losses) - self.bar.n)
+        self.bar.close()
+        self.refresh(len(losses))
 
     def refresh(self, step: int) -> None:
         from IPython.display import Image

@@ -31,6 +31,10 @@ class Settings:
     scans_steps: int            # training steps on the embedded scans (or the reader's own)
     phantom_steps: int          # training steps on the phantom
 
+    def training_steps(self, dataset: str) -> int:
+        """Training steps on a data set by its name, the phantom's or everything else's."""
+        return self.phantom_steps if dataset == "phantom" else self.scans_steps
+
 
 PROFILES = {
     "ci": Settings(size=64, scans_size=64, patients=16, test_patients=6, ngf=8, ndf=8, n_blocks=2, n_layers=2,

@@ -1,6 +1,7 @@
 """A plain training loop: `fit`, with one checkpoint that a later call resumes from, exactly."""
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Callable
@@ -40,11 +41,12 @@ class Trainer:
     """A model, its two optimizers, its random source and its step count: the whole state of a training run.
 
     `state()` and `load_state()` carry all of it, the sampler's and torch's random states included, so a resumed run on the CPU continues
-    the very same run.
+    the very same run. `identity` says which run that is: the state of another one is refused.
     """
 
-    def __init__(self, model: CycleGAN, seed: int):
-        self.model, self.seed, self.step = model, seed, 0
+    def __init__(self, model: CycleGAN, seed: int, **identity):
+        self.model, self.step = model, 0
+        self.identity = model.settings() | {"seed": seed} | identity
         self.optimizers = [torch.optim.Adam(parameters, LEARNING_RATE, BETAS) for parameters in (model.generators, model.critics)]
         self.sampler = torch.Generator().manual_seed(seed)
         self.losses: list[dict[str, float]] = []
@@ -72,16 +74,17 @@ class Trainer:
 
     def state(self) -> dict:
         return {
-            "settings": self.model.settings(), "model": self.model.state_dict(),
+            "settings": self.model.settings(), "identity": self.identity, "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "sampler": self.sampler.get_state(), "torch": torch.get_rng_state(),
-            "seed": self.seed, "step": self.step, "losses": self.losses,
+            "step": self.step, "losses": self.losses,
         }
 
     def load_state(self, state: dict) -> None:
-        if state["settings"] != self.model.settings() or state["seed"] != self.seed:
-            raise ValueError(f"the checkpoint was made with {state['settings']}, seed {state['seed']}, "
-                             f"not with {self.model.settings()}, seed {self.seed}: delete it, or use another file")
+        other = [f"{name} {state['identity'].get(name)} instead of {value}" for name, value in self.identity.items()
+                 if state["identity"].get(name) != value]
+        if other:
+            raise ValueError(f"it belongs to another run, with {'; '.join(other)}")
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -99,21 +102,32 @@ def save_checkpoint(state: dict, path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> dict:
-    """Read a checkpoint written by `fit`. Raises FileNotFoundError or ValueError, in one sentence, if it is missing or damaged."""
+    """Read a checkpoint written by `fit`. FileNotFoundError or ValueError, in one sentence, if it is missing, damaged or not `fit`'s."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist: train first, lesson 03 shows how")
+        raise FileNotFoundError(f"{path} does not exist or is no file: train first, lesson 03 shows how")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}): delete it and train again") from error
+    if not isinstance(state, dict) or not {"settings", "identity", "model", "optimizers", "sampler", "step", "losses"} <= state.keys():
+        raise ValueError(f"{path} was not written by `fit`: a reference .pth file goes into `ResnetGenerator().load_state_dict`")
+    return state
 
 
 def load_translator(path: Path) -> CycleGAN:
     """The trained model in a checkpoint written by `fit`, ready to `translate`. Errors as `load_checkpoint`."""
     state = load_checkpoint(path)
-    model = CycleGAN.from_settings(state["settings"])
-    model.load_state_dict(state["model"])
+    try:
+        model = CycleGAN.from_settings(state["settings"])
+        model.load_state_dict(state["model"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} does not fit this version's networks ({' '.join(str(error).split())[:200]}): train again") from error
     return model.eval()
+
+
+def digest(*images: Tensor) -> str:
+    """A short name for exactly these slices, to recognise the data of a run."""
+    return hashlib.sha256(b"".join(image.cpu().numpy().tobytes() for image in images)).hexdigest()[:16]
 
 
 def fit(model: CycleGAN, ct: Tensor, mri: Tensor, *, steps: int, batch_size: int, seed: int, learning_rate: float = LEARNING_RATE,
@@ -129,9 +143,12 @@ def fit(model: CycleGAN, ct: Tensor, mri: Tensor, *, steps: int, batch_size: int
     """
     device = next(model.parameters()).device
     ct, mri = ct.to(device), mri.to(device)
-    trainer = Trainer(model, seed)
-    if checkpoint is not None and Path(checkpoint).is_file():
-        trainer.load_state(load_checkpoint(checkpoint))
+    trainer = Trainer(model, seed, steps=steps, batch_size=batch_size, learning_rate=learning_rate, data=digest(ct, mri))
+    if checkpoint is not None and Path(checkpoint).exists():
+        try:
+            trainer.load_state(load_checkpoint(checkpoint))
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{checkpoint} cannot be resumed: {error}; delete it, or use another file") from error
     whole_step = True
     try:
         while trainer.step < min(steps, stop_at or steps):

@@ -47,7 +47,8 @@ class ImagePool(nn.Module):
         return torch.stack(chosen)                               # (N, C, H, W)
 
     def _load_from_state_dict(self, state, prefix, *rest):
-        self.images = torch.empty_like(state[prefix + "images"])  # the pool grows, so its shape comes from the file
+        # The pool grows, so its shape comes from the file; its place does not.
+        self.images = torch.empty_like(state[prefix + "images"], device=self.images.device)
         super()._load_from_state_dict(state, prefix, *rest)
 
 

@@ -14,6 +14,7 @@ def test_profiles_grow_from_ci_to_gpu():
         ci, laptop, gpu = (getattr(settings_for(profile), name) for profile in ("ci", "laptop", "gpu"))
         assert ci <= laptop <= gpu
     assert settings_for("laptop") is PROFILES["laptop"]
+    assert [settings_for("gpu").training_steps(name) for name in ("phantom", "scans", "my/folder")] == [20000, 10000, 10000]
 
 
 def test_a_misspelt_profile_gets_one_sentence():

@@ -77,7 +77,7 @@ def test_load_translator_rebuilds_the_trained_model(tmp_path):
 
 def test_another_seed_or_architecture_is_not_resumed(tmp_path):
     train(checkpoint=tmp_path / "run.pt")
-    with pytest.raises(ValueError, match="seed 3.*seed 4.*use another file"):
+    with pytest.raises(ValueError, match="run.pt cannot be resumed: it belongs to another run, with seed 3 instead of 4.*delete it"):
         train(seed=4, checkpoint=tmp_path / "run.pt")
 
 
@@ -87,20 +87,107 @@ def test_a_damaged_or_missing_checkpoint_gets_one_sentence(tmp_path):
     (tmp_path / "run.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="run.pt is not a readable checkpoint"):
         load_checkpoint(tmp_path / "run.pt")
-    with pytest.raises(FileNotFoundError, match="none.pt does not exist: train first"):
+    with pytest.raises(FileNotFoundError, match="none.pt does not exist or is no file: train first"):
         load_checkpoint(tmp_path / "none.pt")
 
 
-def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_last_good_step(tmp_path):
-    model = CycleGAN(SMALL)
-    ct = torch.rand(5, 1, 32, 32)
-    fit(model, ct, ct, steps=4, stop_at=2, batch_size=2, seed=0, checkpoint=tmp_path / "run.pt")
-    good = load_checkpoint(tmp_path / "run.pt")
+def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_last_good_step(tmp_path, monkeypatch):
+    step, calls = CycleGAN.training_step, []
+
+    def broken(self, ct, mri):
+        calls.append(1)
+        return step(self, ct * torch.nan if len(calls) == 3 else ct, mri)
+
+    monkeypatch.setattr(CycleGAN, "training_step", broken)
     with pytest.raises(FloatingPointError, match="stopped at step 3.*not finite"):
-        fit(model, ct * torch.nan, ct, steps=4, batch_size=2, seed=0, checkpoint=tmp_path / "run.pt")
-    after = load_checkpoint(tmp_path / "run.pt")
-    assert after["step"] == 2
-    assert_same_bits(after["model"], good["model"])
+        train(checkpoint=tmp_path / "run.pt", save_every=2)
+    assert load_checkpoint(tmp_path / "run.pt")["step"] == 2
+    assert_same_bits(train(checkpoint=tmp_path / "run.pt")[0].state_dict(), train()[0].state_dict())
+
+
+def test_fit_is_the_plain_loop():
+    """Six steps once more, written out: sampling, rates, both Adams, averages; to the bit."""
+    def start():
+        torch.manual_seed(5)
+        return torch.rand(5, 1, 32, 32) * 2 - 1, torch.rand(7, 1, 32, 32) * 2 - 1, CycleGAN(SMALL, pool_size=3)
+
+    ct, mri, fitted = start()
+    fit(fitted, ct, mri, steps=6, batch_size=2, seed=9, learning_rate=1e-3)
+    ct, mri, model = start()
+    sampler = torch.Generator().manual_seed(9)
+    adams = [torch.optim.Adam(weights, betas=(0.5, 0.999)) for weights in (model.generators, model.critics)]
+    for step in range(6):
+        batches = [augment(images[torch.randint(len(images), (2,), generator=sampler)], sampler) for images in (ct, mri)]
+        for adam, loss in zip(adams, model.training_step(*batches)[:2], strict=True):
+            adam.param_groups[0]["lr"] = 1e-3 * min(1.0, 2 * (6 - step) / 7)
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+        for average, network in ((model.averaged["mri"], model.G_ct2mri), (model.averaged["ct"], model.G_mri2ct)):
+            for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
+                mean.lerp_(weight.detach(), 1 - min(0.998, (2 + step) / (11 + step)))
+    assert_same_bits(fitted.state_dict(), model.state_dict())
+
+
+def test_a_save_that_is_cut_short_leaves_the_last_good_file(tmp_path, monkeypatch):
+    train(checkpoint=tmp_path / "run.pt", stop_at=4)
+
+    def full_disk(state, path):
+        path.write_bytes(b"half a checkpoint")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("torch.save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        train(checkpoint=tmp_path / "run.pt")
+    assert load_checkpoint(tmp_path / "run.pt")["step"] == 4
+
+
+class Hostile:
+    """Unpickling this would call a function."""
+
+    def __reduce__(self):
+        return print, ("a checkpoint ran this",)
+
+
+def test_a_hostile_checkpoint_is_refused_unread(tmp_path, capsys):
+    torch.save({"settings": Hostile()}, tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="run.pt is not a readable checkpoint"):
+        load_checkpoint(tmp_path / "run.pt")
+    assert "a checkpoint ran this" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("other", [{"model.1.weight": torch.zeros(1)}, torch.zeros(3), {"settings": {}, "step": 3}])
+def test_a_file_that_fit_did_not_write_gets_one_sentence(tmp_path, other):
+    torch.save(other, tmp_path / "run.pt")
+    for read in (load_translator, lambda path: train(checkpoint=path)):
+        with pytest.raises(ValueError, match="run.pt was not written by `fit`"):
+            read(tmp_path / "run.pt")
+
+
+def test_a_checkpoint_of_another_version_gets_one_sentence(tmp_path):
+    train(checkpoint=tmp_path / "run.pt")
+    state = load_checkpoint(tmp_path / "run.pt")
+    state["settings"]["architecture"]["n_heads"] = 3
+    torch.save(state, tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="run.pt does not fit this version's networks.*n_heads"):
+        load_translator(tmp_path / "run.pt")
+
+
+@pytest.mark.parametrize(("change", "what"), [
+    ({"steps": 9}, "steps 8 instead of 9"), ({"batch_size": 1}, "batch_size 2 instead of 1"), ({"learning_rate": 1e-3}, "learning_rate"),
+])
+def test_a_run_with_other_settings_is_not_resumed(tmp_path, change, what):
+    train(checkpoint=tmp_path / "run.pt", stop_at=2)
+    with pytest.raises(ValueError, match=f"run.pt cannot be resumed: it belongs to another run, with {what}"):
+        train(checkpoint=tmp_path / "run.pt", **change)
+
+
+def test_a_run_on_other_data_is_not_resumed(tmp_path):
+    train(checkpoint=tmp_path / "run.pt", stop_at=2)
+    torch.manual_seed(1)
+    images = torch.rand(5, 1, 32, 32)
+    with pytest.raises(ValueError, match="belongs to another run, with data"):
+        fit(CycleGAN(SMALL, pool_size=3), images, images, steps=8, batch_size=2, seed=3, checkpoint=tmp_path / "run.pt")
 
 
 def test_learning_rate_is_flat_then_falls_and_never_reaches_zero():

@@ -106,6 +106,15 @@ def test_state_with_a_filled_pool_loads_into_a_new_model():
     assert torch.equal(other.pool_ct.images, model.pool_ct.images) and len(other.pool_ct.images) == 2
 
 
+@pytest.mark.filterwarnings("ignore:for images. copying from a non-meta parameter")     # meta holds no values: only the place counts
+def test_the_pool_stays_on_its_device_when_a_file_from_another_is_loaded():
+    state = ImagePool(5).state_dict() | {"images": torch.rand(2, 1, 8, 8)}
+    with torch.device("meta"):
+        pool = ImagePool(5)
+    pool.load_state_dict(state)
+    assert pool.images.device.type == "meta" and pool.images.shape == (2, 1, 8, 8)
+
+
 def test_translate_goes_the_way_it_is_asked():
     model, (ct, mri) = build(), batches(3, 3)
     torch.testing.assert_close(model.translate(ct, "mri", batch_size=2), model.G_ct2mri(ct), atol=1e-12, rtol=0)
