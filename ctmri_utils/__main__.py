@@ -4,9 +4,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import course
+from . import course, page
 
-COMMANDS = (course,)
+COMMANDS = (course, page)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -147,9 +147,17 @@ def peak_memory_gb(every_s: float = 0.2):
 
 
 def write_page(notebook, page: Path, images_from: Path) -> None:
-    """Render an executed notebook as one HTML file with its pictures inside, each with the alt text of its metadata, if it has one."""
+    """Render an executed notebook as one HTML file with its pictures inside, each with the alt text of its metadata, if it has one.
+
+    Viewers are put in as pages of their own, which need neither kernel nor network, instead of as widgets, which need both.
+    """
     notebook = copy.deepcopy(notebook)
+    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    for viewer in [key for key, widget in widgets.items() if widget["model_module"] == "anywidget"]:
+        del widgets[viewer]
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if "text/html" in output.get("data", {}):
+            output.data.pop("application/vnd.jupyter.widget-view+json", None)
         alt = output.get("metadata", {}).get("image/png", {}).get("alt")
         if alt and "image/png" in output.get("data", {}):                  # nbconvert's own template leaves the alt text out
             png = output.data["image/png"].replace("\n", "")

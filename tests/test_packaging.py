@@ -18,9 +18,9 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-CORE = ["torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow"]
-HEAVY = ["nibabel", "pydicom", "kaggle", "matplotlib", "ipywidgets", "accelerate", "papermill", "nbconvert", "IPython", "tqdm"]
-NEEDS_COURSE_EXTRA = ["figures", "viewer"]                                 # floor 4: they draw
+CORE = ["torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow", "safetensors"]
+HEAVY = ["nibabel", "pydicom", "kaggle", "matplotlib", "ipywidgets", "anywidget", "accelerate", "papermill", "nbconvert", "IPython", "tqdm"]
+NEEDS_COURSE_EXTRA = ["figures"]                                           # floor 4: they draw
 LEFT_TO_TORCH = re.compile(r"nvidia-|cuda-|triton$")                       # torch itself pins its CUDA packages
 
 
@@ -143,8 +143,8 @@ def test_import_brings_nothing_heavy_beyond_torch():
     assert not brought & {*HEAVY, "torchvision", "scipy", "skimage", "PIL"}
 
 
-def test_a_wheel_carries_the_embedded_scans(tmp_path):
-    """Colab installs without a clone: the scans must come along and be found."""
+def test_a_wheel_carries_the_embedded_scans_and_weights(tmp_path):
+    """Colab installs without a clone: scans and weights must come along, be found and be read."""
     source = tmp_path / "source"
     for name in ("ctmri_utils", "data"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("kaggle", "__pycache__"))
@@ -156,6 +156,13 @@ def test_a_wheel_carries_the_embedded_scans(tmp_path):
     subprocess.run(install, check=True, capture_output=True, text=True)
     scans = files_below(ROOT / "data" / "scans")
     assert "manifest.csv" in scans and files_below(target / "ctmri_utils" / "data" / "scans") == scans
+    assert {"viewer.mjs", "viewer.css"} <= files_below(target / "ctmri_utils")
+    weights = files_below(ROOT / "data" / "weights")
+    assert "ctmri-small-v1.safetensors" in weights and files_below(target / "ctmri_utils" / "data" / "weights") == weights
     where = run_python(f"import sys; sys.path.insert(0, {str(target)!r})\n"
                        "from ctmri_utils.settings import data_folder; print(data_folder())", tmp_path)
     assert Path(where.stdout.strip()) == target / "ctmri_utils" / "data", where.stderr
+    used = run_python(f"import sys, torch; sys.path.insert(0, {str(target)!r})\n"
+                      "from ctmri_utils import features as f; print(f.__file__, *f.features(-torch.ones(1, 1, 32, 32), f.SMALL).shape)",
+                      tmp_path)
+    assert used.stdout.split() == [str(target / "ctmri_utils" / "features.py"), "1", "128"], used.stderr

@@ -19,11 +19,12 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
-LESSONS = ("01_meet_the_scans", "02_build_the_networks", "03_train_a_cyclegan", "04_evaluate_translations")
+LESSONS = ("01_meet_the_scans", "02_build_the_networks", "03_train_a_cyclegan", "04_evaluate_translations",
+           "05_compare_real_and_translated")
 COLAB = "https://colab.research.google.com/"
 DISCLAIMER = "not for clinical use"
 ALT_LETTERS = 20
-DRAWING_MODULES = ("matplotlib.pyplot", "ctmri_utils.figures", "ctmri_utils.viewer")
+DRAWING_MODULES = ("matplotlib.pyplot", "ctmri_utils.figures", "ctmri_utils.viewer", "ctmri_utils.progress")
 NOT_DRAWING = {"close", "rcParams", "rc", "rc_context", "style", "cm", "colormaps", "get_cmap", "use_course_style", "show"}
 
 

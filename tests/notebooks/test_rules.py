@@ -9,7 +9,7 @@ import rules
 NOTEBOOKS = rules.ROOT / "notebooks"
 
 
-def test_the_four_lessons_are_here():
+def test_the_lessons_are_here():
     assert sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb")) == list(rules.LESSONS)
 
 

@@ -1,4 +1,4 @@
-"""The four lessons run (PROFILE=ci, by papermill, in order), print the same when run again (nbval), and describe their pictures.
+"""The lessons run (PROFILE=ci, by papermill, in order), print the same when run again (nbval), and describe their pictures.
 
 The tests of this file follow each other on one worker (`--dist loadfile`): lesson 04 reads what 03 trained.
 """

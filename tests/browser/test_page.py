@@ -1,0 +1,335 @@
+"""Saved pages in a real browser without a network: every pixel against NumPy, keys, mouse, windows, read-outs, times."""
+import re
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ctmri_utils import viewer
+from ctmri_utils.evaluation import Score
+from ctmri_utils.scans import folder_scans
+from ctmri_utils.settings import data_folder
+from ctmri_utils.units import HU, WINDOWS, Window
+
+N, H, W = 4, 26, 21                                            # odd and not square on purpose
+REAL = np.random.default_rng(0).integers(-1000, 1500, (N, H, W))
+FAKE = REAL + np.random.default_rng(1).integers(-700, 700, (N, H, W))
+READ = """() => { const c = document.querySelector(".ctmri canvas");
+  return [c.height, c.width, Array.from(c.getContext("2d").getImageData(0, 0, c.width, c.height).data)]; }"""
+
+
+def grey(hu, window=WINDOWS["brain"]):
+    return np.floor(255 * ((hu - window.level) / window.width + 0.5).clip(0, 1) + 0.5)[..., None].repeat(3, -1)
+
+
+def difference(real, fake, limit):
+    error = ((fake - real) / limit).clip(-1, 1)
+    return np.floor(255 * np.stack([1 - (-error).clip(0), 1 - np.abs(error), 1 - error.clip(0)], -1) + 0.5)
+
+
+def pixels(tab):
+    height, width, values = tab.evaluate(READ)
+    shown = np.array(values).reshape(height, width, 4)
+    assert (shown[..., 3] == 255).all()
+    return shown[..., :3]
+
+
+def control(tab, name):
+    return tab.locator(f".controls label:has(span:text-is('{name}'))").locator("input, select")
+
+
+def mode(tab, name):
+    tab.get_by_label(name, exact=True).check()
+
+
+@pytest.fixture
+def open_page(new_tab, tmp_path):
+    def open_page(made, **options):
+        made.save(tmp_path / "page.html")
+        tab = new_tab(**options)
+        tab.goto((tmp_path / "page.html").as_uri())
+        tab.wait_for_selector(".ctmri[data-ready]", timeout=20_000)
+        return tab
+    return open_page
+
+
+@pytest.fixture
+def tab(open_page):
+    return open_page(viewer.compare(REAL, FAKE, alt="noise, and noise on noise", spacing_mm=2.0))
+
+
+def test_wipe_is_numpy_s_to_the_last_pixel(tab):
+    for position in (0, 37, 50, 100):
+        control(tab, "Divider").fill(str(position))
+        split = int(np.floor(W * position / 100 + 0.5))
+        assert np.array_equal(pixels(tab), np.concatenate([grey(REAL[0])[:, :split], grey(FAKE[0])[:, split:]], 1))
+
+
+def test_side_by_side_blend_and_checkerboard_are_numpy_s(tab):
+    mode(tab, "Side by side")
+    shown = pixels(tab)
+    assert np.array_equal(shown[:, :W], grey(REAL[0])) and np.array_equal(shown[:, W + 2:], grey(FAKE[0]))
+    assert (shown[:, W:W + 2] == 128).all()
+    mode(tab, "Blend")
+    control(tab, "Share of the second").fill("30")
+    assert np.array_equal(pixels(tab), np.floor((70 * grey(REAL[0]) + 30 * grey(FAKE[0])) / 100 + 0.5))
+    mode(tab, "Checkerboard")
+    control(tab, "Square").fill("100")                           # squares of a quarter of the width
+    y, x = np.indices((H, W)) // int(np.floor(W / 4 + 0.5))
+    assert np.array_equal(pixels(tab), np.where(((x + y) % 2)[..., None], grey(FAKE[0]), grey(REAL[0])))
+
+
+def test_difference_is_numpy_s_and_its_limit_follows_the_slider(tab):
+    mode(tab, "Difference")
+    assert np.array_equal(pixels(tab), difference(REAL[0], FAKE[0], 500))
+    control(tab, "Full colour at").fill("90")
+    assert np.array_equal(pixels(tab), difference(REAL[0], FAKE[0], 100))
+
+
+def test_keys_change_slice_position_mode_window_and_zoom(tab):
+    canvas = tab.locator("canvas")
+    canvas.focus()
+    for key in ("ArrowUp", "ArrowUp", "ArrowDown"):
+        tab.keyboard.press(key)
+    assert control(tab, "Slice").input_value() == "1"
+    tab.keyboard.press("End")
+    tab.keyboard.press("ArrowUp")                                # nothing lies beyond the last slice
+    tab.keyboard.press("Shift+ArrowRight")
+    split = int(np.floor(W * 0.6 + 0.5))
+    assert np.array_equal(pixels(tab), np.concatenate([grey(REAL[-1])[:, :split], grey(FAKE[-1])[:, split:]], 1))
+    for key in ("4", "Home", "3", "w", "ArrowLeft", *["ArrowLeft"] * 10, *["Shift+ArrowLeft"] * 6):
+        tab.keyboard.press(key)
+    assert control(tab, "Window").input_value() == "subdural"
+    assert np.array_equal(pixels(tab), grey(REAL[0], WINDOWS["subdural"]))               # a blend with nothing of the second
+    tab.keyboard.press("+")
+    y, x = (H // 2 - H // 4 + np.arange(H) // 2), (W // 2 - W // 4 + np.arange(W) // 2)
+    assert np.array_equal(pixels(tab), grey(REAL[0], WINDOWS["subdural"])[y][:, x])
+    tab.keyboard.press("0")
+    assert np.array_equal(pixels(tab), grey(REAL[0], WINDOWS["subdural"]))
+
+
+def test_level_and_width_act_on_hounsfield_units(tab):
+    mode(tab, "Side by side")
+    for name, window in WINDOWS.items():
+        control(tab, "Window").select_option(name)
+        assert np.array_equal(pixels(tab)[:, :W], grey(REAL[0], window))
+    control(tab, "Level").fill("-200")
+    control(tab, "Width").fill("900")
+    assert np.array_equal(pixels(tab)[:, W + 2:], grey(FAKE[0], Window(-200, 900)))
+    assert control(tab, "Window").input_value() == ""            # a window of one's own
+
+
+def point(tab, row, column, panes=1):
+    box = tab.locator("canvas").bounding_box()
+    return box["x"] + (column + 0.5) * box["width"] / (panes * W + 2 * (panes - 1)), box["y"] + (row + 0.5) * box["height"] / H
+
+
+def test_the_pointer_reads_hounsfield_units(tab):
+    tab.mouse.move(*point(tab, 3, 17))
+    sign = "+" if FAKE[0, 3, 17] > REAL[0, 3, 17] else ""
+    real, fake = REAL[0, 3, 17], FAKE[0, 3, 17]
+    expected = f"row 3, column 17: real {real} HU · translated {fake} HU · difference {sign}{fake - real} HU"
+    assert tab.locator(".reading").inner_text() == expected
+    mode(tab, "Side by side")
+    tab.mouse.move(*point(tab, 3, W + 2 + 17, panes=2))          # the same place in the second pane
+    assert tab.locator(".reading").inner_text() == expected
+    tab.mouse.move(0, 0)
+    assert tab.locator(".reading").inner_text().strip() == ""
+
+
+def test_mouse_drags_the_divider_the_zoomed_picture_and_the_window(tab):
+    tab.mouse.move(*point(tab, 5, 10))
+    tab.mouse.down()
+    tab.mouse.move(*point(tab, 5, 4))
+    tab.mouse.up()
+    assert control(tab, "Divider").input_value() == "21"         # (4 + 0.5) of 21 columns
+    mode(tab, "Blend")
+    tab.locator("canvas").focus()
+    tab.keyboard.press("+")
+    control(tab, "Share of the second").fill("0")
+    before = pixels(tab)
+    tab.mouse.move(*point(tab, 5, 10))
+    tab.mouse.down()
+    tab.mouse.move(*point(tab, 5, 6))                            # two of the picture's columns to the left
+    tab.mouse.up()
+    assert np.array_equal(pixels(tab)[:, :-4], before[:, 4:])
+    tab.mouse.move(*point(tab, 5, 10))
+    tab.mouse.down(button="right")
+    x, y = point(tab, 5, 10)
+    tab.mouse.move(x + 20, y - 10)
+    tab.mouse.up(button="right")
+    assert (control(tab, "Width").input_value(), control(tab, "Level").input_value()) == ("100", "50")
+
+
+def test_wheel_changes_the_slice_only_once_the_picture_was_clicked(tab):
+    tab.mouse.move(*point(tab, 5, 10))
+    tab.mouse.wheel(0, 100)
+    assert control(tab, "Slice").input_value() == "0"
+    tab.mouse.down()
+    tab.mouse.up()
+    tab.mouse.wheel(0, 100)
+    tab.wait_for_function("document.querySelector('.said').textContent.includes('slice 2 of')")
+
+
+def changes_in_two_seconds(tab):
+    seen = tab.evaluate("""async () => { const c = document.querySelector("canvas"), seen = [];
+        const start = performance.now();
+        while (performance.now() - start < 2000) { seen.push(c.toDataURL()); await new Promise((ok) => setTimeout(ok, 20)); }
+        return seen; }""")
+    return sum(one != other for one, other in zip(seen, seen[1:]))
+
+
+def test_flicker_swaps_by_itself_at_most_three_times_a_second_and_by_hand(tab):
+    mode(tab, "Flicker")
+    control(tab, "Changes a second").fill("100")
+    assert 3 <= changes_in_two_seconds(tab) <= 6
+    tab.locator("canvas").focus()
+    tab.keyboard.press("Space")
+    first = pixels(tab)
+    tab.keyboard.press("Space")
+    both = [grey(REAL[0]), grey(FAKE[0])]
+    assert all(any(np.array_equal(shown, one) for one in both) for shown in (first, pixels(tab))) and not np.array_equal(first, pixels(tab))
+
+
+def test_reduced_motion_keeps_the_flicker_still(open_page):
+    tab = open_page(viewer.compare(REAL, FAKE, alt="noise"), reduced_motion="reduce")
+    mode(tab, "Flicker")
+    assert changes_in_two_seconds(tab) == 0
+
+
+def test_scale_bar_and_marks_tell_size_and_side(tab):
+    canvas, bar = (tab.locator(name).bounding_box()["width"] for name in ("canvas", ".bar"))
+    length = float(tab.locator(".bar").inner_text().removesuffix(" mm"))
+    assert bar / canvas * W * 2.0 == pytest.approx(length, rel=0.02)                       # whole screen pixels
+    assert [tab.locator(f".pane .{side}").inner_text() for side in ("left", "right", "top", "bottom")] == list("RLAP")
+
+
+def test_a_volume_is_cut_in_three_planes(open_page):
+    tab = open_page(viewer.browse(REAL, alt="a volume of noise", spacing_mm=(3.0, 1.0, 2.0)))
+    assert np.array_equal(pixels(tab), grey(REAL[0]))
+    control(tab, "Plane").select_option("coronal")
+    control(tab, "Slice").fill("7")
+    assert np.array_equal(pixels(tab), grey(REAL[::-1, 7]))      # the highest slice on top
+    box = tab.locator("canvas").bounding_box()
+    assert box["width"] / box["height"] == pytest.approx(W * 2 / (N * 3), rel=0.02)
+    control(tab, "Plane").select_option("sagittal")
+    control(tab, "Slice").fill("9")
+    assert np.array_equal(pixels(tab), grey(REAL[::-1, :, 9]))
+    assert [tab.locator(f".pane .{side}").inner_text() for side in ("left", "right", "top", "bottom")] == list("APSI")
+
+
+def test_window_level_shows_what_a_window_hides(open_page):
+    tab = open_page(viewer.window_level(REAL, alt="noise in two windows"))
+    control(tab, "Window").select_option("bone")
+    shown = pixels(tab)
+    assert np.array_equal(shown[:, :W], grey(REAL[0], WINDOWS["bone"]))
+    assert np.array_equal(shown[:, W + 2:], grey(REAL[0], WINDOWS["everything"]))
+
+
+def test_mr_and_ct_keep_their_own_windows_and_units(open_page):
+    mri = np.linspace(0, 400, N * H * W).reshape(N, H, W)
+    tab = open_page(viewer.compare(mri, FAKE, alt="MR and CT", units=("MR unit", "HU")))
+    assert tab.locator(".modes label").all_inner_texts() == ["Wipe", "Side by side", "Blend", "Checkerboard", "Flicker"]
+    mode(tab, "Side by side")
+    before = pixels(tab)
+    control(tab, "Window").select_option("bone")
+    assert np.array_equal(pixels(tab)[:, :W], before[:, :W])
+    assert np.array_equal(pixels(tab)[:, W + 2:], grey(FAKE[0], WINDOWS["bone"]))
+    tab.mouse.move(*point(tab, 25, 20, panes=2))
+    shown = re.search(r"real ([\d.]+) MR unit · translated", tab.locator(".reading").inner_text())
+    assert float(shown[1]) == pytest.approx(mri[0, 25, 20], abs=0.1)                       # stored in steps of 400 / 4095
+
+
+METRICS = ["MAE HU", "bone Dice"]
+
+
+def scored(errors):
+    return [Score("net", name, metric, value / scale) for name, value in errors.items() for metric, scale in zip(METRICS, (1, 300))]
+
+
+def test_explorer_starts_with_the_worst_and_follows_table_and_scatter(open_page):
+    errors = {"anna": 90.0, "ben": 200.0, "cleo": 120.0, "dora": float("nan")}
+    tab = open_page(viewer.error_explorer(scored(errors), REAL, FAKE, list(errors), method="net", metrics=METRICS, alt="noise of four"))
+    assert tab.locator("tbody td:first-child").all_inner_texts() == ["ben", "cleo", "anna", "dora"]        # not scored: last
+    assert tab.locator("tr.chosen").inner_text().split() == ["ben", "200", "0.667"]
+    assert tab.locator("tbody tr").last.inner_text().split() == ["dora", "–", "–"] and tab.locator("circle").count() == 3
+    control(tab, "Divider").fill("100")
+    tab.get_by_role("button", name="cleo").click()
+    assert np.array_equal(pixels(tab), grey(REAL[2]))
+    tab.locator("circle[data-case=anna]").click()
+    assert np.array_equal(pixels(tab), grey(REAL[0])) and "anna" in tab.locator(".said").inner_text()
+
+
+def test_strips_of_a_training_follow_the_slider(open_page, tmp_path):
+    for step, value in ((10, 40), (20, 200)):
+        Image.fromarray(np.full((12, 30), value, np.uint8)).save(tmp_path / f"step-{step:06d}.png")
+    tab = open_page(viewer.training_strip(tmp_path, alt="two strips"))
+    assert (pixels(tab) == 40).all() and tab.locator(".said").inner_text() == "step 10"
+    control(tab, "Slice").fill("1")
+    assert (pixels(tab) == 200).all() and tab.locator(".said").inner_text() == "step 20"
+
+
+@pytest.mark.parametrize("stack", [np.zeros((1, 8, 8)), np.full((8, 8), 40), np.full((3, 1, 1), 1e6), np.zeros((10_000, 4, 4))],
+                         ids=["one slice", "no stack", "beyond int16", "10,000 slices"])
+def test_odd_but_honest_slices_give_a_picture(open_page, stack):
+    tab = open_page(viewer.compare(stack, stack, alt="nothing much"))
+    assert np.array_equal(pixels(tab), grey(np.atleast_3d(stack.T).T[0].clip(-32768, 32767)))
+    tab = open_page(viewer.browse(stack, unit="MR unit", alt="nothing much"))
+    assert len(np.unique(pixels(tab))) == 1
+
+
+def test_32_slices_at_128_fit_in_a_megabyte(tmp_path):
+    ct_hu = HU.from_network(folder_scans(data_folder() / "scans", 128).train.ct[:32, 0].numpy())
+    noisy = ct_hu + np.random.default_rng(0).normal(0, 15, ct_hu.shape) * (ct_hu > -990)
+    viewer.compare(ct_hu, noisy, alt="real scans, and the same with noise").save(tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size < 1e6
+
+
+def test_64_slices_at_256_load_in_two_seconds_and_step_in_50_ms(open_page, tmp_path):
+    real = np.random.default_rng(0).integers(-100, 100, (64, 256, 256))
+    made = viewer.compare(real, real[::-1], alt="much noise")
+    tab, times_s = open_page(made), []
+    for _ in range(3):                                           # the fastest: other programs only ever slow it down
+        started = time.perf_counter()
+        tab.reload()
+        tab.wait_for_selector(".ctmri[data-ready]")
+        times_s.append(time.perf_counter() - started)
+    loaded_s = min(times_s)
+    steps_ms = tab.evaluate("""async () => { const c = document.querySelector("canvas"), took = [];
+        const pixel = () => c.getContext("2d").getImageData(0, 0, 256, 256).data.join();
+        for (const key of ["1", "2", "3", "4", "5"]) {
+          c.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+          for (let k = 0; k < 6; k++) {
+            const before = pixel(), start = performance.now();
+            c.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowUp", bubbles: true }));
+            await new Promise(requestAnimationFrame);
+            took.push(performance.now() - start);
+            if (pixel() === before) throw new Error("nothing changed");
+          } }
+        return took; }""")
+    print(f"loaded in {loaded_s:.2f} s, steps {np.median(steps_ms):.1f} ms (median), {max(steps_ms):.1f} ms (slowest)")
+    assert loaded_s < 2 and np.median(steps_ms) < 50
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_screenshots(open_page, screenshots, scheme):
+    ct_hu = HU.from_network(folder_scans(data_folder() / "scans", 128).test.ct[:, 0].numpy())
+    names = [f"patient {k}" for k in range(len(ct_hu))]
+    scores = scored({name: 100.0 + 9 * k for k, name in enumerate(names)})
+    made = viewer.error_explorer(scores, ct_hu, ct_hu * 0.9 + 20, names, method="net", metrics=METRICS, spacing_mm=1.7,
+                                 alt="CT slices, and the same with less contrast")
+    tab = open_page(made, color_scheme=scheme)
+    tab.screenshot(path=screenshots / f"page_{scheme}_wipe.png")
+    mode(tab, "Difference")
+    tab.screenshot(path=screenshots / f"page_{scheme}_difference.png")
+    background = tab.evaluate("getComputedStyle(document.querySelector('.said')).color")
+    assert background == ("rgb(0, 0, 0)" if scheme == "light" else "rgb(255, 255, 255)")
+
+
+def test_without_a_chromium_the_tests_fail_and_say_what_to_run(finder, monkeypatch):
+    tried = []
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(pytest.fail.Exception, match="run `python -m playwright install --with-deps chromium`"):
+        finder("nowhere/chrome", run=lambda command, **_: tried.append(command))
+    assert tried[0][1:] == ["-m", "playwright", "install", "chromium"]
