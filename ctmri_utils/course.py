@@ -14,6 +14,8 @@ from pathlib import Path
 
 from .settings import CHECKOUT, PACKAGE, build_folder, report, settings_for
 
+NAMED = ("scans", "phantom", "kaggle")                                     # every other DATASET is a folder
+
 
 class LessonFailed(RuntimeError):
     """A lesson stopped; the message names the lesson, the cell and the file to read."""
@@ -217,7 +219,14 @@ def add_command(commands) -> None:
 
 def command(options) -> None:
     """`python -m ctmri_utils course`."""
-    executed = run_course(options.profile, options.build, options.lessons, {name: literal(value) for name, value in options.parameter})
+    parameters = {name: literal(value) for name, value in options.parameter}
+    if "DATASET" in parameters:                                            # the lessons run in the build folder: a path means this one
+        dataset = parameters["DATASET"] = str(parameters["DATASET"])
+        if dataset not in NAMED and Path(dataset).is_dir():
+            parameters["DATASET"] = str(Path(dataset).resolve())
+        elif dataset not in NAMED:
+            raise ValueError(f'DATASET={dataset!r} is neither {", ".join(NAMED)} nor a folder in {Path.cwd()}: choose one of these')
+    executed = run_course(options.profile, options.build, options.lessons, parameters)
     minutes = sum(lesson.minutes for lesson in executed)
     print(f"{len(executed)} lessons in {minutes:.1f} min. Open {executed[0].page.parent / 'index.html'} in a browser, "
           "or read and change the lessons with `make lab`.")

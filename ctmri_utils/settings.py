@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import platform
 import random
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,9 +51,11 @@ PROFILES = {
 
 
 def settings_for(profile: str) -> Settings:
-    """The sizes of a profile. Raises ValueError, naming the known ones, for another name."""
+    """The sizes of a profile, with a warning where "gpu" meets none. Raises ValueError, naming the known ones, for another name."""
     if profile not in PROFILES:
         raise ValueError(f"PROFILE={profile!r} is not known: choose one of {', '.join(PROFILES)}")
+    if profile == "gpu" and not torch.cuda.is_available():
+        warnings.warn("PROFILE='gpu' without a GPU trains for days: choose 'laptop', or a machine with CUDA", stacklevel=2)
     return PROFILES[profile]
 
 

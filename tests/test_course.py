@@ -123,3 +123,16 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path):
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == 1
     assert run.stderr.strip() == "course: running the lessons needs papermill: pip install 'ctmri-utils[course]'"
+
+
+def test_a_folder_on_the_command_line_means_the_one_in_this_place(tmp_path, monkeypatch, capsys):
+    given = []
+    monkeypatch.setattr("ctmri_utils.course.run_course", lambda *arguments: given.append(arguments[3]) or [])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my scans").mkdir()
+    for dataset in ("my scans", "phantom"):
+        with pytest.raises(IndexError):                          # no lesson was run, so there is no page to name
+            main(["course", "-p", "DATASET", dataset])
+    assert [parameters["DATASET"] for parameters in given] == [str(tmp_path / "my scans"), "phantom"]
+    assert main(["course", "-p", "DATASET", "phantm"]) == 1 and len(given) == 2
+    assert "DATASET='phantm' is neither scans, phantom, kaggle nor a folder in" in capsys.readouterr().err

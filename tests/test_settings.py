@@ -11,10 +11,16 @@ from ctmri_utils.settings import PROFILES, build_folder, report, set_up, setting
 
 def test_profiles_grow_from_ci_to_gpu():
     for name in ("size", "patients", "ngf", "n_blocks", "scans_steps", "phantom_steps"):
-        ci, laptop, gpu = (getattr(settings_for(profile), name) for profile in ("ci", "laptop", "gpu"))
+        ci, laptop, gpu = (getattr(PROFILES[profile], name) for profile in ("ci", "laptop", "gpu"))
         assert ci <= laptop <= gpu
     assert settings_for("laptop") is PROFILES["laptop"]
-    assert [settings_for("gpu").training_steps(name) for name in ("phantom", "scans", "my/folder")] == [20000, 10000, 10000]
+    assert [PROFILES["gpu"].training_steps(name) for name in ("phantom", "scans", "my/folder")] == [20000, 10000, 10000]
+
+
+def test_the_gpu_profile_warns_where_there_is_none(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.warns(UserWarning, match="PROFILE='gpu' without a GPU trains for days: choose 'laptop'"):
+        assert settings_for("gpu") is PROFILES["gpu"]
 
 
 def test_a_misspelt_profile_gets_one_sentence():
