@@ -298,7 +298,7 @@ def patient_values(scores: Sequence[Score], method: str, metric: str) -> dict[st
 def truth_of(split: Split) -> SyntheticPatients:
     if not split.paired:
         raise ValueError("paired metrics need one slice of one person in CT and MR, and this set's CT and MR are different people: use "
-                         "cycle_error, drift (shift_px, mask_dice) or kid instead.")
+                         "cycle_error, the outline's mask_dice or kid instead.")
     return split.truth
 
 

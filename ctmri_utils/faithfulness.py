@@ -94,9 +94,14 @@ def translate(G: Callable[[Tensor], Tensor], images: Tensor, batch: int = 16) ->
 
 def return_error(F: Callable[[Tensor], Tensor], b: Tensor, a: Tensor, mask: Tensor) -> float:
     """Mean |F(b) - a| over the mask: how well F finds a again from b. All (N, 1, H, W), images in [-1, 1], mask > 0 counts."""
-    if not a.shape == b.shape == mask.shape or not mask.any():
+    if not a.shape == b.shape == mask.shape or not (mask > 0).any():
         raise ValueError(f"b {tuple(b.shape)}, a {tuple(a.shape)} and a mask {tuple(mask.shape)} that is not empty must share one shape.")
-    return float((translate(F, b) - a)[mask > 0].abs().double().mean())
+    if not torch.isfinite(a).all() or a.abs().max() > MOST_NETWORK_VALUE:
+        raise ValueError("a must be finite and in [-1, 1], as the input of a generator is: use to_network.")
+    back = translate(F, b)
+    if back.shape != a.shape or not torch.isfinite(back).all():
+        raise ValueError(f"F returned {tuple(back.shape)} for {tuple(a.shape)}, or values that are not finite: check the generator.")
+    return float((back - a)[mask > 0].abs().double().mean())
 
 
 def cycle_error(G: Callable[[Tensor], Tensor], F: Callable[[Tensor], Tensor], a: Tensor, mask: Tensor) -> float:

@@ -230,6 +230,8 @@ def checked_pair(pred, true, mask, value_range=SYNTHRAD2023_RANGE) -> tuple[np.n
 
 def check_range(inside: np.ndarray, low: float, high: float) -> None:
     """Raise ValueError unless low < high and half of the true values inside the mask lie in between."""
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(f"value_range must be two finite numbers, got {low} and {high}: an infinite range makes every score perfect.")
     outside = np.mean((inside < low) | (inside > high)) if high > low else 1.0
     if outside > 0.5:
         raise ValueError(f"{outside:.0%} of the truth inside the mask lies outside {low:g} to {high:g}: pass the range of the images.")
@@ -238,7 +240,7 @@ def check_range(inside: np.ndarray, low: float, high: float) -> None:
 def check_hu(ct_hu: np.ndarray, name: str, brightest: float) -> None:
     """Raise ValueError if a CT that is not constant lies in the network's [-1, 1], or has no air yet values above `brightest`."""
     low, high = ct_hu.min(), ct_hu.max()
-    if -1 <= low < high <= 1 or (0 <= low < high and high > brightest):
+    if (-2 <= low < high <= 4 and low < 0) or -1 <= low < high <= 1 or (0 <= low < high and high > brightest):
         raise ValueError(f"the {name} spans {low:.4g} to {high:.4g}, which cannot be HU because air is near -1000: undo its normalisation, "
                          "8-bit scaling or storage offset of 1024 first.")
 

@@ -89,7 +89,7 @@ function render({ model, el }) {
 
   const context = canvas.getContext("2d"), plane = () => spec.planes[state.plane];
   const physical = (image, i) => values[image.source][i] * image.gain + image.offset;
-  let values, lookups = [], lookedUp = "", bitmap, pixels, swapped = false, paused = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  let pointer, values, lookups = [], lookedUp = "", bitmap, pixels, swapped = false, paused = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const inPane = (x) => x < plane().columns ? x : Math.max(x - plane().columns - GAP, 0);
   const useWindow = (name) => name && change({ level: windows[name][0], width: windows[name][1] });
 
@@ -143,6 +143,7 @@ function render({ model, el }) {
     }
     context.putImageData(bitmap, 0, 0);
     describe(w);
+    if (pointer) read(pointer);
   }
 
   function describe(w) {
@@ -185,6 +186,7 @@ function render({ model, el }) {
   }
 
   function read(event) {
+    pointer = event;                                             // what is drawn under a pointer at rest may change
     if (!values || !spec.read) return;
     const { row, column, i } = under(event), distinct = images.filter((image, k) => !images.slice(0, k).some((o) => o.source === image.source));
     const parts = distinct.map((image) => `${image.name} ${short(physical(image, i))} ${image.unit}`);
@@ -225,7 +227,7 @@ function render({ model, el }) {
   }
   canvas.addEventListener("pointermove", follow);
   canvas.addEventListener("lostpointercapture", () => { drag = null; rest(); });
-  canvas.addEventListener("pointerleave", () => { reading.textContent = "\u00a0"; });
+  canvas.addEventListener("pointerleave", () => { pointer = null; reading.textContent = "\u00a0"; });
   canvas.addEventListener("contextmenu", (event) => { event.preventDefault(); event.stopPropagation(); });
   canvas.addEventListener("dblclick", () => change({ zoom: 1 }));
   canvas.addEventListener("wheel", (event) => {

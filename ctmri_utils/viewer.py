@@ -152,8 +152,12 @@ def error_explorer(scores, real_hu, translated_hu, patients: Sequence[str], *, m
         numbers = [float(value[patient, metric]) for metric in metrics]
         rows.append({"name": patient, "start": list(patients).index(patient), "count": list(patients).count(patient),
                      "numbers": [number if math.isfinite(number) else None for number in numbers]})
-    sign = 1 if any(word in metrics[0] for word in HIGHER_IS_BETTER) else -1
-    rows.sort(key=lambda row: math.inf if row["numbers"][0] is None else sign * row["numbers"][0])
+
+    def badness(row):                                            # undefined last; infinity, and a bias of either sign, counts
+        number = float(value[row["name"], metrics[0]])
+        return -math.inf if math.isnan(number) else -number if any(word in metrics[0] for word in HIGHER_IS_BETTER) else abs(number)
+
+    rows.sort(key=badness, reverse=True)
     made = compare(real_hu, translated_hu, alt=alt, spacing_mm=spacing_mm, labels=patients)
     made.spec["table"] = {"columns": ["patient", *metrics], "rows": rows}
     made.spec["state"]["slice"] = rows[0]["start"]
@@ -168,7 +172,7 @@ def viewer(stacks: dict, units: Sequence[str], modes: list[str], alt: str, spaci
         raise ValueError(f"{len(labels)} labels for {shape[0]} slices: give one each, or none")
     images, stored, windows = [], [], {}
     for source, ((name, stack), unit) in enumerate(zip(stacks.items(), units, strict=True)):
-        gain, offset = (1.0, 0.0) if unit == HU.unit else (max(float(np.ptp(stack)), 1e-6) / 4095, float(stack.min()))
+        gain, offset = (1.0, 0.0) if unit == HU.unit else (max(float(stack.max()) - float(stack.min()), 1e-6) / 4095, float(stack.min()))
         if unit not in windows:
             low, high = np.percentile(stack, [0.5, 99.5]).tolist()
             windows[unit] = ({key: [window.level, window.width] for key, window in WINDOWS.items()} if unit == HU.unit
@@ -207,8 +211,8 @@ def planes(shape: tuple[int, int, int], spacing_mm, labels: list[str], marks: st
     z, y, x = spacing_mm if np.ndim(spacing_mm) else (None, spacing_mm, spacing_mm)
     one, top = height * width, (depth - 1) * height * width                                 # the last slice is the highest
     rows = [("axial", (depth, height, width), 0, (one, width, 1), (y, x), marks, labels),
-            ("coronal", (height, depth, width), top, (width, -one, 1), (z, x), marks[:2] + "SI", []),
-            ("sagittal", (width, depth, height), top, (1, -one, width), (z, y), marks[2:] + "SI", [])]
+            ("coronal", (height, depth, width), top, (width, -one, 1), (z, x), marks[:2].ljust(2) + "SI", []),
+            ("sagittal", (width, depth, height), top, (1, -one, width), (z, y), marks[2:].ljust(2) + "SI", [])]
     return [{"name": name, "slices": slices, "rows": down, "columns": right, "origin": origin, "strides": strides,
              "mm": None if mm[0] is None else [float(side) for side in mm], "marks": letters, "labels": named, "middle": slices // 2}
             for name, (slices, down, right), origin, strides, mm, letters, named in rows[:1 if z is None else 3]]

@@ -225,3 +225,14 @@ CT, BRAIN, WM, LESION = head(lesion_hu=70)
 def test_bad_input_is_refused_in_one_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("a", "F", "sentence"), [
+    (torch.full((1, 1, 8, 8), torch.nan), lambda b: b, "a must be finite"),
+    (torch.full((1, 1, 8, 8), 900.0), lambda b: b, r"a must be finite and in \[-1, 1\]"),
+    (torch.zeros(1, 1, 8, 8), lambda b: b[..., :4], "F returned"),
+    (torch.zeros(1, 1, 8, 8), lambda b: b * torch.nan, "F returned.*not finite"),
+])
+def test_a_broken_scan_or_generator_is_refused(a, F, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        f.return_error(F, torch.zeros(1, 1, 8, 8), a, torch.ones(1, 1, 8, 8))
