@@ -4,9 +4,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import course, page
+from . import course, page, train
 
-COMMANDS = (course, page)
+COMMANDS = (course, train, page)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, OSError, ModuleNotFoundError, course.LessonFailed) as error:
+    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError, course.LessonFailed) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
     return 0

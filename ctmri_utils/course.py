@@ -1,7 +1,6 @@
 """Run the lessons in order, as a reader would, and leave pages to look at."""
 from __future__ import annotations
 
-import ast
 import copy
 import html
 import os
@@ -12,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from .options import literal
+from .scans import NAMED
 from .settings import CHECKOUT, PACKAGE, build_folder, report, settings_for
-
-NAMED = ("scans", "phantom", "kaggle")                                     # every other DATASET is a folder
 
 
 class LessonFailed(RuntimeError):
@@ -230,11 +229,3 @@ def command(options) -> None:
     minutes = sum(lesson.minutes for lesson in executed)
     print(f"{len(executed)} lessons in {minutes:.1f} min. Open {executed[0].page.parent / 'index.html'} in a browser, "
           "or read and change the lessons with `make lab`.")
-
-
-def literal(text: str):
-    """A command-line value as Python reads it (1, 0.5, True, None), else as text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text

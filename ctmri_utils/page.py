@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
+from .checkpoints import load_translator
 from .evaluation import evaluate, translated
 from .scans import UnpairedScans, load_scans
 from .settings import build_folder, settings_for
-from .training import load_translator
 from .translators import CycleGAN
 from .units import HU
 from .viewer import Viewer, compare, error_explorer, page

@@ -17,6 +17,7 @@ from .settings import Settings, data_folder
 from .slices import FOLDERS, UNKNOWN, SliceFile, read_folder, width_mm
 from .units import AIR_HU, GREY, HU, Scale, mri_scale
 
+NAMED = ("scans", "phantom", "kaggle")                           # every other data set is a folder
 KAGGLE = "darren2020/ct-to-mri-cgan"
 NOISE_HU = 50                                                    # values this little below air are noise, not something lost
 PERCENTILES = "MR is scaled per patient to the 0.5 and 99.5 percentiles inside the head, so that share of it is clipped"

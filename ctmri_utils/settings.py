@@ -1,53 +1,16 @@
-"""The one table of sizes (profiles), and the one place where seeds, threads and folders are set."""
+"""The one place where profiles are chosen, and seeds, threads and folders are set."""
 from __future__ import annotations
 
 import os
 import platform
 import random
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-
-@dataclass(frozen=True)
-class Settings:
-    """How large the lessons run; one row of `PROFILES`."""
-
-    size: int                   # pixels per side of the phantom's slices
-    scans_size: int             # pixels per side of real slices
-    patients: int               # synthetic patients per domain, for training
-    test_patients: int          # synthetic patients with truth, for scoring
-    ngf: int                    # width of the generators
-    ndf: int                    # width of the discriminators
-    n_blocks: int               # residual blocks of the generators
-    n_layers: int               # layers of the PatchGAN
-    batch_size: int
-    learning_rate: float        # of Adam; narrow networks bear more than the paper's 2e-4
-    cycle_weight: float         # the paper's is 10; narrow networks learn faster with less
-    identity_weight: float      # the paper's is 5; likewise
-    short_steps: int            # training steps of a demonstration
-    scans_steps: int            # training steps on the embedded scans (or the reader's own)
-    phantom_steps: int          # training steps on the phantom
-
-    def training_steps(self, dataset: str) -> int:
-        """Training steps on a data set by its name, the phantom's or everything else's."""
-        return self.phantom_steps if dataset == "phantom" else self.scans_steps
-
-
-PROFILES = {
-    "ci": Settings(size=64, scans_size=64, patients=16, test_patients=6, ngf=8, ndf=8, n_blocks=2, n_layers=2,
-                   batch_size=1, learning_rate=6e-4, cycle_weight=5, identity_weight=0.5,
-                   short_steps=6, scans_steps=12, phantom_steps=12),
-    "laptop": Settings(size=64, scans_size=96, patients=1000, test_patients=40, ngf=16, ndf=32, n_blocks=4, n_layers=2,
-                       batch_size=1, learning_rate=6e-4, cycle_weight=5, identity_weight=0.5,
-                       short_steps=150, scans_steps=1200, phantom_steps=3300),
-    "gpu": Settings(size=128, scans_size=128, patients=2000, test_patients=100, ngf=64, ndf=64, n_blocks=9, n_layers=3,
-                    batch_size=8, learning_rate=2e-4, cycle_weight=10, identity_weight=5,
-                    short_steps=300, scans_steps=10000, phantom_steps=20000),
-}
+from .options import PROFILES, Settings
 
 
 def settings_for(profile: str) -> Settings:
@@ -93,9 +56,14 @@ def build_folder() -> Path:
     return folder
 
 
+def run_folder(name: str, profile: str, seed: int) -> Path:
+    """Where the training run on the data set `name` lies: lesson 03 or `python -m ctmri_utils train` writes it, later lessons find it."""
+    return build_folder() / "runs" / f"{name}-{profile}-{seed}"
+
+
 def checkpoint_file(name: str, profile: str, seed: int) -> Path:
-    """Where the lessons keep the training run on the data set `name`: lesson 03 writes it, lesson 04 finds it."""
-    return build_folder() / "runs" / f"{name}-{profile}-{seed}.pt"
+    """The run's checkpoint, inside `run_folder`."""
+    return run_folder(name, profile, seed) / "checkpoint.pt"
 
 
 def report() -> str:

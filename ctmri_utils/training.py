@@ -1,82 +1,145 @@
-"""A plain training loop: `fit`, with one checkpoint that a later call resumes from, exactly."""
+"""The training engine: `fit`, on one process or several, with one checkpoint that a later call resumes from, exactly."""
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim import lr_scheduler
 
+from .batches import UnpairedBatches
+from .checkpoints import check_writable, load_checkpoint, save_checkpoint
+from .options import Training
 from .translators import CycleGAN
 
-LEARNING_RATE = 2e-4                                             # the paper's, for its wide networks
-BETAS = (0.5, 0.999)
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+CHECKS = 50                                                      # how often in a training "plateau" looks at its metric
 
 
-def learning_rate_factor(step: int, steps: int) -> float:
-    """1 for the first half of the training, then linearly down; the last step still learns (the reference's last epoch does not)."""
-    return min(1.0, 2 * (steps - step) / (steps + 1))
+def schedule(optimizer: torch.optim.Optimizer, training: Training):
+    """The learning rate's scheduler, stepped after each training step (plateau: at each check). No policy ever trains at zero.
 
-
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror half of the images left to right and move each by up to 1/32 of its side; (N, C, H, W) in [-1, 1], same out.
-
-    Whole pixels only: interpolation would blur, and the networks would learn to blur. What moves in is background, -1. Never top to
-    bottom: heads are not scanned upside down.
+    "linear": flat for the first half, then down; "step": a tenth after each quarter; "cosine": half a wave; "plateau": a fifth where the
+    metric has not fallen by 1 % in five checks. (In the reference the last linear epoch is at zero, and plateau has no metric.)
     """
-    reach = images.shape[-1] // 32
-    padded = nn.functional.pad(images, [reach] * 4, value=-1)
-    moved = []
-    for image in padded:
-        top, left = torch.randint(2 * reach + 1, (2,), generator=generator).tolist()
-        image = image[:, top:top + images.shape[-2], left:left + images.shape[-1]]
-        moved.append(image.flip(-1) if torch.rand((), generator=generator) < 0.5 else image)
-    return torch.stack(moved)
+    steps, rate = training.steps, training.learning_rate
+    if training.lr_policy == "linear":
+        return lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, 2 * (steps - step) / (steps + 1)))
+    if training.lr_policy == "step":
+        return lr_scheduler.StepLR(optimizer, math.ceil(steps / 4), gamma=0.1)
+    if training.lr_policy == "cosine":
+        return lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    return lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.2, threshold=0.01, patience=5, min_lr=rate / 1000)
+
+
+def several_processes():
+    """Accelerate's handle where it started this process as one of several (`accelerate launch`, `notebook_launcher`), else None."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    try:
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("training on several processes needs accelerate: pip install 'ctmri-utils[course]'") from error
+    return Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+
+
+def random_states() -> dict:
+    """The states of every random source of this process; `restore_random_states` sets them again."""
+    kind, keys, *rest = np.random.get_state()
+    return {"torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "python": random.getstate(), "numpy": (kind, keys.tolist(), *rest)}
+
+
+def restore_random_states(states: dict) -> None:
+    torch.set_rng_state(states["torch"])
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
 
 
 class Trainer:
-    """A model, its two optimizers, its random source and its step count: the whole state of a training run.
+    """A model, its optimizers and schedulers, and its step count: the whole state of a training run.
 
-    `state()` and `load_state()` carry all of it, the sampler's and torch's random states included, so a resumed run on the CPU continues
-    the very same run. `identity` says which run that is: the state of another one is refused.
+    `state()` and `load_state()` carry all of it, pools and random states included, so a resumed run on the CPU continues the very same
+    run. `identity` says which run that is: the state of another one is refused. Raises ValueError for a precision that the device lacks.
     """
 
-    def __init__(self, model: CycleGAN, seed: int, **identity):
-        self.model, self.step = model, 0
-        self.identity = model.settings() | {"seed": seed} | identity
-        self.optimizers = [torch.optim.Adam(parameters, LEARNING_RATE, BETAS) for parameters in (model.generators, model.critics)]
-        self.sampler = torch.Generator().manual_seed(seed)
-        self.losses: list[dict[str, float]] = []
+    def __init__(self, model: CycleGAN, training: Training, **identity):
+        self.engine = several_processes()
+        self.device = self.engine.device if self.engine else next(model.parameters()).device
+        if training.precision == "fp16" and self.device.type == "cpu":
+            raise ValueError('precision="fp16" needs a GPU: choose "bf16" or "fp32" on the CPU')
+        self.process, self.processes = (self.engine.process_index, self.engine.num_processes) if self.engine else (0, 1)
+        self.model, self.training, self.step, self.losses = model, training, 0, []
+        self.identity = model.settings() | asdict(training) | identity | {"processes": self.processes}
+        if self.device.type == "cuda":
+            model.to(memory_format=torch.channels_last)          # on the CPU it is slower
+        if training.compile:
+            for network in (model.G_ct2mri, model.G_mri2ct, model.D_ct, model.D_mri):
+                network.compile()
+        self.wrapped = self.engine.prepare(model) if self.engine else model
+        self.groups = (model.generators, model.critics)
+        betas, fused = (training.beta1, training.beta2), self.device.type in ("cpu", "cuda")
+        self.optimizers = [torch.optim.Adam(group, training.learning_rate, betas, fused=fused) for group in self.groups]
+        self.schedulers = [schedule(optimizer, training) for optimizer in self.optimizers]
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=training.precision == "fp16")
 
-    def batch(self, images: Tensor, batch_size: int) -> Tensor:
-        """Draw images of one modality at random, independently of the other modality: that is what unpaired means."""
-        chosen = torch.randint(len(images), (batch_size,), generator=self.sampler)
-        return augment(images[chosen], self.sampler)             # (batch_size, 1, H, W) in [-1, 1]
+    def train_one_step(self, ct: Tensor, mri: Tensor, where: str = "") -> dict[str, float]:
+        """One step of both optimizers on a batch of each modality; the losses, averaged over the processes.
 
-    def train_one_step(self, ct: Tensor, mri: Tensor, learning_rate: float) -> dict[str, float]:
-        generators, critics, parts = self.model.training_step(ct, mri)
-        parts = {name: float(part) for name, part in parts.items()}
-        if not all(map(math.isfinite, parts.values())):
-            raise FloatingPointError(f"training stopped at step {self.step + 1}: a loss is not finite ({parts}); "
+        Raises FloatingPointError, naming the step, the losses and `where` (the batch), if one is not finite; no weight has changed then.
+        """
+        dtype = next(self.model.parameters()).dtype
+        precision = PRECISIONS[self.training.precision]
+        with torch.autocast(self.device.type, precision, enabled=precision is not None):
+            generators, critics, parts = self.wrapped(ct.to(dtype), mri.to(dtype))
+        values = torch.stack([part.double() for part in parts.values()])
+        losses = dict(zip(parts, (self.engine.reduce(values, "mean") if self.engine else values).tolist(), strict=True))
+        if bad := [f"{name} ({value})" for name, value in losses.items() if not math.isfinite(value)]:
+            raise FloatingPointError(f"training stopped at step {self.step + 1}: {', '.join(bad)} is not finite{where}; "
                                      "lower the learning rate, or look for broken slices")
-        for optimizer, loss in zip(self.optimizers, (generators, critics), strict=True):
-            optimizer.param_groups[0]["lr"] = learning_rate
+        for optimizer in self.optimizers:
             optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        self.scaler.scale(generators + critics).backward()       # no weight is in both, so one pass backward serves both
+        for optimizer, group in zip(self.optimizers, self.groups, strict=True):
+            if self.training.clip_norm:
+                self.scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(group, self.training.clip_norm)
+            self.scaler.step(optimizer)
+        self.scaler.update()
         self.step += 1
-        self.model.update_averages(self.step)
-        self.losses.append(parts)
-        return parts
+        self.model.update_averages(self.step, self.training.ema)
+        self.losses.append(losses)
+        return losses
+
+    def adapt_learning_rate(self, validate: Callable[[CycleGAN], float] | None) -> None:
+        """Let the schedulers see that a step was made; "plateau" looks at the metric, by default the mean cycle loss since then."""
+        if self.training.lr_policy != "plateau":
+            for scheduler in self.schedulers:
+                scheduler.step()
+            return
+        every = max(1, self.training.steps // CHECKS)
+        if self.step % every == 0:
+            metric = validate(self.model) if validate else sum(losses["cycle"] for losses in self.losses[-every:]) / every
+            for scheduler in self.schedulers:
+                scheduler.step(metric)
 
     def state(self) -> dict:
+        mine = {"pools": [pool.images.cpu() for pool in (self.model.pool_ct, self.model.pool_mri)], "random": random_states()}
+        if self.engine:
+            from accelerate.utils import gather_object
         return {
-            "settings": self.model.settings(), "identity": self.identity, "model": self.model.state_dict(),
+            "identity": self.identity, "model": self.model.state_dict(), "step": self.step, "losses": self.losses,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "sampler": self.sampler.get_state(), "torch": torch.get_rng_state(),
-            "step": self.step, "losses": self.losses,
+            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers], "scaler": self.scaler.state_dict(),
+            "processes": gather_object([mine]) if self.engine else [mine],
         }
 
     def load_state(self, state: dict) -> None:
@@ -85,43 +148,21 @@ class Trainer:
         if other:
             raise ValueError(f"it belongs to another run, with {'; '.join(other)}")
         self.model.load_state_dict(state["model"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.sampler.set_state(state["sampler"])
-        torch.set_rng_state(state["torch"])
+        for ours, theirs in ((self.optimizers, "optimizers"), (self.schedulers, "schedulers")):
+            for part, saved in zip(ours, state[theirs], strict=True):
+                part.load_state_dict(saved)
+        self.scaler.load_state_dict(state["scaler"])
+        mine = state["processes"][self.process]
+        for pool, images in zip((self.model.pool_ct, self.model.pool_mri), mine["pools"], strict=True):
+            pool.images = images.to(self.device)
+        restore_random_states(mine["random"])
         self.step, self.losses = state["step"], state["losses"]
 
-
-def save_checkpoint(state: dict, path: Path) -> None:
-    """Write to a temporary neighbour, then rename: a run killed at any moment keeps its last good checkpoint."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
-
-
-def load_checkpoint(path: Path) -> dict:
-    """Read a checkpoint written by `fit`. FileNotFoundError or ValueError, in one sentence, if it is missing, damaged or not `fit`'s."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist or is no file: train first, lesson 03 shows how")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}): delete it and train again") from error
-    if not isinstance(state, dict) or not {"settings", "identity", "model", "optimizers", "sampler", "step", "losses"} <= state.keys():
-        raise ValueError(f"{path} was not written by `fit`: a reference .pth file goes into `ResnetGenerator().load_state_dict`")
-    return state
-
-
-def load_translator(path: Path) -> CycleGAN:
-    """The trained model in a checkpoint written by `fit`, ready to `translate`. Errors as `load_checkpoint`."""
-    state = load_checkpoint(path)
-    try:
-        model = CycleGAN.from_settings(state["settings"])
-        model.load_state_dict(state["model"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} does not fit this version's networks ({' '.join(str(error).split())[:200]}): train again") from error
-    return model.eval()
+    def save(self, path: Path) -> None:
+        """Every process takes part; the first one writes."""
+        state = self.state()
+        if self.process == 0:
+            save_checkpoint(state, path)
 
 
 def data_name(ct: Tensor, mri: Tensor) -> str:
@@ -130,36 +171,55 @@ def data_name(ct: Tensor, mri: Tensor) -> str:
                         for name, images in (("CT", ct), ("MR", mri)))
 
 
-def fit(model: CycleGAN, ct: Tensor, mri: Tensor, *, steps: int, batch_size: int, seed: int, learning_rate: float = LEARNING_RATE,
-        checkpoint: Path | None = None, stop_at: int | None = None, save_every: int = 100,
-        on_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None) -> list[dict[str, float]]:
+def fit(model: CycleGAN, ct: Tensor, mri: Tensor, *, seed: int, checkpoint: Path | None = None, stop_at: int | None = None,
+        save_every: int = 100, on_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
+        validate: Callable[[CycleGAN], float] | None = None, names: Sequence[Sequence[str]] | None = None,
+        **options) -> list[dict[str, float]]:
     """Train on unpaired slices and return one dict of losses per step, from the first step of the run on.
 
-    ct, mri: (N, 1, H, W) and (M, 1, H, W) in [-1, 1]. `steps` is the length of the whole training, over whose second half the learning
-    rate falls; `stop_at` ends this call earlier. With `checkpoint`, the run is saved there every `save_every` steps and at the end,
-    and a call that finds the file resumes it. `on_step(step, losses)` is called after each step, for progress and pictures. An interrupt
-    in the middle of a step costs the steps since the last save, so that resuming continues the very same run. Raises
-    FloatingPointError if a loss is not finite, ValueError for a checkpoint of another run.
+    ct, mri: (N, C, H, W) and (M, C, H, W) in [-1, 1]; names: a name for each slice of both, for error messages. `options` are those of
+    `Training`; its `steps` is the length of the whole training, over which the learning rate falls, and `stop_at` ends this call earlier.
+    With `checkpoint`, the run is saved there every `save_every` steps and at the end, and a call that finds the file resumes it.
+    `on_step(step, losses)` is called after each step, for progress and pictures; `validate(model)` gives the "plateau" policy its metric.
+    An interrupt in the middle of a step costs the steps since the last save, so that resuming continues the very same run. Raises
+    FloatingPointError if a loss is not finite; ValueError for unknown options, slices that are not finite, a checkpoint of another run;
+    OSError if the checkpoint cannot be written, before the first step.
     """
-    device = next(model.parameters()).device
-    ct, mri = ct.to(device), mri.to(device)
-    trainer = Trainer(model, seed, steps=steps, batch_size=batch_size, learning_rate=learning_rate, data=data_name(ct, mri))
-    if checkpoint is not None and Path(checkpoint).exists():
-        try:
-            trainer.load_state(load_checkpoint(checkpoint))
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{checkpoint} cannot be resumed: {error}; delete it, or use another file") from error
-    whole_step = True
+    training = Training.of(options)
+    trainer = Trainer(model, training, seed=seed, data=data_name(ct, mri))
+    names = names or [[f"number {i}" for i in range(len(images))] for images in (ct, mri)]
+    for images, called, modality in zip((ct, mri), names, ("CT", "MR"), strict=True):
+        if broken := [name for name, image in zip(called, images, strict=True) if not image.isfinite().all()]:
+            raise ValueError(f"{modality} slice {broken[0]} holds values that are not finite: remove or repair it before training")
+    batches = UnpairedBatches(ct, mri, training, seed, trainer.device, trainer.process, trainer.processes)
+    if checkpoint is not None:
+        checkpoint = Path(checkpoint)
+        if trainer.process == 0:
+            check_writable(checkpoint)
+        if checkpoint.exists():
+            try:
+                trainer.load_state(load_checkpoint(checkpoint))
+            except (KeyError, ValueError, RuntimeError) as error:
+                raise ValueError(f"{checkpoint} cannot be resumed: {error}; delete it, or use another file") from error
+
+    def where(step: int) -> str:
+        ct_names, mri_names = (", ".join(called[i] for i in batches.indexes(step, k)) for k, called in enumerate(names))
+        return f", on CT {ct_names} and MR {mri_names}"
+
+    clean = True                                                 # outside a step, when the state is one that can be resumed
     try:
-        while trainer.step < min(steps, stop_at or steps):
-            rate = learning_rate * learning_rate_factor(trainer.step, steps)
-            whole_step = False
-            losses = trainer.train_one_step(trainer.batch(ct, batch_size), trainer.batch(mri, batch_size), rate)
-            whole_step = True
+        while trainer.step < min(training.steps, stop_at or training.steps):
+            clean = False
+            losses = trainer.train_one_step(*batches(trainer.step), where(trainer.step))
+            trainer.adapt_learning_rate(validate)
+            clean = True
             on_step(trainer.step, losses)
             if checkpoint is not None and trainer.step % save_every == 0:
-                save_checkpoint(trainer.state(), checkpoint)
+                trainer.save(checkpoint)
+    except BaseException:
+        clean = clean and trainer.processes == 1                 # the others may not have come as far
+        raise
     finally:
-        if checkpoint is not None and whole_step:                # else the file stays at its last good step
-            save_checkpoint(trainer.state(), checkpoint)
+        if checkpoint is not None and clean:                     # else the file stays at its last good step
+            trainer.save(checkpoint)
     return trainer.losses

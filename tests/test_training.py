@@ -1,19 +1,29 @@
 """fit: resumes the very same run, draws unpaired, keeps what it has when something breaks."""
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from ctmri_utils.training import augment, fit, learning_rate_factor, load_checkpoint, load_translator
-from ctmri_utils.translators import Architecture, CycleGAN
+from ctmri_utils.batches import UnpairedBatches
+from ctmri_utils.checkpoints import load_checkpoint
+from ctmri_utils.options import Architecture, Objective, Training
+from ctmri_utils.training import Trainer, fit, schedule
+from ctmri_utils.translators import CycleGAN
 
 SMALL = Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1)
 
 
-def train(seed=3, **options):
+def start(seed=3, architecture=SMALL, **objective):
     torch.manual_seed(seed)
     ct, mri = torch.rand(5, 1, 32, 32) * 2 - 1, torch.rand(7, 1, 32, 32) * 2 - 1
-    model = CycleGAN(SMALL, pool_size=3)
-    losses = fit(model, ct, mri, **{"steps": 8, "batch_size": 2, "seed": seed} | options)
-    return model, losses
+    return CycleGAN(architecture, Objective(**{"pool_size": 3} | objective)), ct, mri
+
+
+def train(seed=3, architecture=SMALL, objective=None, **options):
+    model, ct, mri = start(seed, architecture, **objective or {})
+    return model, fit(model, ct, mri, **{"steps": 8, "batch_size": 2, "seed": seed} | options)
 
 
 def assert_same_bits(one, other):
@@ -32,6 +42,7 @@ def test_resume_continues_the_very_same_run(tmp_path):
     torch.manual_seed(99)                                        # whatever happened in between
     resumed, resumed_losses = train(checkpoint=tmp_path / "broken.pt")
     assert_same_bits(straight.state_dict(), resumed.state_dict())
+    assert torch.equal(straight.pool_ct.images, resumed.pool_ct.images)
     assert losses == resumed_losses and len(losses) == 8
 
 
@@ -69,26 +80,10 @@ def test_an_interrupt_within_a_step_resumes_the_very_same_run(tmp_path, monkeypa
     assert_same_bits(train(checkpoint=tmp_path / "run.pt")[0].state_dict(), train()[0].state_dict())
 
 
-def test_load_translator_rebuilds_the_trained_model(tmp_path):
-    model, _ = train(checkpoint=tmp_path / "run.pt")
-    images = torch.rand(2, 1, 32, 32) * 2 - 1
-    assert torch.equal(load_translator(tmp_path / "run.pt").translate(images, "mri"), model.translate(images, "mri"))
-
-
 def test_another_seed_or_architecture_is_not_resumed(tmp_path):
     train(checkpoint=tmp_path / "run.pt")
     with pytest.raises(ValueError, match="run.pt cannot be resumed: it belongs to another run, with seed 3 instead of 4.*delete it"):
         train(seed=4, checkpoint=tmp_path / "run.pt")
-
-
-def test_a_damaged_or_missing_checkpoint_gets_one_sentence(tmp_path):
-    train(checkpoint=tmp_path / "run.pt")
-    whole = (tmp_path / "run.pt").read_bytes()
-    (tmp_path / "run.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="run.pt is not a readable checkpoint"):
-        load_checkpoint(tmp_path / "run.pt")
-    with pytest.raises(FileNotFoundError, match="none.pt does not exist or is no file: train first"):
-        load_checkpoint(tmp_path / "none.pt")
 
 
 def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_last_good_step(tmp_path, monkeypatch):
@@ -105,76 +100,9 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_last_good_st
     assert_same_bits(train(checkpoint=tmp_path / "run.pt")[0].state_dict(), train()[0].state_dict())
 
 
-def test_fit_is_the_plain_loop():
-    """Six steps once more, written out: sampling, rates, both Adams, averages; to the bit."""
-    def start():
-        torch.manual_seed(5)
-        return torch.rand(5, 1, 32, 32) * 2 - 1, torch.rand(7, 1, 32, 32) * 2 - 1, CycleGAN(SMALL, pool_size=3)
-
-    ct, mri, fitted = start()
-    fit(fitted, ct, mri, steps=6, batch_size=2, seed=9, learning_rate=1e-3)
-    ct, mri, model = start()
-    sampler = torch.Generator().manual_seed(9)
-    adams = [torch.optim.Adam(weights, betas=(0.5, 0.999)) for weights in (model.generators, model.critics)]
-    for step in range(6):
-        batches = [augment(images[torch.randint(len(images), (2,), generator=sampler)], sampler) for images in (ct, mri)]
-        for adam, loss in zip(adams, model.training_step(*batches)[:2], strict=True):
-            adam.param_groups[0]["lr"] = 1e-3 * min(1.0, 2 * (6 - step) / 7)
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-        for average, network in ((model.averaged["mri"], model.G_ct2mri), (model.averaged["ct"], model.G_mri2ct)):
-            for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
-                mean.lerp_(weight.detach(), 1 - min(0.998, (2 + step) / (11 + step)))
-    assert_same_bits(fitted.state_dict(), model.state_dict())
-
-
-def test_a_save_that_is_cut_short_leaves_the_last_good_file(tmp_path, monkeypatch):
-    train(checkpoint=tmp_path / "run.pt", stop_at=4)
-
-    def full_disk(state, path):
-        path.write_bytes(b"half a checkpoint")
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("torch.save", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        train(checkpoint=tmp_path / "run.pt")
-    assert load_checkpoint(tmp_path / "run.pt")["step"] == 4
-
-
-class Hostile:
-    """Unpickling this would call a function."""
-
-    def __reduce__(self):
-        return print, ("a checkpoint ran this",)
-
-
-def test_a_hostile_checkpoint_is_refused_unread(tmp_path, capsys):
-    torch.save({"settings": Hostile()}, tmp_path / "run.pt")
-    with pytest.raises(ValueError, match="run.pt is not a readable checkpoint"):
-        load_checkpoint(tmp_path / "run.pt")
-    assert "a checkpoint ran this" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("other", [{"model.1.weight": torch.zeros(1)}, torch.zeros(3), {"settings": {}, "step": 3}])
-def test_a_file_that_fit_did_not_write_gets_one_sentence(tmp_path, other):
-    torch.save(other, tmp_path / "run.pt")
-    for read in (load_translator, lambda path: train(checkpoint=path)):
-        with pytest.raises(ValueError, match="run.pt was not written by `fit`"):
-            read(tmp_path / "run.pt")
-
-
-def test_a_checkpoint_of_another_version_gets_one_sentence(tmp_path):
-    train(checkpoint=tmp_path / "run.pt")
-    state = load_checkpoint(tmp_path / "run.pt")
-    state["settings"]["architecture"]["n_heads"] = 3
-    torch.save(state, tmp_path / "run.pt")
-    with pytest.raises(ValueError, match="run.pt does not fit this version's networks.*n_heads"):
-        load_translator(tmp_path / "run.pt")
-
-
 @pytest.mark.parametrize(("change", "what"), [
     ({"steps": 9}, "steps 8 instead of 9"), ({"batch_size": 1}, "batch_size 2 instead of 1"), ({"learning_rate": 1e-3}, "learning_rate"),
+    ({"objective": {"cycle_ct": 3}}, "cycle_ct 10.0 instead of 3.0"), ({"precision": "bf16"}, "precision fp32 instead of bf16"),
 ])
 def test_a_run_with_other_settings_is_not_resumed(tmp_path, change, what):
     train(checkpoint=tmp_path / "run.pt", stop_at=2)
@@ -187,22 +115,138 @@ def test_a_run_on_other_data_is_not_resumed(tmp_path):
     torch.manual_seed(1)
     images = torch.rand(5, 1, 32, 32)
     with pytest.raises(ValueError, match="belongs to another run, with data"):
-        fit(CycleGAN(SMALL, pool_size=3), images, images, steps=8, batch_size=2, seed=3, checkpoint=tmp_path / "run.pt")
+        fit(start()[0], images, images, steps=8, batch_size=2, seed=3, checkpoint=tmp_path / "run.pt")
 
 
-def test_learning_rate_is_flat_then_falls_and_never_reaches_zero():
-    factors = [learning_rate_factor(step, 100) for step in range(100)]
-    assert factors[:50] == [1.0] * 50 and all(a > b for a, b in zip(factors[51:], factors[52:], strict=False))
-    assert 0 < factors[-1] < 0.03
+@pytest.mark.parametrize("options", [
+    {"lr_policy": "step"}, {"lr_policy": "cosine"}, {"lr_policy": "plateau"}, {"ema": 0}, {"clip_norm": 0.1}, {"precision": "bf16"},
+    {"rotation_deg": 10, "jitter": 0.2, "load_size": 36, "crop_size": 32}, {"architecture": Architecture(4, 4, 1, 1, dropout=True)},
+    {"objective": {"gan_mode": "wgangp"}}, {"architecture": Architecture(4, 4, 1, 1, norm="batch", spectral=True)},
+])
+def test_resume_is_exact_with_every_option(tmp_path, options):
+    straight = train(steps=5, **options)[0]
+    train(checkpoint=tmp_path / "run.pt", steps=5, stop_at=2, **options)
+    assert_same_bits(straight.state_dict(), train(checkpoint=tmp_path / "run.pt", steps=5, **options)[0].state_dict())
 
 
-def test_augment_only_moves_whole_pixels_and_mirrors():
-    """Every augmented slice is one of the 3 x 3 shifts of the slice or of its mirror image, with background moving in."""
-    image = torch.rand(1, 1, 32, 32) * 2 - 1
-    padded = torch.nn.functional.pad(image, [1] * 4, value=-1)
-    shifts = [padded[..., top:top + 32, left:left + 32] for top in range(3) for left in range(3)]
-    allowed = shifts + [shift.flip(-1) for shift in shifts]
-    moved = augment(image.expand(400, -1, -1, -1), torch.Generator().manual_seed(0))
-    seen = [next(i for i, candidate in enumerate(allowed) if torch.equal(candidate[0], one)) for one in moved]
-    assert set(seen) == set(range(18))
-    assert sum(i >= 9 for i in seen) / len(seen) == pytest.approx(0.5, abs=0.1)          # 400 coin tosses: one sigma is 0.025
+KILLED = """
+import os, signal, sys, torch
+sys.path.insert(0, sys.argv[2])
+from test_training import train
+def kill(step, losses):
+    if step == 20 and sys.argv[3] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+torch.save(train(steps=40, checkpoint=sys.argv[1], save_every=10, on_step=kill)[0].state_dict(), sys.argv[1] + ".end")
+"""
+
+
+def test_forty_steps_are_twenty_and_kill_and_the_rest(tmp_path):
+    """kill -9 in a process of its own, before the save of step 20: the run goes on from step 10, to the same bits."""
+    def run(how):
+        here = os.path.dirname(__file__)
+        return subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "run.pt"), here, how], capture_output=True).returncode
+
+    assert run("kill") == -9 and load_checkpoint(tmp_path / "run.pt")["step"] == 10
+    assert run("go on") == 0
+    assert_same_bits(train(steps=40)[0].state_dict(), torch.load(tmp_path / "run.pt.end", weights_only=True))
+
+
+def test_fit_is_the_plain_loop():
+    """Six steps once more, written out: batches, rates, both Adams, averages; to the bit."""
+    options = {"steps": 6, "batch_size": 2, "learning_rate": 1e-3}
+    fitted, ct, mri = start()
+    fit(fitted, ct, mri, seed=9, **options)
+    model, ct, mri = start()
+    batches = UnpairedBatches(ct, mri, Training(**options), seed=9)
+    adams = [torch.optim.Adam(weights, betas=(0.5, 0.999), fused=True) for weights in (model.generators, model.critics)]
+    for step in range(6):
+        for adam, loss in zip(adams, model.training_step(*batches(step))[:2], strict=True):
+            adam.param_groups[0]["lr"] = 1e-3 * min(1.0, 2 * (6 - step) / 7)
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+        for average, network in ((model.averaged["mri"], model.G_ct2mri), (model.averaged["ct"], model.G_mri2ct)):
+            for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
+                mean.lerp_(weight.detach(), 1 - min(0.998, (2 + step) / (11 + step)))
+    assert_same_bits(fitted.state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize(("policy", "first", "middle"), [("linear", 1.0, 1.0), ("step", 1.0, 0.01), ("cosine", 1.0, 0.5)])
+def test_policies_start_whole_fall_and_never_reach_zero(policy, first, middle):
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.Adam([weight], 2e-4)
+    scheduler = schedule(optimizer, Training(steps=100, lr_policy=policy))
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"] / 2e-4)
+        optimizer.step()
+        scheduler.step()
+    assert rates[0] == first and rates[50] == pytest.approx(middle, rel=0.02)
+    assert all(one >= other for one, other in zip(rates, rates[1:], strict=False)) and 0 < rates[-1] < 0.03
+
+
+def test_plateau_listens_to_the_metric(tmp_path):
+    """A metric that stays: after five checks without gain a fifth of the rate. One that falls: the whole rate."""
+    def rate(metric):
+        file = tmp_path / "run.pt"
+        file.unlink(missing_ok=True)
+        train(steps=100, stop_at=16, lr_policy="plateau", validate=metric, checkpoint=file)
+        return load_checkpoint(file)["optimizers"][0]["param_groups"][0]["lr"]
+
+    falling = iter(range(100, 0, -5))
+    assert rate(lambda model: 1.0) == pytest.approx(4e-5) and rate(lambda model: next(falling)) == pytest.approx(2e-4)
+    assert rate(None) in (pytest.approx(2e-4), pytest.approx(4e-5))          # the cycle loss
+
+
+def test_clipping_bounds_the_gradients_of_both_groups():
+    model, ct, mri = start()
+    Trainer(model, Training(steps=3, clip_norm=1e-3)).train_one_step(ct[:2], mri[:2])
+    for group in (model.generators, model.critics):
+        assert torch.stack([weight.grad.norm() for weight in group]).norm().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_bf16_follows_fp32_at_first():
+    one, other = train(steps=3)[1], train(steps=3, precision="bf16")[1]
+    for exact, rounded in zip(one, other, strict=True):
+        # 8 bits of mantissa, averaged over many pixels: well within 3 %
+        assert list(rounded.values()) == pytest.approx(list(exact.values()), rel=0.03)
+    assert one != other
+
+
+def test_a_compiled_model_trains_alike():
+    one, other = train(steps=2)[1], train(steps=2, compile=True)[1]
+    for plain, compiled in zip(one, other, strict=True):
+        assert list(compiled.values()) == pytest.approx(list(plain.values()), rel=1e-3)        # float32, other order of sums
+
+
+def test_the_error_names_the_loss_and_the_slices(monkeypatch):
+    step = CycleGAN.training_step
+    monkeypatch.setattr(CycleGAN, "training_step", lambda self, ct, mri: step(self, ct, mri * torch.inf))
+    names = [[f"{modality}-{i}.png" for i in range(count)] for modality, count in (("ct", 5), ("mr", 7))]
+    with pytest.raises(FloatingPointError, match=r"step 1: .*cycle \(nan\).* is not finite, on CT ct-\d.png, ct-\d.png and MR mr-\d"):
+        train(names=names)
+
+
+def test_slices_that_are_not_finite_are_refused_before_the_training():
+    model, ct, mri = start()
+    mri[4, 0, 3, 3] = torch.nan
+    with pytest.raises(ValueError, match="MR slice number 4 holds values that are not finite: remove or repair it"):
+        fit(model, ct, mri, seed=0, steps=1)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"stepz": 3}, "stepz is no option here: did you mean steps"), ({"lr_policy": "square"}, "choose one of linear, step, cosine, plateau"),
+    ({"precision": "fp16"}, 'precision="fp16" needs a GPU: choose "bf16" or "fp32" on the CPU'),
+    ({"crop_size": 64}, "crop_size=64 is larger than the slices of 32x32 pixels"),
+])
+def test_impossible_options_get_one_sentence(options, message):
+    with pytest.raises(ValueError, match=message):
+        train(**options)
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_first_step(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    steps = []
+    with pytest.raises(OSError, match="file.* cannot be written to .*: choose another folder for the run"):
+        train(checkpoint=tmp_path / "file" / "run.pt", on_step=lambda step, _: steps.append(step))
+    assert steps == []

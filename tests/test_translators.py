@@ -3,14 +3,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctmri_utils.translators import Architecture, CycleGAN, ImagePool, LossWeights, frozen
+from ctmri_utils.losses import gradient_penalty
+from ctmri_utils.options import Architecture, Objective
+from ctmri_utils.translators import CycleGAN, ImagePool, Translator, frozen
 
 SMALL = Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1)
 
 
-def build(seed=0, **options):
+def build(seed=0, architecture=SMALL, **objective):
     torch.manual_seed(seed)
-    return CycleGAN(SMALL, **options).double()
+    return CycleGAN(architecture, Objective(**objective)).double()
 
 
 def batches(n=2, m=2, seed=1):
@@ -65,10 +67,15 @@ def test_each_loss_teaches_only_its_own_networks():
 
 def test_weights_scale_their_own_part():
     parts = build(pool_size=0).training_step(*batches())[2]
-    for weights in (LossWeights(cycle=0, identity=0), LossWeights(cycle=3, identity=0), LossWeights(cycle=0, identity=7)):
-        generators = build(pool_size=0, weights=weights).training_step(*batches())[0]
-        expected = parts["adversarial"] + weights.cycle * parts["cycle"] + weights.identity * parts["identity"]
+    model, (ct, mri) = build(pool_size=0), batches()
+    back_ct = F.l1_loss(model.G_mri2ct(model.G_ct2mri(ct)), ct)
+    back_mri = F.l1_loss(model.G_ct2mri(model.G_mri2ct(mri)), mri)
+    for cycle_ct, cycle_mri, identity in ((0, 0, 0), (3, 0, 0), (0, 3, 0), (0, 0, 7)):
+        weights = {"cycle_ct": cycle_ct, "cycle_mri": cycle_mri, "identity": identity}
+        generators, _, shown = build(pool_size=0, **weights).training_step(ct, mri)
+        expected = parts["adversarial"] + cycle_ct * back_ct + cycle_mri * back_mri + identity * parts["identity"]
         assert generators.item() == pytest.approx(expected.item(), abs=1e-10)
+        assert ("identity" in shown) == bool(identity)
 
 
 def test_frozen_lets_go_even_after_an_error():
@@ -98,21 +105,10 @@ def test_pool_of_size_zero_hands_through_and_a_pool_detaches():
     assert not ImagePool(5)(image).requires_grad
 
 
-def test_state_with_a_filled_pool_loads_into_a_new_model():
+def test_the_pools_are_no_part_of_the_weights():
     model = build()
     model.training_step(*batches())
-    other = build(seed=9)
-    other.load_state_dict(model.state_dict())
-    assert torch.equal(other.pool_ct.images, model.pool_ct.images) and len(other.pool_ct.images) == 2
-
-
-@pytest.mark.filterwarnings("ignore:for images. copying from a non-meta parameter")     # meta holds no values: only the place counts
-def test_the_pool_stays_on_its_device_when_a_file_from_another_is_loaded():
-    state = ImagePool(5).state_dict() | {"images": torch.rand(2, 1, 8, 8)}
-    with torch.device("meta"):
-        pool = ImagePool(5)
-    pool.load_state_dict(state)
-    assert pool.images.device.type == "meta" and pool.images.shape == (2, 1, 8, 8)
+    assert len(model.pool_ct.images) == 2 and not any("pool" in name for name in model.state_dict())
 
 
 def test_translate_goes_the_way_it_is_asked():
@@ -143,8 +139,8 @@ def test_averages_follow_the_literal_recursion():
 
 def test_averages_do_not_learn_and_follow_batch_norms_statistics():
     torch.manual_seed(0)
-    model = CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1, norm="batch"))
-    model.training_step(*(batch.float() for batch in batches()))[0].backward()
+    model = build(architecture=Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1, norm="batch"))
+    model.training_step(*batches())[0].backward()
     assert all(weight.grad is None for weight in model.averaged.parameters())
     model.update_averages(1)
     for mean, statistic in zip(model.averaged["mri"].buffers(), model.G_ct2mri.buffers(), strict=True):
@@ -152,7 +148,74 @@ def test_averages_do_not_learn_and_follow_batch_norms_statistics():
 
 
 def test_settings_rebuild_the_model():
-    model = build(weights=LossWeights(3, 1), gan_mode="vanilla", pool_size=7)
+    model = build(cycle_ct=3, cycle_mri=4, identity=1, gan_mode="vanilla", pool_size=7)
     again = CycleGAN.from_settings(model.settings()).double()
     again.load_state_dict(model.state_dict())
     assert again.settings() == model.settings()
+
+
+def test_with_batch_norm_every_batch_goes_through_alone():
+    """In one call the statistics of both batches would mix; the reference's calls are separate."""
+    architecture = Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1, norm="batch")
+    generators, critics, _ = build(architecture=architecture, pool_size=0).training_step(*batches())
+    expected = literal_losses(build(architecture=architecture, pool_size=0), *batches())
+    assert (generators.item(), critics.item()) == pytest.approx([loss.item() for loss in expected], abs=1e-10)
+
+
+def test_hinge_and_wgangp_are_their_formulas():
+    ct, mri = batches()
+    for mode in ("hinge", "wgangp"):
+        model = build(pool_size=0, gan_mode=mode, cycle_ct=0, cycle_mri=0, identity=0)
+        torch.manual_seed(7)
+        generators, critics, _ = model.training_step(ct, mri)
+        fake_mri, fake_ct = model.G_ct2mri(ct), model.G_mri2ct(mri)
+        assert generators.item() == pytest.approx(-(model.D_mri(fake_mri).mean() + model.D_ct(fake_ct).mean()).item(), abs=1e-10)
+        expected, pairs = 0, ((model.D_mri, mri, fake_mri), (model.D_ct, ct, fake_ct))
+        torch.manual_seed(7)
+        for critic, real, fake in pairs:
+            if mode == "hinge":
+                expected += 0.5 * ((1 - critic(real)).clamp(min=0).mean() + (1 + critic(fake)).clamp(min=0).mean())
+            else:
+                expected += critic(fake).mean() - critic(real).mean() + 10 * gradient_penalty(critic, real, fake)
+        assert critics.item() == pytest.approx(expected.item(), abs=1e-10)
+
+
+@pytest.mark.parametrize("options", [
+    {"generator": "unet_32"}, {"discriminator": "pixel"}, {"dropout": True}, {"upsampling": "resize"}, {"spectral": True}, {"norm": "none"},
+    {"init": "orthogonal"}, {"n_blocks": 0}, {"n_layers": 2},
+])
+def test_every_architecture_trains_a_step(options):
+    model = build(architecture=Architecture(**{"ngf": 4, "ndf": 4, "n_blocks": 1, "n_layers": 1} | options))
+    generators, critics, _ = model.training_step(*batches())
+    (generators + critics).backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in (*model.generators, *model.critics))
+
+
+def test_channels_may_differ_but_not_with_an_identity_loss():
+    architecture = Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1, ct_channels=2)
+    with pytest.raises(ValueError, match="identity=5 needs as many CT as MR channels, and there are 2 and 1: set identity = 0"):
+        build(architecture=architecture)
+    model, (ct, mri) = build(architecture=architecture, identity=0), batches()
+    generators, critics, _ = model.training_step(torch.cat([ct, -ct], 1), mri)
+    (generators + critics).backward()
+    assert model.translate(mri, "ct").shape == (2, 2, 32, 32) and model.translate(torch.cat([ct, ct], 1), "mri").shape == (2, 1, 32, 32)
+
+
+def test_slices_of_odd_size_train_and_come_back_in_their_size():
+    model = build()
+    torch.manual_seed(3)
+    ct, mri = torch.rand(2, 1, 1, 37, 42, dtype=torch.float64) * 2 - 1
+    assert model.training_step(ct, mri)[0].isfinite() and model.translate(ct, "mri").shape == (1, 1, 37, 42)
+
+
+def test_blank_slices_do_not_break_instance_norm():
+    model, blank = build(), torch.full((2, 1, 32, 32), -1.0, dtype=torch.float64)
+    generators, critics, _ = model.training_step(blank, blank)
+    (generators + critics).backward()
+    assert all(weight.grad.isfinite().all() for weight in (*model.generators, *model.critics))
+
+
+def test_a_translator_alone_translates_and_unknown_networks_get_one_sentence():
+    assert Translator(SMALL).translate(torch.zeros(1, 1, 32, 32), "ct").shape == (1, 1, 32, 32)
+    with pytest.raises(ValueError, match="unet_100"):
+        Translator(Architecture(generator="unet_100"))

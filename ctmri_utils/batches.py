@@ -1,0 +1,128 @@
+"""Training batches: which slices a step sees and how they are moved about, a function of the seed and the step alone."""
+from __future__ import annotations
+
+import math
+import tempfile
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .options import Training
+
+LEVELS = 32767                                                   # [-1, 1] in 16 bits: steps of 0.03 HU
+LARGE = 4 * 2**30                                                # bytes from which slices stay on disk, mapped into memory
+
+
+def is_large(shape: tuple[int, ...]) -> bool:
+    return 2 * math.prod(shape) > LARGE
+
+
+def compact(images: Tensor, size: int = 0) -> Tensor:
+    """(N, C, H, W) in [-1, 1] as int16, half the memory of float32, resized to `size` pixels a side unless that is 0.
+
+    Sets of more than LARGE bytes are kept in a temporary file, of which the system holds in memory what is in use.
+    """
+    height, width = (size, size) if size else images.shape[-2:]
+    shape = (*images.shape[:2], height, width)
+    if is_large(shape):
+        stored = torch.from_numpy(np.memmap(tempfile.TemporaryFile(), np.int16, shape=shape))
+    else:
+        stored = torch.empty(shape, dtype=torch.int16)
+    for part, target in zip(images.split(64), stored.split(64), strict=True):
+        if part.shape[-2:] != (height, width):
+            part = F.interpolate(part, (height, width), mode="bicubic", antialias=True, align_corners=False)
+        target.copy_((part.clamp(-1, 1) * LEVELS).round())
+    return stored
+
+
+def generator_for(*numbers: int) -> torch.Generator:
+    """A random source of its own for these numbers, the same on every machine."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1))
+
+
+class UnpairedBatches:
+    """`batches(step)` gives the CT and the MR batch of a training step, (batch_size, C, H, W) in [-1, 1] each.
+
+    ct, mri: (N, C, H, W) and (M, C, H, W) in [-1, 1]. Every slice of a modality is seen once before any is seen again, in an order that is
+    shuffled anew each time and independent of the other modality's: that is what unpaired means. process, processes: with several of them,
+    each gets its own part of the larger batch that they see together. Raises ValueError if the slices are smaller than the crop.
+    """
+
+    def __init__(self, ct: Tensor, mri: Tensor, training: Training, seed: int, device: torch.device | str = "cpu", process: int = 0,
+                 processes: int = 1):
+        self.training, self.seed, self.device = training, seed, device
+        self.process, self.processes = process, processes
+        self.images = [compact(images, training.load_size) for images in (ct, mri)]
+        for images in self.images:
+            if min(images.shape[-2:]) < training.crop_size:
+                raise ValueError(f"crop_size={training.crop_size} is larger than the slices of {'x'.join(map(str, images.shape[-2:]))} "
+                                 "pixels: choose less, or a load_size at least as large")
+        self.images = [images if is_large(images.shape) else images.to(device) for images in self.images]
+        self.orders: dict[tuple[int, int], Tensor] = {}
+
+    def indexes(self, step: int, modality: int) -> Tensor:
+        """Which slices of a modality (0 CT, 1 MR) the processes see together in a step, counted from 0: (batch_size * processes,)."""
+        count, together = len(self.images[modality]), self.training.batch_size * self.processes
+        rounds = [divmod(place, count) for place in range(step * together, (step + 1) * together)]
+        return torch.stack([self.order(modality, turn)[place] for turn, place in rounds])
+
+    def order(self, modality: int, turn: int) -> Tensor:
+        key = modality, turn
+        if key not in self.orders:
+            self.orders = {other: order for other, order in self.orders.items() if other[1] >= turn - 1}
+            self.orders[key] = torch.randperm(len(self.images[modality]), generator=generator_for(self.seed, 0, *key))
+        return self.orders[key]
+
+    def mine(self, together: Tensor) -> Tensor:
+        """This process's part of what belongs to the larger batch."""
+        return together[self.process * self.training.batch_size:][:self.training.batch_size]
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        batches = []
+        for modality, images in enumerate(self.images):
+            chosen = self.indexes(step, modality)
+            moves = draw_moves(self.training, len(chosen), images.shape[-2:], generator_for(self.seed, 1, modality, step))
+            batch = images[self.mine(chosen).to(images.device)].to(self.device).float() / LEVELS
+            if modality == 0:
+                moves["gain"] = torch.ones(len(chosen))          # Hounsfield units are calibrated: a brighter CT is another tissue
+            batches.append(augment(batch, {name: self.mine(move) for name, move in moves.items()}, self.training))
+        return batches[0], batches[1]
+
+
+def draw_moves(training: Training, count: int, size: tuple[int, int], generator: torch.Generator) -> dict[str, Tensor]:
+    """How each of `count` images of a size is to be moved: top and left of its cut-out, mirrored or not, angle and gain, (count,) each."""
+    reach = round(training.shift * max(size))
+    room = [side + 2 * reach - (training.crop_size or side) + 1 for side in size]
+    return {
+        "top": torch.randint(room[0], (count,), generator=generator), "left": torch.randint(room[1], (count,), generator=generator),
+        "mirrored": torch.rand(count, generator=generator) < 0.5 if training.flip else torch.zeros(count, dtype=torch.bool),
+        "angle": (2 * torch.rand(count, generator=generator) - 1) * training.rotation_deg,
+        "gain": 1 + (2 * torch.rand(count, generator=generator) - 1) * training.jitter,
+    }
+
+
+def augment(images: Tensor, moves: dict[str, Tensor], training: Training) -> Tensor:
+    """Carry out `moves` on (N, C, H, W) in [-1, 1]; (N, C, crop_size, crop_size) in [-1, 1], or the whole size without a crop.
+
+    Whole pixels only, unless there is an angle: interpolation would blur, and the networks would learn to blur. What moves in is
+    background, -1. Never top to bottom: heads are not scanned upside down.
+    """
+    height, width = (training.crop_size or side for side in images.shape[-2:])
+    reach = round(training.shift * max(images.shape[-2:]))
+    moves = {name: move.to(images.device) for name, move in moves.items()}
+    padded = F.pad(images, [reach] * 4, value=-1)
+    rows = moves["top"][:, None] + torch.arange(height, device=images.device)               # (N, height)
+    columns = moves["left"][:, None] + torch.arange(width, device=images.device)            # (N, width)
+    columns = torch.where(moves["mirrored"][:, None], columns.flip(1), columns)
+    each = torch.arange(len(images), device=images.device)[:, None, None]
+    moved = padded.movedim(1, -1)[each, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)      # (N, C, height, width)
+    if training.rotation_deg:
+        cos, sin, zero = moves["angle"].deg2rad().cos(), moves["angle"].deg2rad().sin(), torch.zeros_like(moves["angle"])
+        turns = torch.stack([torch.stack([cos, -sin * height / width, zero], 1), torch.stack([sin * width / height, cos, zero], 1)], 1)
+        grid = F.affine_grid(turns, list(moved.shape), align_corners=False)
+        moved = F.grid_sample(moved + 1, grid, align_corners=False) - 1                     # beyond the edge: 0, which is background
+    if training.jitter:
+        moved = ((moved + 1) * moves["gain"][:, None, None, None] - 1).clamp(-1, 1)
+    return moved.contiguous()

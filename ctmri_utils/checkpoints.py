@@ -1,0 +1,118 @@
+"""Training runs and trained weights as files: written whole or not at all, read without running anything that is in them."""
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .options import Architecture
+from .settings import checkpoint_file, data_folder
+from .translators import CycleGAN, Translator
+
+PARTS = {"identity", "model", "optimizers", "schedulers", "processes", "step", "losses"}
+
+
+def save_checkpoint(state: dict, path: Path) -> None:
+    """Write to a temporary neighbour, then rename: a run killed at any moment, or out of disk, keeps its last good checkpoint.
+
+    Raises OSError, in one sentence, if the system does not let it be written.
+    """
+    temporary = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())                              # else a power cut could leave a renamed, empty file
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:                     # torch's writer turns a full disk into a RuntimeError
+        temporary.unlink(missing_ok=True)
+        kept = "the checkpoint of an earlier step is kept" if path.exists() else "nothing was saved"
+        raise OSError(f"{path} cannot be written ({str(error).splitlines()[0]}): make room or choose another folder; {kept}") from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError, in one sentence, if no checkpoint could be written at this path: better before the training than after it."""
+    probe = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"{path.parent} cannot be written to ({error.strerror}): choose another folder for the run") from error
+
+
+def load_checkpoint(path: Path) -> dict:
+    """Read a checkpoint written by `fit`. FileNotFoundError or ValueError, in one sentence, if it is missing, damaged or not `fit`'s."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist or is no file: train first, lesson 03 shows how")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}): delete it and train again") from error
+    if not isinstance(state, dict) or not PARTS <= state.keys():
+        raise ValueError(f"{path} was not written by `fit`: for a reference .pth file use `interchange.load_network`")
+    return state
+
+
+def save_weights(model: Translator, path: Path, about: dict[str, Any]) -> None:
+    """Keep the averaged generators, in half precision, with their architecture and `about` (anything that JSON can hold)."""
+    from safetensors.torch import save_file
+
+    weights = {name: weight.half().contiguous() for name, weight in model.averaged.state_dict().items()}
+    save_file(weights, path, {"architecture": json.dumps(vars(model.architecture)), "about": json.dumps(about)})
+
+
+def load_weights(path: Path) -> tuple[Translator, dict[str, Any]]:
+    """The translator kept by `save_weights`, and what was said about it. FileNotFoundError or ValueError as `load_checkpoint`."""
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist or is no file: train first, lesson 03 shows how")
+    try:
+        with safe_open(path, "pt") as file:
+            said = file.metadata() or {}
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}             # noqa: SIM118
+        model = Translator(Architecture.of(json.loads(said["architecture"])))
+        model.averaged.load_state_dict(weights)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+        raise ValueError(f"{path} holds no weights of `save_weights` ({' '.join(str(error).split())[:200]}): make it anew") from error
+    for to, network in model.current.items():
+        network.load_state_dict(model.averaged[to].state_dict())
+    return model.eval(), json.loads(said["about"])
+
+
+def load_translator(path: Path) -> Translator:
+    """The trained model in a checkpoint written by `fit`, or in a .safetensors file of weights. Errors as `load_checkpoint`."""
+    if Path(path).suffix == ".safetensors":
+        return load_weights(path)[0]
+    state = load_checkpoint(path)
+    try:
+        model = CycleGAN.from_settings(state["identity"])
+        model.load_state_dict(state["model"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} does not fit this version's networks ({' '.join(str(error).split())[:200]}): train again") from error
+    return model.eval()
+
+
+def weights_file(dataset: str) -> Path:
+    """Where the weights that come with the project lie; there are some for "phantom" and for "scans"."""
+    return data_folder() / "weights" / f"{dataset}.safetensors"
+
+
+def trained_translator(dataset: str, profile: str, seed: int) -> tuple[Translator, str]:
+    """A trained model for the data set, and a sentence on where it comes from: your own run of lesson 03, else the project's weights.
+
+    Raises FileNotFoundError if there is neither, as for a folder of one's own before any training.
+    """
+    run = checkpoint_file(dataset, profile, seed)
+    if run.is_file():
+        return load_translator(run), f"{dataset}: your own training, {load_checkpoint(run)['step']} steps ({run.name})"
+    shipped = weights_file(dataset)
+    if not shipped.is_file():
+        raise FileNotFoundError(f"there is no training on {dataset} yet ({run} does not exist): run lesson 03 with this DATASET first")
+    model, about = load_weights(shipped)
+    return model, f"{dataset}: the weights that come with the course, {about['steps']} steps (none of yours has this PROFILE and SEED)"

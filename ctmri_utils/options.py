@@ -1,0 +1,157 @@
+"""Every setting that there is, with its default (the reference's) and its limits; the profiles are rows of `profiles.toml`."""
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+def option(default, *, choices: tuple = (), low: float = 0, high: float = math.inf):
+    """A dataclass field that `Options` checks: one of `choices`, or a number from `low` to `high`."""
+    return field(default=default, metadata={"choices": choices, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class Options:
+    """A frozen set of options, checked when it is made: ValueError, in one sentence, for a wrong type, choice or range."""
+
+    def __post_init__(self):
+        for spec in fields(self):
+            value, limits = getattr(self, spec.name), spec.metadata
+            kind = type(spec.default)
+            if kind is float and type(value) is int:
+                value = float(value)
+                object.__setattr__(self, spec.name, value)
+            if type(value) is not kind:
+                raise ValueError(f"{spec.name}={value!r} should be {KINDS[kind]}")
+            if limits.get("choices") and value not in limits["choices"]:
+                raise ValueError(f"{spec.name}={value!r} is not known: choose one of {', '.join(limits['choices'])}")
+            if kind in (int, float) and not limits["low"] <= value <= limits["high"]:
+                upper = "" if math.isinf(limits["high"]) else f" and at most {limits['high']:g}"
+                raise ValueError(f"{spec.name}={value} should be at least {limits['low']:g}{upper}")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]):
+        """These options from a mapping. ValueError for a name that is none of them, with the nearest one."""
+        known = [spec.name for spec in fields(cls)]
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                advice = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
+                raise ValueError(f"{name} is no option here: {advice}")
+        return cls(**values)
+
+    def pick(self, part: type[Options]):
+        """Those of these options that belong to `part`, as a `part`."""
+        return part(**{spec.name: getattr(self, spec.name) for spec in fields(part)})
+
+
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+@dataclass(frozen=True)
+class Architecture(Options):
+    """The four networks of a CycleGAN; kept in every checkpoint, so that a file says how to rebuild its model."""
+
+    ngf: int = option(64, low=1)                # width of the generators
+    ndf: int = option(64, low=1)                # width of the discriminators
+    n_blocks: int = option(9)                   # residual blocks of a ResNet generator
+    n_layers: int = option(3, low=1)            # layers of the PatchGAN; 3 is the reference's "basic"
+    norm: str = option("instance", choices=("instance", "batch", "none"))
+    generator: str = option("resnet")           # "resnet", or a U-Net named by the side it divides to one pixel: unet_256, unet_128 ...
+    discriminator: str = option("n_layers", choices=("n_layers", "pixel"))
+    dropout: bool = option(False)
+    upsampling: str = option("transposed", choices=("transposed", "resize"))
+    spectral: bool = option(False)              # spectral norm on the discriminators
+    ct_channels: int = option(1, low=1)
+    mri_channels: int = option(1, low=1)
+    init: str = option("normal", choices=("normal", "xavier", "kaiming", "orthogonal"))
+    init_gain: float = option(0.02)
+
+
+@dataclass(frozen=True)
+class Objective(Options):
+    """What the networks are asked to minimise: weights beside the adversarial loss at 1, and how it is computed."""
+
+    cycle_ct: float = option(10.0)              # of |cycled_ct - ct|; the reference's lambda_A
+    cycle_mri: float = option(10.0)             # of |cycled_mri - mri|; lambda_B
+    identity: float = option(5.0)               # of |G_mri2ct(ct) - ct| + |G_ct2mri(mri) - mri|; lambda_identity times lambda
+    gan_mode: str = option("lsgan", choices=("lsgan", "vanilla", "hinge", "wgangp"))
+    gradient_penalty: float = option(10.0)      # of wgangp
+    pool_size: int = option(50)                 # translations that a discriminator may meet again
+
+
+@dataclass(frozen=True)
+class Training(Options):
+    """How `fit` trains: length, step size, precision, and how slices are moved about."""
+
+    steps: int = option(0)                      # training steps; 0 in a profile: what it has for the data set
+    batch_size: int = option(1, low=1)          # images of each modality per step (and per process)
+    learning_rate: float = option(2e-4)
+    beta1: float = option(0.5, high=1)          # of Adam
+    beta2: float = option(0.999, high=1)
+    lr_policy: str = option("linear", choices=("linear", "step", "cosine", "plateau"))
+    clip_norm: float = option(0.0)              # largest norm of a gradient; 0: whatever it is
+    ema: float = option(0.998, high=1)          # memory of the running mean of the generators' weights; 0: the last weights
+    precision: str = option("fp32", choices=("fp32", "bf16", "fp16"))
+    compile: bool = option(False)               # torch.compile the networks
+    load_size: int = option(0)                  # resize training slices to this many pixels; 0: as they are
+    crop_size: int = option(0)                  # then cut out squares of this many; 0: whole
+    flip: bool = option(True)                   # mirror half of them left to right
+    shift: float = option(1 / 32, high=0.5)     # move by up to this share of the side, in whole pixels
+    rotation_deg: float = option(0.0, high=180)  # turn by up to this angle
+    jitter: float = option(0.0, high=1)         # brighten or darken MR by up to this share; CT never, its numbers mean something
+
+
+@dataclass(frozen=True)
+class Settings(Architecture, Objective, Training):
+    """How large the lessons run, and everything else that can be set; `PROFILES` holds three."""
+
+    size: int = option(256, low=32)             # pixels per side of the phantom's slices
+    scans_size: int = option(256, low=32)       # pixels per side of real slices
+    patients: int = option(1000, low=1)         # synthetic patients per domain, for training
+    test_patients: int = option(40, low=1)      # synthetic patients with truth, for scoring
+    short_steps: int = option(150, low=1)       # training steps of a demonstration
+    scans_steps: int = option(10000, low=1)     # training steps on the embedded scans (or the reader's own)
+    phantom_steps: int = option(10000, low=1)   # training steps on the phantom
+
+    def training(self, steps: int) -> dict[str, Any]:
+        """The options of `fit` for a training of so many steps: `fit(model, ct, mri, seed=seed, **settings.training(steps))`."""
+        return asdict(self.pick(Training)) | {"steps": steps}
+
+    def training_steps(self, dataset: str) -> int:
+        """Training steps on a data set by its name: `steps` if set, else the phantom's or everything else's."""
+        return self.steps or (self.phantom_steps if dataset == "phantom" else self.scans_steps)
+
+
+PROFILES = {name: Settings.of(row) for name, row in tomllib.loads(
+    (Path(__file__).parent / "profiles.toml").read_text(encoding="utf-8")).items()}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A settings file as a dict. Raises FileNotFoundError or ValueError, in one sentence, if it is missing or no TOML."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} does not exist: give the path of a settings file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML text ({error}): write lines such as learning_rate = 0.0002") from error
+
+
+def literal(text: str) -> Any:
+    """A word of the command line as Python or TOML reads it (1, 6e-4, true, None), else as text."""
+    try:
+        return {"true": True, "false": False}[text] if text in ("true", "false") else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """A flat mapping of texts, numbers and truth values as TOML, which `read_toml` reads back."""
+    return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())

@@ -1,0 +1,142 @@
+"""Training batches: every slice once a round, the same for the same seed and step, and moved as asked."""
+import numpy as np
+import pytest
+import torch
+
+from ctmri_utils import batches as module
+from ctmri_utils.batches import UnpairedBatches, augment, compact, draw_moves
+from ctmri_utils.options import Training
+
+STILL = {"flip": False, "shift": 0.0}
+
+
+def numbered(count, size=32):
+    """Slices whose every pixel is their number, on the 16-bit grid."""
+    return (torch.arange(count).float() / 1000)[:, None, None, None].expand(-1, 1, size, size)
+
+
+def moves(training, images, seed=0):
+    return draw_moves(training, len(images), images.shape[-2:], torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_every_slice_comes_once_a_round_whatever_the_processes(processes):
+    training = Training(batch_size=2, **STILL)
+    ct, mri = numbered(6), numbered(10)
+    parts = [UnpairedBatches(ct, mri, training, 5, process=k, processes=processes) for k in range(processes)]
+    for modality, count in ((0, 6), (1, 10)):
+        seen = [round(float(image[0, 0, 0]) * 1000) for step in range(30) for part in parts for image in part(step)[modality]]
+        rounds = [seen[start:start + count] for start in range(0, len(seen) - count + 1, count)]
+        assert len(rounds) >= 6 and all(sorted(one) == list(range(count)) for one in rounds)
+        assert len({tuple(one) for one in rounds}) > 1           # shuffled anew each time
+
+
+def test_two_processes_see_what_one_sees_with_the_double_batch():
+    ct, mri = torch.rand(5, 1, 32, 32) * 2 - 1, torch.rand(7, 1, 32, 32) * 2 - 1
+    options = {"rotation_deg": 5, "jitter": 0.1}
+    whole = UnpairedBatches(ct, mri, Training(batch_size=4, **options), 5)
+    halves = [UnpairedBatches(ct, mri, Training(batch_size=2, **options), 5, process=k, processes=2) for k in (0, 1)]
+    for step in (0, 3, 11):
+        for modality in (0, 1):
+            assert torch.equal(torch.cat([half(step)[modality] for half in halves]), whole(step)[modality])
+
+
+def test_batches_depend_on_seed_and_step_alone():
+    ct, mri = torch.rand(5, 1, 32, 32) * 2 - 1, torch.rand(7, 1, 32, 32) * 2 - 1
+    one, again, other = (UnpairedBatches(ct, mri, Training(), seed) for seed in (1, 1, 2))
+    later = [one(step)[0] for step in (9, 2, 5)]
+    torch.rand(100)
+    assert all(torch.equal(again(step)[0], batch) for step, batch in zip((9, 2, 5), later, strict=True))
+    assert not all(torch.equal(other(step)[0], one(step)[0]) for step in range(5))
+
+
+def test_the_modalities_are_drawn_independently():
+    """Paired slices would come together every time if one order served both."""
+    same = UnpairedBatches(numbered(100), numbered(100), Training(**STILL), 0)
+    assert sum(torch.equal(*same(step)) for step in range(100)) < 6          # 1 expected by chance, Poisson
+
+
+def test_compact_keeps_sixteen_bits():
+    images = torch.rand(70, 2, 8, 8) * 2 - 1
+    stored = compact(images)
+    assert stored.dtype == torch.int16 and stored.element_size() * 2 == images.element_size()
+    assert (stored / module.LEVELS - images).abs().max() <= 0.5 / module.LEVELS + 1e-7       # rounding, and float32
+
+
+def test_large_sets_are_mapped_from_a_file(monkeypatch):
+    ct, mri = torch.rand(5, 1, 32, 32) * 2 - 1, torch.rand(7, 1, 32, 32) * 2 - 1
+    expected = [UnpairedBatches(ct, mri, Training(batch_size=3), 1)(step) for step in range(4)]
+    mapped = []
+    monkeypatch.setattr(module, "LARGE", 1000)
+    monkeypatch.setattr(np, "memmap", lambda *args, original=np.memmap, **kw: mapped.append(kw["shape"]) or original(*args, **kw))
+    batches = UnpairedBatches(ct, mri, Training(batch_size=3), 1)
+    assert mapped == [(5, 1, 32, 32), (7, 1, 32, 32)]
+    for step, pair in enumerate(expected):
+        assert all(torch.equal(one, other) for one, other in zip(pair, batches(step), strict=True))
+
+
+def test_load_size_resizes_once_and_crop_cuts_out():
+    ramp = torch.linspace(-1, 1, 32).expand(3, 1, 32, 32)
+    training = Training(load_size=64, crop_size=48, **STILL)
+    batch = UnpairedBatches(ramp, ramp, training, 0)(0)[0]
+    assert batch.shape == (1, 1, 48, 48)
+    # 16 bits
+    torch.testing.assert_close(batch[0, 0, 0], batch[0, 0, 47], atol=1e-4, rtol=0)         # rows are alike in a horizontal ramp
+    slope = (batch[0, 0, 0, 30] - batch[0, 0, 0, 10]) / 20
+    assert slope.item() == pytest.approx(2 / 31 / 2, rel=0.02)               # half as steep, at twice the pixels
+
+
+def test_augment_only_moves_whole_pixels_and_mirrors():
+    """Every augmented slice is one of the 3 x 3 shifts of the slice or of its mirror image, with background moving in."""
+    image = torch.rand(1, 1, 32, 32) * 2 - 1
+    padded = torch.nn.functional.pad(image, [1] * 4, value=-1)
+    shifts = [padded[..., top:top + 32, left:left + 32] for top in range(3) for left in range(3)]
+    allowed = shifts + [shift.flip(-1) for shift in shifts]
+    images = image.expand(400, -1, -1, -1)
+    moved = augment(images, moves(Training(), images), Training())
+    seen = [next(i for i, candidate in enumerate(allowed) if torch.equal(candidate[0], one)) for one in moved]
+    assert set(seen) == set(range(18))
+    assert sum(i >= 9 for i in seen) / len(seen) == pytest.approx(0.5, abs=0.1)          # 400 coin tosses: one sigma is 0.025
+
+
+def test_crops_come_from_everywhere_and_are_the_slices_own_pixels():
+    image = torch.rand(1, 2, 24, 20) * 2 - 1
+    training = Training(crop_size=16, **STILL)
+    images = image.expand(600, -1, -1, -1)                                   # 45 places: one is missed with a chance of 1e-4
+    crops = augment(images, moves(training, images), training)
+    windows = image.unfold(2, 16, 1).unfold(3, 16, 1)[0]                     # (2, 9, 5, 16, 16)
+    places = {next((top, left) for top in range(9) for left in range(5) if torch.equal(windows[:, top, left], crop)) for crop in crops}
+    assert len(places) == 45
+
+
+def test_rotation_turns_by_the_drawn_angle_also_in_oblong_slices():
+    """Against SciPy's rotation of the same image, in the middle where both know every pixel."""
+    from scipy.ndimage import gaussian_filter, rotate
+
+    image = gaussian_filter(np.random.default_rng(0).standard_normal((40, 64)), 3)
+    image /= np.abs(image).max()
+    training = Training(rotation_deg=30, **STILL)
+    tensor = torch.from_numpy(image).float()[None, None]
+    drawn = moves(training, tensor)
+    turned = augment(tensor, drawn, training)[0, 0].numpy()
+    expected = rotate(image, float(drawn["angle"][0]), reshape=False, order=1)
+    assert abs(float(drawn["angle"][0])) > 5
+    # bilinear in both; float32
+    np.testing.assert_allclose(turned[12:28, 24:40], expected[12:28, 24:40], atol=2e-3)
+
+
+def test_what_rotation_moves_in_is_background():
+    training = Training(rotation_deg=45, **STILL)
+    white = torch.ones(8, 1, 32, 32)
+    turned = augment(white, moves(training, white), training)
+    assert turned.min().item() == pytest.approx(-1, abs=1e-6) and turned[..., 16, 16].min().item() == pytest.approx(1, abs=1e-6)
+
+
+def test_jitter_scales_mr_above_its_background_and_leaves_ct_alone():
+    ct, mri = torch.full((4, 1, 32, 32), 0.25), torch.full((4, 1, 32, 32), 0.0)
+    mri[..., 0] = -1
+    pairs = [UnpairedBatches(ct, mri, Training(jitter=0.3, **STILL), 0)(step) for step in range(20)]
+    assert all(torch.allclose(one, ct[:1], atol=1e-4) for one, _ in pairs)
+    gains = torch.stack([other[0, 0, 0, 5] + 1 for _, other in pairs])
+    assert all(other[0, 0, 0, 0] == -1 for _, other in pairs)
+    assert 0.7 <= gains.min() < 0.85 and 1.15 < gains.max() <= 1.3
