@@ -2,8 +2,21 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from reference_cyclegan import resnet_generator
 
-from ctmri_utils.networks import PatchDiscriminator, PixelDiscriminator, ResnetGenerator, UnetGenerator, count_parameters, init_weights
+from ctmri_utils.faithfulness import checkerboard_db
+from ctmri_utils.networks import (
+    PatchDiscriminator,
+    PixelDiscriminator,
+    ResnetGenerator,
+    UnetGenerator,
+    count_parameters,
+    infer_architecture,
+    init_weights,
+    make_discriminator,
+    make_generator,
+    upsample,
+)
 
 # Tensors and parameters of the reference implementation's networks with 3 channels, counted from its own checkpoints.
 REFERENCE = [
@@ -57,26 +70,8 @@ def test_unet_and_discriminator_keys_are_the_references():
 def test_unet_with_dropout_has_the_very_same_keys():
     with torch.device("meta"):
         assert shapes(UnetGenerator()) == shapes(UnetGenerator(dropout=True))
-
-
-def literal_resnet(weights, x, n_blocks):
-    """The generator once more, written out with functional calls from the paper's appendix."""
-    def conv(x, key, **options):
-        return F.conv2d(x, weights[key + ".weight"], weights[key + ".bias"], **options)
-
-    def norm(x):
-        mean, variance = x.mean((2, 3), keepdim=True), x.var((2, 3), keepdim=True, unbiased=False)
-        return (x - mean) / (variance + 1e-5).sqrt()
-
-    x = norm(conv(F.pad(x, (3,) * 4, mode="reflect"), "model.1")).relu()
-    for key in ("model.4", "model.7"):
-        x = norm(conv(x, key, stride=2, padding=1)).relu()
-    for block in range(10, 10 + n_blocks):
-        inner = norm(conv(F.pad(x, (1,) * 4, mode="reflect"), f"model.{block}.conv_block.1")).relu()
-        x = x + norm(conv(F.pad(inner, (1,) * 4, mode="reflect"), f"model.{block}.conv_block.5"))
-    for key in (f"model.{10 + n_blocks}", f"model.{13 + n_blocks}"):
-        x = norm(F.conv_transpose2d(x, weights[key + ".weight"], weights[key + ".bias"], stride=2, padding=1, output_padding=1)).relu()
-    return conv(F.pad(x, (3,) * 4, mode="reflect"), f"model.{17 + n_blocks}").tanh()
+        drops = [name for name, module in UnetGenerator(dropout=True).named_modules() if isinstance(module, torch.nn.Dropout)]
+    assert sorted(name.count("model.3") for name in drops) == [3, 4, 5]    # the three levels between the innermost and the fourth
 
 
 def test_resnet_computes_what_the_paper_writes():
@@ -84,7 +79,7 @@ def test_resnet_computes_what_the_paper_writes():
     network = init_weights(ResnetGenerator(1, 1, ngf=8, n_blocks=3), gain=0.2).double()
     x = torch.rand(2, 1, 32, 40, dtype=torch.float64) * 2 - 1
     # Same arithmetic in another order, float64: 1e-10 leaves room for thousands of roundings.
-    torch.testing.assert_close(network(x), literal_resnet(network.state_dict(), x, 3), atol=1e-10, rtol=0)
+    torch.testing.assert_close(network(x), resnet_generator(network.state_dict(), x), atol=1e-10, rtol=0)
 
 
 def test_unet_skips_carry_the_activated_input():
@@ -148,12 +143,146 @@ def test_orthogonal_init_is_orthogonal():
     torch.testing.assert_close(rows @ rows.T, torch.eye(32), atol=1e-5, rtol=0)      # float32 QR
 
 
+def folded(index, length):
+    """The pixel that reflection at both edges, without repeating them, puts at `index`."""
+    return length - 1 - abs(length - 1 - abs(index))
+
+
+@pytest.mark.parametrize("name", ["resnet_1blocks", "unet_16"])
+@pytest.mark.parametrize(("height", "width"), [(29, 38), (32, 47), (31, 48)])
+def test_indivisible_images_are_reflected_and_cropped_back(name, height, width):
+    torch.manual_seed(0)
+    network, x = init_weights(make_generator(name, ngf=4), gain=0.2).double(), torch.rand(2, 1, height, width, dtype=torch.float64)
+    down, across = -height % network.multiple, -width % network.multiple
+    rows = [folded(i - down // 2, height) for i in range(height + down)]
+    columns = [folded(i - across // 2, width) for i in range(width + across)]
+    larger = network.model(x[:, :, rows][..., columns])
+    expected = larger[..., down // 2:down // 2 + height, across // 2:across // 2 + width]
+    torch.testing.assert_close(network(x), expected, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "side"), [("resnet_2blocks", 20), ("unet_32", 64)])
+def test_padding_changes_nothing_at_divisible_sizes(name, side):
+    torch.manual_seed(0)
+    padded, x = init_weights(make_generator(name, ngf=4)), torch.rand(2, 1, side, 3 * side) * 2 - 1
+    plain = make_generator(name, ngf=4, pad=False)
+    plain.load_state_dict(padded.state_dict())
+    grown = [torch.autograd.grad(network(x).square().sum(), network.parameters()) for network in (padded, plain)]
+    assert torch.equal(padded(x), plain(x)) and torch.equal(plain(x), plain.model(x))
+    assert all(torch.equal(one, other) for one, other in zip(*grown, strict=True))
+
+
+@pytest.mark.parametrize("name", ["resnet_9blocks", "unet_64"])
+@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+def test_a_blank_slice_breaks_neither_the_translation_nor_the_gradient(name, upsampling):
+    """Instance norm divides by the spread of a map; where there is none, rounding errors would grow 316-fold at each layer."""
+    torch.manual_seed(0)
+    network, critic = init_weights(make_generator(name, ngf=8, upsampling=upsampling)), init_weights(make_discriminator(ndf=8))
+    blank, real = torch.full((1, 1, 64, 64), -1.0), torch.rand(1, 1, 64, 64) * 2 - 1
+
+    def size_of_gradient(image):
+        loss = (critic(network(image)) - 1).square().mean() + 10 * (network(image) - image).abs().mean()
+        grown = torch.autograd.grad(loss, [*network.parameters(), *critic.parameters()])
+        assert all(gradient.isfinite().all() for gradient in grown)
+        return sum(gradient.square().sum() for gradient in grown).sqrt().item()
+
+    assert network(blank).isfinite().all()
+    assert size_of_gradient(blank) < 10 * size_of_gradient(real)           # without care some thousand times as large
+    both = network(torch.cat([blank, real]))
+    torch.testing.assert_close(both, torch.cat([network(blank), network(real)]), atol=1e-5, rtol=0)          # float32 rounding
+
+
+def test_a_blank_slice_becomes_a_blank_one():
+    """In exact arithmetic all maps of a blank slice are 0 after each instance norm, so that only the last bias is left."""
+    torch.manual_seed(0)
+    network = init_weights(ResnetGenerator(2, 2, ngf=4, n_blocks=2))
+    network.model[-2].bias.data = torch.tensor([0.3, -0.7])
+    image = torch.rand(3, 2, 16, 16)
+    image[1, 0], image[1, 1] = -1, 0.4                                     # blank, though its channels differ
+    image[2, 0] = -1                                                       # only one channel is
+    translated = network(image)
+    torch.testing.assert_close(translated[1], torch.tensor([0.3, -0.7]).tanh()[:, None, None].expand(2, 16, 16), atol=0, rtol=0)
+    assert torch.equal(translated[[0, 2]], network.model(image)[[0, 2]])
+
+
+@pytest.mark.parametrize("name", ["resnet_2blocks", "unet_32"])
+def test_resize_convolutions_leave_less_checkerboard(name):
+    y, x = torch.meshgrid(*[torch.linspace(-1, 1, 64)] * 2, indexing="ij")
+    blob = 2 * torch.exp(-(x**2 + y**2) / 0.18)[None, None] - 1
+    energy = {"transposed": [], "resize": []}
+    for upsampling, found in energy.items():
+        for seed in range(5):
+            torch.manual_seed(seed)
+            found.append(checkerboard_db(init_weights(make_generator(name, ngf=8, upsampling=upsampling))(blob).detach()))
+    assert min(energy["transposed"]) > max(energy["resize"]) + 10, energy  # dB: ten times the energy, in the worst case of five
+
+
+def test_resize_repeats_pixels_then_convolves_the_reflected_image():
+    torch.manual_seed(0)
+    layer, x = upsample("resize", 3, 2, 4, bias=True).double(), torch.rand(2, 3, 5, 6, dtype=torch.float64)
+    enlarged = F.pad(x.repeat_interleave(2, 2).repeat_interleave(2, 3), (1,) * 4, mode="reflect")
+    torch.testing.assert_close(layer(x), F.conv2d(enlarged, layer[2].weight, layer[2].bias), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "doublings"), [("resnet_3blocks", 2), ("unet_32", 5)])
+def test_resize_changes_no_other_key(name, doublings):
+    with torch.device("meta"):
+        transposed, resized = shapes(make_generator(name)), shapes(make_generator(name, upsampling="resize"))
+    moved = {key: key.rsplit(".", 2)[0] + "." + key.rsplit(".", 1)[1] for key in resized if key not in transposed}
+    assert [moved.get(key, key) for key in resized] == list(transposed) and len(moved) == 2 * doublings     # weight and bias of each
+
+
+@pytest.mark.parametrize("name", ["basic", "pixel"])
+def test_spectral_norm_bounds_every_convolution_by_one(name):
+    torch.manual_seed(0)
+    critic = init_weights(make_discriminator(name, ndf=8, spectral=True), gain=0.5)
+    for _ in range(20):                                                    # each pass in training mode is a step of its power iteration
+        critic(torch.rand(1, 1, 32, 32))
+    layers = [module for module in critic.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert len(layers) >= 3
+    for layer in layers:
+        largest = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2).item()
+        assert largest == pytest.approx(1, abs=0.02)                       # power iteration comes near from above
+        assert layer.parametrizations.weight.original.std() > 0.3          # what the initialisation drew is kept beneath
+
+
+BUILT = [
+    *[{"name": name, "in_channels": 2, "out_channels": 3, "ngf": 4, "norm": norm, "upsampling": upsampling}
+      for name in ("resnet_0blocks", "resnet_11blocks", "unet_4", "unet_8", "unet_256")
+      for norm in ("instance", "batch", "none") for upsampling in ("transposed", "resize")],
+    *[{"name": "resnet_2blocks", "in_channels": 1, "out_channels": 1, "ngf": 4, "norm": norm, "upsampling": "transposed", "dropout": True}
+      for norm in ("instance", "batch", "none")],
+    *[{"name": name, "in_channels": 2, "ndf": 4, "norm": norm, "spectral": spectral} | layers
+      for name, layers in (("basic", {"n_layers": 3}), ("n_layers", {"n_layers": 1}), ("n_layers", {"n_layers": 5}), ("pixel", {}))
+      for norm in ("instance", "batch", "none") for spectral in (False, True)],
+]
+
+
+@pytest.mark.parametrize("options", BUILT, ids=lambda options: "-".join(map(str, options.values())))
+def test_the_architecture_is_read_off_the_weights_in_any_order(options):
+    with torch.device("meta"):
+        state = (make_discriminator if "ndf" in options else make_generator)(**options).state_dict()
+    assert infer_architecture(dict(sorted(state.items(), reverse=True))) == (
+        {"dropout": False} if options["name"].startswith("resnet") else {}) | options
+
+
 @pytest.mark.parametrize(("call", "sentence"), [
     (lambda: ResnetGenerator(norm="layer"), "norm='layer' is not known"),
     (lambda: init_weights(ResnetGenerator(ngf=4, n_blocks=1), "zero"), "init='zero' is not known"),
-    (lambda: UnetGenerator(n_downs=3), "n_downs=3 is too few"),
-    (lambda: ResnetGenerator(ngf=4, n_blocks=1)(torch.zeros(1, 1, 30, 32)), "30x32 pixels.*divisible by 4"),
-    (lambda: UnetGenerator(ngf=4, n_downs=5)(torch.zeros(1, 1, 48, 64)), "48x64 pixels.*divisible by 32"),
+    (lambda: ResnetGenerator(upsampling="bilinear"), "upsampling='bilinear' is not known"),
+    (lambda: UnetGenerator(n_downs=1), "n_downs=1 is too few"),
+    (lambda: PatchDiscriminator(n_layers=0), "n_layers=0 is too few"),
+    (lambda: ResnetGenerator(ngf=4, n_blocks=1, pad=False)(torch.zeros(1, 1, 30, 32)), "30x32 pixels.*divisible by 4.*pad=True"),
+    (lambda: UnetGenerator(ngf=4, n_downs=5, pad=False)(torch.zeros(1, 1, 48, 64)), "48x64 pixels.*divisible by 32"),
+    (lambda: UnetGenerator(ngf=4, n_downs=5, pad=False)(torch.zeros(1, 1, 64, 48)), "64x48 pixels.*divisible by 32"),
+    (lambda: ResnetGenerator(ngf=4, n_blocks=1)(torch.zeros(1, 1, 4, 64)), "4x64 pixels, too few"),
+    (lambda: UnetGenerator(ngf=4, n_downs=6)(torch.zeros(1, 1, 64, 20)), "64x20 pixels, too few to be reflected up to 64"),
+    (lambda: make_generator("resnet"), "generator='resnet' is not known: choose resnet_9blocks.*unet_256"),
+    (lambda: make_generator("unet_100"), "generator='unet_100' is not known"),
+    (lambda: make_generator("unet_2"), "generator='unet_2' is not known"),
+    (lambda: make_discriminator("patch"), "discriminator='patch' is not known: choose one of basic, n_layers, pixel"),
+    (lambda: make_discriminator("basic", n_layers=2), "basic discriminator has 3 layers, not n_layers=2"),
+    (lambda: infer_architecture({"fc.weight": torch.zeros(3, 3)}), "belong to no network known here"),
     (lambda: PatchDiscriminator(ndf=4)(torch.zeros(1, 1, 64, 20)), "64x20 pixels: it needs 24 per side"),
 ])
 def test_bad_input_gets_one_sentence(call, sentence):

@@ -1,0 +1,60 @@
+"""The training against the published algorithm, written out in reference_cyclegan.py: thirty steps from the same weights and data."""
+import pytest
+import torch
+from reference_cyclegan import Pool, linear_rate, patch_discriminator, train
+
+from ctmri_utils.networks import init_weights, make_discriminator
+from ctmri_utils.training import Trainer
+from ctmri_utils.translators import Architecture, CycleGAN, ImagePool
+
+STEPS = 30
+
+
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_the_patchgan_computes_what_the_paper_writes(n_layers):
+    torch.manual_seed(0)
+    critic = init_weights(make_discriminator("n_layers", 2, ndf=4, n_layers=n_layers), gain=0.2).double()
+    image = torch.rand(2, 2, 40, 32, dtype=torch.float64) * 2 - 1
+    # The same arithmetic in another order, float64.
+    torch.testing.assert_close(critic(image), patch_discriminator(critic.state_dict(), image), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("batch", "pool_size"), [(1, 50), (2, 0)])
+def test_thirty_steps_are_those_of_the_published_algorithm(batch, pool_size):
+    """The reference's defaults and its linear schedule, over 15 + 15 steps; float64, where only the order of additions differs."""
+    torch.manual_seed(0)
+    model = CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=2, n_layers=2), pool_size=pool_size).double()
+    states = {"G_A": model.G_ct2mri, "G_B": model.G_mri2ct, "D_A": model.D_mri, "D_B": model.D_ct}
+    states = {name: {key: value.clone() for key, value in network.state_dict().items()} for name, network in states.items()}
+    ct, mri = [list(torch.rand(STEPS, batch, 1, 32, 32, dtype=torch.float64) * 2 - 1) for _ in range(2)]
+
+    def rate(step):
+        return 2e-4 * linear_rate(step + 1, STEPS // 2, STEPS // 2)
+
+    torch.manual_seed(1)
+    literal = train(states, ct, mri, rate=rate, pool_size=pool_size)
+    torch.manual_seed(1)
+    trainer = Trainer(model, seed=0)
+    for step, (expected, *images) in enumerate(zip(literal, ct, mri, strict=True)):
+        parts = trainer.train_one_step(*images, rate(step))
+        found = {"adversarial": expected["G_A"] + expected["G_B"], "cycle": (expected["cycle_A"] + expected["cycle_B"]) / 10,
+                 "identity": (expected["idt_A"] + expected["idt_B"]) / 5, "critic ct": expected["D_B"], "critic mri": expected["D_A"]}
+        assert parts == pytest.approx(found, abs=1e-9), step
+    assert all(abs(literal[-1][name] - literal[0][name]) > 1e-3 for name in literal[0])            # all networks moved on
+
+
+def test_the_pools_are_one():
+    torch.manual_seed(0)
+    fakes = torch.rand(20, 3, 1, 2, 2)
+    torch.manual_seed(1)
+    literal, pool = [], Pool(5)
+    for batch in fakes:
+        literal.append(pool.query(batch))
+    torch.manual_seed(1)
+    pool = ImagePool(5)
+    assert all(torch.equal(pool(batch), expected) for batch, expected in zip(fakes, literal, strict=True))
+    assert not torch.equal(torch.stack(literal), fakes)
+
+
+def test_the_linear_schedule_never_trains_at_zero():
+    assert [linear_rate(epoch, 3, 2) for epoch in range(1, 6)] == pytest.approx([1, 1, 1, 2 / 3, 1 / 3])
