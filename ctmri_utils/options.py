@@ -97,6 +97,7 @@ class Training(Options):
     beta1: float = option(0.5, high=1)          # of Adam
     beta2: float = option(0.999, high=1)
     lr_policy: str = option("linear", choices=("linear", "step", "cosine", "plateau"))
+    decay_share: float = option(0.5, high=1)    # "linear": the last share of the steps, over which the rate falls
     clip_norm: float = option(0.0)              # largest norm of a gradient; 0: whatever it is
     ema: float = option(0.998, high=1)          # memory of the running mean of the generators' weights; 0: the last weights
     precision: str = option("fp32", choices=("fp32", "bf16", "fp16"))

@@ -89,7 +89,7 @@ def environment() -> str:
 
 
 def train(path: Path | None = None, run: Path | None = None, tensorboard: bool = False, changes: dict | None = None) -> Path:
-    """Train as a settings file says and return the run folder; a folder that holds an unfinished run is resumed.
+    """Train as a settings file says, print the run folder and return it; one that holds an unfinished run is resumed.
 
     run: default build/runs/DATASET-PROFILE-SEED, where the lessons look. It gets settings.toml (all of them: itself a settings file),
     environment.txt, checkpoint.pt, losses.csv, strips/ and, with `tensorboard`, its events. Raises ValueError, OSError or
@@ -99,12 +99,12 @@ def train(path: Path | None = None, run: Path | None = None, tensorboard: bool =
     device, first = set_up(what["seed"]), True
     if engine := several_processes():
         device, first = engine.device, engine.is_main_process
+    torch.manual_seed(what["seed"])
+    model = CycleGAN(settings.pick(Architecture), settings.pick(Objective)).to(device)
     scans = load_scans(what["dataset"], settings, what["seed"])
     name = what["dataset"] if what["dataset"] in NAMED else Path(what["dataset"]).resolve().name
     run = Path(run or run_folder(name, what["profile"], what["seed"]))
     checkpoint, steps = run / "checkpoint.pt", settings.training_steps(name)
-    torch.manual_seed(what["seed"])
-    model = CycleGAN(settings.pick(Architecture), settings.pick(Objective)).to(device)
     log = None
     if first:
         earlier = load_checkpoint(checkpoint)["losses"] if checkpoint.exists() else []
@@ -113,31 +113,32 @@ def train(path: Path | None = None, run: Path | None = None, tensorboard: bool =
         watched = (scans.test.ct[::max(1, len(scans.test.ct) // 4)][:4], scans.test.mri[::max(1, len(scans.test.mri) // 4)][:4])
         try:
             run.mkdir(parents=True, exist_ok=True)
-            told = what | {spec.name: getattr(settings, spec.name) for spec in fields(Settings)} | {"steps": steps}
-            (run / "settings.toml").write_text(to_toml(told), encoding="utf-8")
-            (run / "environment.txt").write_text(environment(), encoding="utf-8")
+            if not checkpoint.exists():                          # else `fit` looks whether it is the same run
+                told = what | {spec.name: getattr(settings, spec.name) for spec in fields(Settings)} | {"steps": steps}
+                (run / "settings.toml").write_text(to_toml(told), encoding="utf-8")
+            with (run / "environment.txt").open("a", encoding="utf-8") as file:
+                file.write(environment())
         except OSError as error:
-            raise OSError(f"{run} cannot be written to ({error.strerror}): choose another folder with --run") from error
+            raise OSError(f"{run} cannot be written to ({error.strerror}): choose another folder with --output") from error
         log = RunLog(run, earlier, tensorboard, model, *watched, steps=steps, every=max(1, steps // 20))
     losses = fit(model, scans.train.ct, scans.train.mri, seed=what["seed"], checkpoint=checkpoint,
                  names=(scans.train.ct_names, scans.train.mri_names), **settings.training(steps),
                  **({"on_step": log} if log else {}))
     if log:
         log.finish(losses)
+        print(f"Run in {run}")
     return run
 
 
 def add_command(commands) -> None:
     """Add `train` to the sub-commands of `python -m ctmri_utils`."""
     parser = commands.add_parser("train", help="train a CycleGAN as a settings file says, or go on with such a training",
-                                 description="On several GPUs or machines: accelerate launch -m ctmri_utils train ...")
+                                 description="On several GPUs or machines: accelerate launch -m ctmri_utils train ...; "
+                                             "on several CPU processes: torchrun --nproc-per-node 2 -m ctmri_utils train ...")
     parser.add_argument("settings", nargs="?", type=Path, help="a TOML file, such as a run's settings.toml; any setting may be left out")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                         help="a setting that replaces the file's, such as -p dataset scans -p steps 500 -p gan_mode hinge")
-    parser.add_argument("--run", type=Path, help="the run folder (default: build/runs/DATASET-PROFILE-SEED)", dest="folder")
+    parser.add_argument("--output", type=Path, help="the run folder (default: build/runs/DATASET-PROFILE-SEED)")
     parser.add_argument("--tensorboard", action="store_true", help="also write losses and strips for TensorBoard")
-    parser.set_defaults(run=lambda options: print(f"Run in {train_from(options)}"))
-
-
-def train_from(options) -> Path:
-    return train(options.settings, options.folder, options.tensorboard, {name: literal(value) for name, value in options.parameter})
+    parser.set_defaults(run=lambda options: train(options.settings, options.output, options.tensorboard,
+                                                  {name: literal(value) for name, value in options.parameter}))

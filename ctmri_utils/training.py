@@ -25,12 +25,13 @@ CHECKS = 50                                                      # how often in 
 def schedule(optimizer: torch.optim.Optimizer, training: Training):
     """The learning rate's scheduler, stepped after each training step (plateau: at each check). No policy ever trains at zero.
 
-    "linear": flat for the first half, then down; "step": a tenth after each quarter; "cosine": half a wave; "plateau": a fifth where the
+    "linear": flat, then down over the last `decay_share`; "step": a tenth after each quarter; "cosine": half a wave; "plateau": a fifth where the
     metric has not fallen by 1 % in five checks. (In the reference the last linear epoch is at zero, and plateau has no metric.)
     """
     steps, rate = training.steps, training.learning_rate
     if training.lr_policy == "linear":
-        return lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, 2 * (steps - step) / (steps + 1)))
+        decay = round(steps * training.decay_share)
+        return lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (steps - step) / (decay + 1)))
     if training.lr_policy == "step":
         return lr_scheduler.StepLR(optimizer, math.ceil(steps / 4), gamma=0.1)
     if training.lr_policy == "cosine":
@@ -46,7 +47,7 @@ def several_processes():
         from accelerate import Accelerator, DistributedDataParallelKwargs
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("training on several processes needs accelerate: pip install 'ctmri-utils[course]'") from error
-    return Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+    return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
 
 
 def random_states() -> dict:

@@ -4,8 +4,9 @@ import torch
 from reference_cyclegan import Pool, linear_rate, patch_discriminator, train
 
 from ctmri_utils.networks import init_weights, make_discriminator
+from ctmri_utils.options import Architecture, Objective, Training
 from ctmri_utils.training import Trainer
-from ctmri_utils.translators import Architecture, CycleGAN, ImagePool
+from ctmri_utils.translators import CycleGAN, ImagePool
 
 STEPS = 30
 
@@ -23,7 +24,7 @@ def test_the_patchgan_computes_what_the_paper_writes(n_layers):
 def test_thirty_steps_are_those_of_the_published_algorithm(batch, pool_size):
     """The reference's defaults and its linear schedule, over 15 + 15 steps; float64, where only the order of additions differs."""
     torch.manual_seed(0)
-    model = CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=2, n_layers=2), pool_size=pool_size).double()
+    model = CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=2, n_layers=2), Objective(pool_size=pool_size)).double()
     states = {"G_A": model.G_ct2mri, "G_B": model.G_mri2ct, "D_A": model.D_mri, "D_B": model.D_ct}
     states = {name: {key: value.clone() for key, value in network.state_dict().items()} for name, network in states.items()}
     ct, mri = [list(torch.rand(STEPS, batch, 1, 32, 32, dtype=torch.float64) * 2 - 1) for _ in range(2)]
@@ -34,9 +35,11 @@ def test_thirty_steps_are_those_of_the_published_algorithm(batch, pool_size):
     torch.manual_seed(1)
     literal = train(states, ct, mri, rate=rate, pool_size=pool_size)
     torch.manual_seed(1)
-    trainer = Trainer(model, seed=0)
+    trainer = Trainer(model, Training(steps=STEPS, batch_size=batch))
     for step, (expected, *images) in enumerate(zip(literal, ct, mri, strict=True)):
-        parts = trainer.train_one_step(*images, rate(step))
+        assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(rate(step), rel=1e-12)
+        parts = trainer.train_one_step(*images)
+        trainer.adapt_learning_rate(None)
         found = {"adversarial": expected["G_A"] + expected["G_B"], "cycle": (expected["cycle_A"] + expected["cycle_B"]) / 10,
                  "identity": (expected["idt_A"] + expected["idt_B"]) / 5, "critic ct": expected["D_B"], "critic mri": expected["D_A"]}
         assert parts == pytest.approx(found, abs=1e-9), step

@@ -161,7 +161,7 @@ def test_fit_is_the_plain_loop():
     adams = [torch.optim.Adam(weights, betas=(0.5, 0.999), fused=True) for weights in (model.generators, model.critics)]
     for step in range(6):
         for adam, loss in zip(adams, model.training_step(*batches(step))[:2], strict=True):
-            adam.param_groups[0]["lr"] = 1e-3 * min(1.0, 2 * (6 - step) / 7)
+            adam.param_groups[0]["lr"] = 1e-3 * min(1.0, (6 - step) / 4)
             adam.zero_grad()
             loss.backward()
             adam.step()

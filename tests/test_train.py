@@ -1,0 +1,124 @@
+"""`python -m ctmri_utils train`: settings from a file, a run folder that tells everything, and several processes."""
+import csv
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from test_training import assert_same_bits
+
+from ctmri_utils.__main__ import main
+from ctmri_utils.checkpoints import load_checkpoint
+from ctmri_utils.options import PROFILES, read_toml
+from ctmri_utils.train import read_settings
+
+TINY = "profile = 'ci'\nseed = 3\nsteps = 4\nngf = 4\nndf = 4\nn_blocks = 1\nn_layers = 1\nsize = 32\npatients = 5\ntest_patients = 4\n"
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
+    (tmp_path / "tiny.toml").write_text(TINY)
+    return tmp_path / "tiny.toml"
+
+
+def test_the_run_folder_tells_how_it_was_made(tiny, capsys):
+    assert main(["train", str(tiny), "-p", "gan_mode", "hinge", "-p", "learning_rate", "1e-3", "--tensorboard"]) == 0
+    run = tiny.parent / "runs" / "phantom-ci-3"
+    assert str(run) in capsys.readouterr().out
+    told = read_toml(run / "settings.toml")
+    assert (told["gan_mode"], told["learning_rate"], told["ngf"], told["seed"], told["steps"]) == ("hinge", 1e-3, 4, 3, 4)
+    environment = (run / "environment.txt").read_text()
+    assert f"torch: {torch.__version__.split('+')[0]}" in environment and "git revision: " in environment
+    rows = list(csv.DictReader((run / "losses.csv").open()))
+    losses = load_checkpoint(run / "checkpoint.pt")["losses"]
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
+    assert [float(row["cycle"]) for row in rows] == [step["cycle"] for step in losses]
+    assert len(list((run / "strips").glob("step-*.png"))) == 4 and list(run.glob("**/events.out.tfevents*"))
+
+
+def test_a_runs_settings_file_makes_the_same_run_again(tiny, tmp_path):
+    assert main(["train", str(tiny)]) == main(["train", str(tmp_path / "runs/phantom-ci-3/settings.toml"), "--output", str(tmp_path / "again")]) == 0
+    one, other = (load_checkpoint(folder / "checkpoint.pt") for folder in (tmp_path / "runs/phantom-ci-3", tmp_path / "again"))
+    assert_same_bits(one["model"], other["model"])
+
+
+def test_an_unfinished_run_goes_on_and_a_finished_one_says_so(tiny, tmp_path, monkeypatch, capsys):
+    from ctmri_utils import train as module
+
+    def interrupted(*args, fit=module.fit, **options):
+        return fit(*args, **options, stop_at=2)
+
+    monkeypatch.setattr(module, "fit", interrupted)
+    main(["train", str(tiny)])
+    run = tmp_path / "runs/phantom-ci-3"
+    assert load_checkpoint(run / "checkpoint.pt")["step"] == 2
+    monkeypatch.undo()
+    monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
+    main(["train", str(tiny)])
+    main(["train", str(tiny), "--output", str(tmp_path / "straight")])
+    assert_same_bits(load_checkpoint(run / "checkpoint.pt")["model"], load_checkpoint(tmp_path / "straight/checkpoint.pt")["model"])
+    assert (run / "losses.csv").read_text() == (tmp_path / "straight/losses.csv").read_text()
+    main(["train", str(tiny)])
+    assert "is already trained to its 4 steps" in capsys.readouterr().out
+
+
+def test_a_files_settings_stand_on_those_of_its_profile(tiny):
+    what, settings = read_settings(tiny, {"seed": 8})
+    assert what == {"profile": "ci", "dataset": "phantom", "seed": 8}
+    assert settings.ngf == 4 and settings.learning_rate == PROFILES["ci"].learning_rate
+    assert read_settings(None, {})[1] == PROFILES["laptop"]
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("ngff = 3", "tiny.toml: ngff is no option here: did you mean ngf?"),
+    ("profile = 'labtop'", "tiny.toml: PROFILE='labtop' is not known"),
+    ("seed = 'one'", "tiny.toml: seed='one' should be like 2026"),
+    ("identity = 1\nct_channels = 2", "identity=1 needs as many CT as MR channels"),
+    ("generator = 'unet_100'", "unet_100"),
+    ("ngf = ", "is no TOML text"),
+    ("dataset = 'nowhere'", "DATASET='nowhere' is neither"),
+])
+def test_bad_settings_get_one_sentence(tiny, capsys, text, message):
+    names = {line.split(" = ")[0] for line in text.splitlines()}
+    tiny.write_text("\n".join([line for line in TINY.splitlines() if line.split(" = ")[0] not in names] + [text]))
+    assert main(["train", str(tiny)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("train: ") and message in said and said.count("\n") == 1
+
+
+def test_a_run_folder_in_the_way_gets_one_sentence(tiny, tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file")
+    assert main(["train", str(tiny), "--output", str(tmp_path / "taken")]) == 1
+    assert "taken cannot be written to (File exists): choose another folder with --output" in capsys.readouterr().err
+
+
+def test_other_settings_do_not_overwrite_a_run(tiny, tmp_path, capsys):
+    main(["train", str(tiny)])
+    assert main(["train", str(tiny), "-p", "gan_mode", "hinge"]) == 1
+    assert "cannot be resumed: it belongs to another run, with gan_mode lsgan instead of hinge" in capsys.readouterr().err
+    assert read_toml(tmp_path / "runs/phantom-ci-3/settings.toml")["gan_mode"] == "lsgan"
+
+
+def test_two_processes_train_as_one_with_the_double_batch(tiny, tmp_path):
+    """Two CPU processes over gloo, as torchrun starts them (Accelerate's launcher starts several only on GPUs); the first writes."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "CTMRI_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+               "-m", "ctmri_utils", "train", str(tiny), "--output", str(tmp_path / "two")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Run in ") == 1
+    main(["train", str(tiny), "-p", "batch_size", "2", "--output", str(tmp_path / "one")])
+    two, one = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("two", "one"))
+    assert two["identity"]["processes"] == 2 and len(two["processes"]) == 2
+    assert not any(torch.equal(*pools) for pools in zip(*(process["pools"] for process in two["processes"]), strict=True))
+    for ours, theirs in zip(two["losses"], one["losses"], strict=True):
+        # float32: the mean over processes is added in another order
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+    for name in (name for name in two["model"] if name.endswith("weight")):
+        # Adam divides by the gradient's size, so where that is nearly 0 rounding may move a weight by a step of 6e-4; a bias before
+        # instance norm has no gradient but rounding, so biases say nothing
+        torch.testing.assert_close(two["model"][name], one["model"][name], atol=1e-3, rtol=0)
+    # and the two-process run resumes: nothing is left to do
+    assert "is already trained" in subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240).stdout
