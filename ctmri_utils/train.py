@@ -88,10 +88,10 @@ def environment() -> str:
     return "\n".join(lines) + "\n"
 
 
-def train(path: Path | None = None, run: Path | None = None, tensorboard: bool = False, changes: dict | None = None) -> Path:
+def train(path: Path | None = None, output: Path | None = None, tensorboard: bool = False, changes: dict | None = None) -> Path:
     """Train as a settings file says, print the run folder and return it; one that holds an unfinished run is resumed.
 
-    run: default build/runs/DATASET-PROFILE-SEED, where the lessons look. It gets settings.toml (all of them: itself a settings file),
+    output: default build/runs/DATASET-PROFILE-SEED, where the lessons look. It gets settings.toml (all of them: itself a settings file),
     environment.txt, checkpoint.pt, losses.csv, strips/ and, with `tensorboard`, its events. Raises ValueError, OSError or
     FloatingPointError, in one sentence.
     """
@@ -103,7 +103,7 @@ def train(path: Path | None = None, run: Path | None = None, tensorboard: bool =
     model = CycleGAN(settings.pick(Architecture), settings.pick(Objective)).to(device)
     scans = load_scans(what["dataset"], settings, what["seed"])
     name = what["dataset"] if what["dataset"] in NAMED else Path(what["dataset"]).resolve().name
-    run = Path(run or run_folder(name, what["profile"], what["seed"]))
+    run = Path(output or run_folder(name, what["profile"], what["seed"]))
     checkpoint, steps = run / "checkpoint.pt", settings.training_steps(name)
     log = None
     if first:

@@ -6,6 +6,7 @@ import rules
 import torch
 
 from ctmri_utils import losses, networks, translators
+from ctmri_utils.options import Architecture, Objective
 
 
 def definitions(name: str) -> dict:
@@ -73,14 +74,13 @@ def test_the_block_of_lesson_02_is_the_packages(lesson_02, norm):
 @pytest.fixture(scope="module")
 def lesson_03():
     namespace = definitions("03_train_a_cyclegan")
-    namespace["weights"] = translators.LossWeights(cycle=10, identity=1)   # the step reads the lesson's weights
+    namespace["objective"] = Objective(cycle_ct=10, cycle_mri=3, identity=1, pool_size=0)    # the step reads the lesson's weights
     return namespace
 
 
 def test_the_training_step_of_lesson_03_is_the_packages(lesson_03):
     torch.manual_seed(0)
-    architecture = translators.Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1)
-    model = translators.CycleGAN(architecture, lesson_03["weights"], pool_size=0).double()
+    model = translators.CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1), lesson_03["objective"]).double()
     ct, mri = torch.rand(2, 2, 1, 32, 32, dtype=torch.float64) * 2 - 1
     generators, critics = lesson_03["training_step"](model, ct, mri)
     packaged = model.training_step(ct, mri)
