@@ -4,9 +4,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import course, page
+from . import course, interchange, page
 
-COMMANDS = (course, page)
+COMMANDS = (course, interchange, page)
 
 
 def main(arguments: list[str] | None = None) -> int:
