@@ -4,9 +4,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import course, page, train
+from . import course, interchange, page, train
 
-COMMANDS = (course, train, page)
+COMMANDS = (course, train, interchange, page)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -54,7 +54,7 @@ def load_checkpoint(path: Path) -> dict:
     except Exception as error:
         raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}): delete it and train again") from error
     if not isinstance(state, dict) or not PARTS <= state.keys():
-        raise ValueError(f"{path} was not written by `fit`: for a reference .pth file use `interchange.load_network`")
+        raise ValueError(f"{path} was not written by `fit`: for a reference .pth file use `interchange.load_reference`")
     return state
 
 

@@ -238,32 +238,37 @@ def make_discriminator(name: str = "basic", in_channels: int = 1, *, ndf: int = 
     raise ValueError(f"discriminator={name!r} is not known: choose one of basic, n_layers, pixel")
 
 
+def convolutions(state: dict[str, Tensor]) -> list[str]:
+    """The keys of all convolutions' weights in a state dict, from the first layer to the last."""
+    keys = [key for key, tensor in state.items() if key.endswith(".weight") and tensor.ndim == 4]
+    return sorted(keys, key=lambda key: [part.zfill(9) for part in key.split(".")])          # model.4 before model.10
+
+
 def infer_architecture(state: dict[str, Tensor]) -> dict:
     """The arguments of `make_generator` or `make_discriminator` that rebuild the network of a state dict; "name" tells which of the two.
 
     Names and shapes as the reference has them, in any order, and as "resize" and spectral norm have them. A U-Net's weights do not say
     whether it had dropout: the answer is no. Raises ValueError for the weights of any other network.
     """
-    shapes = {key.replace(".parametrizations.weight.original", ".weight"): tensor.shape for key, tensor in state.items()}
-    kernels = sorted((key for key, shape in shapes.items() if key.endswith(".weight") and len(shape) == 4),
-                     key=lambda key: [part.zfill(9) for part in key.split(".")])             # model.4 before model.10
+    plain = {key.replace(".parametrizations.weight.original", ".weight"): tensor for key, tensor in state.items()}
+    kernels = convolutions(plain)
     first = kernels[0] if len(kernels) >= 3 else None
     if first not in ("model.0.weight", "net.0.weight", "model.1.weight", "model.model.0.weight"):
         raise ValueError("these weights belong to no network known here (resnet_9blocks, unet_256 and their kin; basic, n_layers, "
                          "pixel)")
-    (width, in_channels), last = shapes[first][:2], shapes[kernels[-1]]
-    batch = any(key.endswith(".weight") and len(shape) == 1 for key, shape in shapes.items())
-    biased = kernels[1].removesuffix("weight") + "bias" in shapes
+    (width, in_channels), last = plain[first].shape[:2], plain[kernels[-1]].shape
+    batch = any(key.endswith(".weight") and tensor.ndim == 1 for key, tensor in plain.items())
+    biased = kernels[1].removesuffix("weight") + "bias" in plain
     found = {"in_channels": in_channels, "norm": "batch" if batch else "instance" if biased else "none"}
     if first in ("model.0.weight", "net.0.weight"):
-        found |= {"ndf": width, "spectral": shapes.keys() != state.keys()}
+        found |= {"ndf": width, "spectral": plain.keys() != state.keys()}
         n_layers = len(kernels) - 2
         return found | ({"name": "pixel"} if first == "net.0.weight" else
                         {"name": "basic" if n_layers == 3 else "n_layers", "n_layers": n_layers})
     if first == "model.1.weight":
         blocks = [re.fullmatch(r"model\.\d+\.conv_block\.(\d+)\.weight", key) for key in kernels]
         places = [block[1] for block in blocks if block]                   # of the convolutions in all blocks: 1 and 5, after dropout 6
-        resize = f"model.{10 + len(places) // 2}.2.weight" in shapes
+        resize = f"model.{10 + len(places) // 2}.2.weight" in plain
         found |= {"name": f"resnet_{len(places) // 2}blocks", "dropout": "6" in places, "out_channels": last[0]}
     else:
         resize = kernels[-1] == "model.model.3.2.weight"

@@ -1,0 +1,198 @@
+"""Networks from and for other programs: the reference's `*.pth` files, safetensors, ONNX; `python -m ctmri_utils export`."""
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .checkpoints import load_translator
+from .networks import Generator, convolutions, infer_architecture, make_discriminator, make_generator
+from .settings import build_folder
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def load_reference(path: str | Path, grey: bool = False) -> nn.Module:
+    """The network in a file of the reference, such as latest_net_G_A.pth, its architecture read off the weights; float32, in eval mode.
+
+    Any generator or discriminator of the reference, old or new, also with the prefix `module.` of DataParallel, and those that
+    `save_reference` writes. `grey` makes a colour network take and give one channel, see `one_channel`. Raises FileNotFoundError or
+    ValueError, in one sentence, for a file that is missing, damaged, unsafe or something else.
+    """
+    path = existing(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)        # tensors only: a file cannot run code
+    except Exception as error:
+        raise ValueError(f"{path} is damaged, or holds more than tensors ({type(error).__name__}): none of it ran, get it anew") from error
+    if not isinstance(state, dict) or not all(isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in state.items()):
+        raise ValueError(f"{path} holds no single network: the reference saves each in a file of its own, such as latest_net_G_A.pth")
+    state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    # Instance norm kept running statistics before PyTorch 0.4, and ignored them; batch norm's stand beside a weight.
+    state = {key: tensor for key, tensor in state.items()
+             if not key.endswith(STATISTICS) or key.rpartition(".")[0] + ".weight" in state}
+    return rebuilt(state, path, grey)
+
+
+def rebuilt(state: dict[str, Tensor], path: Path, grey: bool = False) -> nn.Module:
+    """The network with these weights; memory is taken only for what the file really holds."""
+    if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > path.stat().st_size:
+        raise ValueError(f"{path} claims to hold more numbers than would fit into it: it is damaged or made to do harm")
+    try:
+        state = one_channel(state) if grey else state
+        architecture = infer_architecture(state)
+        with torch.device("meta"):
+            network = (make_discriminator if "ndf" in architecture else make_generator)(**architecture)
+        state = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+        network.load_state_dict(state, assign=True)
+    except (LookupError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} fits no network of this package: {' '.join(str(error).split())[:200]}") from error
+    if not all(tensor.isfinite().all() for tensor in state.values()):
+        raise ValueError(f"{path} holds weights that are not finite: its training had failed, take an earlier checkpoint")
+    return network.eval()
+
+
+def one_channel(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a network for one channel that does what that of `state` does with a grey image in all its channels.
+
+    The first kernels are summed over their inputs, which is exact; the last, of a generator, averaged over its outputs before the tanh,
+    which is exact where these agree, as grey ones do.
+    """
+    architecture, (first, *_, last) = infer_architecture(state), convolutions(state)
+    state = state | {first: state[first].sum(1, keepdim=True)}
+    if "ngf" in architecture:
+        bias, outputs = last.removesuffix("weight") + "bias", int(last == "model.model.3.weight")       # transposed: inputs come first
+        state |= {last: state[last].mean(outputs, keepdim=True), bias: state[bias].mean(0, keepdim=True)}
+    return state
+
+
+def save_reference(path: str | Path, network: nn.Module) -> None:
+    """Write the network as the reference does: its state dict alone, which that program loads under such a name as latest_net_G_A.pth.
+
+    Raises ValueError for what it does not have, resize-convolutions and spectral norm.
+    """
+    state = network.state_dict()
+    architecture = infer_architecture(state)
+    if architecture.get("upsampling") == "resize" or architecture.get("spectral"):
+        raise ValueError("the reference has neither resize-convolutions nor spectral norm: export to .onnx or .safetensors")
+    with replacing(path) as temporary:
+        torch.save({key: tensor.cpu() for key, tensor in state.items()}, temporary)
+
+
+def save_generator(path: str | Path, generator: Generator, metadata: dict) -> None:
+    """Write a generator as safetensors, in the precision it has, with its architecture and `metadata` (what JSON can hold).
+
+    Say in `metadata` at least which physical values [-1, 1] stands for, on either side: weights without a unit are of no use.
+    """
+    state = {key: tensor.cpu().contiguous() for key, tensor in generator.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(state, temporary, metadata={"card": card(generator, metadata)})             # one key: several have no fixed order
+
+
+def load_generator(path: str | Path) -> tuple[Generator, dict]:
+    """The generator in a file of `save_generator`, float32, in eval mode, and the metadata, with its "architecture" added.
+
+    Raises FileNotFoundError or ValueError, in one sentence, for a file that is missing, damaged or something else.
+    """
+    path = existing(path)
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = json.loads(file.metadata()["card"])
+            state = {key: file.get_tensor(key) for key in file.keys()}
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or no generator written by save_generator ({type(error).__name__}): get it anew") from error
+    return rebuilt(state, path), metadata
+
+
+def export_onnx(path: str | Path, generator: Generator, metadata: dict) -> None:
+    """Write a generator for ONNX runtimes: `image` (batch, channels, height, width), float32 in [-1, 1] -> `translation`, of that size.
+
+    Batch, height and width are free; padding is part of the graph (opset 18). Architecture and `metadata` go along under the key "card".
+    Raises ModuleNotFoundError, naming the extra, where onnxscript is missing.
+    """
+    try:
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"exporting to ONNX needs {error.name}: pip install 'ctmri-utils[export]'") from error
+    channels, side = infer_architecture(generator.state_dict())["in_channels"], 2 * generator.multiple + 8
+    image = torch.zeros(2, channels, side, side + 1, device=next(generator.parameters()).device)
+    program = torch.onnx.export(generator, (image,), dynamo=True, opset_version=18, verbose=False, input_names=["image"],
+                                output_names=["translation"], dynamic_shapes=({0: "batch", 2: "height", 3: "width"},))
+    taken, given = (values[0].shape for values in (program.model.graph.inputs, program.model.graph.outputs))
+    for axis in (0, 2, 3):
+        given[axis] = taken[axis]                                # instead of the long formula of padding and cropping
+    program.model.metadata_props["card"] = card(generator, metadata)
+    with replacing(path) as temporary:
+        program.save(temporary)
+
+
+def card(generator: Generator, metadata: dict) -> str:
+    return json.dumps({"architecture": infer_architecture(generator.state_dict()), **metadata})
+
+
+def existing(path: str | Path) -> Path:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist or is no file: give the path of a network's file")
+    return Path(path)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary neighbour to write; it takes the place of `path` if all goes well, and is gone if not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.partial")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+WRITERS = {".pth": lambda path, generator, metadata: save_reference(path, generator), ".onnx": export_onnx, ".safetensors": save_generator}
+
+
+def export(source: str | Path, output: Path, to: str | None = None, grey: bool = False) -> None:
+    """Write a generator in the format that the suffix of `output` names: .pth (the reference's), .onnx or .safetensors.
+
+    source: a checkpoint of `fit` (.pt), the name of one in the build folder, a file of the reference (.pth), or .safetensors. Of a run's
+    two generators, `to` ("mri" or "ct") names the one wanted, with its averaged weights. Raises ValueError or FileNotFoundError.
+    """
+    source, output = Path(source), Path(output)
+    if output.suffix not in WRITERS:
+        raise ValueError(f"{output} must end in one of {', '.join(WRITERS)}: that names the format")
+    metadata = {"source": source.name}
+    if source.suffix == ".pth":
+        generator = load_reference(source, grey)
+    elif source.suffix == ".safetensors":
+        generator, metadata = load_generator(source)
+    else:
+        model = load_translator(source if source.suffix == ".pt" else build_folder() / "runs" / source / "checkpoint.pt")
+        if to not in model.averaged:
+            raise ValueError(f"{source} holds two generators: say --to mri for the one that makes MR, or --to ct")
+        generator, metadata = model.averaged[to].cpu(), metadata | {"makes": to} | model.settings()
+    if not isinstance(generator, Generator):
+        raise ValueError(f"{source} holds a discriminator, and only generators are exported")
+    WRITERS[output.suffix](output, generator, metadata)
+
+
+def add_command(commands) -> None:
+    """Add `export` to the sub-commands of `python -m ctmri_utils`."""
+    parser = commands.add_parser("export", help="write a generator for other programs: .pth of the reference, .onnx or .safetensors")
+    parser.add_argument("source", metavar="RUN_OR_CHECKPOINT", help="a run's name, or a .pt, .pth or .safetensors file")
+    parser.add_argument("output", type=Path, metavar="OUT", help="the file to write; .pth, .onnx or .safetensors names the format")
+    parser.add_argument("--to", choices=("mri", "ct"), help="which of a run's two generators: the one that makes MR, or CT")
+    parser.add_argument("--grey", action="store_true", help="make a colour network of the reference take and give one channel")
+    parser.set_defaults(run=command)
+
+
+def command(options) -> None:
+    """`python -m ctmri_utils export`."""
+    export(options.source, options.output, options.to, options.grey)
+    print(f"{options.output} is written. For research and teaching, not for clinical use.")

@@ -1,0 +1,318 @@
+"""Files of the reference in all their layouts, safetensors, ONNX; what is damaged, hostile or foreign is refused in one sentence."""
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from reference_cyclegan import resnet_generator
+from safetensors.torch import save_file
+
+from ctmri_utils.__main__ import main
+from ctmri_utils.interchange import export_onnx, load_generator, load_reference, save_generator, save_reference
+from ctmri_utils.networks import init_weights, make_discriminator, make_generator
+from ctmri_utils.training import fit, load_translator
+from ctmri_utils.translators import Architecture, CycleGAN
+
+CARD = {"ct": {"low": -1000, "high": 1000, "unit": "HU"}, "seed": 7}
+
+
+def network(**options):
+    torch.manual_seed(0)
+    built = init_weights((make_discriminator if "ndf" in options else make_generator)(**options), gain=0.1)
+    for module in built.modules():
+        if getattr(module, "bias", None) is not None:
+            torch.nn.init.normal_(module.bias, std=0.1)
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean)
+    return built.eval()
+
+
+def images(channels=1, n=2, height=32, width=48):
+    torch.manual_seed(1)
+    return torch.rand(n, channels, height, width) * 2 - 1
+
+
+def running_statistics(state):
+    """As before PyTorch 0.4: instance norm wrote statistics that it did not use, under the place after each convolution but the last."""
+    places = [key.removesuffix("weight") for key in state if key.endswith("weight")][:-1]
+    for place in places:
+        *head, index = place.rstrip(".").split(".")
+        channels = state[place + "bias"].shape
+        for name, value in (("running_mean", torch.rand(channels)), ("running_var", torch.rand(channels))):
+            state[".".join([*head, str(int(index) + 1), name])] = value
+        state[".".join([*head, str(int(index) + 1), "num_batches_tracked"])] = torch.tensor(3)
+    return state
+
+
+LAYOUTS = {
+    "as it is": lambda state: state,
+    "without _metadata": dict,
+    "DataParallel": lambda state: {f"module.{key}": value for key, value in state.items()},
+    "another order": lambda state: dict(sorted(state.items(), reverse=True)),
+    "half precision": lambda state: {key: value.half() if value.is_floating_point() else value for key, value in state.items()},
+    "PyTorch 0.4.0": lambda state: {key: value for key, value in state.items() if "num_batches_tracked" not in key},
+}
+NETWORKS = [
+    {"name": "resnet_9blocks", "in_channels": 3, "out_channels": 3, "ngf": 4},
+    {"name": "resnet_6blocks", "ngf": 4, "norm": "batch"},
+    {"name": "resnet_2blocks", "ngf": 4, "norm": "none"},
+    {"name": "resnet_2blocks", "ngf": 4, "dropout": True},
+    {"name": "resnet_2blocks", "ngf": 4, "norm": "batch", "dropout": True},
+    {"name": "unet_32", "ngf": 4, "out_channels": 2, "dropout": True},
+    {"name": "unet_32", "ngf": 4, "norm": "batch"},
+    {"name": "basic", "in_channels": 3, "ndf": 4},
+    {"name": "n_layers", "ndf": 4, "n_layers": 2, "norm": "batch"},
+    {"name": "pixel", "ndf": 4},
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("options", NETWORKS, ids=lambda options: "-".join(map(str, options.values())))
+def test_every_layout_of_a_reference_file_gives_the_network_back(tmp_path, options, layout):
+    written = network(**options)
+    torch.save(LAYOUTS[layout](written.state_dict()), tmp_path / "latest_net_G_A.pth")
+    loaded = load_reference(tmp_path / "latest_net_G_A.pth")
+    if layout == "half precision":
+        written = written.half().float()
+    assert not loaded.training and all(value.dtype != torch.half for value in loaded.state_dict().values())
+    assert torch.equal(loaded(images(options.get("in_channels", 1))), written(images(options.get("in_channels", 1))))
+
+
+@pytest.mark.parametrize("options", [{"name": "resnet_2blocks", "ngf": 4}, {"name": "resnet_2blocks", "ngf": 4, "dropout": True},
+                                     {"name": "unet_32", "ngf": 4}, {"name": "n_layers", "ndf": 4, "n_layers": 2}])
+def test_unused_statistics_of_old_instance_norm_are_dropped(tmp_path, options):
+    written = network(**options)
+    torch.save(running_statistics(written.state_dict()), tmp_path / "old.pth")
+    assert torch.equal(load_reference(tmp_path / "old.pth")(images()), written(images()))
+
+
+def test_a_file_from_before_pytorch_1_6_is_read(tmp_path):
+    written = network(name="resnet_2blocks", ngf=4)
+    torch.save(written.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert torch.equal(load_reference(tmp_path / "old.pth")(images()), written(images()))
+
+
+def test_a_loaded_network_computes_what_the_published_one_does(tmp_path):
+    written = network(name="resnet_3blocks", in_channels=3, out_channels=3, ngf=4).double()
+    torch.save(written.state_dict(), tmp_path / "G.pth")
+    loaded, image = load_reference(tmp_path / "G.pth").double(), images(3).double()
+    # The same arithmetic in another order, float64; the weights pass through float32.
+    torch.testing.assert_close(loaded(image), resnet_generator({key: value.float().double() for key, value in written.state_dict().items()},
+                                                               image), atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["resnet_2blocks", "unet_32"])
+def test_a_colour_generator_becomes_a_grey_one_exactly(tmp_path, name):
+    colour = network(name=name, in_channels=3, out_channels=3, ngf=4)
+    last, grey = colour.model[-2] if name.startswith("resnet") else colour.model.model[-2], images()
+    with torch.no_grad():                                                  # one whose pictures are grey
+        last.weight.copy_((last.weight[:1] if name.startswith("resnet") else last.weight[:, :1]).expand_as(last.weight))
+        last.bias.fill_(0.3)
+    torch.save(colour.state_dict(), tmp_path / "G.pth")
+    loaded = load_reference(tmp_path / "G.pth", grey=True)
+    expected = colour(grey.expand(-1, 3, -1, -1))
+    assert expected.std() > 0.05 and torch.equal(expected[:, 0], expected[:, 2])
+    torch.testing.assert_close(loaded(grey), expected[:, :1], atol=1e-5, rtol=0)          # float32, sums in another order
+
+
+def test_a_colour_generator_whose_pictures_are_not_grey_is_averaged(tmp_path):
+    """Before the tanh, so that the grey value lies between the colours'."""
+    colour = network(name="resnet_2blocks", in_channels=3, out_channels=3, ngf=4)
+    torch.save(colour.state_dict(), tmp_path / "G.pth")
+    grey, expected = load_reference(tmp_path / "G.pth", grey=True)(images()), colour(images().expand(-1, 3, -1, -1))
+    torch.testing.assert_close(grey, expected.atanh().mean(1, keepdim=True).tanh(), atol=1e-4, rtol=0)       # atanh magnifies rounding
+    assert (grey >= expected.amin(1, keepdim=True) - 1e-5).all() and (grey <= expected.amax(1, keepdim=True) + 1e-5).all()
+
+
+@pytest.mark.parametrize("options", [{"name": "basic"}, {"name": "pixel", "norm": "batch"}])        # the latter's end has no bias
+def test_a_colour_discriminator_judges_grey_as_before(tmp_path, options):
+    colour = network(in_channels=3, ndf=4, **options)
+    torch.save(colour.state_dict(), tmp_path / "D.pth")
+    loaded = load_reference(tmp_path / "D.pth", grey=True)
+    torch.testing.assert_close(loaded(images()), colour(images().expand(-1, 3, -1, -1)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("options", NETWORKS, ids=lambda options: "-".join(map(str, options.values())))
+def test_what_is_exported_is_the_plain_state_dict(tmp_path, options):
+    written = network(**options)
+    save_reference(tmp_path / "runs" / "latest_net_G_A.pth", written)
+    state = torch.load(tmp_path / "runs" / "latest_net_G_A.pth", weights_only=True)
+    assert list(state) == list(written.state_dict()) and all(torch.equal(state[key], value) for key, value in written.state_dict().items())
+    assert os.listdir(tmp_path / "runs") == ["latest_net_G_A.pth"]
+
+
+@pytest.mark.parametrize("options", [{"name": "resnet_1blocks", "ngf": 4, "upsampling": "resize"},
+                                     {"name": "pixel", "ndf": 4, "spectral": True}])
+def test_what_the_reference_lacks_is_not_exported_to_it(tmp_path, options):
+    with pytest.raises(ValueError, match="neither resize-convolutions nor spectral norm: export to .onnx"):
+        save_reference(tmp_path / "G.pth", network(**options))
+    torch.save(network(**options).state_dict(), tmp_path / "G.pth")        # but read, should it lie in a .pth
+    assert torch.equal(load_reference(tmp_path / "G.pth")(images()), network(**options)(images()))
+
+
+class Hostile:
+    """Unpickling this would call a function."""
+
+    def __reduce__(self):
+        return print, ("a file ran this",)
+
+
+RESNET = {"name": "resnet_2blocks", "ngf": 4}
+
+
+@pytest.mark.parametrize(("content", "sentence"), [
+    (lambda state: {"model": Hostile()}, "is damaged, or holds more than tensors"),
+    (lambda state: state["model.1.weight"], "holds no single network"),
+    (lambda state: {"G_A": state, "epoch": 3}, "holds no single network"),
+    (lambda state: {}, "fits no network of this package: these weights belong to no network known"),
+    (lambda state: {"fc.weight": torch.zeros(2, 2)}, "these weights belong to no network known"),
+    (lambda state: {key: value for key, value in state.items() if key != "model.7.bias"}, "fits no network.*model.7.bias"),
+    (lambda state: state | {"model.4.weight": torch.zeros(9, 4, 3, 3)}, "fits no network.*size mismatch"),
+    (lambda state: state | {"model.99.weight": torch.zeros(1, 1, 1, 1)}, "fits no network"),
+    (lambda state: state | {"model.1.weight": torch.zeros(1).expand(10**5, 10**5, 7, 7)}, "claims to hold more numbers than would fit"),
+    (lambda state: state | {"model.4.bias": torch.full((8,), torch.nan)}, "not finite: its training had failed"),
+])
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_foreign_or_hostile_file_gets_one_sentence(tmp_path, capsys, content, sentence, grey):
+    torch.save(content(network(**RESNET).state_dict()), tmp_path / "G.pth")
+    with pytest.raises(ValueError, match=f"G.pth.*{sentence}") as error:
+        load_reference(tmp_path / "G.pth", grey)
+    assert "\n" not in str(error.value) and "a file ran this" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_truncated_or_missing_file_gets_one_sentence(tmp_path, suffix):
+    path, (save, load) = tmp_path / f"G{suffix}", {
+        ".pth": (save_reference, load_reference), ".safetensors": (lambda *both: save_generator(*both, CARD), load_generator)}[suffix]
+    save(path, network(**RESNET))
+    whole = path.read_bytes()
+    for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=f"G{suffix} is damaged"):
+            load(path)
+    with pytest.raises(FileNotFoundError, match="none does not exist or is no file"):
+        load(tmp_path / "none")
+
+
+def test_a_generator_comes_back_from_safetensors_with_its_metadata(tmp_path):
+    written = network(name="resnet_2blocks", ngf=4, norm="batch", upsampling="resize")
+    save_generator(tmp_path / "G.safetensors", written, CARD)
+    loaded, metadata = load_generator(tmp_path / "G.safetensors")
+    assert torch.equal(loaded(images()), written(images())) and not loaded.training
+    architecture = metadata.pop("architecture")
+    assert metadata == CARD and make_generator(**architecture).state_dict().keys() == written.state_dict().keys()
+    first = (tmp_path / "G.safetensors").read_bytes()
+    save_generator(tmp_path / "G.safetensors", written, CARD)
+    assert (tmp_path / "G.safetensors").read_bytes() == first
+
+
+def test_half_precision_halves_the_file_and_is_read_as_float32(tmp_path):
+    written = network(name="resnet_2blocks", ngf=8)
+    save_generator(tmp_path / "whole.safetensors", written, CARD)
+    save_generator(tmp_path / "half.safetensors", written.half(), CARD)
+    whole, half = ((tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "half"))
+    assert half < 0.6 * whole
+    loaded, _ = load_generator(tmp_path / "half.safetensors")
+    assert torch.equal(loaded(images()), written.float()(images()))
+
+
+def test_safetensors_of_another_program_get_one_sentence(tmp_path):
+    right = network(**RESNET).state_dict()
+    for number, (state, metadata) in enumerate([(right, None), (right, {}), (right, {"card": "no JSON"}),
+                                                ({"fc.weight": torch.zeros(2, 2)}, {"card": "{}"})]):
+        save_file(state, tmp_path / f"{number}.safetensors", metadata=metadata)
+        with pytest.raises(ValueError, match=rf"{number}.safetensors (is damaged, or no generator|fits no network)"):
+            load_generator(tmp_path / f"{number}.safetensors")
+
+
+def test_a_write_that_is_cut_short_leaves_the_last_good_file(tmp_path, monkeypatch):
+    save_reference(tmp_path / "G.pth", network(**RESNET))
+    before = (tmp_path / "G.pth").read_bytes()
+
+    def full_disk(state, path):
+        Path(path).write_bytes(b"half a file")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("torch.save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_reference(tmp_path / "G.pth", network(**RESNET))
+    assert (tmp_path / "G.pth").read_bytes() == before and os.listdir(tmp_path) == ["G.pth"]
+
+
+def runs_as_pytorch_does(path, generator, in_channels=1, out_channels=1):
+    """Sizes that are padded, 1 x 1 in the U-Net's depth, and larger than the traced example; more images than that; a blank slice."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    [taken], [given] = session.get_inputs(), session.get_outputs()
+    assert (taken.name, taken.shape) == ("image", ["batch", in_channels, "height", "width"])
+    assert (given.name, given.shape) == ("translation", ["batch", out_channels, "height", "width"])
+    for image in [*(images(in_channels, *shape) for shape in [(1, 16, 16), (3, 64, 48), (1, 33, 51), (2, 96, 160)]),
+                  torch.full((1, in_channels, 32, 32), -1.0)]:
+        [found] = session.run(None, {"image": image.numpy()})
+        # float32, the same layers in another library; instance norm magnifies rounding where a map is nearly flat.
+        np.testing.assert_allclose(found, generator(image).detach().numpy(), atol=2e-4, rtol=0)
+    return json.loads(session.get_modelmeta().custom_metadata_map["card"])
+
+
+@pytest.mark.parametrize("options", [{"name": "unet_16", "ngf": 4, "in_channels": 2},
+                                     {"name": "resnet_1blocks", "ngf": 4, "norm": "batch", "upsampling": "resize", "dropout": True}])
+def test_onnx_computes_what_pytorch_does_at_any_size(tmp_path, options):
+    generator = network(**options)
+    export_onnx(tmp_path / "G.onnx", generator, CARD)
+    card = runs_as_pytorch_does(tmp_path / "G.onnx", generator, options.get("in_channels", 1))
+    assert card["ct"] == CARD["ct"] and card["architecture"]["name"] == options["name"]
+    assert os.listdir(tmp_path) == ["G.onnx"]                              # the weights are inside
+
+
+def test_a_missing_exporter_is_named_with_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    with pytest.raises(ModuleNotFoundError, match=r"ONNX needs onnxscript: pip install 'ctmri-utils\[export\]'"):
+        export_onnx(tmp_path / "G.onnx", network(**RESNET), CARD)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A build folder with the checkpoint of a run of two steps."""
+    monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
+    torch.manual_seed(0)
+    model, scans = CycleGAN(Architecture(4, 4, 1, 1)), torch.rand(2, 1, 32, 32) * 2 - 1
+    fit(model, scans, scans, steps=2, batch_size=1, seed=3, checkpoint=tmp_path / "runs" / "scans-ci-3.pt")
+    return tmp_path / "runs" / "scans-ci-3.pt"
+
+
+@pytest.mark.parametrize("to", ["mri", "ct"])
+def test_a_run_is_exported_one_direction_a_file(run, tmp_path, to, capsys):
+    expected = load_translator(run).translate(images(), to)
+    assert main(["export", "scans-ci-3", str(tmp_path / "G.safetensors"), "--to", to]) == 0
+    assert "G.safetensors is written" in capsys.readouterr().out
+    assert main(["export", str(run), str(tmp_path / "G.pth"), "--to", to]) == 0
+    for again in ("again.safetensors", "again.pth"):
+        assert main(["export", str(tmp_path / "G.safetensors"), str(tmp_path / again)]) == 0
+    generator, metadata = load_generator(tmp_path / "again.safetensors")
+    assert metadata["makes"] == to and metadata["source"] == "scans-ci-3" and metadata["weights"]["cycle"] == 10
+    for one in (generator, load_reference(tmp_path / "G.pth"), load_reference(tmp_path / "again.pth")):
+        assert torch.equal(one(images()), expected)
+
+
+def test_a_colour_file_is_exported_to_grey_onnx_if_asked(tmp_path):
+    save_reference(tmp_path / "G.pth", network(name="resnet_1blocks", in_channels=3, out_channels=3, ngf=4))
+    assert main(["export", str(tmp_path / "G.pth"), str(tmp_path / "G.onnx"), "--grey"]) == 0
+    assert main(["export", str(tmp_path / "G.pth"), str(tmp_path / "G.safetensors")]) == 0
+    assert load_generator(tmp_path / "G.safetensors")[1]["architecture"]["in_channels"] == 3
+    assert runs_as_pytorch_does(tmp_path / "G.onnx", load_reference(tmp_path / "G.pth", grey=True))["source"] == "G.pth"
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (["scans-ci-3", "G.pth"], "holds two generators: say --to mri"), (["scans-ci-3", "G.h5", "--to", "ct"], "G.h5 must end in one of .pth"),
+    (["scans-ci-9", "G.pth", "--to", "ct"], "does not exist"), (["nowhere.pth", "G.onnx"], "nowhere.pth does not exist"),
+    (["D.pth", "D.onnx"], "holds a discriminator"), (["nowhere.safetensors", "G.pth"], "nowhere.safetensors does not exist"),
+])
+def test_what_cannot_be_exported_is_said_in_one_sentence(run, tmp_path, monkeypatch, capsys, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    save_reference("D.pth", network(name="pixel", ndf=4))
+    assert main(["export", *arguments]) == 1
+    said = capsys.readouterr().err
+    assert sentence in said and said.count("\n") == 1
+    assert sorted(os.listdir(tmp_path)) == ["D.pth", "runs"]
