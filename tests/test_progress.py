@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ctmri_utils.progress import LiveProgress
+from ctmri_utils.progress import LiveProgress, Progress, symptoms
 from ctmri_utils.training import fit
 from ctmri_utils.translators import Architecture, CycleGAN
 
@@ -43,3 +43,46 @@ def test_finish_shows_a_run_that_was_already_done(monkeypatch):
     progress = LiveProgress(model, images[:2], images[1:], steps=5, every=2, alt="noise and its translations")
     progress.finish([{"adversarial": 0.5, "cycle": 0.1}] * 5)
     assert progress.bar.n == 5 and len(updates) == 2 and "up to step 5" in updates[1].alt
+
+
+class Fake:
+    """A translator that does what it is told, to either modality."""
+
+    def __init__(self, mri, ct):
+        self.to = {"mri": mri, "ct": ct}
+
+    def translate(self, images, to, averaged=True):
+        return self.to[to](images)
+
+
+def test_symptoms_name_collapse_and_identity_mapping_and_nothing_else():
+    torch.manual_seed(0)
+    ct, mri = torch.rand(4, 1, 16, 16) - 1, torch.rand(4, 1, 16, 16)
+    honest = Fake(mri=lambda images: images + 1, ct=lambda images: images - 1)
+    assert symptoms(honest, ct, mri) == ""
+    collapsed = Fake(lambda images: mri[:1].expand_as(images), honest.to["ct"])
+    assert symptoms(collapsed, ct, mri) == "every fake_mri looks alike (mode collapse)"
+    assert symptoms(Fake(honest.to["mri"], lambda images: images + 1e-3), ct, mri) == "fake_ct is its input (identity mapping)"
+    both = Fake(lambda images: 0 * images, lambda images: images)
+    assert symptoms(both, ct, mri) == "every fake_mri looks alike (mode collapse), fake_ct is its input (identity mapping)"
+
+
+def test_the_bar_warns_but_not_in_the_first_steps(monkeypatch):
+    monkeypatch.setattr("ctmri_utils.progress.symptoms", lambda *_: "every fake_mri looks alike")
+    images = torch.rand(2, 1, 8, 8) * 2 - 1
+    progress = Progress(CycleGAN(Architecture(1, 1, 0, 1)), images, images, steps=200, every=50)
+    shown = {}
+    for step in range(1, 151):
+        progress(step, {"cycle": 1.0, "critic ct": 0.5})
+        shown[step] = str(progress.bar.postfix)
+    assert "cycle=1.00" in shown[50] and "critic" not in shown[50] and "WARNING" not in shown[50]
+    assert "WARNING: every fake_mri looks alike" in shown[100]
+
+
+def test_strips_of_later_steps_go_when_a_run_goes_back(tmp_path):
+    for step in (2, 4, 6):
+        (tmp_path / f"step-{step:06d}.png").write_bytes(b"earlier")
+    images = torch.rand(3, 1, 32, 32) * 2 - 1
+    progress = Progress(CycleGAN(Architecture(4, 4, 1, 1)), images, images, steps=6, every=3, folder=tmp_path)
+    progress(4, {"cycle": 1.0})                                  # resumed after step 3
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000002.png"]

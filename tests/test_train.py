@@ -11,7 +11,7 @@ from test_training import assert_same_bits
 from ctmri_utils.__main__ import main
 from ctmri_utils.checkpoints import load_checkpoint
 from ctmri_utils.options import PROFILES, read_toml
-from ctmri_utils.train import read_settings
+from ctmri_utils.train import read_settings, train
 
 TINY = "profile = 'ci'\nseed = 3\nsteps = 4\nngf = 4\nndf = 4\nn_blocks = 1\nn_layers = 1\nsize = 32\npatients = 5\ntest_patients = 4\n"
 
@@ -123,3 +123,12 @@ def test_two_processes_train_as_one_with_the_double_batch(tiny, tmp_path):
         torch.testing.assert_close(two["model"][name], one["model"][name], atol=1e-3, rtol=0)
     # and the two-process run resumes: nothing is left to do
     assert "is already trained" in subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240).stdout
+
+
+def test_accelerates_notebook_launcher_starts_it_from_a_lesson(tiny, tmp_path):
+    from accelerate import notebook_launcher
+
+    notebook_launcher(train, (tiny, tmp_path / "launched"), num_processes=1)
+    main(["train", str(tiny), "--output", str(tmp_path / "plain")])
+    one, other = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("launched", "plain"))
+    assert_same_bits(one["model"], other["model"])
