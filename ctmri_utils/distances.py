@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 FEWEST_FOR_KID = 10                                            # a bootstrap over fewer images has too few different resamples
+FEWEST_RESAMPLES = 40                                          # one of them then lies in each 2.5 % tail
 
 
 class Interval(NamedTuple):
@@ -29,6 +30,7 @@ def kid(features_a, features_b, seed: int, resamples: int = 1000) -> Interval:
     Source: Binkowski et al. 2018, eq. 4 (they average over subsets instead).
     """
     a, b = checked_features(features_a, features_b, fewest=FEWEST_FOR_KID)
+    check_resamples(resamples)
     d = a.shape[1]
     aa, bb, ab = ((x @ y.T / d + 1) ** 3 for x, y in ((a, a), (b, b), (a, b)))
     np.fill_diagonal(aa, 0)
@@ -72,3 +74,9 @@ def checked_features(features_a, features_b, fewest: int) -> tuple[np.ndarray, n
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("the features hold NaN or infinite values: check the images and the scale that the extractor expects.")
     return a, b
+
+
+def check_resamples(resamples: int) -> None:
+    """Raise ValueError for a bootstrap too short for a 95 % interval."""
+    if resamples < FEWEST_RESAMPLES:
+        raise ValueError(f"a 95 % bootstrap interval needs {FEWEST_RESAMPLES} resamples or more, got {resamples}.")
