@@ -97,7 +97,7 @@ def return_error(F: Callable[[Tensor], Tensor], b: Tensor, a: Tensor, mask: Tens
     """Mean |F(b) - a| over the mask: how well F finds a again from b. All (N, 1, H, W), images in [-1, 1], mask > 0 counts."""
     check_network("b", b)
     check_network("a", a)
-    inside = torch.from_numpy(checked_mask(mask)).to(a.device)
+    inside = torch.as_tensor(checked_mask(mask.cpu() if isinstance(mask, Tensor) else mask), device=a.device)
     if not a.shape == b.shape == inside.shape or not inside.any():
         raise ValueError(f"b {tuple(b.shape)}, a {tuple(a.shape)} and a mask {tuple(inside.shape)} that is not empty must share one shape.")
     back = F(b)
@@ -139,6 +139,7 @@ def noise_sensitivity(F: Callable[[Tensor], Tensor], b: Tensor, a: Tensor, mask:
     Compare the curve of b = G(a) with that of the true b. One noise pattern, drawn on the CPU from the seed and scaled.
     Source: after Chu et al. 2017 (arXiv 1712.02950) and Bashkirova et al. 2019.
     """
+    check_network("b", b)
     noise = torch.randn(b.shape, generator=torch.Generator().manual_seed(seed)).to(b)
     return tuple(return_error(F, (b + sigma * noise).clamp(-MOST_NETWORK_VALUE, MOST_NETWORK_VALUE), a, mask) for sigma in sigmas)
 

@@ -242,8 +242,8 @@ def checked_pair(pred, true, mask, value_range=SYNTHRAD2023_RANGE) -> tuple[np.n
 def numbers(values, name: str) -> np.ndarray:
     """The values as a float64 array, or one sentence if they are no real and finite numbers."""
     try:
-        if np.iscomplexobj(values):
-            raise TypeError("it is complex")
+        if np.iscomplexobj(values) or np.ma.is_masked(values):
+            raise TypeError("it is complex or masked")
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, RuntimeError) as error:       # RuntimeError: a tensor with gradients
         raise ValueError(f"the {name} is no array of real numbers ({error}): pass a NumPy array or a CPU tensor without "

@@ -224,6 +224,7 @@ CT, BRAIN, WM, LESION = head(lesion_hu=70)
     (lambda: f.mask_dice(BRAIN, np.where(BRAIN, np.nan, 0)), "mask holds .* NaN"),
     (lambda: f.cycle_error(smooth, smooth, A, M * torch.nan), "mask holds 128 NaN"),
     (lambda: f.noise_sensitivity(smooth, B, A, M, sigmas=[torch.nan]), "b must be"),
+    (lambda: f.noise_sensitivity(smooth, B.numpy(), A, M), "b must be a tensor"),
     (lambda: f.checkerboard_db(np.zeros((0, 8, 8))), r"needs images \(\.\.\., H, W\), at least one"),
     (lambda: f.checkerboard_db(np.full((8, 8), np.nan)), "stack of images holds 64 NaN"),
     (lambda: f.detection_rates([True, False], [True, True]), "patients with and without a lesion"),
