@@ -32,6 +32,13 @@ def test_contrast_recovery_says_how_much_of_a_lesion_is_left(kept, recovery):
     assert f.lesion_contrast_recovery(pred + 100, true, lesion, white_matter) == pytest.approx(recovery)   # calibration is not contrast
 
 
+@pytest.mark.parametrize("contrast", [-12, 1.5], ids=["dark, as an infarct", "faint"])
+def test_contrast_recovery_takes_dark_and_faint_lesions(contrast):
+    true, _, white_matter, lesion = head(lesion_hu=30 + contrast, noise_hu=0)
+    pred, *_ = head(lesion_hu=30 + contrast / 2, noise_hu=0)
+    assert f.lesion_contrast_recovery(pred, true, lesion, white_matter) == pytest.approx(0.5)
+
+
 def test_the_detector_finds_blobs_and_stays_silent_on_healthy_brains():
     with_lesion = [head(lesion_hu=70, seed=s) for s in range(20)]
     healthy = [head(seed=100 + s) for s in range(20)]
@@ -41,12 +48,14 @@ def test_the_detector_finds_blobs_and_stays_silent_on_healthy_brains():
 
 @pytest.mark.parametrize(("change", "called"), [
     (lambda ct, r: np.where(r < 3, 70, ct), True),
+    (lambda ct, r: np.where(r < 3, 60, ct), True),
+    (lambda ct, r: np.where(np.eye(64, dtype=bool) & (r < 6), 110, ct), True),
     (lambda ct, r: np.where(r < 3, 50, ct), False),
     (lambda ct, r: np.where(r < 1, 90, ct), False),
     (lambda ct, r: np.where((np.arange(64) == 30) & (r < 6), 70, ct), False),
     (lambda ct, r: np.where((r > 21) & (r < 23), 300, ct), False),
     (lambda ct, r: np.where((np.indices(r.shape) % 8 == 4).all(0), 140, ct), False),
-], ids=["bleed", "too faint", "too small", "one pixel thin", "at the skull", "scattered specks"])
+], ids=["bleed", "old bleed", "joined at corners", "too faint", "too small", "one pixel thin", "at the skull", "scattered specks"])
 def test_what_the_detector_calls_a_bleed(change, called):
     ct_hu, brain, *_ = head(noise_hu=0)
     y, x = np.indices(ct_hu.shape) - 31.5
@@ -241,6 +250,7 @@ CT, BRAIN, WM, LESION = head(lesion_hu=70)
     (lambda: f.return_error(smooth, 1000 * B, A, M), "b must be a tensor of finite images"),
     (lambda: f.cycle_error(smooth, smooth, A, M * 0), "mask .* not empty"),
     (lambda: f.return_error(smooth, B[:1], A, M), "must share one shape"),
+    (lambda: f.return_error(smooth, B, A, M[:, :, :4]), "must share one shape"),
     (lambda: f.honesty_ratio(smooth, lambda part: part, A, A, M), "honesty ratio is undefined"),
     (lambda: f.checkerboard_db(CT[:63]), "multiples of 4"),
     (lambda: f.checkerboard_db(np.ones((8, 8))), "constant image"),

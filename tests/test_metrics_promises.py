@@ -163,7 +163,7 @@ def test_torch_tensors_and_whole_numbers_are_welcome():
     (lambda p, t, k: (p, np.ma.masked_less(t, -500), k), "truth is no array of real numbers .*masked"),
     (lambda p, t, k: (p, [[1, 2], [3]], k), "truth is no array of real numbers"),
     (lambda p, t, k: (torch.from_numpy(p).requires_grad_(), t, k), "prediction is no array .*without gradients"),
-], ids=["shape", "mask shape", "empty mask", "NaN", "infinite", "NaN in the mask", "no mask", "complex", "masked array", "ragged", "gradients"])
+], ids=["shape", "mask shape", "empty", "NaN", "infinite", "NaN in the mask", "no mask", "complex", "masked array", "ragged", "gradients"])
 def test_bad_input_is_refused_by_every_metric(name, spoil, message):
     with pytest.raises(ValueError, match=message):
         METRICS[name][0](*spoil(*head()))
