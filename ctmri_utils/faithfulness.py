@@ -10,7 +10,7 @@ from scipy import ndimage
 from skimage.registration import phase_cross_correlation
 from torch import Tensor
 
-from .metrics import checked_mask, checked_pair, dice, numbers, one_slice
+from .metrics import checked_image, checked_mask, checked_pair, dice, numbers, one_slice
 
 LESION_ABOVE_HU = 55.0                                         # the fixed detector: fresh blood is 60 to 90 HU, grey matter below 45
 LESION_BLUR_PX = 0.7
@@ -29,8 +29,8 @@ class Rates(NamedTuple):
 
 def lesion_contrast_hu(ct_hu, lesion, reference) -> float:
     """Median HU of the lesion minus median HU of the reference tissue, usually white matter; masks of the image's shape."""
-    ct_hu, _, lesion = checked_pair(ct_hu, ct_hu, lesion)
-    reference = checked_pair(ct_hu, ct_hu, reference)[2]
+    ct_hu, lesion = checked_image(ct_hu, lesion)
+    _, reference = checked_image(ct_hu, reference)
     return float(np.median(ct_hu[lesion]) - np.median(ct_hu[reference]))
 
 
@@ -52,7 +52,7 @@ def detects_lesion(ct_hu, brain) -> bool:
     ct_hu, brain: one slice (H, W), brain is everything within the skull. Sizes are in pixels of about 3.4 mm (a phantom at 64 x 64).
     Raises ValueError if nothing of the brain lies so far inside, since "no bleed" would then be no finding.
     """
-    ct_hu, _, brain = checked_pair(ct_hu, ct_hu, brain)
+    ct_hu, brain = checked_image(ct_hu, brain)
     one_slice(brain)
     inside = ndimage.binary_erosion(brain, iterations=BRAIN_EROSION_PX)
     if inside.sum() < LESION_SMALLEST_PX:
@@ -108,7 +108,7 @@ def return_error(F: Callable[[Tensor], Tensor], b: Tensor, a: Tensor, mask: Tens
 
 def check_network(name: str, images: Tensor) -> None:
     """Raise ValueError unless the images are what a generator takes."""
-    if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0 or not images.abs().max() <= MOST_NETWORK_VALUE:
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.numel() == 0 or not images.abs().max() <= MOST_NETWORK_VALUE:
         raise ValueError(f"{name} must be a tensor of finite images (N, 1, H, W) in [-1, 1], got {type(images).__name__} "
                          f"{tuple(np.shape(images))}: use to_network.")
 

@@ -155,7 +155,8 @@ def wepl_error_mm(pred_hu, true_hu, mask, spacing_mm, rays: int = 36) -> float:
     pred_hu, true_hu, mask = checked_pair(pred_hu, true_hu, mask)
     spacing_mm = per_axis(spacing_mm, mask.ndim)[-2:]
     slices = [stack.reshape(-1, *stack.shape[-2:]) for stack in (pred_hu, true_hu, mask)]
-    errors = [wepl_mm(p, m, spacing_mm, rays) - wepl_mm(t, m, spacing_mm, rays) for p, t, m in zip(*slices, strict=True) if m.any()]
+    errors = [path_lengths_mm(p, m, spacing_mm, rays) - path_lengths_mm(t, m, spacing_mm, rays)
+              for p, t, m in zip(*slices, strict=True) if m.any()]
     return float(np.abs(errors).mean())
 
 
@@ -165,11 +166,16 @@ def wepl_mm(ct_hu: np.ndarray, mask: np.ndarray, spacing_mm, rays: int = 36) -> 
     ct_hu, mask: one slice (H, W). Relative electron density 1 + HU/1000 up to 0 HU and 1 + HU/1900 above, none outside the mask,
     linearly interpolated, summed every half pixel. The fit puts cortical bone, 1.78, near 1480 HU.
     """
-    ct_hu, _, mask = checked_pair(ct_hu, ct_hu, mask)
+    ct_hu, mask = checked_image(ct_hu, mask)
     one_slice(mask)
-    spacing = np.array(per_axis(spacing_mm, 2))
+    return path_lengths_mm(ct_hu, mask, per_axis(spacing_mm, 2), rays)
+
+
+def path_lengths_mm(ct_hu: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, ...], rays: int) -> np.ndarray:
+    """`wepl_mm` of a slice that has been checked."""
     if rays < 1:
         raise ValueError(f"a path length needs 1 ray or more, got rays={rays}.")
+    spacing = np.array(spacing_mm)
     density = np.where(mask, np.maximum(1 + ct_hu / np.where(ct_hu > 0, 1900, 1000), 0), 0)
     centre_mm = np.array(ndimage.center_of_mass(mask)) * spacing
     angles = np.linspace(0, 2 * np.pi, rays, endpoint=False)
@@ -206,7 +212,7 @@ def contrast_ratios(mri, tissues: dict, reference: str) -> dict[str, float]:
     """
     medians = {}
     for tissue, voxels in tissues.items():
-        image, _, voxels = checked_pair(mri, mri, voxels, None)
+        image, voxels = checked_image(mri, voxels, None)
         medians[tissue] = float(np.median(image[voxels]))
     if reference not in medians or medians[reference] <= 0:
         raise ValueError(f"the reference tissue {reference!r} needs a mask and a positive median signal, got the medians {medians}: "
@@ -220,10 +226,7 @@ def checked_pair(pred, true, mask, value_range=SYNTHRAD2023_RANGE) -> tuple[np.n
     value_range: what the images are measured in; a range that reaches down to air means HU, None means any unit.
     """
     pred, true, mask = numbers(pred, "prediction"), numbers(true, "truth"), checked_mask(mask)
-    if not pred.shape == true.shape == mask.shape or mask.ndim not in (2, 3):
-        raise ValueError(f"prediction {pred.shape}, truth {true.shape} and mask {mask.shape} must share one shape, (H, W) or (Z, H, W).")
-    if not mask.any():
-        raise ValueError(f"the mask {mask.shape} is empty: a metric needs pixels to average over, so leave this slice out.")
+    check_shapes(mask, prediction=pred, truth=true)
     if value_range is None:
         return pred, true, mask
     low, high = checked_range(value_range)
@@ -237,6 +240,24 @@ def checked_pair(pred, true, mask, value_range=SYNTHRAD2023_RANGE) -> tuple[np.n
             raise ValueError(f"the truth spans {true.min():.4g} to {true.max():.4g}, next to nothing of {low:g} to {high:g}, which makes "
                              "every score perfect: pass the range of the images.")
     return pred, true, mask
+
+
+def checked_image(image, mask, value_range=SYNTHRAD2023_RANGE) -> tuple[np.ndarray, np.ndarray]:
+    """The inputs of a measure of one image, prediction or truth, as float64 and bool arrays; value_range as in `checked_pair`."""
+    image, mask = numbers(image, "image"), checked_mask(mask)
+    check_shapes(mask, image=image)
+    if value_range is not None:
+        check_hu("image", image, mask, brightest=200)
+    return image, mask
+
+
+def check_shapes(mask: np.ndarray, **images: np.ndarray) -> None:
+    """Raise ValueError unless the images have the mask's shape, of a slice or volume, and the mask is not empty."""
+    if any(image.shape != mask.shape for image in images.values()) or mask.ndim not in (2, 3):
+        shapes = ", ".join(f"{name} {image.shape}" for name, image in images.items())
+        raise ValueError(f"{shapes} and mask {mask.shape} must share one shape, (H, W) or (Z, H, W).")
+    if not mask.any():
+        raise ValueError(f"the mask {mask.shape} is empty: a metric needs pixels to average over, so leave this slice out.")
 
 
 def numbers(values, name: str) -> np.ndarray:

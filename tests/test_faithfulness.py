@@ -62,6 +62,13 @@ def test_what_the_detector_calls_a_bleed(change, called):
     assert f.detects_lesion(change(ct_hu, np.hypot(y, 1.2 * x)), brain) is called
 
 
+def test_a_prediction_that_shows_no_air_is_looked_at_too():
+    true, brain, white_matter, lesion = head(lesion_hu=70)
+    window = true.clip(0, 80)
+    assert f.detects_lesion(window, brain)
+    assert f.lesion_contrast_recovery(window, true, lesion, white_matter) == pytest.approx(1, abs=0.01)
+
+
 def test_detection_rates_count_each_group_by_itself():
     assert f.detection_rates([True, True, False, True], [True, True, True, False]) == (pytest.approx(2 / 3), 1)
 
@@ -246,6 +253,7 @@ CT, BRAIN, WM, LESION = head(lesion_hu=70)
     (lambda: f.cycle_error(smooth, smooth, 1000 * A, M), "a must be a tensor of finite images"),
     (lambda: f.cycle_error(smooth, smooth, A * torch.nan, M), "a must be a tensor of finite images"),
     (lambda: f.cycle_error(smooth, smooth, A[:0], M[:0]), "a must be a tensor of finite images"),
+    (lambda: f.cycle_error(smooth, smooth, A[..., :0], M[..., :0]), "a must be a tensor of finite images"),
     (lambda: f.cycle_error(smooth, smooth, A.numpy(), M), r"a must be a tensor .* got ndarray \(2, 1, 8, 8\)"),
     (lambda: f.return_error(smooth, 1000 * B, A, M), "b must be a tensor of finite images"),
     (lambda: f.cycle_error(smooth, smooth, A, M * 0), "mask .* not empty"),
