@@ -175,7 +175,9 @@ def test_noise_is_repeatable_scaled_and_absent_at_zero():
     assert curve[1] == pytest.approx(0.01 * np.sqrt(2 / np.pi), rel=0.02)                                # mean |N(0, 1)| of 20 480 draws
     assert curve[2] == pytest.approx(2 * curve[1], rel=1e-5)                                             # float32
     assert f.noise_sensitivity(lambda part: part.mean().expand_as(part), b * 0, b * 0, mask, sigmas=(0.1,))[0] < 0.005     # mean 0
-    assert f.noise_sensitivity(smooth, b, a, mask) == f.noise_sensitivity(smooth, b, a, mask)
+    one, same, other = (f.noise_sensitivity(smooth, b, a, mask, seed=seed) for seed in (0, 0, 1))
+    assert one == same != other
+    assert f.noise_sensitivity(lambda part: part, mask, mask, mask, sigmas=(5,))[0] < 2.5                # cut at 1.5, not refused
 
 
 # ---- checkerboards
@@ -261,6 +263,8 @@ CT, BRAIN, WM, LESION = head(lesion_hu=70)
     (lambda: f.return_error(smooth, B, A, M[:, :, :4]), "must share one shape"),
     (lambda: f.honesty_ratio(smooth, lambda part: part, A, A, M), "honesty ratio is undefined"),
     (lambda: f.checkerboard_db(CT[:63]), "multiples of 4"),
+    (lambda: f.checkerboard_db(CT[:, :63]), "multiples of 4"),
+    (lambda: f.checkerboard_db(CT[0]), "needs images"),
     (lambda: f.checkerboard_db(np.ones((8, 8))), "constant image"),
     (lambda: f.slice_jitter(CT, CT, BRAIN), "pass a volume"),
     (lambda: f.slice_jitter(CT[None], CT[None], BRAIN[None]), "mask spans two"),
