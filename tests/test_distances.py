@@ -87,6 +87,7 @@ def test_fid_of_a_set_with_itself_is_zero_and_of_a_shifted_copy_the_squared_shif
 
 @pytest.mark.parametrize(("a", "b", "message"), [
     (features(9), features(50), "needs 10 images or more in each set, got 9 and 50"),
+    (features(50), features(9), "needs 10 images or more in each set, got 50 and 9"),
     (features(20, d=8), features(20, d=9), r"features \(20, 8\) and \(20, 9\) must be"),
     (features(20)[0], features(20), "must be"),
     (np.full((20, 3), np.nan), features(20, d=3), "first set of features holds 60 NaN"),

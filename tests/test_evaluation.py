@@ -284,6 +284,8 @@ def test_the_plot_has_a_dot_and_an_interval_for_every_mean():
     assert [(text.get_text(), text.get_position()[1]) for text in panel.texts] == [("infinite", 2)]
     with pytest.raises(ValueError, match="no metric 'SSIM'.*choose from MAE HU"):
         interval_plot(rows, ["SSIM"])
+    with pytest.raises(ValueError, match="needs a metric to show"):
+        interval_plot(rows, [])
 
 
 # ---- refusals, one sentence each

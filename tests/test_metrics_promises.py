@@ -154,6 +154,8 @@ def test_torch_tensors_and_whole_numbers_are_welcome():
 @pytest.mark.parametrize(("spoil", "message"), [
     (lambda p, t, k: (p[:-1], t, k), "share one shape"),
     (lambda p, t, k: (p, t, k[None]), "share one shape"),
+    (lambda p, t, k: (p[24], t[24], k[24]), "share one shape"),
+    (lambda p, t, k: (p[None, None], t[None, None], k[None, None]), "share one shape"),
     (lambda p, t, k: (p, t, k & False), "mask .* is empty"),
     (lambda p, t, k: (np.where(p == p.max(), np.nan, p), t, k), "prediction holds 1 NaN or infinite"),
     (lambda p, t, k: (p, np.where(t == t.max(), np.inf, t), k), "truth holds 1 NaN or infinite"),
@@ -163,7 +165,7 @@ def test_torch_tensors_and_whole_numbers_are_welcome():
     (lambda p, t, k: (p, np.ma.masked_less(t, -500), k), "truth is no array of real numbers .*masked"),
     (lambda p, t, k: (p, [[1, 2], [3]], k), "truth is no array of real numbers"),
     (lambda p, t, k: (torch.from_numpy(p).requires_grad_(), t, k), "prediction is no array .*without gradients"),
-], ids=["shape", "mask shape", "empty", "NaN", "infinite", "NaN in the mask", "no mask", "complex", "masked array", "ragged", "gradients"])
+], ids=["shape", "mask shape", "line", "4-D", "empty", "NaN", "infinite", "NaN in mask", "none", "complex", "masked", "ragged", "grad"])
 def test_bad_input_is_refused_by_every_metric(name, spoil, message):
     with pytest.raises(ValueError, match=message):
         METRICS[name][0](*spoil(*head()))
@@ -187,6 +189,14 @@ def test_images_that_cannot_be_hu_are_refused(name, which, wrong, why):
         METRICS[name][0](*images)
 
 
+def test_a_storage_offset_is_seen_in_a_small_head_and_a_mask_of_bone_is_no_offset():
+    pred, true, mask = head()
+    small = [np.pad(image, 24, constant_values=fill) for image, fill in ((pred + 1024, 24), (true + 1024, 24), (mask, False))]
+    with pytest.raises(ValueError, match="prediction spans .*shows no air.*storage offset of 1024"):
+        m.mae_hu(*small)
+    assert m.mae_hu(pred, true, true > 700) > 0
+
+
 def test_half_precision_costs_half_a_hounsfield_unit_at_most():
     pred, true, mask = head()
     assert m.mae_hu(pred.astype(np.float16), true.astype(np.float16), mask) == pytest.approx(m.mae_hu(pred, true, mask), abs=0.5)
@@ -200,7 +210,8 @@ def test_a_crop_without_air_is_scored_or_told_what_to_do():
 
 
 @pytest.mark.parametrize("name", sorted(set(METRICS) - {"rank_correlation", "bone_hd95_mm", "bias_hu", "soft"}))
-@pytest.mark.parametrize("wrong", [lambda hu: np.full_like(hu, 40), lambda hu: hu.clip(0, 80)], ids=["a constant", "its own brain window"])
+@pytest.mark.parametrize("wrong", [lambda hu: 0 * hu, lambda hu: 0 * hu + 1000, lambda hu: hu.clip(0, 80), lambda hu: hu.clip(0, 30)],
+                         ids=["zero", "bone everywhere", "its own brain window", "a narrower one"])
 def test_predictions_that_are_wrong_but_in_hu_are_scored(name, wrong):
     score, best = METRICS[name]
     pred, true, mask = head()
@@ -222,6 +233,10 @@ def test_the_range_must_be_the_one_the_truth_is_in():
         with pytest.raises(ValueError, match="truth spans .* next to nothing of 0 to 255"):
             score(mri / 700, mri / 700, mask, (0, 255))        # the mistake that makes an SSIM 0.99999
     assert m.ssim(mri, mri, mask, (0, 700)) == 1
+    assert m.nmae(mri / 20 + 350, mri / 20 + 350, mask, (0, 700)) == 0                                  # one tissue: a 20th of the range
+    assert m.nmae(0 * mri, 0 * mri, mask, (0, 700)) == 0                                                # a blank slice
+    outside = np.where(np.arange(16) < 4, mri, -2000)          # what fills the field outside the mask is nobody's business
+    assert m.nmae(outside, outside, outside >= 0, (0, 700)) == 0
 
 
 @pytest.mark.parametrize("unit", [lambda mri: 700 * mri, lambda mri: 2 * mri - 1, lambda mri: np.uint8(255 * mri)],
