@@ -227,8 +227,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def table(summaries: Sequence[Summary], metrics: Sequence[str]) -> str:
     """Aligned plain text, a row per method, "mean [low, high]" per metric; "n=..." where some patients are missing, "-" where all are."""
-    if not (summaries and metrics):
-        raise ValueError(f"a table needs rows and metrics to show, got {len(summaries)} and {len(metrics)}: pass the rows of summarise.")
+    if not metrics:
+        raise ValueError("a table needs a metric to show, got none: pass names such as those of CT_METRICS.")
     check_known("metric", metrics, [summary.metric for summary in summaries])
     most, columns = max(summary.n for summary in summaries), []
     for metric in metrics:
