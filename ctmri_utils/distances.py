@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .metrics import numbers
+
 FEWEST_FOR_KID = 10                                            # a bootstrap over fewer images has too few different resamples
+FEWEST_RESAMPLES = 40                                          # one of them then lies in each 2.5 % tail
 
 
 class Interval(NamedTuple):
@@ -29,6 +32,7 @@ def kid(features_a, features_b, seed: int, resamples: int = 1000) -> Interval:
     Source: Binkowski et al. 2018, eq. 4 (they average over subsets instead).
     """
     a, b = checked_features(features_a, features_b, fewest=FEWEST_FOR_KID)
+    check_resamples(resamples)
     d = a.shape[1]
     aa, bb, ab = ((x @ y.T / d + 1) ** 3 for x, y in ((a, a), (b, b), (a, b)))
     np.fill_diagonal(aa, 0)
@@ -64,11 +68,15 @@ def fid(features_a, features_b) -> float:
 
 def checked_features(features_a, features_b, fewest: int) -> tuple[np.ndarray, np.ndarray]:
     """Both feature arrays as float64, or a ValueError in one sentence."""
-    a, b = np.asarray(features_a, dtype=np.float64), np.asarray(features_b, dtype=np.float64)
+    a, b = numbers(features_a, "first set of features"), numbers(features_b, "second set of features")
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or a.shape[1] == 0:
         raise ValueError(f"features {a.shape} and {b.shape} must be (N, d) and (M, d) with the same d: use one extractor for both sets.")
     if min(len(a), len(b)) < fewest:
         raise ValueError(f"this distance needs {fewest} images or more in each set, got {len(a)} and {len(b)}: add images or leave it out.")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ValueError("the features hold NaN or infinite values: check the images and the scale that the extractor expects.")
     return a, b
+
+
+def check_resamples(resamples: int) -> None:
+    """Raise ValueError for a bootstrap too short for a 95 % interval."""
+    if resamples < FEWEST_RESAMPLES:
+        raise ValueError(f"a 95 % bootstrap interval needs {FEWEST_RESAMPLES} resamples or more, got {resamples}.")

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage, stats
 
 from . import metrics as m
+from .distances import check_resamples
 from .masks import ct_head_mask, mri_head_mask
 from .phantom import TISSUES, SyntheticPatients
 from .scans import Split
@@ -147,11 +148,10 @@ def evaluate(predictors: dict[str, Predictor], test: Split, spacing_mm: float, m
 
     Each slice (H, W) is scored alone; a patient's value is the mean over the slices on which the metric is defined. (Challenges score
     volumes, which gives slightly other numbers.) spacing_mm: pixel size. Give each of several training runs a name of its own. Raises
-    ValueError if the split is not paired, the spacing unknown, or a prediction cannot be scored (naming method and slice).
+    ValueError if the split is not paired, the spacing unknown, or a prediction cannot be scored (naming method, slice and patient).
     """
     truth, patients = truth_of(test), slices_by_patient(test.ct_patients)
-    if spacing_mm is None:
-        raise ValueError("the pixel size of this set is unknown, and distances cannot be scored without it: pass spacing_mm in mm.")
+    m.per_axis(spacing_mm, 2)
     rows = []
     for method, predict in predictors.items():
         pred_hu = np.asarray(predict(test))
@@ -160,11 +160,13 @@ def evaluate(predictors: dict[str, Predictor], test: Split, spacing_mm: float, m
                              "slice, (N, H, W).")
         for patient, slices in patients.items():
             for name, metric in metrics.items():
-                try:
-                    values = np.array([metric(pred_hu[i], truth.ct_hu[i], truth.head[i], spacing_mm) for i in slices])
-                except ValueError as error:
-                    raise ValueError(f"{method!r} on patient {patient}, {name}: {error}") from error
-                rows.append(Score(method, patient, name, mean(values[~np.isnan(values)])))
+                values = []
+                for i in slices:
+                    try:
+                        values.append(metric(pred_hu[i], truth.ct_hu[i], truth.head[i], spacing_mm))
+                    except ValueError as error:
+                        raise ValueError(f"{method!r} on slice {i} ({test.ct_names[i]}) of patient {patient}, {name}: {error}") from error
+                rows.append(Score(method, patient, name, mean(np.array([value for value in values if not np.isnan(value)]))))
     return rows
 
 
@@ -177,6 +179,7 @@ def summarise(scores: Sequence[Score], seed: int, resamples: int = 2000) -> list
     """
     if (patients := len({score.patient for score in scores})) < 2:
         raise ValueError(f"an interval over patients needs 2 of them or more, got {patients}: score more patients, not more slices.")
+    check_resamples(resamples)
     rows = []
     for method, metric in dict.fromkeys((score.method, score.metric) for score in scores):
         values = np.array([value for value in patient_values(scores, method, metric).values() if not np.isnan(value)])
@@ -224,6 +227,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def table(summaries: Sequence[Summary], metrics: Sequence[str]) -> str:
     """Aligned plain text, a row per method, "mean [low, high]" per metric; "n=..." where some patients are missing, "-" where all are."""
+    if not metrics:
+        raise ValueError("a table needs a metric to show, got none: pass names such as those of CT_METRICS.")
     check_known("metric", metrics, [summary.metric for summary in summaries])
     most, columns = max(summary.n for summary in summaries), []
     for metric in metrics:

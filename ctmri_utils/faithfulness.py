@@ -10,11 +10,12 @@ from scipy import ndimage
 from skimage.registration import phase_cross_correlation
 from torch import Tensor
 
-from .metrics import checked_pair, dice
+from .metrics import checked_image, checked_mask, checked_pair, dice, numbers, one_slice
 
 LESION_ABOVE_HU = 55.0                                         # the fixed detector: fresh blood is 60 to 90 HU, grey matter below 45
 LESION_BLUR_PX = 0.7
 LESION_SMALLEST_PX = 6
+LEAST_CONTRAST_HU = 1.0                                        # below it a recovery divides by noise
 MOST_NETWORK_VALUE = 1.5                                       # beyond it an image is in other units, not merely overshooting
 BRAIN_EROSION_PX = 3                                           # keeps the blurred edge of the skull out of the brain
 
@@ -28,19 +29,20 @@ class Rates(NamedTuple):
 
 def lesion_contrast_hu(ct_hu, lesion, reference) -> float:
     """Median HU of the lesion minus median HU of the reference tissue, usually white matter; masks of the image's shape."""
-    ct_hu, _, lesion = checked_pair(ct_hu, ct_hu, lesion)
-    reference = checked_pair(ct_hu, ct_hu, reference)[2]
+    ct_hu, lesion = checked_image(ct_hu, lesion)
+    _, reference = checked_image(ct_hu, reference)
     return float(np.median(ct_hu[lesion]) - np.median(ct_hu[reference]))
 
 
 def lesion_contrast_recovery(pred_hu, true_hu, lesion, white_matter) -> float:
     """Contrast of the lesion to white matter in the prediction over that in the true CT: 1 = kept, 0 = erased, < 0 = inverted.
 
-    Raises ValueError if the true lesion has no contrast. Source: after Cohen et al. 2018 (arXiv 1805.08841).
+    Raises ValueError if the true contrast is below 1 HU. Source: after Cohen et al. 2018 (arXiv 1805.08841).
     """
     true_contrast = lesion_contrast_hu(true_hu, lesion, white_matter)
-    if true_contrast == 0:
-        raise ValueError("the lesion has no contrast to white matter in the true CT, so there is none to recover: leave this patient out.")
+    if abs(true_contrast) < LEAST_CONTRAST_HU:
+        raise ValueError(f"the lesion's contrast to white matter in the true CT is {true_contrast:.2g} HU, so there is none to recover: "
+                         "leave this patient out.")
     return lesion_contrast_hu(pred_hu, lesion, white_matter) / true_contrast
 
 
@@ -48,9 +50,14 @@ def detects_lesion(ct_hu, brain) -> bool:
     """Whether a fixed detector calls a bleed: 6 connected pixels above 55 HU, after a blur of 0.7 pixels, 3 pixels inside the brain.
 
     ct_hu, brain: one slice (H, W), brain is everything within the skull. Sizes are in pixels of about 3.4 mm (a phantom at 64 x 64).
+    Raises ValueError if nothing of the brain lies so far inside, since "no bleed" would then be no finding.
     """
-    ct_hu, _, brain = checked_pair(ct_hu, ct_hu, brain)
+    ct_hu, brain = checked_image(ct_hu, brain)
+    one_slice(brain)
     inside = ndimage.binary_erosion(brain, iterations=BRAIN_EROSION_PX)
+    if inside.sum() < LESION_SMALLEST_PX:
+        raise ValueError(f"of the brain's {int(brain.sum())} pixels {int(inside.sum())} lie {BRAIN_EROSION_PX} from its edge, too few for "
+                         f"a bleed of {LESION_SMALLEST_PX}: leave this slice out.")
     bright = (ndimage.gaussian_filter(ct_hu, LESION_BLUR_PX) > LESION_ABOVE_HU) & inside
     blobs, count = ndimage.label(bright, np.ones((3, 3)))
     return bool(count) and int(np.bincount(blobs.ravel())[1:].max()) >= LESION_SMALLEST_PX
@@ -58,7 +65,7 @@ def detects_lesion(ct_hu, brain) -> bool:
 
 def detection_rates(called: Sequence[bool], present: Sequence[bool]) -> Rates:
     """True and false positive rate of a detector: called[i] of `detects_lesion`, present[i] the truth, one entry per patient."""
-    called, present = np.asarray(called, dtype=bool), np.asarray(present, dtype=bool)
+    called, present = numbers(called, "list of calls") > 0, numbers(present, "list of lesions") > 0
     if called.shape != present.shape or present.all() or not present.any():
         raise ValueError(f"detection rates need patients with and without a lesion and one call for each, got {called.size} calls and "
                          f"{int(present.sum())} lesions in {present.size} patients.")
@@ -71,6 +78,7 @@ def shift_px(pred_hu, true_hu) -> np.ndarray:
     One slice (H, W) each. Phase correlation of the whole images, so no mask. Source: Guizar-Sicairos et al. 2008 (scikit-image).
     """
     pred_hu, true_hu, _ = checked_pair(pred_hu, true_hu, np.ones(np.shape(true_hu)))
+    one_slice(true_hu)
     if np.ptp(pred_hu) == 0 or np.ptp(true_hu) == 0:
         raise ValueError("a constant image has no position: phase correlation needs structure in both.")
     return -phase_cross_correlation(true_hu, pred_hu, upsample_factor=10)[0]
@@ -78,35 +86,38 @@ def shift_px(pred_hu, true_hu) -> np.ndarray:
 
 def mask_dice(one, other) -> float:
     """Dice overlap of two masks, 0 to 1, e.g. the head in the input MR and in the fake CT. Raises ValueError if both are empty."""
-    one, other = np.asarray(one) > 0, np.asarray(other) > 0
+    one, other = checked_mask(one), checked_mask(other)
     if one.shape != other.shape or not (one.any() or other.any()):
         raise ValueError(f"two masks of one shape are needed, at least one of them not empty, got {one.shape} and {other.shape}.")
     return dice(one, other)
 
 
-def translate(G: Callable[[Tensor], Tensor], images: Tensor, batch: int = 16) -> Tensor:
-    """G applied to images (N, 1, H, W) in [-1, 1], `batch` at a time and without gradients. G stays in the mode (train, eval) it is in."""
-    if images.ndim != 4 or len(images) == 0 or not torch.isfinite(images).all() or images.abs().max() > MOST_NETWORK_VALUE:
-        raise ValueError(f"a generator takes finite images (N, 1, H, W) in [-1, 1], got {tuple(images.shape)}: use to_network.")
-    with torch.no_grad():
-        return torch.cat([G(part) for part in images.split(batch)])
-
-
+@torch.no_grad()
 def return_error(F: Callable[[Tensor], Tensor], b: Tensor, a: Tensor, mask: Tensor) -> float:
     """Mean |F(b) - a| over the mask: how well F finds a again from b. All (N, 1, H, W), images in [-1, 1], mask > 0 counts."""
-    if not a.shape == b.shape == mask.shape or not (mask > 0).any():
-        raise ValueError(f"b {tuple(b.shape)}, a {tuple(a.shape)} and a mask {tuple(mask.shape)} that is not empty must share one shape.")
-    if not torch.isfinite(a).all() or a.abs().max() > MOST_NETWORK_VALUE:
-        raise ValueError("a must be finite and in [-1, 1], as the input of a generator is: use to_network.")
-    back = translate(F, b)
+    check_network("b", b)
+    check_network("a", a)
+    inside = torch.as_tensor(checked_mask(mask.cpu() if isinstance(mask, Tensor) else mask), device=a.device)
+    if not a.shape == b.shape == inside.shape or not inside.any():
+        raise ValueError(f"b {tuple(b.shape)}, a {tuple(a.shape)} and a mask {tuple(inside.shape)} that is not empty must share one shape.")
+    back = F(b)
     if back.shape != a.shape or not torch.isfinite(back).all():
         raise ValueError(f"F returned {tuple(back.shape)} for {tuple(a.shape)}, or values that are not finite: check the generator.")
-    return float((back - a)[mask > 0].abs().double().mean())
+    return float((back - a)[inside].abs().double().mean())
 
 
+def check_network(name: str, images: Tensor) -> None:
+    """Raise ValueError unless the images are what a generator takes."""
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.numel() == 0 or not images.abs().max() <= MOST_NETWORK_VALUE:
+        raise ValueError(f"{name} must be a tensor of finite images (N, 1, H, W) in [-1, 1], got {type(images).__name__} "
+                         f"{tuple(np.shape(images))}: use to_network.")
+
+
+@torch.no_grad()
 def cycle_error(G: Callable[[Tensor], Tensor], F: Callable[[Tensor], Tensor], a: Tensor, mask: Tensor) -> float:
     """Mean |F(G(a)) - a| over the mask, in network units. Needs no pairs, and does not prove that G(a) is right. Zhu et al. 2017, eq. 2."""
-    return return_error(F, translate(G, a), a, mask)
+    check_network("a", a)
+    return return_error(F, G(a), a, mask)
 
 
 def honesty_ratio(G: Callable[[Tensor], Tensor], F: Callable[[Tensor], Tensor], a: Tensor, b_true: Tensor, mask: Tensor) -> float:
@@ -125,9 +136,10 @@ def noise_sensitivity(F: Callable[[Tensor], Tensor], b: Tensor, a: Tensor, mask:
                       sigmas: Sequence[float] = (0, 0.01, 0.02, 0.05, 0.1), seed: int = 0) -> tuple[float, ...]:
     """`return_error` after noise of each standard deviation, in network units, is added to b: steep = hidden high frequencies.
 
-    Compare the curve of b = translate(G, a) with that of the true b. One noise pattern, drawn on the CPU from the seed and scaled.
+    Compare the curve of b = G(a) with that of the true b. One noise pattern, drawn on the CPU from the seed and scaled.
     Source: after Chu et al. 2017 (arXiv 1712.02950) and Bashkirova et al. 2019.
     """
+    check_network("b", b)
     noise = torch.randn(b.shape, generator=torch.Generator().manual_seed(seed)).to(b)
     return tuple(return_error(F, (b + sigma * noise).clamp(-MOST_NETWORK_VALUE, MOST_NETWORK_VALUE), a, mask) for sigma in sigmas)
 
@@ -135,12 +147,14 @@ def noise_sensitivity(F: Callable[[Tensor], Tensor], b: Tensor, a: Tensor, mask:
 def checkerboard_db(images) -> float:
     """Spectral energy with a period of 2 or 4 pixels along rows or columns, over all energy but the mean's, in dB (< 0), averaged.
 
-    images: (..., H, W), both multiples of 4, not constant. These are the lines that two stride-2 upsamplings leave (Odena et al. 2016);
-    compare with real images of the same size and zoom. The energies are averaged over images before the logarithm; -inf if there is none.
+    images: (..., H, W), at least one, both multiples of 4, not constant. These are the lines that two stride-2 upsamplings leave (Odena et
+    al. 2016); compare with real images of the same size and zoom. The shares are averaged over images before the logarithm; -inf if all
+    are 0.
     """
-    images = np.asarray(images, dtype=np.float64)
-    if images.ndim < 2 or images.shape[-1] % 4 or images.shape[-2] % 4 or not np.isfinite(images).all():
-        raise ValueError(f"checkerboard energy needs finite images (..., H, W) with H and W multiples of 4, got {images.shape}: crop them.")
+    images = numbers(images, "stack of images")
+    if images.ndim < 2 or images.shape[-1] % 4 or images.shape[-2] % 4 or images.size == 0:
+        raise ValueError(f"checkerboard energy needs images (..., H, W), at least one, with H and W multiples of 4, got {images.shape}: "
+                         "crop them.")
     varying = images - images.mean(axis=(-2, -1), keepdims=True)
     energy = np.square(np.abs(np.fft.fft2(varying)))
     if not (np.ptp(images, axis=(-2, -1)) > 0).all():

@@ -107,6 +107,8 @@ def interval_plot(summaries, metrics: Sequence[str]) -> Figure:
 
     A mean that is infinite, or that no patient has, is written at the right edge. Raises ValueError for a metric that was not scored.
     """
+    if not metrics:
+        raise ValueError("a plot needs a metric to show, got none: pass names such as those of evaluation.CT_METRICS.")
     methods = list(dict.fromkeys(summary.method for summary in summaries))
     columns = 2 if len(metrics) in (2, 4) else min(len(metrics), 3)
     lines = -(-len(metrics) // columns)

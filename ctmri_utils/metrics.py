@@ -3,7 +3,7 @@
 Everywhere: images are anything `np.asarray` takes, one slice (H, W) or one volume (Z, H, W), in HU for CT and in the units of
 `value_range` for MR. The mask (same shape, > 0 counts) and the range have no default, because a default could flatter: air
 outside the head alone makes an MAE 2.5 times smaller. All functions return floats unless they say otherwise, and raise ValueError for
-shapes that differ, an empty mask, values that are not finite, and units that cannot be right.
+shapes that differ, an empty mask, values that are not finite, a range or spacing that is none, and units that cannot be right.
 """
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ BONE_ABOVE_HU = 250.0
 SSIM_WINDOW = 7                                                # pixels; uniform, with the sample covariance
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)     # Wang et al. 2003, finest scale first
 MS_SSIM_SMALLEST = 97                                          # shorter axes are padded: the coarsest scale must hold one window
+RANGE_MARGIN = 0.1                                             # of the range: an image mostly further out was scaled otherwise
+RANGE_USED = 0.02                                              # of the range: a truth that varies less was scaled otherwise
+DENSE_HEAD_HU = 700.0                                          # a median that no head reaches, soft tissue stored with 1024 added does
 
 
 def mae_hu(pred_hu, true_hu, mask) -> float:
@@ -38,10 +41,10 @@ def psnr_db(pred, true, mask, value_range) -> float:
     value_range: (low, high); both images are clipped to it and its width is the peak, so state it next to the number.
     CT: `SYNTHRAD2023_RANGE` or `SYNTHRAD2025_RANGE`; MR: the range of its normalisation. Source: SynthRAD2023 and SynthRAD2025.
     """
-    pred, true, mask = checked_pair(pred, true, mask, value_range)
-    squared_error = np.square(np.clip(pred, *value_range) - np.clip(true, *value_range))[mask].mean()
-    width = value_range[1] - value_range[0]
-    return float(10 * np.log10(width**2 / squared_error)) if squared_error else float("inf")
+    low, high = checked_range(value_range)
+    pred, true, mask = checked_pair(pred, true, mask, (low, high))
+    squared_error = np.square(pred.clip(low, high) - true.clip(low, high))[mask].mean()
+    return float(10 * np.log10((high - low) ** 2 / squared_error)) if squared_error else float("inf")
 
 
 def ssim(pred, true, mask, value_range) -> float:
@@ -51,10 +54,10 @@ def ssim(pred, true, mask, value_range) -> float:
     map loses 3 pixels at every border before its mean over the mask. Raises ValueError if an axis is shorter than 7.
     Source: SynthRAD2023 metrics as of 2023-07-14 (values published before that date ignored the mask).
     """
-    pred, true, mask = masked_from_zero(pred, true, mask, value_range)
+    pred, true, mask, width = masked_from_zero(pred, true, mask, value_range)
     if min(mask.shape) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs {SSIM_WINDOW} pixels along every axis, got {mask.shape}: pass single slices (H, W) one by one.")
-    _, similarity = structural_similarity(true, pred, win_size=SSIM_WINDOW, data_range=value_range[1] - value_range[0], full=True)
+    _, similarity = structural_similarity(true, pred, win_size=SSIM_WINDOW, data_range=width, full=True)
     return mean_inside(similarity, mask)
 
 
@@ -66,7 +69,7 @@ def ms_ssim(pred, true, mask, value_range) -> float:
     MS-SSIM gives other numbers. The challenge scores volumes; slices (H, W) get the same formula with 7 x 7 windows.
     Source: SynthRAD2025/evaluation, image_metrics.py.
     """
-    pred, true, mask = masked_from_zero(pred, true, mask, value_range)
+    pred, true, mask, width = masked_from_zero(pred, true, mask, value_range)
     missing = [max(MS_SSIM_SMALLEST - length, 0) for length in mask.shape]
     margins = [(n // 2, n - n // 2) for n in missing]
     pred, true, mask = (np.pad(array, margins, mode="edge") for array in (pred, true, mask))
@@ -74,7 +77,7 @@ def ms_ssim(pred, true, mask, value_range) -> float:
 
     product = 1.0
     for weight in MS_SSIM_WEIGHTS:
-        similarity = ssim_terms(true, pred, value_range[1] - value_range[0]) ** weight
+        similarity = ssim_terms(true, pred, width) ** weight
         product *= np.clip(mean_inside(similarity, mask), 0, 1)
         pred, true = (ndimage.uniform_filter(image, 2, mode="constant")[every_second] for image in (pred, true))
         mask = mask[every_second]
@@ -152,7 +155,8 @@ def wepl_error_mm(pred_hu, true_hu, mask, spacing_mm, rays: int = 36) -> float:
     pred_hu, true_hu, mask = checked_pair(pred_hu, true_hu, mask)
     spacing_mm = per_axis(spacing_mm, mask.ndim)[-2:]
     slices = [stack.reshape(-1, *stack.shape[-2:]) for stack in (pred_hu, true_hu, mask)]
-    errors = [wepl_mm(p, m, spacing_mm, rays) - wepl_mm(t, m, spacing_mm, rays) for p, t, m in zip(*slices, strict=True) if m.any()]
+    errors = [path_lengths_mm(p, m, spacing_mm, rays) - path_lengths_mm(t, m, spacing_mm, rays)
+              for p, t, m in zip(*slices, strict=True) if m.any()]
     return float(np.abs(errors).mean())
 
 
@@ -162,8 +166,16 @@ def wepl_mm(ct_hu: np.ndarray, mask: np.ndarray, spacing_mm, rays: int = 36) -> 
     ct_hu, mask: one slice (H, W). Relative electron density 1 + HU/1000 up to 0 HU and 1 + HU/1900 above, none outside the mask,
     linearly interpolated, summed every half pixel. The fit puts cortical bone, 1.78, near 1480 HU.
     """
-    ct_hu, _, mask = checked_pair(ct_hu, ct_hu, mask)
-    spacing = np.array(per_axis(spacing_mm, 2))
+    ct_hu, mask = checked_image(ct_hu, mask)
+    one_slice(mask)
+    return path_lengths_mm(ct_hu, mask, per_axis(spacing_mm, 2), rays)
+
+
+def path_lengths_mm(ct_hu: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, ...], rays: int) -> np.ndarray:
+    """`wepl_mm` of a slice that has been checked."""
+    if rays < 1:
+        raise ValueError(f"a path length needs 1 ray or more, got rays={rays}.")
+    spacing = np.array(spacing_mm)
     density = np.where(mask, np.maximum(1 + ct_hu / np.where(ct_hu > 0, 1900, 1000), 0), 0)
     centre_mm = np.array(ndimage.center_of_mass(mask)) * spacing
     angles = np.linspace(0, 2 * np.pi, rays, endpoint=False)
@@ -179,8 +191,9 @@ def nmae(pred_mri, true_mri, mask, value_range) -> float:
 
     MR has no unit: value_range is the interval that both images were normalised to, per volume, in training and here alike.
     """
-    pred_mri, true_mri, mask = checked_pair(pred_mri, true_mri, mask, value_range)
-    return float(np.abs(pred_mri - true_mri)[mask].mean() / (value_range[1] - value_range[0]))
+    low, high = checked_range(value_range)
+    pred_mri, true_mri, mask = checked_pair(pred_mri, true_mri, mask, (low, high))
+    return float(np.abs(pred_mri - true_mri)[mask].mean() / (high - low))
 
 
 def rank_correlation(pred_mri, true_mri, mask) -> float:
@@ -199,7 +212,7 @@ def contrast_ratios(mri, tissues: dict, reference: str) -> dict[str, float]:
     """
     medians = {}
     for tissue, voxels in tissues.items():
-        image, _, voxels = checked_pair(mri, mri, voxels, None)
+        image, voxels = checked_image(mri, voxels, None)
         medians[tissue] = float(np.median(image[voxels]))
     if reference not in medians or medians[reference] <= 0:
         raise ValueError(f"the reference tissue {reference!r} needs a mask and a positive median signal, got the medians {medians}: "
@@ -212,43 +225,102 @@ def checked_pair(pred, true, mask, value_range=SYNTHRAD2023_RANGE) -> tuple[np.n
 
     value_range: what the images are measured in; a range that reaches down to air means HU, None means any unit.
     """
-    pred, true, mask = np.asarray(pred, dtype=np.float64), np.asarray(true, dtype=np.float64), np.asarray(mask) > 0
-    if not pred.shape == true.shape == mask.shape or mask.ndim not in (2, 3):
-        raise ValueError(f"prediction {pred.shape}, truth {true.shape} and mask {mask.shape} must share one shape, (H, W) or (Z, H, W).")
-    if not mask.any():
-        raise ValueError(f"the mask {mask.shape} is empty: a metric needs pixels to average over, so leave this slice out.")
-    for name, image in {"prediction": pred, "truth": true}.items():
-        if not np.isfinite(image).all():
-            raise ValueError(f"the {name} holds {int((~np.isfinite(image)).sum())} NaN or infinite values: mend it before scoring.")
-    if value_range is not None:
-        check_range(true[mask], *value_range)
-        if value_range[0] <= AIR_BELOW_HU:
-            check_hu(pred, "prediction", brightest=200)          # a CT cut to a narrow window may be scored: it fails visibly
-            check_hu(true, "truth", brightest=0)
+    pred, true, mask = numbers(pred, "prediction"), numbers(true, "truth"), checked_mask(mask)
+    check_shapes(mask, prediction=pred, truth=true)
+    if value_range is None:
+        return pred, true, mask
+    low, high = checked_range(value_range)
+    check_scale("truth", true[mask], low, high)
+    if low <= AIR_BELOW_HU:
+        check_hu("prediction", pred, mask, brightest=200)      # a CT cut to a narrow window may be scored: it fails visibly
+        check_hu("truth", true, mask, brightest=0)
+    else:
+        check_scale("prediction", pred[mask], low, high)
+        if 0 < np.ptp(true) < RANGE_USED * (high - low):
+            raise ValueError(f"the truth spans {true.min():.4g} to {true.max():.4g}, next to nothing of {low:g} to {high:g}, which makes "
+                             "every score perfect: pass the range of the images.")
     return pred, true, mask
 
 
-def check_range(inside: np.ndarray, low: float, high: float) -> None:
-    """Raise ValueError unless low < high and half of the true values inside the mask lie in between."""
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError(f"value_range must be two finite numbers, got {low} and {high}: an infinite range makes every score perfect.")
-    outside = np.mean((inside < low) | (inside > high)) if high > low else 1.0
+def checked_image(image, mask, value_range=SYNTHRAD2023_RANGE) -> tuple[np.ndarray, np.ndarray]:
+    """The inputs of a measure of one image, prediction or truth, as float64 and bool arrays; value_range as in `checked_pair`."""
+    image, mask = numbers(image, "image"), checked_mask(mask)
+    check_shapes(mask, image=image)
+    if value_range is not None:
+        check_hu("image", image, mask, brightest=200)
+    return image, mask
+
+
+def check_shapes(mask: np.ndarray, **images: np.ndarray) -> None:
+    """Raise ValueError unless the images have the mask's shape, of a slice or volume, and the mask is not empty."""
+    if any(image.shape != mask.shape for image in images.values()) or mask.ndim not in (2, 3):
+        shapes = ", ".join(f"{name} {image.shape}" for name, image in images.items())
+        raise ValueError(f"{shapes} and mask {mask.shape} must share one shape, (H, W) or (Z, H, W).")
+    if not mask.any():
+        raise ValueError(f"the mask {mask.shape} is empty: a metric needs pixels to average over, so leave this slice out.")
+
+
+def numbers(values, name: str) -> np.ndarray:
+    """The values as a float64 array, or one sentence if they are no real and finite numbers."""
+    try:
+        if np.iscomplexobj(values) or np.ma.is_masked(values):
+            raise TypeError("it is complex or masked")
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:       # RuntimeError: a tensor with gradients
+        raise ValueError(f"the {name} is no array of real numbers ({error}): pass a NumPy array or a CPU tensor without "
+                         "gradients.") from error
+    if not np.isfinite(array).all():
+        raise ValueError(f"the {name} holds {int((~np.isfinite(array)).sum())} NaN or infinite values: mend it before scoring.")
+    return array
+
+
+def checked_mask(mask) -> np.ndarray:
+    """The mask as a bool array, > 0 counts; ValueError if it holds NaN, which is neither inside nor outside."""
+    return numbers(mask, "mask") > 0
+
+
+def checked_range(value_range) -> tuple[float, float]:
+    """(low, high) as two finite numbers, low < high, or one sentence."""
+    try:
+        low, high = (float(edge) for edge in value_range)
+    except (TypeError, ValueError):
+        low = high = float("nan")
+    if not -np.inf < low < high < np.inf:
+        raise ValueError(f"value_range must be two finite numbers, low < high, got {value_range}: pass the range of the images, such as "
+                         "SYNTHRAD2023_RANGE for CT.")
+    return low, high
+
+
+def check_scale(name: str, inside: np.ndarray, low: float, high: float) -> None:
+    """Raise ValueError if most of an image's values inside the mask lie far outside the range."""
+    margin = RANGE_MARGIN * (high - low)
+    outside = np.mean((inside < low - margin) | (inside > high + margin))
     if outside > 0.5:
-        raise ValueError(f"{outside:.0%} of the truth inside the mask lies outside {low:g} to {high:g}: pass the range of the images.")
+        raise ValueError(f"{outside:.0%} of the {name} inside the mask lies well outside {low:g} to {high:g} (it spans {inside.min():.4g} "
+                         f"to {inside.max():.4g}): scale prediction and truth alike, and pass the range of the images.")
 
 
-def check_hu(ct_hu: np.ndarray, name: str, brightest: float) -> None:
-    """Raise ValueError if a CT that is not constant lies in the network's [-1, 1], or has no air yet values above `brightest`."""
+def check_hu(name: str, ct_hu: np.ndarray, mask: np.ndarray, brightest: float) -> None:
+    """Raise ValueError if a CT that is not constant is in a network's range, or has no air and is too bright for HU."""
     low, high = ct_hu.min(), ct_hu.max()
-    if (-2 <= low < high <= 4 and low < 0) or -1 <= low < high <= 1 or (0 <= low < high and high > brightest):
-        raise ValueError(f"the {name} spans {low:.4g} to {high:.4g}, which cannot be HU because air is near -1000: undo its normalisation, "
-                         "8-bit scaling or storage offset of 1024 first.")
+    if -2 <= low < high <= 4:
+        raise ValueError(f"the {name} spans {low:.4g} to {high:.4g}, which cannot be HU because air is near -1000: undo its normalisation.")
+    if AIR_BELOW_HU < low < high and (low >= 0 and high > brightest or np.median(ct_hu[mask]) > DENSE_HEAD_HU):
+        raise ValueError(f"the {name} spans {low:.4g} to {high:.4g} and shows no air, so it cannot be a whole slice in HU: undo its 8-bit "
+                         "scaling or storage offset of 1024, or, if it is a crop in HU, score the whole slice with the crop as its mask.")
 
 
-def masked_from_zero(pred, true, mask, value_range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Both images clipped to value_range, at its low end outside the mask, and shifted so that this low end is 0."""
-    pred, true, mask = checked_pair(pred, true, mask, value_range)
-    return *(np.where(mask, np.clip(image, *value_range), value_range[0]) - value_range[0] for image in (pred, true)), mask
+def one_slice(image: np.ndarray) -> None:
+    """Raise ValueError for a volume."""
+    if image.ndim != 2:
+        raise ValueError(f"this measure takes one slice (H, W), got {image.shape}: call it slice by slice.")
+
+
+def masked_from_zero(pred, true, mask, value_range) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Both images clipped to value_range, at its low end outside the mask, shifted so that this is 0; the mask; the range's width."""
+    low, high = checked_range(value_range)
+    pred, true, mask = checked_pair(pred, true, mask, (low, high))
+    return *(np.where(mask, image.clip(low, high), low) - low for image in (pred, true)), mask, high - low
 
 
 def mean_inside(similarity: np.ndarray, mask: np.ndarray) -> float:
@@ -261,7 +333,11 @@ def mean_inside(similarity: np.ndarray, mask: np.ndarray) -> float:
 
 def per_axis(spacing_mm, axes: int) -> tuple[float, ...]:
     """One pixel spacing in mm for every axis, from one number or a sequence."""
-    spacing = tuple(float(s) for s in np.broadcast_to(spacing_mm, (axes,))) if np.size(spacing_mm) in (1, axes) else ()
-    if not spacing or not min(spacing) > 0:
-        raise ValueError(f"spacing_mm must be one positive number or {axes} of them, got {spacing_mm}.")
+    try:
+        spacing = tuple(np.broadcast_to(np.asarray(spacing_mm, dtype=np.float64), (axes,)).tolist())
+    except (TypeError, ValueError):
+        spacing = ()
+    if not spacing or not all(0 < s < np.inf for s in spacing):
+        raise ValueError(f"spacing_mm must be one positive number in mm or {axes} of them, got {spacing_mm}: distances cannot be scored "
+                         "without the pixel size.")
     return spacing

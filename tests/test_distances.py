@@ -27,13 +27,13 @@ def test_kid_agrees_with_sums_over_pairs():
 def test_the_interval_agrees_with_a_literal_bootstrap_that_never_pairs_an_image_with_itself():
     a, b = features(10, d=3, seed=1), features(11, d=3, seed=2, shift=0.5)
     rng = np.random.default_rng(7)
-    drawn_a, drawn_b = (rng.multinomial(n, np.full(n, 1 / n), size=20) for n in (10, 11))
+    drawn_a, drawn_b = (rng.multinomial(n, np.full(n, 1 / n), size=40) for n in (10, 11))
     estimates = []
     for rows, columns in zip(drawn_a, drawn_b, strict=True):
         i, j = np.repeat(np.arange(10), rows), np.repeat(np.arange(11), columns)
         aa, bb, ab = ((x @ y.T / 3 + 1) ** 3 for x, y in ((a[i], a[i]), (b[j], b[j]), (a[i], b[j])))
         estimates.append(aa[i[:, None] != i].mean() + bb[j[:, None] != j].mean() - 2 * ab.mean())
-    assert kid(a, b, seed=7, resamples=20)[1:] == pytest.approx(np.percentile(estimates, [2.5, 97.5]), rel=1e-9)
+    assert kid(a, b, seed=7, resamples=40)[1:] == pytest.approx(np.percentile(estimates, [2.5, 97.5]), rel=1e-9)
 
 
 def test_kid_of_two_halves_of_one_distribution_is_zero_within_its_interval():
@@ -47,7 +47,7 @@ def test_kid_of_two_halves_of_one_distribution_is_zero_within_its_interval():
 
 def test_kid_is_unbiased_and_fid_is_not():
     halves = [(features(20, seed=2 * s), features(20, seed=2 * s + 1)) for s in range(100)]
-    values = np.array([kid(a, b, seed=0, resamples=2).value for a, b in halves])
+    values = np.array([kid(a, b, seed=0, resamples=40).value for a, b in halves])
     assert abs(values.mean()) < 3 * values.std() / 10          # three standard errors of 100 values
     assert min(fid(a, b) for a, b in halves[:20]) > 5
 
@@ -87,13 +87,20 @@ def test_fid_of_a_set_with_itself_is_zero_and_of_a_shifted_copy_the_squared_shif
 
 @pytest.mark.parametrize(("a", "b", "message"), [
     (features(9), features(50), "needs 10 images or more in each set, got 9 and 50"),
+    (features(50), features(9), "needs 10 images or more in each set, got 50 and 9"),
     (features(20, d=8), features(20, d=9), r"features \(20, 8\) and \(20, 9\) must be"),
     (features(20)[0], features(20), "must be"),
-    (np.full((20, 3), np.nan), features(20, d=3), "features hold NaN"),
+    (np.full((20, 3), np.nan), features(20, d=3), "first set of features holds 60 NaN"),
 ])
 def test_kid_refuses_bad_features(a, b, message):
     with pytest.raises(ValueError, match=message):
         kid(a, b, seed=0)
+
+
+@pytest.mark.parametrize("resamples", [-1, 0, 39])
+def test_an_interval_of_next_to_no_resamples_is_refused(resamples):
+    with pytest.raises(ValueError, match=f"needs 40 resamples or more, got {resamples}"):
+        kid(features(20), features(20), seed=0, resamples=resamples)
 
 
 def test_fid_refuses_a_single_image():

@@ -218,6 +218,12 @@ def test_several_slices_of_a_patient_become_one_value_without_the_undefined():
     np.testing.assert_array_equal([row.value for row in rows], [2, 5, np.nan])
 
 
+def test_a_refusal_names_the_slice_that_was_refused():
+    test = replace(scans().test, ct_patients=("a",) * 6, mri_patients=("a",) * 6)
+    with pytest.raises(ValueError, match=rf"'mine' on slice 2 \({test.ct_names[2]}\) of patient a, MAE HU: the prediction holds 1 NaN"):
+        ev.evaluate({"mine": lambda split: nan_pixel()}, test, 1.0)
+
+
 def test_a_patient_is_one_head_for_the_predictors_too():
     """One Otsu threshold for a patient's slices: the second slice at a tenth of the contrast changes the first one's head."""
     mri = scans().test.mri[:2].clone()
@@ -284,6 +290,8 @@ def test_the_plot_has_a_dot_and_an_interval_for_every_mean():
     assert [(text.get_text(), text.get_position()[1]) for text in panel.texts] == [("infinite", 2)]
     with pytest.raises(ValueError, match="no metric 'SSIM'.*choose from MAE HU"):
         interval_plot(rows, ["SSIM"])
+    with pytest.raises(ValueError, match="needs a metric to show"):
+        interval_plot(rows, [])
 
 
 # ---- refusals, one sentence each
@@ -308,10 +316,10 @@ def meeting_training_patients(method, pairs):
 
 REFUSALS = {
     "unpaired": (lambda: ev.evaluate({"p": perfect}, scans().train, 1.0), "different people: use cycle_error, .*mask_dice or kid"),
-    "no spacing": (lambda: ev.evaluate({"p": perfect}, scans().test, None), "pixel size .* unknown"),
+    "no spacing": (lambda: ev.evaluate({"p": perfect}, scans().test, None), "got None: .*without the pixel size"),
+    "infinite spacing": (lambda: ev.evaluate({"p": perfect}, scans().test, np.inf, {}), "spacing_mm must be .* got inf"),
     "shape": (returning(np.zeros((6, 1, 64, 64))), r"'mine' returned \(6, 1, 64, 64\), the truth is \(6, 64, 64\)"),
     "network range": (lambda: ev.evaluate({"mine": lambda split: split.mri[:, 0].numpy()}, scans().test, 1.0), "'mine' .*cannot be HU"),
-    "nan": (lambda: returning(nan_pixel())(), "'mine' on patient .+2, MAE HU: the prediction holds 1 NaN"),
     "grey": (lambda: ev.baselines(scans().train, None, 0, ct_scale=GREY), "grey level, from which no HU"),
     "grey model": (lambda: ev.translated(None, GREY), "grey level, from which no HU"),
     "unpaired pairs": (lambda: ev.baselines(scans().train, scans().train, 0), "different people"),
@@ -320,6 +328,8 @@ REFUSALS = {
                   "2 test patients .*another seed"),
     "one patient": (lambda: ev.summarise(made_up([1]), 0), "2 of them or more, got 1"),
     "no scores": (lambda: ev.summarise([], 0), "2 of them or more, got 0"),
+    "no resamples": (lambda: ev.summarise(scores(), 0, resamples=0), "needs 40 resamples or more, got 0"),
+    "empty table": (lambda: ev.table([], []), "a table needs a metric to show"),
     "two runs, one name": (lambda: ev.summarise(made_up([1, 2]) + made_up([3, 4]), 0), "'one' has 4 rows of MAE HU for 2 patients"),
     "metric": (lambda: ev.compare_methods(scores(), "MAE", "constant"), "no metric 'MAE' .*choose from MAE HU, bias HU"),
     "reference": (lambda: ev.compare_methods(scores(), "MAE HU", "best"), "no method 'best' .*choose from constant, another patient"),

@@ -6,6 +6,7 @@ import torch.nn.functional as nnf
 from torch import nn
 
 from ctmri_utils import faithfulness as f
+from ctmri_utils.translators import Architecture, CycleGAN
 
 
 def head(size=64, lesion_hu=None, seed=0, noise_hu=4):
@@ -31,6 +32,13 @@ def test_contrast_recovery_says_how_much_of_a_lesion_is_left(kept, recovery):
     assert f.lesion_contrast_recovery(pred + 100, true, lesion, white_matter) == pytest.approx(recovery)   # calibration is not contrast
 
 
+@pytest.mark.parametrize("contrast", [-12, 1.5], ids=["dark, as an infarct", "faint"])
+def test_contrast_recovery_takes_dark_and_faint_lesions(contrast):
+    true, _, white_matter, lesion = head(lesion_hu=30 + contrast, noise_hu=0)
+    pred, *_ = head(lesion_hu=30 + contrast / 2, noise_hu=0)
+    assert f.lesion_contrast_recovery(pred, true, lesion, white_matter) == pytest.approx(0.5)
+
+
 def test_the_detector_finds_blobs_and_stays_silent_on_healthy_brains():
     with_lesion = [head(lesion_hu=70, seed=s) for s in range(20)]
     healthy = [head(seed=100 + s) for s in range(20)]
@@ -40,16 +48,25 @@ def test_the_detector_finds_blobs_and_stays_silent_on_healthy_brains():
 
 @pytest.mark.parametrize(("change", "called"), [
     (lambda ct, r: np.where(r < 3, 70, ct), True),
+    (lambda ct, r: np.where(r < 3, 60, ct), True),
+    (lambda ct, r: np.where(np.eye(64, dtype=bool) & (r < 6), 110, ct), True),
     (lambda ct, r: np.where(r < 3, 50, ct), False),
     (lambda ct, r: np.where(r < 1, 90, ct), False),
     (lambda ct, r: np.where((np.arange(64) == 30) & (r < 6), 70, ct), False),
     (lambda ct, r: np.where((r > 21) & (r < 23), 300, ct), False),
     (lambda ct, r: np.where((np.indices(r.shape) % 8 == 4).all(0), 140, ct), False),
-], ids=["bleed", "too faint", "too small", "one pixel thin", "at the skull", "scattered specks"])
+], ids=["bleed", "old bleed", "joined at corners", "too faint", "too small", "one pixel thin", "at the skull", "scattered specks"])
 def test_what_the_detector_calls_a_bleed(change, called):
     ct_hu, brain, *_ = head(noise_hu=0)
     y, x = np.indices(ct_hu.shape) - 31.5
     assert f.detects_lesion(change(ct_hu, np.hypot(y, 1.2 * x)), brain) is called
+
+
+def test_a_prediction_that_shows_no_air_is_looked_at_too():
+    true, brain, white_matter, lesion = head(lesion_hu=70)
+    window = true.clip(0, 80)
+    assert f.detects_lesion(window, brain)
+    assert f.lesion_contrast_recovery(window, true, lesion, white_matter) == pytest.approx(1, abs=0.01)
 
 
 def test_detection_rates_count_each_group_by_itself():
@@ -110,7 +127,7 @@ def test_an_honest_generator_has_ratio_one():
 def test_a_generator_that_hides_its_input_is_found_out_by_ratio_and_by_noise():
     a, b_true, mask = (images.double() for images in pair())
     b_true = b_true + 1e-4 * torch.randn(b_true.shape, generator=torch.Generator().manual_seed(1))          # a scan is never the exact blur
-    fake = f.translate(hiding, a)
+    fake = hiding(a)
     assert (fake - smooth(a)).abs().mean() < 1e-3                                                        # nobody would see it
     assert f.cycle_error(hiding, revealing, a, mask) < 1e-6
     assert f.honesty_ratio(hiding, revealing, a, b_true, mask) < 0.01
@@ -120,24 +137,35 @@ def test_a_generator_that_hides_its_input_is_found_out_by_ratio_and_by_noise():
 
 
 def test_cycle_error_counts_the_mask_only_and_every_image_once():
-    a, _, mask = pair(n=19)                                    # not a multiple of the batch
+    a, _, mask = pair(n=19)
     wrong = torch.arange(19.0)[:, None, None, None] / 20
     mask[:, :, :16] = 0
-
-    def back(part):
-        back.seen += len(part)
-        return torch.where(mask[:1] > 0, part, 99) + wrong[back.seen - len(part):back.seen]
-
-    back.seen = 0
-    assert f.cycle_error(lambda part: part, back, a, mask) == pytest.approx(float(wrong.mean()), rel=1e-6)
+    error = f.cycle_error(lambda a: a, lambda b: torch.where(mask > 0, b + wrong, 99), a, mask)
+    assert error == pytest.approx(float(wrong.mean()), rel=1e-6)
 
 
-def test_translating_keeps_no_gradient_and_leaves_the_mode_alone():
+def test_generators_are_asked_without_gradients_and_left_in_their_mode():
     G = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Tanh()).train()
-    a, *_ = pair(n=3)
-    fake = f.translate(G, a, batch=2)
-    assert not fake.requires_grad and G.training
-    assert torch.allclose(fake, G(a), atol=1e-6)
+    a, b, mask = pair(n=3)
+    given = []
+
+    def F(image):
+        given.append((image.requires_grad, torch.is_grad_enabled()))
+        return G(image)
+
+    by_hand = (G(G(a)) - a).abs().mean().item()
+    assert f.cycle_error(G, F, a, mask) == pytest.approx(by_hand, rel=1e-5)
+    f.honesty_ratio(G, F, a, b, mask)
+    f.noise_sensitivity(F, b, a, mask, sigmas=[0.1])
+    assert G.training and given == [(False, False)] * 4
+
+
+def test_a_trained_translator_is_such_a_generator():
+    model = CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1))
+    a, _, mask = pair(n=3)
+    to_ct, to_mri = (lambda images: model.translate(images, "ct", batch_size=2)), (lambda images: model.translate(images, "mri"))
+    expected = (model.averaged["mri"](model.averaged["ct"](a)) - a).abs().mean().item()
+    assert f.cycle_error(to_ct, to_mri, a, mask) == pytest.approx(expected, rel=1e-5)
 
 
 def test_noise_is_repeatable_scaled_and_absent_at_zero():
@@ -147,7 +175,9 @@ def test_noise_is_repeatable_scaled_and_absent_at_zero():
     assert curve[1] == pytest.approx(0.01 * np.sqrt(2 / np.pi), rel=0.02)                                # mean |N(0, 1)| of 20 480 draws
     assert curve[2] == pytest.approx(2 * curve[1], rel=1e-5)                                             # float32
     assert f.noise_sensitivity(lambda part: part.mean().expand_as(part), b * 0, b * 0, mask, sigmas=(0.1,))[0] < 0.005     # mean 0
-    assert f.noise_sensitivity(smooth, b, a, mask) == f.noise_sensitivity(smooth, b, a, mask)
+    one, same, other = (f.noise_sensitivity(smooth, b, a, mask, seed=seed) for seed in (0, 0, 1))
+    assert one == same != other
+    assert f.noise_sensitivity(lambda part: part, mask, mask, mask, sigmas=(5,))[0] < 2.5                # cut at 1.5, not refused
 
 
 # ---- checkerboards
@@ -172,7 +202,7 @@ def test_transposed_convolutions_leave_a_checkerboard_and_resize_convolutions_do
               "resized": lambda i, o: [nn.Upsample(scale_factor=2), nn.Conv2d(i, o, 3, padding=1, padding_mode="reflect")]}
         for name, layers in up.items():
             net = nn.Sequential(*layers(1, 16), nn.ReLU(), *layers(16, 8), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1, padding_mode="reflect"))
-            scores[name].append(f.checkerboard_db(f.translate(net, blob)))
+            scores[name].append(f.checkerboard_db(net(blob).detach()))
     assert min(scores["transposed"]) > max(scores["resized"]) + 3, scores                                # dB: more than twice the energy
 
 
@@ -201,22 +231,40 @@ CT, BRAIN, WM, LESION = head(lesion_hu=70)
 
 @pytest.mark.parametrize(("call", "message"), [
     (lambda: f.lesion_contrast_hu(CT, LESION & False, WM), "mask .* is empty"),
-    (lambda: f.lesion_contrast_recovery(CT, np.round(head(noise_hu=0)[0]), LESION, WM), "no contrast to white matter"),
+    (lambda: f.lesion_contrast_recovery(CT, head(noise_hu=0)[0], LESION, WM), "contrast to white matter .* is 0 HU.*leave this patient"),
+    (lambda: f.lesion_contrast_recovery(CT, head(noise_hu=0, lesion_hu=30.5)[0], LESION, WM), "contrast to white matter .* is 0.5 HU"),
+    (lambda: f.lesion_contrast_hu(CT, LESION, np.where(WM, np.nan, 0)), "mask holds .* NaN"),
     (lambda: f.detects_lesion((CT / 1000).clip(-1, 1), BRAIN), "cannot be HU"),
+    (lambda: f.detects_lesion(np.stack([CT, CT]), np.stack([BRAIN, BRAIN])), r"takes one slice \(H, W\), got \(2, 64, 64\)"),
+    (lambda: f.detects_lesion(CT, np.abs(np.indices(CT.shape)[0] - 30) < 3), "320 pixels 0 lie 3 from its edge.*leave this slice out"),
+    (lambda: f.detection_rates([True, np.nan], [True, False]), "list of calls holds 1 NaN"),
+    (lambda: f.shift_px(np.stack([CT, CT]), np.stack([CT, CT])), r"takes one slice \(H, W\)"),
+    (lambda: f.mask_dice(BRAIN, np.where(BRAIN, np.nan, 0)), "mask holds .* NaN"),
+    (lambda: f.cycle_error(smooth, smooth, A, M * torch.nan), "mask holds 128 NaN"),
+    (lambda: f.noise_sensitivity(smooth, B, A, M, sigmas=[torch.nan]), "b must be"),
+    (lambda: f.noise_sensitivity(smooth, B.numpy(), A, M), "b must be a tensor"),
+    (lambda: f.checkerboard_db(np.zeros((0, 8, 8))), r"needs images \(\.\.\., H, W\), at least one"),
+    (lambda: f.checkerboard_db(np.full((8, 8), np.nan)), "stack of images holds 64 NaN"),
     (lambda: f.detection_rates([True, False], [True, True]), "patients with and without a lesion"),
     (lambda: f.detection_rates([True], [True, False]), "one call for each"),
     (lambda: f.shift_px(np.full_like(CT, 40), CT), "constant image has no position"),
     (lambda: f.shift_px(CT[:32], CT), "share one shape"),
     (lambda: f.mask_dice(BRAIN & False, BRAIN & False), "at least one of them not empty"),
     (lambda: f.mask_dice(BRAIN, BRAIN[1:]), "two masks of one shape"),
-    (lambda: f.translate(smooth, A[0]), r"finite images \(N, 1, H, W\) in \[-1, 1\]"),
-    (lambda: f.translate(smooth, 1000 * A), r"in \[-1, 1\]"),
-    (lambda: f.translate(smooth, A * torch.nan), "finite"),
-    (lambda: f.translate(smooth, A[:0]), "a generator takes"),
+    (lambda: f.cycle_error(smooth, smooth, A[0], M[0]), r"a must be .* \(N, 1, H, W\) in \[-1, 1\], got Tensor \(1, 8, 8\)"),
+    (lambda: f.cycle_error(smooth, smooth, 1000 * A, M), "a must be a tensor of finite images"),
+    (lambda: f.cycle_error(smooth, smooth, A * torch.nan, M), "a must be a tensor of finite images"),
+    (lambda: f.cycle_error(smooth, smooth, A[:0], M[:0]), "a must be a tensor of finite images"),
+    (lambda: f.cycle_error(smooth, smooth, A[..., :0], M[..., :0]), "a must be a tensor of finite images"),
+    (lambda: f.cycle_error(smooth, smooth, A.numpy(), M), r"a must be a tensor .* got ndarray \(2, 1, 8, 8\)"),
+    (lambda: f.return_error(smooth, 1000 * B, A, M), "b must be a tensor of finite images"),
     (lambda: f.cycle_error(smooth, smooth, A, M * 0), "mask .* not empty"),
     (lambda: f.return_error(smooth, B[:1], A, M), "must share one shape"),
+    (lambda: f.return_error(smooth, B, A, M[:, :, :4]), "must share one shape"),
     (lambda: f.honesty_ratio(smooth, lambda part: part, A, A, M), "honesty ratio is undefined"),
     (lambda: f.checkerboard_db(CT[:63]), "multiples of 4"),
+    (lambda: f.checkerboard_db(CT[:, :63]), "multiples of 4"),
+    (lambda: f.checkerboard_db(CT[0]), "needs images"),
     (lambda: f.checkerboard_db(np.ones((8, 8))), "constant image"),
     (lambda: f.slice_jitter(CT, CT, BRAIN), "pass a volume"),
     (lambda: f.slice_jitter(CT[None], CT[None], BRAIN[None]), "mask spans two"),
@@ -228,8 +276,8 @@ def test_bad_input_is_refused_in_one_sentence(call, message):
 
 
 @pytest.mark.parametrize(("a", "F", "sentence"), [
-    (torch.full((1, 1, 8, 8), torch.nan), lambda b: b, "a must be finite"),
-    (torch.full((1, 1, 8, 8), 900.0), lambda b: b, r"a must be finite and in \[-1, 1\]"),
+    (torch.full((1, 1, 8, 8), torch.nan), lambda b: b, "a must be a tensor of finite"),
+    (torch.full((1, 1, 8, 8), 900.0), lambda b: b, r"a must be a tensor of finite images \(N, 1, H, W\) in \[-1, 1\]"),
     (torch.zeros(1, 1, 8, 8), lambda b: b[..., :4], "F returned"),
     (torch.zeros(1, 1, 8, 8), lambda b: b * torch.nan, "F returned.*not finite"),
 ])
