@@ -141,7 +141,7 @@ async function render({ model, el }) {
     pane.style.width = `${100 * columns / w}%`;
     marks.forEach((mark, k) => { mark.textContent = letters[k] ?? ""; });
     const shown = columns * dx / zoom, length = [100, 50, 20, 10, 5, 2, 1].find((mm) => mm <= shown / 3) ?? 1;
-    bar.textContent = mm ? `${length} mm` : "pixel size unknown";
+    bar.textContent = mm ? `${length} mm` : spec.read ? "pixel size unknown" : "";
     bar.style.width = mm ? `${100 * length / shown}%` : "";
     bar.classList.toggle("ruler", Boolean(mm));
     const seen = mode === "flicker" ? [images[+swapped]] : images;
