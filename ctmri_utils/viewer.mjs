@@ -86,12 +86,9 @@ async function render({ model, el }) {
   radioRow.hidden = modes.length < 2;
   const root = make("div", { class: "ctmri" }, make("div", { class: "main" }, radioRow, stage, reading, controls, said, help));
   const markCase = spec.table && cases(root, spec.table, (start) => change({ slice: start }));
-  el.append(root);
   const { slices: depth, rows: height, columns: across } = spec.planes[0];
-  const values = await unpack(model.get("data"), across).catch((error) => {
-    reading.textContent = `The slices could not be read: ${error}`;
-    throw error;
-  });
+  const values = await unpack(model.get("data"), across).catch((error) => el.append(`The slices could not be read: ${error}`));
+  if (!values) return;
 
   const context = canvas.getContext("2d"), plane = () => spec.planes.find(({ name }) => name === state.plane);
   const physical = (image, i) => values[image.source * depth * height * across + i] * image.gain + image.offset;
@@ -234,6 +231,7 @@ async function render({ model, el }) {
     action();
   });
 
+  el.append(root);
   draw();
   let timer;
   (function flicker() {

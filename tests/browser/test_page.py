@@ -44,17 +44,6 @@ def mode(tab, name):
 
 
 @pytest.fixture
-def open_page(new_tab, tmp_path):
-    def open_page(made, **options):
-        made.save(tmp_path / "page.html")
-        tab = new_tab(**options)
-        tab.goto((tmp_path / "page.html").as_uri())
-        tab.wait_for_selector(".ctmri[data-ready]", timeout=20_000)
-        return tab
-    return open_page
-
-
-@pytest.fixture
 def tab(open_page):
     return open_page(viewer.compare(REAL, FAKE, alt="noise, and noise on noise", spacing_mm=2.0))
 
@@ -345,3 +334,13 @@ def test_screenshots(open_page, screenshots, scheme):
     tab.screenshot(path=screenshots / f"page_{scheme}_difference.png")
     background = tab.evaluate("getComputedStyle(document.querySelector('.said')).color")
     assert background == ("rgb(0, 0, 0)" if scheme == "light" else "rgb(255, 255, 255)")
+
+
+def test_slices_that_cannot_be_read_are_said_to_be_so(new_tab, tmp_path):
+    made = viewer.browse(REAL, alt="noise, and half of it missing")
+    made.data = made.data[:len(made.data) // 2]
+    made.save(tmp_path / "page.html")
+    tab = new_tab()
+    tab.goto((tmp_path / "page.html").as_uri())
+    tab.get_by_text("The slices could not be read: TypeError").wait_for()
+    assert tab.locator(".ctmri").count() == 0                    # no controls that move nothing
