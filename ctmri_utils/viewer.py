@@ -192,7 +192,7 @@ def viewer(stacks: dict, units: Sequence[str], modes: list[str], alt: str, spaci
     for source, ((name, stack), unit) in enumerate(zip(stacks.items(), units, strict=True)):
         low, high = float(stack.min()), float(stack.max())
         if unit == HU.unit and -1 <= low < high <= 1:
-            raise ValueError(f"{name or 'the slices'}: values in [-1, 1] are the network's, turn them into HU with ct_scale.from_network first")
+            raise ValueError(f"values in [-1, 1] are the network's, not HU: turn them into HU with ct_scale.from_network first")
         gain, offset = (1.0, 0.0) if unit == HU.unit else (max(high - low, 1e-6) / 4095, low)
         if unit not in windows:
             low, high = np.percentile(stack, [0.5, 99.5]).tolist()

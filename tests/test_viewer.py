@@ -87,7 +87,7 @@ MANY = np.broadcast_to(0, (10_000, 128, 128))
     (REAL[:0], r"got float64 \(0, 8, 8\)"), (REAL[None], r"got float64 \(1, 3, 8, 8\)"), (REAL[0, 0], r"got float64 \(8,\)"),
     ([REAL[0], REAL[1][:5]], "got slices of different shapes"), (REAL > 0, r"got bool \(3, 8, 8\)"),
     (None, "got None"), ("ct.png", "got 'ct.png'"), (["ct.png"], "got <U6"), (REAL + 0j, "got complex128"),
-    (REAL / 80, r"real: values in \[-1, 1\] are the network's"),
+    (REAL / 80, r"values in \[-1, 1\] are the network's"),
 ])
 def test_slices_that_cannot_be_shown_get_one_sentence(real, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
