@@ -118,7 +118,7 @@ def compare(real, translated, *, alt: str, units: str | tuple[str, str] = "HU", 
     ValueError if shapes differ, values are not finite numbers or too many for a browser, or names or other arguments do not fit.
     """
     units = (units, units) if isinstance(units, str) else units
-    if len(units) != 2 or len(set(names)) != 2 or len(names) != 2:
+    if len(units) != 2 or len(names) != 2 or names[0] == names[1]:
         raise ValueError(f"compare needs two different names and one unit or two, got names={names!r} and units={units!r}")
     modes = [mode for mode in COMPARISONS if mode != "difference" or units[0] == units[1]]
     return viewer(dict(zip(names, (real, translated))), units, modes, alt, spacing_mm, labels, marks)
@@ -192,7 +192,7 @@ def viewer(stacks: dict, units: Sequence[str], modes: list[str], alt: str, spaci
     for source, ((name, stack), unit) in enumerate(zip(stacks.items(), units, strict=True)):
         low, high = float(stack.min()), float(stack.max())
         if unit == HU.unit and -1 <= low < high <= 1:
-            raise ValueError(f"values in [-1, 1] are the network's, not HU: turn them into HU with ct_scale.from_network first")
+            raise ValueError("values in [-1, 1] are the network's, not HU: turn them into HU with ct_scale.from_network first")
         gain, offset = (1.0, 0.0) if unit == HU.unit else (max(high - low, 1e-6) / 4095, low)
         if unit not in windows:
             low, high = np.percentile(stack, [0.5, 99.5]).tolist()
