@@ -13,7 +13,7 @@ from .scans import UnpairedScans, load_scans
 from .settings import build_folder, settings_for
 from .translators import CycleGAN
 from .units import HU
-from .viewer import Viewer, compare, error_explorer, page
+from .viewer import MARKS, Viewer, compare, error_explorer, write_page
 
 MOST_SLICES = 16                                               # of each modality, where there is no truth
 METRICS = ("MAE HU", "bone Dice")
@@ -36,9 +36,9 @@ def run_page(run: str | Path, dataset: str | None = None, output: Path | None = 
     title = f"CycleGAN on {name}, profile {profile}, seed {seed}"
     head = (f"<h1>{html.escape(title)}</h1><p>Test slices, on which nothing was trained. Research and teaching software, not for clinical "
             "use: a translated scan can remove or invent findings.</p>")
-    sections = [viewer.section(head * (k == 0) + f"<h2>{text}</h2>") for k, (text, viewer) in enumerate(viewers(model, scans).items())]
+    sections = [viewer.section(f"<h2>{text}</h2>{viewer.montage()}") for text, viewer in viewers(model, scans).items()]
     output = Path(output or checkpoint.with_suffix(".html"))
-    output.write_text(page(title, sections), encoding="utf-8")
+    write_page(output, title, [head, *sections])
     return output
 
 
@@ -65,7 +65,7 @@ def viewers(model: CycleGAN, scans: UnpairedScans) -> dict[str, Viewer]:
         made["MR to CT against the truth, worst patient first"] = error_explorer(
             scores, scans.test.truth.ct_hu, fake_hu, scans.test.ct_patients, method="CycleGAN", metrics=METRICS, spacing_mm=spacing,
             alt="True CT and the CT made from the MR, patient by patient, with a table of their errors.")
-    marks = {} if units["ct"] == HU.unit else {"marks": ""}
+    marks = MARKS if units["ct"] == HU.unit else ""              # the orientation of grey sets is not known
     for text, one, other, pair, labels in (
             ("MR and the CT made from it", mri, fake_ct, ("mri", "ct"), mri_names),
             ("CT and the MR made from it", ct, fake_mri, ("ct", "mri"), ct_names),
@@ -73,7 +73,7 @@ def viewers(model: CycleGAN, scans: UnpairedScans) -> dict[str, Viewer]:
             ("MR and its round trip by way of CT", mri, cycled_mri, ("mri", "mri"), mri_names)):
         names = ("real", "round trip" if pair[0] == pair[1] else "translated")
         made[text] = compare(values(one), values(other), alt=f"{text}, slice by slice.", units=tuple(units[side] for side in pair),
-                             names=names, spacing_mm=spacing, labels=labels, **marks)
+                             names=names, spacing_mm=spacing, labels=labels, marks=marks)
     return made
 
 

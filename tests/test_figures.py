@@ -8,7 +8,8 @@ import torch
 from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
-from ctmri_utils import figures
+from ctmri_utils import figures, viewer
+from ctmri_utils.evaluation import Score
 from ctmri_utils.translators import Architecture, CycleGAN
 
 
@@ -69,3 +70,21 @@ def test_show_hands_the_text_on(monkeypatch):
     assert metadata["image/png"]["alt"] == "a loss that rises from one to two"
     picture = data["image/png"]
     assert (picture if isinstance(picture, bytes) else base64.b64decode(picture))[1:4] == b"PNG"
+
+
+def test_the_first_look_of_a_viewer_is_its_first_window_and_evenly_spaced_slices():
+    ct_hu, mri = np.full((9, 4, 4), 40.0), np.arange(9 * 16.0).reshape(9, 4, 4)
+    figure = figures.first_look(viewer.compare(ct_hu, mri, alt="flat slices", units=("HU", "MR unit"), names=("CT", "MR")))
+    shown = [axis.images[0] for axis in figure.axes]
+    assert [axis.get_title() for axis in figure.axes[:4]] == ["slice 1", "slice 4", "slice 6", "slice 9"]
+    assert [axis.get_ylabel() for axis in figure.axes[::4]] == ["CT", "MR"]
+    assert shown[0].get_clim() == (0, 80) and np.allclose(shown[4].get_clim(), np.percentile(mri, [0.5, 99.5]))
+    assert np.allclose(shown[5].get_array(), mri[3], atol=143 / 4095)
+
+
+def test_the_first_look_at_errors_is_at_the_worst():
+    scores = [Score("net", str(k), "MAE HU", value) for k, value in enumerate((1, 5, 3, 2, 4))]
+    flat = np.zeros((5, 4, 4))
+    made = viewer.error_explorer(scores, flat, flat + 9, "01234", method="net", metrics=["MAE HU"], alt="flat slices")
+    assert [axis.get_title() for axis in figures.first_look(made).axes[:4]] == ["1", "4", "2", "3"]
+    assert len(figures.first_look(viewer.browse(np.zeros((4, 4)), alt="one slice")).axes) == 1

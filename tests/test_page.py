@@ -49,11 +49,13 @@ def test_an_unpaired_run_is_compared_with_its_input_only(runs, tmp_path):
     scans = load_scans("scans", settings_for("ci"), 3)
     assert made[2]["planes"][0]["labels"] == list(scans.test.ct_names) and made[2]["planes"][0]["mm"] == [scans.spacing_mm] * 2
     assert made[2]["images"][0]["unit"] == HU.unit
+    assert (tmp_path / "here.html").read_text(encoding="utf-8").count("<img alt=") == 4    # a picture before each
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
     (["nameless"], "does not say its data set, profile and seed"), (["scans-ci-9"], "train first, lesson 03 shows how"),
     (["scans-ci-3", "--dataset", "nowhere"], "nor a folder that exists"), (["scans-ci-x"], "name it like scans-laptop-2026.pt"),
+    (["scans-ci-3", "--output", "nowhere/page.html"], "cannot write nowhere"),
 ])
 def test_what_cannot_be_shown_is_said_in_one_sentence(runs, capsys, arguments, sentence):
     assert main(["page", *arguments]) == 1

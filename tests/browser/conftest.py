@@ -66,6 +66,18 @@ def new_tab(chrome):
     assert complaints == []
 
 
+@pytest.fixture
+def open_page(new_tab, tmp_path):
+    """Opens a viewer's saved page in a tab, once its slices are drawn."""
+    def open_page(made, **options):
+        made.save(tmp_path / "page.html")
+        tab = new_tab(**options)
+        tab.goto((tmp_path / "page.html").as_uri())
+        tab.wait_for_selector(".ctmri[data-ready]", timeout=20_000)
+        return tab
+    return open_page
+
+
 @pytest.fixture(scope="session")
 def screenshots():
     folder = ROOT / "build" / "screenshots"

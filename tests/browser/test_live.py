@@ -184,3 +184,11 @@ def test_lesson_05_in_voila(new_tab, tmp_path, screenshots):
         tab.keyboard.press("Home")
         assert control(viewer, "Slice").input_value() == "0" and "red: the second is higher" in viewer.locator(".said").inner_text()
         tab.screenshot(path=screenshots / "voila.png")
+
+
+def test_without_a_chromium_the_tests_fail_and_say_what_to_run(finder, monkeypatch):
+    tried = []
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(pytest.fail.Exception, match="run `python -m playwright install --with-deps chromium`"):
+        finder("nowhere/chrome", run=lambda command, **_: tried.append(command))
+    assert tried[0][1:] == ["-m", "playwright", "install", "chromium"]

@@ -1,6 +1,5 @@
 """Saved pages in a real browser without a network: every pixel against NumPy, keys, mouse, windows, read-outs, times."""
 import re
-import time
 
 import numpy as np
 import pytest
@@ -41,17 +40,6 @@ def control(tab, name):
 
 def mode(tab, name):
     tab.get_by_label(name, exact=True).check()
-
-
-@pytest.fixture
-def open_page(new_tab, tmp_path):
-    def open_page(made, **options):
-        made.save(tmp_path / "page.html")
-        tab = new_tab(**options)
-        tab.goto((tmp_path / "page.html").as_uri())
-        tab.wait_for_selector(".ctmri[data-ready]", timeout=20_000)
-        return tab
-    return open_page
 
 
 @pytest.fixture
@@ -109,6 +97,18 @@ def test_keys_change_slice_position_mode_window_and_zoom(tab):
     assert np.array_equal(pixels(tab), grey(REAL[0], WINDOWS["subdural"]))
 
 
+def test_the_ways_of_comparing_are_one_group_for_the_keyboard(tab):
+    tab.get_by_label("Wipe", exact=True).focus()
+    tab.keyboard.press("ArrowRight")
+    assert tab.locator(".ctmri").get_attribute("data-mode") == "side" and tab.locator(".modes input:checked").count() == 1
+
+
+def test_a_picture_stands_before_the_viewer(tab):
+    picture = tab.locator("body > img")
+    assert picture.evaluate("p => p.complete && p.naturalWidth > 300") and picture.get_attribute("alt") == "noise, and noise on noise"
+    assert picture.bounding_box()["y"] < tab.locator("canvas").bounding_box()["y"]
+
+
 def test_level_and_width_act_on_hounsfield_units(tab):
     mode(tab, "Side by side")
     for name, window in WINDOWS.items():
@@ -117,7 +117,7 @@ def test_level_and_width_act_on_hounsfield_units(tab):
     control(tab, "Level").fill("-200")
     control(tab, "Width").fill("900")
     assert np.array_equal(pixels(tab)[:, W + 2:], grey(FAKE[0], Window(-200, 900)))
-    assert control(tab, "Window").input_value() == ""            # a window of one's own
+    assert control(tab, "Window").input_value() == "own"         # a window of one's own
 
 
 def point(tab, row, column, panes=1):
@@ -131,6 +131,10 @@ def test_the_pointer_reads_hounsfield_units(tab):
     real, fake = REAL[0, 3, 17], FAKE[0, 3, 17]
     expected = f"row 3, column 17: real {real} HU · translated {fake} HU · difference {sign}{fake - real} HU"
     assert tab.locator(".reading").inner_text() == expected
+    tab.locator("canvas").focus()
+    tab.keyboard.press("ArrowUp")                                # the pointer rests, what lies under it changes
+    assert f"real {REAL[1, 3, 17]} HU · translated {FAKE[1, 3, 17]} HU" in tab.locator(".reading").inner_text()
+    tab.keyboard.press("ArrowDown")
     mode(tab, "Side by side")
     tab.mouse.move(*point(tab, 3, W + 2 + 17, panes=2))          # the same place in the second pane
     assert tab.locator(".reading").inner_text() == expected
@@ -143,7 +147,7 @@ def test_mouse_drags_the_divider_the_zoomed_picture_and_the_window(tab):
     tab.mouse.down()
     tab.mouse.move(*point(tab, 5, 4))
     tab.mouse.up()
-    assert control(tab, "Divider").input_value() == "21"         # (4 + 0.5) of 21 columns
+    assert control(tab, "Divider").input_value() == "21"         # (4 + 0.5) of 21 columns, in %
     mode(tab, "Blend")
     tab.locator("canvas").focus()
     tab.keyboard.press("+")
@@ -249,16 +253,27 @@ def scored(errors):
 
 
 def test_explorer_starts_with_the_worst_and_follows_table_and_scatter(open_page):
-    errors = {"anna": 90.0, "ben": 200.0, "cleo": 120.0, "dora": float("nan")}
+    errors = {"anna": 90.0, "ben": 200.0, "cleo": float("inf"), "dora": float("nan")}
     tab = open_page(viewer.error_explorer(scored(errors), REAL, FAKE, list(errors), method="net", metrics=METRICS, alt="noise of four"))
-    assert tab.locator("tbody td:first-child").all_inner_texts() == ["ben", "cleo", "anna", "dora"]        # not scored: last
-    assert tab.locator("tr.chosen").inner_text().split() == ["ben", "200", "0.667"]
-    assert tab.locator("tbody tr").last.inner_text().split() == ["dora", "–", "–"] and tab.locator("circle").count() == 3
+    assert tab.locator("tbody td:first-child").all_inner_texts() == ["cleo", "ben", "anna", "dora"]        # not scored: last
+    lines = tab.locator("tbody tr")
+    assert [line.split() for line in lines.all_inner_texts()] == [
+        ["cleo", "∞", "∞"], ["ben", "200", "0.667"], ["anna", "90", "0.3"], ["dora", "–", "–"]]
+    chosen = tab.locator("td button[aria-current=true]")
+    assert chosen.all_inner_texts() == ["cleo"] and tab.locator(".dot").count() == 2
     control(tab, "Divider").fill("100")
-    tab.get_by_role("button", name="cleo").click()
-    assert np.array_equal(pixels(tab), grey(REAL[2]))
-    tab.locator("circle[data-case=anna]").click()
+    tab.get_by_role("button", name="ben").click()
+    assert np.array_equal(pixels(tab), grey(REAL[1])) and chosen.all_inner_texts() == ["ben"]
+    tab.locator(".dot[data-case=anna]").click()
     assert np.array_equal(pixels(tab), grey(REAL[0])) and "anna" in tab.locator(".said").inner_text()
+    anna, ben = (tab.locator(f".dot[data-case={name}]").bounding_box() for name in ("anna", "ben"))
+    assert anna["x"] < ben["x"] and anna["y"] > ben["y"]         # 90 HU lies left of 200 HU, and 0.3 below 0.667
+
+
+def test_explorer_of_one_metric_has_no_scatter(open_page):
+    errors = {"anna": 90.0, "ben": 200.0, "cleo": 120.0, "dora": 100.0}
+    tab = open_page(viewer.error_explorer(scored(errors), REAL, FAKE, list(errors), method="net", metrics=METRICS[:1], alt="noise of four"))
+    assert tab.locator("tbody tr").count() == 4 and not tab.locator(".plot").is_visible()
 
 
 def test_strips_of_a_training_follow_the_slider(open_page, tmp_path):
@@ -279,37 +294,34 @@ def test_odd_but_honest_slices_give_a_picture(open_page, stack):
     assert len(np.unique(pixels(tab))) == 1
 
 
-def test_32_slices_at_128_fit_in_a_megabyte(tmp_path):
-    ct_hu = HU.from_network(folder_scans(data_folder() / "scans", 128).train.ct[:32, 0].numpy())
-    noisy = ct_hu + np.random.default_rng(0).normal(0, 15, ct_hu.shape) * (ct_hu > -990)
-    viewer.compare(ct_hu, noisy, alt="real scans, and the same with noise").save(tmp_path / "page.html")
-    assert (tmp_path / "page.html").stat().st_size < 1e6
-
-
-def test_64_slices_at_256_load_in_two_seconds_and_step_in_50_ms(open_page, tmp_path):
+def test_64_slices_at_256_load_with_two_seconds_of_work_and_step_with_50_ms(open_page):
+    """By the processor time of the page's own thread, which other programs on the machine do not change."""
     real = np.random.default_rng(0).integers(-100, 100, (64, 256, 256))
-    made = viewer.compare(real, real[::-1], alt="much noise")
-    tab, times_s = open_page(made), []
-    for _ in range(3):                                           # the fastest: other programs only ever slow it down
-        started = time.perf_counter()
+    tab = open_page(viewer.compare(real, real[::-1], alt="much noise"))
+    session = tab.context.new_cdp_session(tab)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def worked_s(action):
+        before, _, after = session.send("Performance.getMetrics"), action(), session.send("Performance.getMetrics")
+        begun, ended = ({metric["name"]: metric["value"] for metric in reply["metrics"]}["TaskDuration"] for reply in (before, after))
+        return ended - begun
+
+    def load():
         tab.reload()
         tab.wait_for_selector(".ctmri[data-ready]")
-        times_s.append(time.perf_counter() - started)
-    loaded_s = min(times_s)
-    steps_ms = tab.evaluate("""async () => { const c = document.querySelector("canvas"), took = [];
-        const pixel = () => c.getContext("2d").getImageData(0, 0, 256, 256).data.join();
-        for (const key of ["1", "2", "3", "4", "5"]) {
-          c.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
-          for (let k = 0; k < 6; k++) {
-            const before = pixel(), start = performance.now();
-            c.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowUp", bubbles: true }));
-            await new Promise(requestAnimationFrame);
-            took.push(performance.now() - start);
-            if (pixel() === before) throw new Error("nothing changed");
-          } }
-        return took; }""")
-    print(f"loaded in {loaded_s:.2f} s, steps {np.median(steps_ms):.1f} ms (median), {max(steps_ms):.1f} ms (slowest)")
-    assert loaded_s < 2 and np.median(steps_ms) < 50
+
+    def step():                                                  # six slices in each of five ways of comparing
+        tab.evaluate("""async () => { const c = document.querySelector("canvas");
+            const pixel = () => c.getContext("2d").getImageData(0, 0, 256, 256).data.join();
+            for (const key of ["1", "2", "3", "4", "5"]) {
+              c.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+              const before = pixel();
+              for (let k = 0; k < 6; k++) c.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowUp", bubbles: true }));
+              if (pixel() === before) throw new Error("nothing changed");
+            } }""")
+
+    loaded_s, step_ms = worked_s(load), 1000 * worked_s(step) / 30
+    assert 0 < loaded_s < 2 and 0 < step_ms < 50, f"{loaded_s:.2f} s of work to load, {step_ms:.1f} ms a step"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -327,9 +339,11 @@ def test_screenshots(open_page, screenshots, scheme):
     assert background == ("rgb(0, 0, 0)" if scheme == "light" else "rgb(255, 255, 255)")
 
 
-def test_without_a_chromium_the_tests_fail_and_say_what_to_run(finder, monkeypatch):
-    tried = []
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(pytest.fail.Exception, match="run `python -m playwright install --with-deps chromium`"):
-        finder("nowhere/chrome", run=lambda command, **_: tried.append(command))
-    assert tried[0][1:] == ["-m", "playwright", "install", "chromium"]
+def test_slices_that_cannot_be_read_are_said_to_be_so(new_tab, tmp_path):
+    made = viewer.browse(REAL, alt="noise, and half of it missing")
+    made.data = made.data[:len(made.data) // 2]
+    made.save(tmp_path / "page.html")
+    tab = new_tab()
+    tab.goto((tmp_path / "page.html").as_uri())
+    tab.get_by_text("The slices could not be read: TypeError").wait_for()
+    assert tab.locator(".ctmri").count() == 0                    # no controls that move nothing
