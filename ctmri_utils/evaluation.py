@@ -18,7 +18,7 @@ from .distances import check_resamples
 from .masks import ct_head_mask, mri_head_mask
 from .phantom import TISSUES, SyntheticPatients
 from .scans import Split
-from .translators import CycleGAN
+from .translators import Translator
 from .units import AIR_HU, HU, Scale, mri_scale
 
 Predictor = Callable[[Split], np.ndarray]
@@ -74,7 +74,7 @@ class Comparison(NamedTuple):
     n: int
 
 
-def translated(model: CycleGAN, ct_scale: Scale, averaged: bool = True) -> Predictor:
+def translated(model: Translator, ct_scale: Scale, averaged: bool = True) -> Predictor:
     """The model's fake CT in HU, by the running mean of its weights or by the last ones. ValueError if ct_scale is not in HU."""
     check_unit(ct_scale)
     return lambda split: ct_scale.from_network(model.translate(split.mri, "ct", averaged))[:, 0].cpu().numpy()

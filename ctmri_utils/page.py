@@ -10,8 +10,8 @@ import torch
 from .checkpoints import load_translator
 from .evaluation import evaluate, translated
 from .scans import UnpairedScans, load_scans
-from .settings import build_folder, settings_for
-from .translators import CycleGAN
+from .settings import build_folder, read_settings, settings_for
+from .translators import Translator
 from .units import HU
 from .viewer import MARKS, Viewer, compare, error_explorer, write_page
 
@@ -22,27 +22,30 @@ METRICS = ("MAE HU", "bone Dice")
 def run_page(run: str | Path, dataset: str | None = None, output: Path | None = None) -> Path:
     """Write a page that compares a run's test slices with their translations, and return its path.
 
-    run: a checkpoint of `fit`, or the name of one in the build folder, such as scans-laptop-2026; the name says data set, profile and
-    seed. `dataset` replaces the first of them, for a folder of one's own. Raises ValueError or FileNotFoundError, in one sentence.
+    run: a run's folder, or the name of one in the build folder, such as scans-laptop-2026. Its settings.toml, or else its name, says data
+    set, profile and seed; `dataset` replaces the first, for a folder of one's own. Raises ValueError or OSError, in one sentence.
     """
-    checkpoint = Path(run)
-    if checkpoint.suffix != ".pt":
-        checkpoint = build_folder() / "runs" / f"{run}.pt"
-    name, profile, seed = ["", "", *checkpoint.stem.rsplit("-", 2)][-3:]
-    if not (name and seed.isdigit()):
-        raise ValueError(f"{checkpoint.name} does not say its data set, profile and seed: name it like scans-laptop-2026.pt")
-    model = load_translator(checkpoint)
-    scans = load_scans(dataset or name, settings_for(profile), int(seed))
+    folder = Path(run) if Path(run).is_dir() else build_folder() / "runs" / run
+    if (folder / "settings.toml").is_file():
+        what, settings = read_settings(folder / "settings.toml", {})
+        name, profile, seed = what.values()
+    else:
+        name, profile, seed = ["", "", *folder.name.rsplit("-", 2)][-3:]
+        if not (name and seed.isdigit()):
+            raise ValueError(f"{folder.name} does not say its data set, profile and seed: name it like scans-laptop-2026")
+        settings = settings_for(profile)
+    model = load_translator(folder / "checkpoint.pt")
+    scans = load_scans(dataset or name, settings, int(seed))
     title = f"CycleGAN on {name}, profile {profile}, seed {seed}"
     head = (f"<h1>{html.escape(title)}</h1><p>Test slices, on which nothing was trained. Research and teaching software, not for clinical "
             "use: a translated scan can remove or invent findings.</p>")
     sections = [viewer.section(f"<h2>{text}</h2>{viewer.montage()}") for text, viewer in viewers(model, scans).items()]
-    output = Path(output or checkpoint.with_suffix(".html"))
+    output = Path(output or folder / "page.html")
     write_page(output, title, [head, *sections])
     return output
 
 
-def viewers(model: CycleGAN, scans: UnpairedScans) -> dict[str, Viewer]:
+def viewers(model: Translator, scans: UnpairedScans) -> dict[str, Viewer]:
     """A title and a viewer for each thing that can be compared on this set: translations with their inputs, round trips, and the truth."""
     ct, ct_names = few(scans.test.ct), few(scans.test.ct_names)
     mri, mri_names, mri_patients = few(scans.test.mri), few(scans.test.mri_names), few(scans.test.mri_patients)
@@ -85,7 +88,7 @@ def few(slices: Sequence):
 def add_command(commands) -> None:
     """Add `page` to the sub-commands of `python -m ctmri_utils`."""
     parser = commands.add_parser("page", help="write a run's comparisons as one page for those without Python")
-    parser.add_argument("name", metavar="RUN", help="a checkpoint file, or the name of a run such as scans-laptop-2026")
+    parser.add_argument("name", metavar="RUN", help="a run's folder, or its name in build/runs, such as scans-laptop-2026")
     parser.add_argument("--dataset", help="the data set to compare on (default: the one in the run's name)")
-    parser.add_argument("--output", type=Path, help="the page to write (default: beside the checkpoint)")
+    parser.add_argument("--output", type=Path, help="the page to write (default: page.html in the run's folder)")
     parser.set_defaults(run=lambda options: print(f"Open {run_page(options.name, options.dataset, options.output)} in a browser."))

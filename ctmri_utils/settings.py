@@ -5,12 +5,13 @@ import os
 import platform
 import random
 import warnings
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from .options import PROFILES, Settings
+from .options import PROFILES, Settings, read_toml
 
 
 def settings_for(profile: str) -> Settings:
@@ -20,6 +21,25 @@ def settings_for(profile: str) -> Settings:
     if profile == "gpu" and not torch.cuda.is_available():
         warnings.warn("PROFILE='gpu' without a GPU trains for days: choose 'laptop', or a machine with CUDA", stacklevel=2)
     return PROFILES[profile]
+
+
+WHAT = {"profile": "laptop", "dataset": "phantom", "seed": 2026}             # what a settings file names besides the settings
+
+
+def read_settings(path: Path | None, changes: dict) -> tuple[dict, Settings]:
+    """What to train on (profile, dataset, seed), and the settings: the profile's, then the file's, then the `changes`.
+
+    Raises ValueError or FileNotFoundError, in one sentence that names the file, for whatever is not known or out of range.
+    """
+    said = (read_toml(path) if path else {}) | changes
+    try:
+        what = {name: said.pop(name, value) for name, value in WHAT.items()}
+        for name, value in what.items():
+            if type(value) is not type(WHAT[name]):
+                raise ValueError(f"{name}={value!r} should be like {WHAT[name]!r}")
+        return what, Settings.of({spec.name: getattr(settings_for(what["profile"]), spec.name) for spec in fields(Settings)} | said)
+    except ValueError as error:
+        raise ValueError(f"{path or 'the settings'}: {error}") from error
 
 
 def set_up(seed: int) -> torch.device:

@@ -12,31 +12,14 @@ from pathlib import Path
 import torch
 
 from .checkpoints import load_checkpoint
-from .options import Architecture, Objective, Settings, literal, read_toml, to_toml
+from .options import Architecture, Objective, Settings, literal, to_toml
 from .progress import Progress
 from .scans import NAMED, load_scans
-from .settings import CHECKOUT, report, run_folder, set_up, settings_for
+from .settings import CHECKOUT, read_settings, report, run_folder, set_up
 from .training import fit, several_processes
 from .translators import CycleGAN
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow", "safetensors")
-WHAT = {"profile": "laptop", "dataset": "phantom", "seed": 2026}             # what a settings file names besides the settings
-
-
-def read_settings(path: Path | None, changes: dict) -> tuple[dict, Settings]:
-    """What to train on (profile, dataset, seed), and the settings: the profile's, then the file's, then the `changes`.
-
-    Raises ValueError or FileNotFoundError, in one sentence that names the file, for whatever is not known or out of range.
-    """
-    said = (read_toml(path) if path else {}) | changes
-    try:
-        what = {name: said.pop(name, value) for name, value in WHAT.items()}
-        for name, value in what.items():
-            if type(value) is not type(WHAT[name]):
-                raise ValueError(f"{name}={value!r} should be like {WHAT[name]!r}")
-        return what, Settings.of({spec.name: getattr(settings_for(what["profile"]), spec.name) for spec in fields(Settings)} | said)
-    except ValueError as error:
-        raise ValueError(f"{path or 'the settings'}: {error}") from error
 
 
 class RunLog(Progress):

@@ -11,9 +11,10 @@ from reference_cyclegan import resnet_generator
 from safetensors.torch import save_file
 
 from ctmri_utils.__main__ import main
+from ctmri_utils.checkpoints import load_translator
 from ctmri_utils.interchange import export_onnx, load_generator, load_reference, save_generator, save_reference
 from ctmri_utils.networks import init_weights, make_discriminator, make_generator
-from ctmri_utils.training import fit, load_translator
+from ctmri_utils.training import fit
 from ctmri_utils.translators import Architecture, CycleGAN
 
 CARD = {"ct": {"low": -1000, "high": 1000, "unit": "HU"}, "seed": 7}

@@ -20,7 +20,7 @@ def runs(tmp_path, monkeypatch):
     torch.manual_seed(0)
     model, images = CycleGAN(Architecture(4, 4, 1, 1)), torch.rand(2, 1, 32, 32) * 2 - 1
     for name in ("phantom-ci-3", "scans-ci-3", "nameless"):
-        fit(model, images, images, steps=1, batch_size=1, seed=3, checkpoint=tmp_path / "runs" / f"{name}.pt")
+        fit(model, images, images, steps=1, batch_size=1, seed=3, checkpoint=tmp_path / "runs" / name / "checkpoint.pt")
     return tmp_path / "runs"
 
 
@@ -32,8 +32,8 @@ def specs(path):
 
 def test_a_phantom_run_is_compared_with_the_truth(runs, capsys):
     assert main(["page", "phantom-ci-3"]) == 0
-    assert str(runs / "phantom-ci-3.html") in capsys.readouterr().out
-    explorer, *others = specs(runs / "phantom-ci-3.html")
+    assert str(runs / "phantom-ci-3" / "page.html") in capsys.readouterr().out
+    explorer, *others = specs(runs / "phantom-ci-3" / "page.html")
     assert explorer["table"]["columns"] == ["patient", "MAE HU", "bone Dice"]
     assert len(explorer["table"]["rows"]) == settings_for("ci").test_patients
     assert [[image["unit"] for image in spec["images"]] for spec in others] == [
@@ -43,7 +43,7 @@ def test_a_phantom_run_is_compared_with_the_truth(runs, capsys):
 
 
 def test_an_unpaired_run_is_compared_with_its_input_only(runs, tmp_path):
-    assert main(["page", str(runs / "scans-ci-3.pt"), "--output", str(tmp_path / "here.html")]) == 0
+    assert main(["page", str(runs / "scans-ci-3"), "--output", str(tmp_path / "here.html")]) == 0
     made = specs(tmp_path / "here.html")
     assert len(made) == 4 and not any("table" in spec for spec in made)
     scans = load_scans("scans", settings_for("ci"), 3)

@@ -11,7 +11,8 @@ from test_training import assert_same_bits
 from ctmri_utils.__main__ import main
 from ctmri_utils.checkpoints import load_checkpoint
 from ctmri_utils.options import PROFILES, read_toml
-from ctmri_utils.train import read_settings, train
+from ctmri_utils.settings import read_settings
+from ctmri_utils.train import train
 
 TINY = "profile = 'ci'\nseed = 3\nsteps = 4\nngf = 4\nndf = 4\nn_blocks = 1\nn_layers = 1\nsize = 32\npatients = 5\ntest_patients = 4\n"
 
