@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -113,15 +114,16 @@ def load_generator(path: str | Path) -> tuple[Generator, dict]:
 def export_onnx(path: str | Path, generator: Generator, metadata: dict) -> None:
     """Write a generator for ONNX runtimes: `image` (batch, channels, height, width), float32 in [-1, 1] -> `translation`, of that size.
 
-    Batch, height and width are free; padding is part of the graph (opset 18). Architecture and `metadata` go along under the key "card".
-    Raises ModuleNotFoundError, naming the extra, where onnxscript is missing.
+    Batch, height and width are free; padding is part of the graph (opset 18), dropout is not. Architecture and `metadata` go along under
+    the key "card". Raises ModuleNotFoundError, naming the extra, where onnxscript is missing.
     """
     try:
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"exporting to ONNX needs {error.name}: pip install 'ctmri-utils[export]'") from error
+    generator = deepcopy(generator).cpu().eval()
     channels, side = infer_architecture(generator.state_dict())["in_channels"], 2 * generator.multiple + 8
-    image = torch.zeros(2, channels, side, side + 1, device=next(generator.parameters()).device)
+    image = torch.zeros(2, channels, side, side + 1)
     program = torch.onnx.export(generator, (image,), dynamo=True, opset_version=18, verbose=False, input_names=["image"],
                                 output_names=["translation"], dynamic_shapes=({0: "batch", 2: "height", 3: "width"},))
     taken, given = (values[0].shape for values in (program.model.graph.inputs, program.model.graph.outputs))

@@ -61,7 +61,7 @@ class Generator(nn.Module):
                              "build it with pad=True or with fewer halvings, or resize first")
         top, left = down // 2, across // 2
         if min(height + down, width + across) < self.smallest or down - top >= height or across - left >= width:
-            raise ValueError(f"the generator got {height}x{width} pixels, too few to be reflected up to {self.multiple} or more: "
+            raise ValueError(f"the generator got {height}x{width} pixels, too few for it even with padding: "
                              "use larger slices, or a network with fewer halvings")
         if self.pad:
             x = F.pad(x, [left, across - left, top, down - top], mode="reflect")

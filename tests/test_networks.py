@@ -276,7 +276,7 @@ def test_the_architecture_is_read_off_the_weights_in_any_order(options):
     (lambda: UnetGenerator(ngf=4, n_downs=5, pad=False)(torch.zeros(1, 1, 48, 64)), "48x64 pixels.*divisible by 32"),
     (lambda: UnetGenerator(ngf=4, n_downs=5, pad=False)(torch.zeros(1, 1, 64, 48)), "64x48 pixels.*divisible by 32"),
     (lambda: ResnetGenerator(ngf=4, n_blocks=1)(torch.zeros(1, 1, 4, 64)), "4x64 pixels, too few"),
-    (lambda: UnetGenerator(ngf=4, n_downs=6)(torch.zeros(1, 1, 64, 20)), "64x20 pixels, too few to be reflected up to 64"),
+    (lambda: UnetGenerator(ngf=4, n_downs=6)(torch.zeros(1, 1, 64, 20)), "64x20 pixels, too few for it even with padding"),
     (lambda: make_generator("resnet"), "generator='resnet' is not known: choose resnet_9blocks.*unet_256"),
     (lambda: make_generator("unet_100"), "generator='unet_100' is not known"),
     (lambda: make_generator("unet_2"), "generator='unet_2' is not known"),
