@@ -1,4 +1,4 @@
-"""Networks from and for other programs: the reference's `*.pth` files, safetensors, ONNX; `python -m ctmri_utils export`."""
+"""Networks from and for other programs: the reference's `*.pth` files and ONNX; `python -m ctmri_utils export`."""
 from __future__ import annotations
 
 import json
@@ -9,8 +9,6 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .checkpoints import load_translator
@@ -81,34 +79,9 @@ def save_reference(path: str | Path, network: nn.Module) -> None:
     state = network.state_dict()
     architecture = infer_architecture(state)
     if architecture.get("upsampling") == "resize" or architecture.get("spectral"):
-        raise ValueError("the reference has neither resize-convolutions nor spectral norm: export to .onnx or .safetensors")
+        raise ValueError("the reference has neither resize-convolutions nor spectral norm: export to .onnx")
     with replacing(path) as temporary:
         torch.save({key: tensor.cpu() for key, tensor in state.items()}, temporary)
-
-
-def save_generator(path: str | Path, generator: Generator, metadata: dict) -> None:
-    """Write a generator as safetensors, in the precision it has, with its architecture and `metadata` (what JSON can hold).
-
-    Say in `metadata` at least which physical values [-1, 1] stands for, on either side: weights without a unit are of no use.
-    """
-    state = {key: tensor.cpu().contiguous() for key, tensor in generator.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(state, temporary, metadata={"card": card(generator, metadata)})             # one key: several have no fixed order
-
-
-def load_generator(path: str | Path) -> tuple[Generator, dict]:
-    """The generator in a file of `save_generator`, float32, in eval mode, and the metadata, with its "architecture" added.
-
-    Raises FileNotFoundError or ValueError, in one sentence, for a file that is missing, damaged or something else.
-    """
-    path = existing(path)
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = json.loads(file.metadata()["card"])
-            state = {key: file.get_tensor(key) for key in file.keys()}
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged, or no generator written by save_generator ({type(error).__name__}): get it anew") from error
-    return rebuilt(state, path), metadata
 
 
 def export_onnx(path: str | Path, generator: Generator, metadata: dict) -> None:
@@ -157,14 +130,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-WRITERS = {".pth": lambda path, generator, metadata: save_reference(path, generator), ".onnx": export_onnx, ".safetensors": save_generator}
+WRITERS = {".pth": lambda path, generator, metadata: save_reference(path, generator), ".onnx": export_onnx}
 
 
 def export(source: str | Path, output: Path, to: str | None = None, grey: bool = False) -> None:
-    """Write a generator in the format that the suffix of `output` names: .pth (the reference's), .onnx or .safetensors.
+    """Write a generator in the format that the suffix of `output` names: .pth (the reference's) or .onnx.
 
-    source: a checkpoint of `fit` (.pt), the name of one in the build folder, a file of the reference (.pth), or .safetensors. Of a run's
-    two generators, `to` ("mri" or "ct") names the one wanted, with its averaged weights. Raises ValueError or FileNotFoundError.
+    source: a file of the reference (.pth), weights such as data/weights/scans.safetensors, a checkpoint of `fit` (.pt), a run's folder or
+    its name in the build folder. Of the two generators in these, `to` ("mri" or "ct") names the one wanted, with its averaged weights.
+    Raises ValueError or FileNotFoundError.
     """
     source, output = Path(source), Path(output)
     if output.suffix not in WRITERS:
@@ -172,13 +146,12 @@ def export(source: str | Path, output: Path, to: str | None = None, grey: bool =
     metadata = {"source": source.name}
     if source.suffix == ".pth":
         generator = load_reference(source, grey)
-    elif source.suffix == ".safetensors":
-        generator, metadata = load_generator(source)
     else:
-        model = load_translator(source if source.suffix == ".pt" else build_folder() / "runs" / source / "checkpoint.pt")
+        folder = source if source.is_dir() else build_folder() / "runs" / source
+        model = load_translator(source if source.suffix in (".pt", ".safetensors") else folder / "checkpoint.pt")
         if to not in model.averaged:
             raise ValueError(f"{source} holds two generators: say --to mri for the one that makes MR, or --to ct")
-        generator, metadata = model.averaged[to].cpu(), metadata | {"makes": to} | model.settings()
+        generator, metadata = model.averaged[to].cpu(), metadata | {"makes": to}
     if not isinstance(generator, Generator):
         raise ValueError(f"{source} holds a discriminator, and only generators are exported")
     WRITERS[output.suffix](output, generator, metadata)
@@ -186,9 +159,9 @@ def export(source: str | Path, output: Path, to: str | None = None, grey: bool =
 
 def add_command(commands) -> None:
     """Add `export` to the sub-commands of `python -m ctmri_utils`."""
-    parser = commands.add_parser("export", help="write a generator for other programs: .pth of the reference, .onnx or .safetensors")
-    parser.add_argument("source", metavar="RUN_OR_CHECKPOINT", help="a run's name, or a .pt, .pth or .safetensors file")
-    parser.add_argument("output", type=Path, metavar="OUT", help="the file to write; .pth, .onnx or .safetensors names the format")
+    parser = commands.add_parser("export", help="write a generator for other programs: .pth of the reference, or .onnx")
+    parser.add_argument("source", metavar="RUN_OR_CHECKPOINT", help="a run's folder or name, or a .pt, .pth or .safetensors file")
+    parser.add_argument("output", type=Path, metavar="OUT", help="the file to write; .pth or .onnx names the format")
     parser.add_argument("--to", choices=("mri", "ct"), help="which of a run's two generators: the one that makes MR, or CT")
     parser.add_argument("--grey", action="store_true", help="make a colour network of the reference take and give one channel")
     parser.set_defaults(run=command)

@@ -1,4 +1,4 @@
-"""Files of the reference in all their layouts, safetensors, ONNX; what is damaged, hostile or foreign is refused in one sentence."""
+"""Files of the reference in all their layouts, and ONNX; what is damaged, hostile or foreign is refused in one sentence."""
 import json
 import os
 from pathlib import Path
@@ -9,11 +9,10 @@ import onnxruntime
 import pytest
 import torch
 from reference_cyclegan import resnet_generator
-from safetensors.torch import save_file
 
 from ctmri_utils.__main__ import main
-from ctmri_utils.checkpoints import load_translator
-from ctmri_utils.interchange import export_onnx, load_generator, load_reference, save_generator, save_reference
+from ctmri_utils.checkpoints import load_translator, save_weights
+from ctmri_utils.interchange import export_onnx, load_reference, save_reference
 from ctmri_utils.networks import init_weights, make_discriminator, make_generator
 from ctmri_utils.training import fit
 from ctmri_utils.translators import Architecture, CycleGAN
@@ -185,49 +184,16 @@ def test_a_foreign_or_hostile_file_gets_one_sentence(tmp_path, capsys, content, 
     assert "\n" not in str(error.value) and "a file ran this" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_truncated_or_missing_file_gets_one_sentence(tmp_path, suffix):
-    path, (save, load) = tmp_path / f"G{suffix}", {
-        ".pth": (save_reference, load_reference), ".safetensors": (lambda *both: save_generator(*both, CARD), load_generator)}[suffix]
-    save(path, network(**RESNET))
+def test_a_truncated_or_missing_file_gets_one_sentence(tmp_path):
+    path = tmp_path / "G.pth"
+    save_reference(path, network(**RESNET))
     whole = path.read_bytes()
     for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=f"G{suffix} is damaged"):
-            load(path)
+        with pytest.raises(ValueError, match="G.pth is damaged"):
+            load_reference(path)
     with pytest.raises(FileNotFoundError, match="none does not exist or is no file"):
-        load(tmp_path / "none")
-
-
-def test_a_generator_comes_back_from_safetensors_with_its_metadata(tmp_path):
-    written = network(name="resnet_2blocks", ngf=4, norm="batch", upsampling="resize")
-    save_generator(tmp_path / "G.safetensors", written, CARD)
-    loaded, metadata = load_generator(tmp_path / "G.safetensors")
-    assert torch.equal(loaded(images()), written(images())) and not loaded.training
-    architecture = metadata.pop("architecture")
-    assert metadata == CARD and make_generator(**architecture).state_dict().keys() == written.state_dict().keys()
-    first = (tmp_path / "G.safetensors").read_bytes()
-    save_generator(tmp_path / "G.safetensors", written, CARD)
-    assert (tmp_path / "G.safetensors").read_bytes() == first
-
-
-def test_half_precision_halves_the_file_and_is_read_as_float32(tmp_path):
-    written = network(name="resnet_2blocks", ngf=8)
-    save_generator(tmp_path / "whole.safetensors", written, CARD)
-    save_generator(tmp_path / "half.safetensors", written.half(), CARD)
-    whole, half = ((tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "half"))
-    assert half < 0.6 * whole
-    loaded, _ = load_generator(tmp_path / "half.safetensors")
-    assert torch.equal(loaded(images()), written.float()(images()))
-
-
-def test_safetensors_of_another_program_get_one_sentence(tmp_path):
-    right = network(**RESNET).state_dict()
-    for number, (state, metadata) in enumerate([(right, None), (right, {}), (right, {"card": "no JSON"}),
-                                                ({"fc.weight": torch.zeros(2, 2)}, {"card": "{}"})]):
-        save_file(state, tmp_path / f"{number}.safetensors", metadata=metadata)
-        with pytest.raises(ValueError, match=rf"{number}.safetensors (is damaged, or no generator|fits no network)"):
-            load_generator(tmp_path / f"{number}.safetensors")
+        load_reference(tmp_path / "none")
 
 
 def test_a_write_that_is_cut_short_leaves_the_last_good_file(tmp_path, monkeypatch):
@@ -281,29 +247,25 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
     torch.manual_seed(0)
     model, scans = CycleGAN(Architecture(4, 4, 1, 1)), torch.rand(2, 1, 32, 32) * 2 - 1
-    fit(model, scans, scans, steps=2, batch_size=1, seed=3, checkpoint=tmp_path / "runs" / "scans-ci-3.pt")
-    return tmp_path / "runs" / "scans-ci-3.pt"
+    fit(model, scans, scans, steps=2, batch_size=1, seed=3, checkpoint=tmp_path / "runs" / "scans-ci-3" / "checkpoint.pt")
+    return tmp_path / "runs" / "scans-ci-3"
 
 
 @pytest.mark.parametrize("to", ["mri", "ct"])
-def test_a_run_is_exported_one_direction_a_file(run, tmp_path, to, capsys):
-    expected = load_translator(run).translate(images(), to)
-    assert main(["export", "scans-ci-3", str(tmp_path / "G.safetensors"), "--to", to]) == 0
-    assert "G.safetensors is written" in capsys.readouterr().out
-    assert main(["export", str(run), str(tmp_path / "G.pth"), "--to", to]) == 0
-    for again in ("again.safetensors", "again.pth"):
-        assert main(["export", str(tmp_path / "G.safetensors"), str(tmp_path / again)]) == 0
-    generator, metadata = load_generator(tmp_path / "again.safetensors")
-    assert metadata["makes"] == to and metadata["source"] == "scans-ci-3" and metadata["weights"]["cycle"] == 10
-    for one in (generator, load_reference(tmp_path / "G.pth"), load_reference(tmp_path / "again.pth")):
-        assert torch.equal(one(images()), expected)
+def test_a_run_or_weights_are_exported_one_direction_a_file(run, tmp_path, to, capsys):
+    model = load_translator(run / "checkpoint.pt")
+    save_weights(model, tmp_path / "pair.safetensors", {})
+    pair = load_translator(tmp_path / "pair.safetensors")
+    sources = {"scans-ci-3": model, str(run): model, str(run / "checkpoint.pt"): model, str(tmp_path / "pair.safetensors"): pair}
+    for source, expected in sources.items():
+        assert main(["export", source, str(tmp_path / "G.pth"), "--to", to]) == 0
+        assert "G.pth is written" in capsys.readouterr().out
+        assert torch.equal(load_reference(tmp_path / "G.pth")(images()), expected.translate(images(), to))
 
 
 def test_a_colour_file_is_exported_to_grey_onnx_if_asked(tmp_path):
     save_reference(tmp_path / "G.pth", network(name="resnet_1blocks", in_channels=3, out_channels=3, ngf=4))
     assert main(["export", str(tmp_path / "G.pth"), str(tmp_path / "G.onnx"), "--grey"]) == 0
-    assert main(["export", str(tmp_path / "G.pth"), str(tmp_path / "G.safetensors")]) == 0
-    assert load_generator(tmp_path / "G.safetensors")[1]["architecture"]["in_channels"] == 3
     assert runs_as_pytorch_does(tmp_path / "G.onnx", load_reference(tmp_path / "G.pth", grey=True))["source"] == "G.pth"
 
 

@@ -54,7 +54,7 @@ def test_an_unpaired_run_is_compared_with_its_input_only(runs, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
     (["nameless"], "does not say its data set, profile and seed"), (["scans-ci-9"], "train first, lesson 03 shows how"),
-    (["scans-ci-3", "--dataset", "nowhere"], "nor a folder that exists"), (["scans-ci-x"], "name it like scans-laptop-2026.pt"),
+    (["scans-ci-3", "--dataset", "nowhere"], "nor a folder that exists"), (["scans-ci-x"], "name it like scans-laptop-2026"),
     (["scans-ci-3", "--output", "nowhere/page.html"], "cannot write nowhere"),
 ])
 def test_what_cannot_be_shown_is_said_in_one_sentence(runs, capsys, arguments, sentence):

@@ -20,7 +20,7 @@ def test_the_patchgan_computes_what_the_paper_writes(n_layers):
     torch.testing.assert_close(critic(image), patch_discriminator(critic.state_dict(), image), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize(("batch", "pool_size"), [(1, 50), (2, 0)])
+@pytest.mark.parametrize(("batch", "pool_size"), [(1, 50), (2, 0), (2, 8)])
 def test_thirty_steps_are_those_of_the_published_algorithm(batch, pool_size):
     """The reference's defaults and its linear schedule, over 15 + 15 steps; float64, where only the order of additions differs."""
     torch.manual_seed(0)
