@@ -63,10 +63,10 @@ class Report:
         columns = ("folder", "slices", "type", "mode", "pixels", "values", "names")
         widths = [max(map(len, column)) for column in zip(columns, *self.contents)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (columns, *self.contents)]
-        width = max((len(found.kind) for found in self.findings), default=0)
+        lines += ["", "slices  finding" if self.findings else "nothing to object to"]
         for found in self.findings:
-            lines += ["", f"{found.kind:{width}}  {len(found.files):5}  {found.seen}", f"{'':{width + 9}}{found.advice}"]
-        return "\n".join(lines + ["", "nothing to object to"] * (not self.findings) + [f"note: {note}" for note in self.notes])
+            lines += [f"{len(found.files):6}  {found.kind}: {found.seen}", f"{'':8}{found.advice}"]
+        return "\n".join(lines + [f"note: {note}" for note in self.notes])
 
 
 def check(folder: str | Path) -> Report:
@@ -107,7 +107,7 @@ def _look(path: Path, folder: Path, key: tuple[str, str]) -> Look:
             header = (image.format, image.mode, f"{image.height}x{image.width}")
         pixels, _ = read_slice(path)
     except BadSlice as error:
-        return Look(name, key, header, (error.kind, str(error).replace(str(path), name)))
+        return Look(name, key, header, (error.kind, str(error).removeprefix(f"{path} ").replace(str(path), name)))
     except UNREADABLE as error:
         return Look(name, key, header, ("unreadable", str(error).replace(str(path), name)))
     saturated = pixels.dtype == np.uint8 and (pixels == 255).mean() >= SATURATED
@@ -134,9 +134,9 @@ def _rim(thumb: np.ndarray) -> float:
     return float(rim.mean() / inside.mean()) if rim.size and inside.size else float("nan")
 
 
-def _few(names, join: str = ", ") -> str:
+def _few(names, join: str = ", ", most: int = 3) -> str:
     names = list(names)
-    return join.join(names[:3] + [f"and {len(names) - 3} more"] * (len(names) > 3))
+    return join.join(names[:most] + [f"and {len(names) - most} more"] * (len(names) > most))
 
 
 def _contents(key: tuple[str, str], looks: list[Look]) -> tuple[str, ...]:
@@ -167,7 +167,7 @@ def _copies(looks: list[Look]):
              "scores on them mean nothing: delete one of each"),
             ("duplicate", lambda group: not _spread(group, 0) and not _spread(group, 1), "delete all but one of each")):
         if chosen := [group for group in alike if wanted(group)]:
-            names = _few((" = ".join(look.name for look in group[:3]) for group in chosen), "; ")
+            names = _few((" = ".join(look.name for look in group[:3]) for group in chosen), "; ", 2)
             yield Finding(kind, tuple(look.name for group in chosen for look in group), names, advice)
 
 
@@ -189,7 +189,7 @@ def _near_copies(looks: list[Look]):
         pairs = dict.fromkeys(tuple(sorted((i, int(j)))) for i, j in enumerate(nearest) if j >= 0)
         if pairs:
             files = dict.fromkeys(looks[i].name for pair in pairs for i in pair)
-            yield Finding(kind, tuple(files), _few((f"{looks[i].name} ~ {looks[j].name}" for i, j in pairs), "; "), advice)
+            yield Finding(kind, tuple(files), _few((f"{looks[i].name} ~ {looks[j].name}" for i, j in pairs), "; ", 2), advice)
 
 
 def nearest_copies(bits: np.ndarray, allowed: Callable[[slice], np.ndarray], block: int = 512) -> np.ndarray:

@@ -147,7 +147,7 @@ def offenders(report, most: int = 6) -> Figure:
     shown = {f"{found.kind} ({len(found.files)})".replace(", ", ",\n").replace(" (", "\n("): found for found in report.findings}
     rows = {label: Row([_rgb(report.folder / name, found.kind == "saturated") for name in found.files[:most]], 0, 1)
             for label, found in shown.items()}
-    figure = montage(rows)
+    figure = montage(rows, size=1.2)
     lines = np.reshape(figure.axes, (len(rows), -1))
     for line, found in zip(lines, shown.values(), strict=True):
         for axis, name in zip(line, found.files, strict=False):
