@@ -19,10 +19,10 @@ from .settings import build_folder
 from .slices import FOLDERS, UNKNOWN, UNREADABLE, BadSlice, find_images, image_folder, read_manifest, read_slice
 
 THUMB, FREQUENCIES = 32, 16       # the perceptual hash: signs of 16 x 16 cosine coefficients, less the mean, of a 32 x 32 thumbnail
-COPY_BITS = 12                    # hashes of 255 bits that differ in no more are copies saved again, or neighbours in one scan
+COPY_BITS = 12                    # hashes of 255 bits that near are copies or neighbours in one scan; two people differ in 26 or more
 SATURATED = 0.01                  # share of an 8-bit picture at 255 from which its window is said to cut something off
 RIM_DEPTH = 0.35                  # the outer shell of a head, by depth relative to its middle: CT shows the skull there
-SWAPPED = 1.1                     # MR's rim over CT's from which the folders look swapped; 0.3 to 0.8 in every window of our own data
+SWAPPED = 1.1                     # MR's rim over CT's from which the folders look swapped; 0.1 to 0.8 in every window of our own data
 
 
 @dataclass(frozen=True)

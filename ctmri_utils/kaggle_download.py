@@ -119,11 +119,11 @@ def client():
 
 
 def find_credential() -> tuple[Credential, list[str]]:
-    """The first usable credential, tokens first, and what is wrong with those that lack something or cannot be read.
+    """The first usable credential, tokens first, and what is wrong with those passed over on the way.
 
     Places: a Kaggle notebook's own token, KAGGLE_API_TOKEN (a token, or a file that holds one), ~/.kaggle/access_token, the Colab secret
     KAGGLE_API_TOKEN; KAGGLE_USERNAME with KAGGLE_KEY, kaggle.json, the Colab secrets of these names; `kaggle auth login`. Raises
-    DownloadFailed for one that cannot be a credential, since the client would send it, or print it in its own complaint.
+    DownloadFailed for one that cannot be right: the client would stumble over it, and print it in its complaint.
     """
     useless: list[str] = []
     for find in (_token, _colab_token, _key, _colab_key, _sign_in):
@@ -139,7 +139,7 @@ def _token(useless: list[str]) -> Credential | None:
     try:
         token, source = client()[1].get_access_token_from_env()
     except (OSError, ValueError) as error:
-        token, source = os.environ.get("KAGGLE_API_TOKEN"), "KAGGLE_API_TOKEN"     # Python up to 3.11 stumbles over long ones
+        token, source = os.environ.get("KAGGLE_API_TOKEN"), "KAGGLE_API_TOKEN"     # long ones cannot be asked for as a file name
         if getattr(error, "errno", None) != errno.ENAMETOOLONG:
             raise DownloadFailed("the file with your Kaggle token, ~/.kaggle/access_token or the one that KAGGLE_API_TOKEN names, "
                                  "cannot be read: check its permissions, and that it holds the token as plain text") from None
@@ -158,7 +158,7 @@ def _key(useless: list[str]) -> Credential | None:
             read = json.loads(path.read_text(encoding="utf-8"))
             values, places = {name: str(read[name]).strip() for name in ("username", "key") if read.get(name)}, [str(path)]
         except (OSError, ValueError, AttributeError):
-            useless.append(f"{path} cannot be read as JSON with a username and a key")
+            raise DownloadFailed(f"{path} cannot be read as JSON with a username and a key: correct or remove it") from None
     for name in ("username", "key"):
         if value := os.environ.get(f"KAGGLE_{name.upper()}"):
             values[name] = value.strip()
@@ -242,7 +242,7 @@ def explain(response, credential: Credential, useless: list[str]) -> str:
         return (f"Kaggle wants to know who you are ({status}), and no usable credential was found{found}: make a token at {TOKENS} and "
                 "put it into ~/.kaggle/access_token, the variable KAGGLE_API_TOKEN, or on Colab the secret of that name")
     if status == 401:
-        return f"Kaggle does not accept {credential.place} (401){found}: make a new token at {TOKENS} and put it there"
+        return f"Kaggle does not accept {credential.place} (401){found}: make a new token at {TOKENS} and put it there, or sign in again"
     if status == 403:
         return f"Kaggle does not give this data set to {credential.place} (403){found}: sign in at {PAGE} and look what is asked of you"
     if status == 404:

@@ -286,8 +286,9 @@ WRONG = {                                                        # what is given
     "an empty named file": (lambda home, env: env.setenv("KAGGLE_API_TOKEN", write(home / "my", "")), NOBODY + ".* names is empty"),
     "a binary token file": (lambda home, env: (home / ".kaggle" / "access_token").write_bytes(b"\xff\xfe\x00"), "cannot be read: check"),
     "a folder as token": (lambda home, env: env.setenv("KAGGLE_API_TOKEN", str(home)), "cannot be read: check its permissions"),
-    "no JSON": (lambda home, env: kaggle_json(home / ".kaggle", "{"), NOBODY + r".*kaggle\.json cannot be read as JSON"),
-    "a list": (lambda home, env: kaggle_json(home / ".config" / "kaggle", "[1]"), NOBODY + r".*kaggle\.json cannot be read as JSON"),
+    "no JSON": (lambda home, env: kaggle_json(home / ".config" / "kaggle", "{"), r"kaggle\.json cannot be read as JSON.*correct or remove"),
+    "a list": (lambda home, env: kaggle_json(home / ".kaggle", "[1]"), r"kaggle\.json cannot be read as JSON"),
+    "no text": (lambda home, env: (home / ".kaggle" / "kaggle.json").write_bytes(b"\xff\xfe\x00"), r"kaggle\.json cannot be read as JSON"),
     "no key": (lambda home, env: kaggle_json(home / ".kaggle", '{"username": "alice"}'), NOBODY + r".*kaggle\.json lacks a key"),
     "KAGGLE_KEY alone": (lambda home, env: env.setenv("KAGGLE_KEY", KEY), NOBODY + ".*the variable KAGGLE_KEY lacks a username"),
     "a secret not shared": (lambda home, env: colab(env, KAGGLE_API_TOKEN="private"), NOBODY + ".*switch on its notebook access"),
@@ -484,7 +485,7 @@ def test_the_commands_download_check_and_refuse(kaggle, tmp_path, monkeypatch, c
 
 def test_a_real_process_that_is_told_to_be_verbose_prints_no_secret(kaggle, tmp_path, copy):
     status, printed = run(copy, tmp_path / "home", kaggle, "download", KAGGLE_API_TOKEN=TOKEN, VERBOSE="true")
-    assert status == 0 and "trainA" in printed and "DEBUG:" in printed
+    assert status == 0 and "trainA" in printed and "DEBUG:" in printed and "100%" in printed
     shutil.rmtree(copy / "data" / "kaggle")
 
 
