@@ -1,173 +1,33 @@
-"""Kaggle's real client against a server on loopback: every credential, every refusal, every way to break off; and no secret anywhere.
-
-With KAGGLE_API_ENVIRONMENT=LOCALHOST the client asks http://localhost, and HTTP_PROXY leads that to the server here.
-"""
-import base64
-import email.utils
+"""Kaggle's real client against a server on loopback: what it refuses, every way to break off, and no secret anywhere."""
 import errno
 import hashlib
-import http.server
-import io
 import json
-import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
-import types
 import zipfile
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
-from PIL import Image
+from loopback_kaggle import CHUNK, KEY, TOKEN, clean_environment, failure, served, sign_in, slices, zipped
 
 from ctmri_utils import kaggle_download
 from ctmri_utils.__main__ import main
-from ctmri_utils.kaggle_download import DATASET, MANIFEST, UNFINISHED, DownloadFailed, download, find_credential
+from ctmri_utils.kaggle_download import DATASET, MANIFEST, UNFINISHED, DownloadFailed, download
 from ctmri_utils.scans import check, load_scans
 from ctmri_utils.settings import PROFILES
 
 ROOT = Path(__file__).resolve().parent.parent
-TOKEN, KEY, USER = "token-0123456789abcdef", "key-0123456789abcdef", "alice"
-CHUNK = 2**20                                                    # what the client writes at a time, and thus what it can build on
-BASIC = "Basic " + base64.b64encode(f"{USER}:{KEY}".encode()).decode()
-
-
-def slices():
-    """A small set in Kaggle's layout: CT as PNG in colour mode, MR as JPEG, two sizes."""
-    rng, files = np.random.default_rng(0), {}
-    for place, count in {"trainA": 4, "trainB": 5, "testA": 3, "testB": 2}.items():
-        for i in range(count):
-            y, x = np.mgrid[-1:1:64j, -1:1:64j]
-            depth = 1 - np.hypot(x / rng.uniform(0.6, 0.9), y / rng.uniform(0.7, 0.95))
-            ct = np.where(depth > 0, np.where(depth < 0.2, 250, 100), 0) + rng.normal(0, 6, y.shape) * (depth > 0)
-            mri = np.where(depth > 0, np.where(depth < 0.2, 60, 160), 0) + rng.normal(0, 6, y.shape) * (depth > 0)
-            image, buffer = np.uint8(np.clip(ct if place.endswith("A") else mri, 0, 254)), io.BytesIO()
-            if place.endswith("A"):
-                Image.fromarray(np.stack([image] * 3, -1)).save(buffer, "PNG")
-            else:
-                Image.fromarray(image).save(buffer, "JPEG", quality=90)
-            name = f"ct{i + 1}.png" if place.endswith("A") else f"mri{i + 1}.jpg"
-            files[f"Dataset/images/{place}/{name}"] = buffer.getvalue()
-    return files
-
-
-def zipped(files):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0)), data)
-    return buffer.getvalue()
-
-
-class Kaggle(http.server.ThreadingHTTPServer):
-    """The download call of api.kaggle.com: who may have what, and how often the storage breaks off in the middle."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.files = slices()
-        self.body, self.status, self.headers, self.drops, self.public = zipped(self.files), None, {}, 0, False
-        self.asked, self.fetched = [], []                        # Authorization of each call; Range of each fetch from the storage
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-
-class Answer(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        pass
-
-    def send(self, status, body=b"", **headers):
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def say(self, status, **answer):
-        self.send(status, json.dumps(answer).encode(), Content_Type="application/json", **self.server.headers)
-
-    def do_POST(self):
-        request, who = json.loads(self.rfile.read(int(self.headers["Content-Length"]))), self.headers.get("Authorization")
-        call = self.path.rpartition("/")[2]
-        if call == "IntrospectToken":
-            return self.say(200, active=request["token"] == TOKEN, username=USER)
-        if call == "GenerateAccessToken":
-            known = request["refreshToken"] == KEY
-            return self.say(200, token=TOKEN, expiresIn=3600) if known else self.say(401, code=401, message="ended")
-        assert call == "DownloadDataset" and self.path.startswith("http://localhost/api/v1/")
-        self.server.asked.append(who)
-        if self.server.status:
-            return self.say(self.server.status, code=self.server.status, message="as told")
-        if who not in (f"Bearer {TOKEN}", BASIC) and not (self.server.public and who is None):
-            return self.say(401, code=401, message="Unauthenticated")
-        if (request["ownerSlug"], request["datasetSlug"]) != tuple(DATASET.split("/")):
-            return self.say(404, code=404, message="no such data set")
-        self.send(302, Location=f"http://localhost/storage.zip?signature={KEY}")
-        return None
-
-    def do_GET(self):
-        body, wanted = self.server.body, self.headers.get("Range")
-        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted else 0
-        self.server.fetched.append(start)
-        self.send_response(206 if wanted else 200)
-        for name, value in {"Content-Length": str(len(body) - start), "Content-Type": "application/zip", "Accept-Ranges": "bytes",
-                            "ETag": f'"{hashlib.md5(body).hexdigest()}"',
-                            "Last-Modified": email.utils.formatdate(1704067200, usegmt=True)}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.server.drops:
-            self.server.drops -= 1
-            self.wfile.write(body[start:start + CHUNK])
-            self.close_connection = True
-            return
-        self.wfile.write(body[start:])
-
-
-def clean_environment(home, url):
-    """Environment variables of a person whose HOME holds nothing and whose Kaggle is the server at `url`; None: to be unset."""
-    known = {name: None for name in os.environ if name.startswith(("KAGGLE_", "XDG_")) or name.upper() in ("NO_PROXY", "ALL_PROXY")}
-    return known | {"HOME": str(home), "USERPROFILE": str(home), "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
-                    "HTTP_PROXY": url, "http_proxy": url}
 
 
 @pytest.fixture
 def kaggle(tmp_path, monkeypatch, capfd, caplog):
-    """The server; HOME, data folder and environment of the test's own. At the end no secret stands in any output, log or file."""
-    server = Kaggle()
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    (tmp_path / "home" / ".kaggle").mkdir(parents=True)
-    for name, value in clean_environment(tmp_path / "home", server.url).items():
-        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
-    monkeypatch.setattr(kaggle_download, "data_folder", lambda: tmp_path / "data")
-    monkeypatch.setattr("time.sleep", lambda seconds: None)      # the client waits for seconds before it tries again
-    caplog.set_level(logging.DEBUG)
-    yield server
-    server.shutdown()
-    server.server_close()
-    texts = [*capfd.readouterr(), caplog.text]
-    texts += [path.read_bytes().decode("latin-1") for path in (tmp_path / "data").rglob("*") if path.is_file()]
-    assert not [secret for secret in (TOKEN, KEY) for text in texts if secret in text]
-
-
-def failure(sentence):
-    """The one sentence with which download() fails, checked to be one, to hold no secret and to be free of a cause that might."""
-    with pytest.raises(DownloadFailed, match=sentence) as caught:
-        download()
-    text = str(caught.value)
-    assert "\n" not in text and TOKEN not in text and KEY not in text
-    assert caught.value.__cause__ is None and (caught.value.__suppress_context__ or caught.value.__context__ is None)
-    return text
-
-
-def sign_in(monkeypatch):
-    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    with served(tmp_path, monkeypatch, capfd, caplog) as server:
+        yield server
 
 
 def bytes_below(folder):
@@ -193,118 +53,6 @@ def test_the_set_arrives_whole_with_a_manifest_and_a_second_call_does_nothing(ka
     table = str(check(folder))
     assert re.search(r"trainA +4 +PNG +RGB +64x64 .*ct#\.png", table) and re.search(r"testB +2 +JPEG +L +64x64 .*mri#\.jpg", table)
     assert "JPEG on one side" in table and "swapped" not in table
-
-
-def colab(monkeypatch, **secrets):
-    """A stand-in for google.colab.userdata; an exception as a secret's value is raised."""
-    class SecretNotFoundError(Exception):
-        pass
-
-    class NotebookAccessError(Exception):
-        pass
-
-    def get(name):
-        value = secrets.get(name, SecretNotFoundError(name))
-        if value == "private":
-            raise NotebookAccessError(name)
-        if isinstance(value, Exception):
-            raise value
-        return value
-
-    userdata = types.SimpleNamespace(get=get, SecretNotFoundError=SecretNotFoundError, NotebookAccessError=NotebookAccessError)
-    package = types.ModuleType("google.colab")
-    package.userdata = userdata
-    monkeypatch.setitem(sys.modules, "google.colab", package)
-
-
-def kaggle_json(folder, text=None):
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "kaggle.json").write_text(json.dumps({"username": USER, "key": KEY}) if text is None else text)
-
-
-def oauth(home, expiry, refresh=KEY):
-    (home / ".kaggle" / "credentials.json").write_text(json.dumps({
-        "refresh_token": refresh, "access_token": TOKEN, "access_token_expiration": f"{expiry}-01-01T00:00:00+00:00", "username": USER}))
-
-
-def write(path, text):
-    path.write_text(text)
-    return str(path)
-
-
-PLACES = {                                                       # how a credential is given, from (home, monkeypatch); what Kaggle sees
-    "KAGGLE_API_TOKEN": (lambda home, env: env.setenv("KAGGLE_API_TOKEN", TOKEN), f"Bearer {TOKEN}"),
-    "KAGGLE_API_TOKEN, a file": (lambda home, env: env.setenv("KAGGLE_API_TOKEN", write(home / "my", TOKEN + "\n")), f"Bearer {TOKEN}"),
-    "access_token": (lambda home, env: write(home / ".kaggle" / "access_token", TOKEN + "\n"), f"Bearer {TOKEN}"),
-    "access_token.txt": (lambda home, env: write(home / ".kaggle" / "access_token.txt", TOKEN), f"Bearer {TOKEN}"),
-    "a Kaggle notebook": (lambda home, env: [env.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive"), env.setenv("KAGGLE_DATA_PROXY_URL", "x"),
-                                             env.setenv("KAGGLE_API_V1_TOKEN", write(home / "v1", TOKEN))], f"Bearer {TOKEN}"),
-    "Colab's token": (lambda home, env: colab(env, KAGGLE_API_TOKEN=TOKEN), f"Bearer {TOKEN}"),
-    "KAGGLE_USERNAME and KAGGLE_KEY": (lambda home, env: [env.setenv("KAGGLE_USERNAME", USER), env.setenv("KAGGLE_KEY", KEY)], BASIC),
-    "~/.kaggle/kaggle.json": (lambda home, env: kaggle_json(home / ".kaggle"), BASIC),
-    "~/.config/kaggle/kaggle.json": (lambda home, env: kaggle_json(home / ".config" / "kaggle"), BASIC),
-    "KAGGLE_CONFIG_DIR": (lambda home, env: [env.setenv("KAGGLE_CONFIG_DIR", str(home / "x")), kaggle_json(home / "x")], BASIC),
-    "a key to replace that of the file": (lambda home, env: [kaggle_json(home / ".kaggle", json.dumps({"username": USER, "key": "old"})),
-                                                             env.setenv("KAGGLE_KEY", KEY)], BASIC),
-    "Colab's name and key": (lambda home, env: colab(env, KAGGLE_USERNAME=USER, KAGGLE_KEY=KEY), BASIC),
-    "kaggle auth login": (lambda home, env: oauth(home, 2999), f"Bearer {TOKEN}"),
-    "kaggle auth login, to be renewed": (lambda home, env: oauth(home, 2001), f"Bearer {TOKEN}"),
-    "a token before a key": (lambda home, env: [kaggle_json(home / ".kaggle"), env.setenv("KAGGLE_API_TOKEN", TOKEN)],
-                             f"Bearer {TOKEN}"),
-    "Colab's token before a key": (lambda home, env: [kaggle_json(home / ".kaggle"), colab(env, KAGGLE_API_TOKEN=TOKEN)],
-                                   f"Bearer {TOKEN}"),
-    "a key where the token is not shared": (lambda home, env: [kaggle_json(home / ".kaggle"), colab(env, KAGGLE_API_TOKEN="private")],
-                                            BASIC),
-}
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_a_credential_is_found_in_every_place(kaggle, tmp_path, monkeypatch, place):
-    give, seen = PLACES[place]
-    give(tmp_path / "home", monkeypatch)
-    download()
-    assert kaggle.asked == [seen] and TOKEN not in repr(find_credential()) and KEY not in repr(find_credential())
-
-
-def test_a_public_set_needs_no_credential(kaggle):
-    kaggle.public = True
-    assert download().is_dir() and kaggle.asked == [None]
-
-
-NOBODY = r"wants to know who you are \(401\), and no usable credential was found"
-REFUSED = "does not accept the variable KAGGLE_API_TOKEN"
-WRONG = {                                                        # what is given, from (home, monkeypatch); the sentence
-    "nothing": (lambda home, env: None, NOBODY + ": make a token at https://www.kaggle.com/settings/api and put it into"),
-    "a wrong token": (lambda home, env: env.setenv("KAGGLE_API_TOKEN", "wrong"), REFUSED + r" \(401\): make a new token"),
-    "a long wrong token": (lambda home, env: env.setenv("KAGGLE_API_TOKEN", 99 * KEY), REFUSED),
-    "a wrong token file": (lambda home, env: write(home / ".kaggle" / "access_token", "wrong"), "does not accept ~/.kaggle/access_token"),
-    "a wrong key": (lambda home, env: kaggle_json(home / ".kaggle", '{"username": "al", "key": "x"}'), r"does not accept .*kaggle\.json"),
-    "a blank token": (lambda home, env: env.setenv("KAGGLE_API_TOKEN", "  "), "^the variable KAGGLE_API_TOKEN cannot be right"),
-    "a torn token": (lambda home, env: env.setenv("KAGGLE_API_TOKEN", f"{TOKEN}\n{KEY}"), "blanks or letters that no .*copy it again"),
-    "a torn secret": (lambda home, env: colab(env, KAGGLE_USERNAME=USER, KAGGLE_KEY=f"{KEY}é"), "^the Colab secrets .* cannot be right"),
-    "an empty token file": (lambda home, env: write(home / ".kaggle" / "access_token", ""), NOBODY + ".*access_token is empty"),
-    "an empty named file": (lambda home, env: env.setenv("KAGGLE_API_TOKEN", write(home / "my", "")), NOBODY + ".* names is empty"),
-    "a binary token file": (lambda home, env: (home / ".kaggle" / "access_token").write_bytes(b"\xff\xfe\x00"), "cannot be read: check"),
-    "a folder as token": (lambda home, env: env.setenv("KAGGLE_API_TOKEN", str(home)), "cannot be read: check its permissions"),
-    "no JSON": (lambda home, env: kaggle_json(home / ".config" / "kaggle", "{"), r"kaggle\.json cannot be read as JSON.*correct or remove"),
-    "a list": (lambda home, env: kaggle_json(home / ".kaggle", "[1]"), r"kaggle\.json cannot be read as JSON"),
-    "no text": (lambda home, env: (home / ".kaggle" / "kaggle.json").write_bytes(b"\xff\xfe\x00"), r"kaggle\.json cannot be read as JSON"),
-    "no key": (lambda home, env: kaggle_json(home / ".kaggle", '{"username": "alice"}'), NOBODY + r".*kaggle\.json lacks a key"),
-    "KAGGLE_KEY alone": (lambda home, env: env.setenv("KAGGLE_KEY", KEY), NOBODY + ".*the variable KAGGLE_KEY lacks a username"),
-    "a secret not shared": (lambda home, env: colab(env, KAGGLE_API_TOKEN="private"), NOBODY + ".*switch on its notebook access"),
-    "a secret not told": (lambda home, env: colab(env, KAGGLE_API_TOKEN=RuntimeError(KEY)), "secret KAGGLE_API_TOKEN could not be read"),
-    "half of the secrets": (lambda home, env: colab(env, KAGGLE_USERNAME=USER), NOBODY + ".*the Colab secret KAGGLE_KEY is missing"),
-    "an ended sign-in": (lambda home, env: oauth(home, 2001, "ended"), NOBODY + ".*auth login` has expired"),
-    "a damaged sign-in": (lambda home, env: write(home / ".kaggle" / "credentials.json", "[]"), NOBODY + ".*auth login` has expired"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_a_missing_or_wrong_credential_is_named(kaggle, tmp_path, monkeypatch, case):
-    give, sentence = WRONG[case]
-    give(tmp_path / "home", monkeypatch)
-    failure(sentence)
-    assert not (tmp_path / "data" / "kaggle" / MANIFEST).exists()
 
 
 @pytest.mark.parametrize(("status", "headers", "sentence"), [
@@ -373,6 +121,16 @@ def test_an_interruption_is_seen_and_repeated_without_fetching_again(kaggle, tmp
     found = bytes_below(target)
     del found[MANIFEST]
     assert found == kaggle.files and len(kaggle.asked) == 2 and sorted(os.listdir(target)) == ["Dataset", MANIFEST]
+
+
+def test_a_repair_that_is_interrupted_is_unfinished(kaggle, tmp_path, monkeypatch):
+    sign_in(monkeypatch)
+    next(download().rglob("ct1.png")).unlink()
+    with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+        interrupted.setattr("os.replace", lambda *paths: (_ for _ in ()).throw(KeyboardInterrupt))
+        download()
+    with pytest.raises(FileNotFoundError, match="unfinished download"):
+        load_scans("kaggle", PROFILES["ci"], seed=0)
 
 
 @pytest.mark.parametrize("damage", [
