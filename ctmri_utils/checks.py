@@ -16,7 +16,7 @@ from scipy.fft import dctn
 from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
 from .settings import build_folder
-from .slices import FOLDERS, UNKNOWN, UNREADABLE, BadSlice, find_images, image_folder, read_manifest, read_slice
+from .slices import FOLDERS, UNKNOWN, UNREADABLE, find_images, image_folder, read_manifest, read_slice
 
 THUMB, FREQUENCIES = 32, 16       # the perceptual hash: signs of 16 x 16 cosine coefficients, less the mean, of a 32 x 32 thumbnail
 COPY_BITS = 12                    # hashes of 255 bits that near are copies or neighbours in one scan; two people differ in 26 or more
@@ -106,10 +106,9 @@ def _look(path: Path, folder: Path, key: tuple[str, str]) -> Look:
         with Image.open(path) as image:
             header = (image.format, image.mode, f"{image.height}x{image.width}")
         pixels, _ = read_slice(path)
-    except BadSlice as error:
-        return Look(name, key, header, (error.kind, str(error).removeprefix(f"{path} ").replace(str(path), name)))
-    except UNREADABLE as error:
-        return Look(name, key, header, ("unreadable", str(error).replace(str(path), name)))
+    except UNREADABLE as error:                                            # BadSlice, which says its kind, or what Pillow or the disk said
+        sentence = str(error).removeprefix(f"{path} ").replace(str(path), name)
+        return Look(name, key, header, (getattr(error, "kind", "unreadable"), sentence))
     saturated = pixels.dtype == np.uint8 and (pixels == 255).mean() >= SATURATED
     digest = hashlib.sha256(f"{pixels.dtype}{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
     thumb = np.asarray(Image.fromarray(pixels.astype(np.float32)).resize((THUMB, THUMB), Image.Resampling.BILINEAR))
@@ -163,8 +162,7 @@ def _copies(looks: list[Look]):
     alike = [group for group in groups.values() if len(group) > 1]
     for kind, wanted, advice in (
             ("duplicate, CT and MR", lambda group: _spread(group, 1), "a slice has one modality: delete the misplaced one"),
-            ("duplicate, train and test", lambda group: _spread(group, 0) and not _spread(group, 1),
-             "scores on them mean nothing: delete one of each"),
+            ("duplicate, train and test", lambda group: _spread(group, 0), "scores on them mean nothing: delete one of each"),
             ("duplicate", lambda group: not _spread(group, 0) and not _spread(group, 1), "delete all but one of each")):
         if chosen := [group for group in alike if wanted(group)]:
             names = _few((" = ".join(look.name for look in group[:3]) for group in chosen), "; ", 2)

@@ -223,9 +223,10 @@ def fetch(archive: Path) -> Path:
             size = int(response.headers.get("Content-Length", 0))
             if size > MOST_BYTES:
                 raise DownloadFailed(f"Kaggle offers {size / 1e9:.0f} GB, far more than this data set has: look at {PAGE}")
-            check_room(archive.parent, size - (archive.stat().st_size if archive.is_file() else 0))
+            here = archive.stat().st_size if archive.is_file() else 0
+            check_room(archive.parent, size - here)
             with contextlib.redirect_stdout(io.StringIO()):      # the client prints addresses that are signed for you; the bar stays
-                if api().download_needed(response, str(archive)):
+                if here != size or api().download_needed(response, str(archive)):
                     api().download_file(response, str(archive), kaggle.http_client(), quiet=False, resume=True, max_retries=3)
     except (RequestException, HTTPError, ValueError) as error:
         raise DownloadFailed(explain(getattr(error, "response", None), credential, useless)) from None

@@ -97,6 +97,9 @@ DAMAGE = {                                                       # what is done 
                                  {"duplicate, train and test": ("trainB/slice1.png", "testB/slice9.tif")}),
     "CT among the MR": (lambda f: shutil.copy(f / "trainA/slice1.png", f / "trainB/slice9.png"),
                         {"duplicate, CT and MR": ("trainA/slice1.png", "trainB/slice9.png")}),
+    "CT among the MR of the other side": (lambda f: shutil.copy(f / "trainA/slice1.png", f / "testB/slice9.png"),
+                                          {kind: ("trainA/slice1.png", "testB/slice9.png")
+                                           for kind in ("duplicate, CT and MR", "duplicate, train and test")}),
     "a small one": (lambda f: change(f / "trainA/slice1.png", lambda image: image.resize((100, 100), Image.Resampling.BOX)),
                     {"mixed sizes": ("trainA/slice1.png",)}),
     "JPEG for MR": (lambda f: [change(path, lambda image, path=path: (image, path.with_suffix(".jpg"))) or path.unlink()

@@ -53,13 +53,13 @@ def write(path, text):
 
 
 PLACES = {                                                       # how a credential is given, from (home, monkeypatch); what Kaggle sees
-    "KAGGLE_API_TOKEN": (lambda home, env: env.setenv("KAGGLE_API_TOKEN", TOKEN), f"Bearer {TOKEN}"),
+    "KAGGLE_API_TOKEN": (lambda home, env: env.setenv("KAGGLE_API_TOKEN", f"{TOKEN}\n"), f"Bearer {TOKEN}"),
     "KAGGLE_API_TOKEN, a file": (lambda home, env: env.setenv("KAGGLE_API_TOKEN", write(home / "my", TOKEN + "\n")), f"Bearer {TOKEN}"),
     "access_token": (lambda home, env: write(home / ".kaggle" / "access_token", TOKEN + "\n"), f"Bearer {TOKEN}"),
     "access_token.txt": (lambda home, env: write(home / ".kaggle" / "access_token.txt", TOKEN), f"Bearer {TOKEN}"),
     "a Kaggle notebook": (lambda home, env: [env.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive"), env.setenv("KAGGLE_DATA_PROXY_URL", "x"),
                                              env.setenv("KAGGLE_API_V1_TOKEN", write(home / "v1", TOKEN))], f"Bearer {TOKEN}"),
-    "Colab's token": (lambda home, env: colab(env, KAGGLE_API_TOKEN=TOKEN), f"Bearer {TOKEN}"),
+    "Colab's token": (lambda home, env: colab(env, KAGGLE_API_TOKEN=f" {TOKEN}\n"), f"Bearer {TOKEN}"),
     "KAGGLE_USERNAME and KAGGLE_KEY": (lambda home, env: [env.setenv("KAGGLE_USERNAME", USER), env.setenv("KAGGLE_KEY", KEY)], BASIC),
     "~/.kaggle/kaggle.json": (lambda home, env: kaggle_json(home / ".kaggle"), BASIC),
     "~/.config/kaggle/kaggle.json": (lambda home, env: kaggle_json(home / ".config" / "kaggle"), BASIC),

@@ -92,6 +92,14 @@ def test_a_connection_that_keeps_breaking_is_said_and_the_next_call_continues(ka
     assert download().is_dir() and kaggle.fetched[4:] == [0, 4 * CHUNK] and not (tmp_path / "data" / "kaggle" / UNFINISHED).exists()
 
 
+def test_what_was_fetched_of_another_version_is_not_built_on(kaggle, monkeypatch):
+    sign_in(monkeypatch)
+    good, kaggle.body, kaggle.drops = kaggle.body, zipped({"noise.bin": np.random.default_rng(0).bytes(5 * CHUNK)}), 4
+    failure("failed or broke off")                               # and leaves more than the good version has in all
+    kaggle.body = good
+    assert download().is_dir() and kaggle.fetched[4:] == [0]
+
+
 @pytest.mark.parametrize("step", ["unpacking", "moving", "manifest"])
 def test_an_interruption_is_seen_and_repeated_without_fetching_again(kaggle, tmp_path, monkeypatch, step):
     sign_in(monkeypatch)
