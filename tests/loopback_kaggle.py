@@ -119,7 +119,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.server.drops:
             self.server.drops -= 1
-            self.wfile.write(body[start:start + CHUNK])
+            self.wfile.write(body[start:start + min(CHUNK, len(body) // 2)])
             self.close_connection = True
             return
         self.wfile.write(body[start:])
