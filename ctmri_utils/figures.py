@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from .slices import UNREADABLE
+from .slices import MOST_PIXELS, UNREADABLE
 from .units import WINDOWS
 
 try:
@@ -156,9 +156,11 @@ def offenders(report, most: int = 6) -> Figure:
 
 
 def _rgb(path: Path, mark: bool) -> np.ndarray:
-    """(H, W, 3) in [0, 1], the brightest white, 255 orange if marked; an empty frame for a file that cannot be read."""
+    """(H, W, 3) in [0, 1], the brightest white, 255 orange if marked; an empty frame for a file that cannot be read or is huge."""
     try:
         with Image.open(path) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError
             grey = image.mode in ("1", "L") or image.mode.startswith(("I", "F"))
             pixels = np.asarray(image.convert("F" if grey else "RGB"), np.float32)
     except UNREADABLE:

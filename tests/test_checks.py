@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from ctmri_utils.__main__ import main
 from ctmri_utils.checks import COPY_BITS, FREQUENCIES, THUMB, nearest_copies, perceptual_hash
+from ctmri_utils.figures import offenders
 from ctmri_utils.phantom import synthetic_patients
 from ctmri_utils.scans import check
 from ctmri_utils.settings import data_folder
@@ -235,6 +236,25 @@ def test_the_command_draws_the_offenders_and_strict_ends_with_1(folder, tmp_path
         assert picture.width > 300 and picture.height > 200
     monkeypatch.setitem(sys.modules, "ctmri_utils.figures", None)
     assert main(["check", str(folder), "--strict"]) == 1 and "no picture: " in capsys.readouterr().out
+
+
+def test_the_picture_has_a_row_for_each_finding_and_marks_what_is_saturated(folder):
+    (folder / "trainA" / "cut.png").write_bytes(b"cut")
+    Image.new("L", (5000, 5000)).save(folder / "trainA" / "huge.png")
+    change(folder / "testB" / "slice1.png", lambda image: image.point(lambda grey: 255 if grey > 90 else grey))
+    axes = offenders(check(folder)).axes
+    assert [axis.get_ylabel() for axis in axes if axis.get_ylabel()] == ["unreadable\n(2)", "saturated\n(1)"]
+    assert [axis.get_title() for axis in axes] == ["trainA/cut.png", "trainA/huge.png", "testB/slice1.png", ""]
+    frames, marked = [np.asarray(axis.images[0].get_array()) for axis in axes[:2]], np.asarray(axes[2].images[0].get_array())
+    assert all(frame.shape == (16, 16, 3) for frame in frames)
+    orange = np.isclose(marked, (0.84, 0.37, 0)).all(2)
+    with Image.open(folder / "testB" / "slice1.png") as image:
+        np.testing.assert_array_equal(orange, np.array(image) == 255)
+
+
+def test_a_clean_folder_has_no_picture(folder):
+    with pytest.raises(ValueError, match="has no offenders to draw"):
+        offenders(check(folder))
 
 
 def png_that_claims(width, height):
