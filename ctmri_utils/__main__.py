@@ -4,24 +4,23 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import course, interchange, page, train
+from . import checks, course, interchange, kaggle_download, page, train
 
-COMMANDS = (course, train, interchange, page)
+COMMANDS = (course, kaggle_download, checks, train, interchange, page)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Returns 0, or 1 after one sentence on stderr for what the user can put right."""
+    """Run one command. Returns its status, 0 if it has none, or 1 after one sentence on stderr for what the user can put right."""
     parser = argparse.ArgumentParser(prog="python -m ctmri_utils", description="CT <-> MR translation with CycleGAN, a course")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
         module.add_command(commands)
     options = parser.parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (ValueError, OSError, FloatingPointError, ModuleNotFoundError, course.LessonFailed) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
+from .slices import MOST_PIXELS, UNREADABLE
 from .units import WINDOWS
 
 try:
@@ -146,6 +149,41 @@ def interval_plot(summaries, metrics: Sequence[str]) -> Figure:
     for axis in panels[len(metrics):]:
         axis.set_visible(False)
     return figure
+
+
+def offenders(report, most: int = 6) -> Figure:
+    """The first slices of each finding of a `check`, one row per finding, with their names; what is saturated is drawn orange.
+
+    Raises ValueError if there are none.
+    """
+    if not report.findings:
+        raise ValueError(f"{report.folder} has no offenders to draw")
+    shown = {f"{found.kind} ({len(found.files)})".replace(", ", ",\n").replace(" (", "\n("): found for found in report.findings}
+    rows = {label: Row([_rgb(report.folder / name, found.kind == "saturated") for name in found.files[:most]], 0, 1)
+            for label, found in shown.items()}
+    figure = montage(rows, size=1.2)
+    lines = np.reshape(figure.axes, (len(rows), -1))
+    for line, found in zip(lines, shown.values(), strict=True):
+        for axis, name in zip(line, found.files, strict=False):
+            axis.set_title(name if len(name) <= 24 else f"...{name[-21:]}", fontsize=6)
+    return figure
+
+
+def _rgb(path: Path, mark: bool) -> np.ndarray:
+    """(H, W, 3) in [0, 1], the brightest white, 255 orange if marked; an empty frame for a file that cannot be read or is huge."""
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError
+            grey = image.mode in ("1", "L") or image.mode.startswith(("I", "F"))
+            pixels = np.asarray(image.convert("F" if grey else "RGB"), np.float32)
+    except UNREADABLE:
+        return np.pad(np.ones((14, 14, 3)), ((1, 1), (1, 1), (0, 0)), constant_values=0.6)
+    drawn = np.repeat(pixels[..., None], 3, 2) if grey else pixels
+    drawn = drawn / max(drawn.max(), 1)
+    if mark:
+        drawn[pixels == 255 if grey else (pixels == 255).all(2)] = (0.84, 0.37, 0)
+    return drawn
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:

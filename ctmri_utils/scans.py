@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import settings as house
+from .checks import check as check
+from .kaggle_download import downloaded
 from .masks import mri_head_mask
 from .phantom import SyntheticPatients, synthetic_patients
 from .settings import Settings, data_folder
@@ -18,7 +19,6 @@ from .slices import FOLDERS, UNKNOWN, SliceFile, read_folder, width_mm
 from .units import AIR_HU, GREY, HU, Scale, mri_scale
 
 NAMED = ("scans", "phantom", "kaggle")                           # every other data set is a folder
-KAGGLE = "darren2020/ct-to-mri-cgan"
 NOISE_HU = 50                                                    # values this little below air are noise, not something lost
 PERCENTILES = "MR is scaled per patient to the 0.5 and 99.5 percentiles inside the head, so that share of it is clipped"
 
@@ -85,24 +85,11 @@ def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedSc
     if dataset == "phantom":
         return phantom_scans(settings.patients, settings.test_patients, settings.size, seed)
     if dataset == "kaggle":
-        return folder_scans(_kaggle_folder(), settings.scans_size)
+        return folder_scans(downloaded(), settings.scans_size)
     if not Path(dataset).is_dir():
         raise ValueError(f'DATASET={str(dataset)!r} is neither "scans", "phantom", "kaggle" nor a folder that exists '
                          f'(looked for {Path(dataset).resolve()}): choose one of these')
     return folder_scans(Path(dataset), settings.scans_size)
-
-
-def _kaggle_folder() -> Path:
-    target = data_folder() / "kaggle"
-    folder = target / "Dataset" / "images"
-    if not folder.is_dir():
-        download = f"kaggle datasets download {KAGGLE} --unzip -p"
-        where = target.parent.parent
-        missing, command = f"{folder} does not exist", f'"{target}"`'
-        if house.CHECKOUT:
-            missing, command = f"{folder.relative_to(where)} does not exist in {where.name}", "data/kaggle` there"
-        raise FileNotFoundError(f'{missing}: run `{download} {command}, or use DATASET="scans"')
-    return folder
 
 
 def phantom_scans(patients: int, test_patients: int, size: int, seed: int, **options) -> UnpairedScans:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,16 @@ UNKNOWN = "unknown"                                              # the patient o
 COLUMNS = ("file", "patient", "unit", "gain", "offset")          # what a manifest must have
 GREY_AS_COLOUR = "grey stored as colour; one channel was kept"
 ONE_BIT = "1-bit pixels, only black and white: rather a mask than a slice"
+UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, Image.DecompressionBombError)    # Pillow's
+MOST_PIXELS = 4096 * 4096                                        # of one slice; a header that claims more is a mistake or a trap
+
+
+class BadSlice(ValueError):
+    """An image file that cannot be a slice. `kind`: "unreadable", "blank" or "colour"; the message is one sentence."""
+
+    def __init__(self, kind: str, sentence: str):
+        super().__init__(sentence)
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -36,35 +47,39 @@ class SliceFile:
 def read_slice(path: Path) -> tuple[np.ndarray, str]:
     """One greyscale image file -> (H, W) array as stored, uint8 or uint16, and what had to be converted ("" if nothing).
 
-    Raises ValueError, naming the file, if it is damaged, has several pages, transparent pixels or real colour, is 32-bit or 16-bit
-    colour, or is blank (one value everywhere); OSError if the system does not let it be read.
+    Raises BadSlice, a ValueError that names the file, if it is damaged or huge, has several pages, transparent pixels or real colour,
+    is 32-bit or 16-bit colour, or is blank (one value everywhere); OSError if the system does not let it be read.
     """
     try:
         with Image.open(path) as image:
             pages, mode, deep = getattr(image, "n_frames", 1), image.mode, ";16" in str(image.tile)     # Pillow reads 16-bit RGB as 8-bit
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels are too many for a slice")
             image.load()
             see_through = mode in ("LA", "La", "PA", "RGBA", "RGBa") or ("transparency" in image.info and not mode.startswith("I"))
             transparent = see_through and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
             pixels = np.asarray(image.convert("RGB") if see_through or mode in ("P", "1", "CMYK", "YCbCr") else image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         if isinstance(error, OSError) and error.errno:           # the system's word, not Pillow's about the content
             raise type(error)(f"{path} cannot be opened ({error.strerror}): check its permissions and the disk") from error
-        raise ValueError(f"{path} cannot be read ({error}): it is damaged or no image, so replace or delete it") from error
+        raise BadSlice("unreadable", f"{path} cannot be read ({error}): it is damaged or no image, so replace or delete it") from error
     if pages > 1:
-        raise ValueError(f"{path} holds {pages} pages, and a file is one slice here: save each page as a file of its own")
+        raise BadSlice("unreadable", f"{path} holds {pages} pages, and a file is one slice here: save each page as a file of its own")
     if mode in ("F", "I"):
-        raise ValueError(f"{path} holds {mode}-mode (32-bit) pixels: save it as 8-bit grey, or as 16-bit with a manifest.csv")
+        raise BadSlice("unreadable", f"{path} holds {mode}-mode (32-bit) pixels: save it as 8-bit grey, or as 16-bit with a manifest.csv")
     if deep and not mode.startswith("I"):
-        raise ValueError(f"{path} holds 16-bit colour, which would be cut down to 8-bit: save it as 16-bit grey with a manifest.csv")
+        raise BadSlice("colour", f"{path} holds 16-bit colour, which would be cut down to 8-bit: "
+                                 "save it as 16-bit grey with a manifest.csv")
     if transparent:
-        raise ValueError(f"{path} has transparent pixels, whose grey is not what one sees: export it without transparency")
+        raise BadSlice("unreadable", f"{path} has transparent pixels, whose grey is not what one sees: export it without transparency")
     colour = pixels.ndim == 3
     if colour:
         if (pixels != pixels[..., :1]).any():
-            raise ValueError(f"{path} is a colour picture: CT and MR slices are grey, so export it without overlays or colour maps")
+            raise BadSlice("colour", f"{path} is a colour picture: CT and MR slices are grey, "
+                                     "so export it without overlays or colour maps")
         pixels = pixels[..., 0]
     if pixels.min() == pixels.max():
-        raise ValueError(f"{path} is blank (every pixel is {pixels.flat[0]}): delete it, instance norm cannot learn from it")
+        raise BadSlice("blank", f"{path} is blank (every pixel is {pixels.flat[0]}): delete it, instance norm cannot learn from it")
     return pixels, ONE_BIT if mode == "1" else GREY_AS_COLOUR if colour else ""
 
 
@@ -151,13 +166,25 @@ def _ending(path: Path) -> str:
     return ("".join(path.suffixes[-2:]) if path.suffix.lower() == ".gz" else path.suffix).lower() or "no ending"
 
 
-def read_folder(folder: Path) -> tuple[dict[tuple[str, str], list[SliceFile]], list[str]]:
-    """All slices of trainA, trainB, testA and testB, by (side, modality), and the endings of the other files that lie there.
+def image_folder(folder: Path) -> Path:
+    """The folder itself if any of trainA, trainB, testA and testB lies in it, else the first one below it that holds all four.
 
-    Whatever is hidden, its name or a folder's beginning with a dot, does not count. Raises FileNotFoundError for a folder without
-    images, ValueError for a bad file, a bad manifest or one that does not fit the files.
+    Raises FileNotFoundError if there is none.
     """
-    manifest = read_manifest(folder)
+    if any((folder / name).is_dir() for name in FOLDERS.values()):
+        return folder
+    for place in sorted(path.parent for path in folder.rglob("trainA")):
+        hidden = any(part.startswith(".") for part in place.relative_to(folder).parts)
+        if not hidden and all((place / name).is_dir() for name in FOLDERS.values()):
+            return place
+    raise FileNotFoundError(f"{folder} holds no {', '.join(FOLDERS.values())}, at any depth: name a folder that does")
+
+
+def find_images(folder: Path) -> tuple[dict[tuple[str, str], list[Path]], list[str]]:
+    """The images of trainA, trainB, testA and testB in order, by (side, modality), and the endings of the other files that lie there.
+
+    Whatever is hidden, its name or a folder's beginning with a dot, does not count. Raises FileNotFoundError for a folder without images.
+    """
     found, ignored = {}, []
     for key, subfolder in FOLDERS.items():
         place = folder / subfolder
@@ -169,6 +196,16 @@ def read_folder(folder: Path) -> tuple[dict[tuple[str, str], list[SliceFile]], l
             what = "CT" if key[1] == "ct" else "MR"
             raise FileNotFoundError(f'{place} holds no images (looked for {" ".join(IMAGE_SUFFIXES)}): put the {what} slices there, '
                                     'or pass DATASET="scans" for the embedded ones')
+    return found, ignored
+
+
+def read_folder(folder: Path) -> tuple[dict[tuple[str, str], list[SliceFile]], list[str]]:
+    """All slices of trainA, trainB, testA and testB, by (side, modality), and the endings of the other files that lie there.
+
+    Raises FileNotFoundError for a folder without images, ValueError for a bad file, a bad manifest or one that does not fit the files.
+    """
+    manifest = read_manifest(folder)
+    found, ignored = find_images(folder)
     names = {path: path.relative_to(folder).as_posix() for paths in found.values() for path in paths}
     listing = folder / "manifest.csv"
     if manifest is not None:

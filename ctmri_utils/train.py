@@ -123,5 +123,9 @@ def add_command(commands) -> None:
                         help="a setting that replaces the file's, such as -p dataset scans -p steps 500 -p gan_mode hinge")
     parser.add_argument("--output", type=Path, help="the run folder (default: build/runs/DATASET-PROFILE-SEED)")
     parser.add_argument("--tensorboard", action="store_true", help="also write losses and strips for TensorBoard")
-    parser.set_defaults(run=lambda options: train(options.settings, options.output, options.tensorboard,
-                                                  {name: literal(value) for name, value in options.parameter}))
+    parser.set_defaults(run=command)
+
+
+def command(options) -> None:
+    """`python -m ctmri_utils train`."""
+    train(options.settings, options.output, options.tensorboard, {name: literal(value) for name, value in options.parameter})

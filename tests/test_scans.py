@@ -1,6 +1,7 @@
 """Folders and synthetic patients as UnpairedScans; every kind of bad file gets its sentence."""
 import csv
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -250,10 +251,10 @@ def test_phantoms_of_neighbouring_seeds_share_no_patient(monkeypatch):
 @pytest.mark.parametrize(("dataset", "error", "sentence"), [
     (3, ValueError, "DATASET=3 is no text: choose"), (None, ValueError, "DATASET=None is no text: choose"),
     ("scanz", ValueError, "DATASET='scanz' is neither"),
-    ("kaggle", FileNotFoundError, "kaggle datasets download darren2020/ct-to-mri-cgan"),
+    ("kaggle", FileNotFoundError, "kaggle does not hold Kaggle's data set: run `python -m ctmri_utils download`"),
 ])
 def test_a_wrong_dataset_gets_one_sentence(dataset, error, sentence, tmp_path, monkeypatch):
-    monkeypatch.setattr("ctmri_utils.scans.data_folder", lambda: tmp_path)
+    monkeypatch.setattr("ctmri_utils.kaggle_download.data_folder", lambda: tmp_path)
     with pytest.raises(error, match=sentence):
         load_scans(dataset, SMALL, seed=0)
 
@@ -266,12 +267,12 @@ def test_an_unknown_dataset_shows_where_it_was_looked_for(tmp_path, monkeypatch)
 
 
 def test_a_missing_kaggle_set_names_a_folder_one_can_find(tmp_path, monkeypatch):
-    monkeypatch.setattr("ctmri_utils.scans.data_folder", lambda: tmp_path / "data")
-    for checkout, folder in ((tmp_path, "-p data/kaggle`"), (None, f'-p "{tmp_path / "data" / "kaggle"}"`')):
+    monkeypatch.setattr("ctmri_utils.kaggle_download.data_folder", lambda: tmp_path / "data")
+    for checkout, folder in ((tmp_path, Path("data/kaggle")), (None, tmp_path / "data" / "kaggle")):
         monkeypatch.setattr("ctmri_utils.settings.CHECKOUT", checkout)
         with pytest.raises(FileNotFoundError) as caught:
             load_scans("kaggle", SMALL, seed=0)
-        assert folder in str(caught.value) and ("there," in str(caught.value)) == bool(checkout)
+        assert str(caught.value).startswith(f"{folder} does not hold")
 
 
 def test_a_downloaded_kaggle_set_is_found(folder, tmp_path, monkeypatch):
@@ -279,7 +280,7 @@ def test_a_downloaded_kaggle_set_is_found(folder, tmp_path, monkeypatch):
     images.mkdir(parents=True)
     for name in FOLDERS.values():
         shutil.copytree(folder / name, images / name)
-    monkeypatch.setattr("ctmri_utils.scans.data_folder", lambda: tmp_path / "data")
+    monkeypatch.setattr("ctmri_utils.kaggle_download.data_folder", lambda: tmp_path / "data")
     assert load_scans("kaggle", SMALL, seed=0).ct_scale is GREY
     assert len(load_scans(str(folder), SMALL, seed=0).train.ct) == 3
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ctmri_utils.scans import folder_scans
-from ctmri_utils.slices import FOLDERS, read_folder, read_slice
+from ctmri_utils.slices import FOLDERS, image_folder, read_folder, read_slice
 
 
 def picture(seed):
@@ -158,3 +158,19 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(folder, monkeypatch):
     monkeypatch.setattr(Image, "open", refuse)
     sentence = refusal(folder, PermissionError)
     assert "x.png cannot be opened (Permission denied): check its permissions" in sentence and "damaged" not in sentence
+
+
+def test_the_four_folders_are_found_at_any_depth_but_not_where_hidden(tmp_path):
+    def make(*place):
+        for name in FOLDERS.values():
+            tmp_path.joinpath(*place, name).mkdir(parents=True)
+        return tmp_path.joinpath(*place)
+
+    with pytest.raises(FileNotFoundError, match="holds no trainA, trainB, testA, testB, at any depth"):
+        image_folder(tmp_path)
+    make(".unfinished", "files", "Dataset")
+    (tmp_path / "Another" / "trainA").mkdir(parents=True)        # not all four
+    with pytest.raises(FileNotFoundError, match="at any depth"):
+        image_folder(tmp_path)
+    assert make("Dataset", "images") == image_folder(tmp_path) == image_folder(tmp_path / "Dataset" / "images")
+    assert image_folder(tmp_path / "Another") == tmp_path / "Another"        # so that the others are missed by name

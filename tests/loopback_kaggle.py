@@ -1,0 +1,167 @@
+"""Kaggle's download call on loopback, for the real client, and a person's empty home to call it from.
+
+With KAGGLE_API_ENVIRONMENT=LOCALHOST the client asks http://localhost, and HTTP_PROXY leads that to the server here.
+"""
+import base64
+import contextlib
+import email.utils
+import hashlib
+import http.server
+import io
+import json
+import logging
+import os
+import re
+import sys
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ctmri_utils import kaggle_download
+from ctmri_utils.kaggle_download import DATASET, DownloadFailed, download
+
+TOKEN, KEY, USER = "token-0123456789abcdef", "key-0123456789abcdef", "alice"
+CHUNK = 2**20                                                    # what the client writes at a time, and thus what it can build on
+BASIC = "Basic " + base64.b64encode(f"{USER}:{KEY}".encode()).decode()
+
+
+def slices():
+    """A small set in Kaggle's layout: CT as PNG in colour mode, MR as JPEG, two sizes."""
+    rng, files = np.random.default_rng(0), {}
+    for place, count in {"trainA": 4, "trainB": 5, "testA": 3, "testB": 2}.items():
+        for i in range(count):
+            y, x = np.mgrid[-1:1:64j, -1:1:64j]
+            depth = 1 - np.hypot(x / rng.uniform(0.6, 0.9), y / rng.uniform(0.7, 0.95))
+            ct = np.where(depth > 0, np.where(depth < 0.2, 250, 100), 0) + rng.normal(0, 6, y.shape) * (depth > 0)
+            mri = np.where(depth > 0, np.where(depth < 0.2, 60, 160), 0) + rng.normal(0, 6, y.shape) * (depth > 0)
+            image, buffer = np.uint8(np.clip(ct if place.endswith("A") else mri, 0, 254)), io.BytesIO()
+            if place.endswith("A"):
+                Image.fromarray(np.stack([image] * 3, -1)).save(buffer, "PNG")
+            else:
+                Image.fromarray(image).save(buffer, "JPEG", quality=90)
+            name = f"ct{i + 1}.png" if place.endswith("A") else f"mri{i + 1}.jpg"
+            files[f"Dataset/images/{place}/{name}"] = buffer.getvalue()
+    return files
+
+
+def zipped(files):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0)), data)
+    return buffer.getvalue()
+
+
+class Kaggle(http.server.ThreadingHTTPServer):
+    """The download call of api.kaggle.com: who may have what, and how often the storage breaks off in the middle."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.files = slices()
+        self.body, self.status, self.headers, self.drops, self.public = zipped(self.files), None, {}, 0, False
+        self.asked, self.fetched = [], []                        # Authorization of each call; Range of each fetch from the storage
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError):   # a client may hang up
+            super().handle_error(request, client_address)
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def send(self, status, body=b"", **headers):
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def say(self, status, **answer):
+        self.send(status, json.dumps(answer).encode(), Content_Type="application/json", **self.server.headers)
+
+    def do_POST(self):
+        request, who = json.loads(self.rfile.read(int(self.headers["Content-Length"]))), self.headers.get("Authorization")
+        call = self.path.rpartition("/")[2]
+        if call == "IntrospectToken":
+            return self.say(200, active=request["token"] == TOKEN, username=USER)
+        if call == "GenerateAccessToken":
+            known = request["refreshToken"] == KEY
+            return self.say(200, token=TOKEN, expiresIn=3600) if known else self.say(401, code=401, message="ended")
+        assert call == "DownloadDataset" and self.path.startswith("http://localhost/api/v1/")
+        self.server.asked.append(who)
+        if self.server.status:
+            return self.say(self.server.status, code=self.server.status, message="as told")
+        if who not in (f"Bearer {TOKEN}", BASIC) and not (self.server.public and who is None):
+            return self.say(401, code=401, message="Unauthenticated")
+        if (request["ownerSlug"], request["datasetSlug"]) != tuple(DATASET.split("/")):
+            return self.say(404, code=404, message="no such data set")
+        self.send(302, Location=f"http://localhost/storage.zip?signature={KEY}")
+        return None
+
+    def do_GET(self):
+        body, wanted = self.server.body, self.headers.get("Range")
+        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted else 0
+        self.server.fetched.append(start)
+        self.send_response(206 if wanted else 200)
+        for name, value in {"Content-Length": str(len(body) - start), "Content-Type": "application/zip", "Accept-Ranges": "bytes",
+                            "ETag": f'"{hashlib.md5(body).hexdigest()}"',
+                            "Last-Modified": email.utils.formatdate(1704067200, usegmt=True)}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.server.drops:
+            self.server.drops -= 1
+            self.wfile.write(body[start:start + min(CHUNK, len(body) // 2)])
+            self.close_connection = True
+            return
+        self.wfile.write(body[start:])
+
+
+def clean_environment(home, url):
+    """Environment variables of a person whose HOME holds nothing and whose Kaggle is the server at `url`; None: to be unset."""
+    known = {name: None for name in os.environ if name.startswith(("KAGGLE_", "XDG_")) or name.upper() in ("NO_PROXY", "ALL_PROXY")}
+    return known | {"HOME": str(home), "USERPROFILE": str(home), "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
+                    "HTTP_PROXY": url, "http_proxy": url}
+
+
+@contextlib.contextmanager
+def served(tmp_path, monkeypatch, capfd, caplog):
+    """The server; HOME, data folder and environment of the test's own. At the end no secret stands in any output, log or file."""
+    server = Kaggle()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    (tmp_path / "home" / ".kaggle").mkdir(parents=True)
+    for name, value in clean_environment(tmp_path / "home", server.url).items():
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+    monkeypatch.setattr(kaggle_download, "data_folder", lambda: tmp_path / "data")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)      # the client waits for seconds before it tries again
+    caplog.set_level(logging.DEBUG)
+    yield server
+    server.shutdown()
+    server.server_close()
+    printed = capfd.readouterr()
+    assert not re.search("Downloading|Connection error|Dataset URL", printed.out)    # the client's own words, which may hold addresses
+    texts = [*printed, *(record.getMessage() for when in ("setup", "call") for record in caplog.get_records(when))]
+    texts += [path.read_bytes().decode("latin-1") for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert not [secret for secret in (TOKEN, KEY) for text in texts if secret in text]
+
+
+def failure(sentence):
+    """The one sentence with which download() fails, checked to be one, to hold no secret and to be free of a cause that might."""
+    with pytest.raises(DownloadFailed, match=sentence) as caught:
+        download()
+    text = str(caught.value)
+    assert "\n" not in text and TOKEN not in text and KEY not in text
+    assert caught.value.__cause__ is None and (caught.value.__suppress_context__ or caught.value.__context__ is None)
+    return text
+
+
+def sign_in(monkeypatch):
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
