@@ -4,9 +4,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import course, page
+from . import course, page, prepare, translate
 
-COMMANDS = (course, page)
+COMMANDS = (course, page, prepare, translate)
 
 
 def main(arguments: list[str] | None = None) -> int:
