@@ -26,12 +26,12 @@ def phantom_head(size, slices, seed):
 
 @pytest.fixture(scope="session")
 def head():
-    """A function: (values (I, J, K), affine, spacing (z, y, x)) of a synthetic head."""
+    """A function: (values (I, J, K), whole numbers, affine, spacing (z, y, x)) of a synthetic head."""
     def make(modality="ct", size=64, slices=12, seed=3):
         patient = phantom_head(size, slices, seed)
         values = (patient.ct_hu if modality == "ct" else patient.mri * 5)[0].transpose(2, 1, 0)
         spacing = (patient.slice_spacing_mm, patient.spacing_mm, patient.spacing_mm)
-        return values.astype(np.float32), upright(spacing, values.shape), spacing
+        return np.rint(values).astype(np.float32), upright(spacing, values.shape), spacing
 
     return make
 
@@ -88,3 +88,30 @@ def dicom_series():
 @pytest.fixture(scope="session")
 def secrets():
     return SECRETS
+
+
+def damaged(whole: bytes, draw: np.random.Generator) -> bytes:
+    """A copy with one of six kinds of damage, more often near its beginning, where lengths and sizes are."""
+    raw = bytearray(whole)
+    where = int(draw.integers(len(raw)) if draw.random() < 0.3 else draw.integers(min(len(raw), 400)))
+    length = int(draw.integers(1, 9))
+    kind = draw.integers(6)
+    if kind == 0:
+        raw[where:where + length] = draw.bytes(length)
+    elif kind == 1:
+        raw[where:where + 4] = draw.choice([b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\0\0\0\0"])
+    elif kind == 2:
+        del raw[where:]
+    elif kind == 3:
+        del raw[where:where + length]
+    elif kind == 4:
+        raw[where:where] = draw.bytes(length)
+    else:
+        for position in draw.integers(min(len(raw), 400), size=8):
+            raw[position] ^= 1 << draw.integers(8)
+    return bytes(raw)
+
+
+@pytest.fixture(scope="session")
+def damage():
+    return damaged

@@ -326,34 +326,7 @@ def test_an_output_appears_whole_or_not_at_all_and_never_replaces_anything(tmp_p
 
 # Hostile bytes.
 
-def damaged(whole: bytes, draw: np.random.Generator) -> bytes:
-    """A copy with one of six kinds of damage, more often near its beginning, where lengths and sizes are."""
-    raw = bytearray(whole)
-    where = int(draw.integers(len(raw)) if draw.random() < 0.3 else draw.integers(min(len(raw), 400)))
-    length = int(draw.integers(1, 9))
-    kind = draw.integers(6)
-    if kind == 0:
-        raw[where:where + length] = draw.bytes(length)
-    elif kind == 1:
-        raw[where:where + 4] = draw.choice([b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\0\0\0\0"])
-    elif kind == 2:
-        del raw[where:]
-    elif kind == 3:
-        del raw[where:where + length]
-    elif kind == 4:
-        raw[where:where] = draw.bytes(length)
-    else:
-        for position in draw.integers(min(len(raw), 400), size=8):
-            raw[position] ^= 1 << draw.integers(8)
-    return bytes(raw)
-
-
-@pytest.fixture(scope="session")
-def damage():
-    return damaged
-
-
-def test_random_damage_to_nifti_files_only_ever_gives_a_sentence(tmp_path, head):
+def test_random_damage_to_nifti_files_only_ever_gives_a_sentence(tmp_path, head, damage):
     values, affine, _ = head(size=32, slices=6)
     draw = np.random.default_rng(0)
     whole = {name: save(tmp_path / name, values.astype(kind), affine, version=version).read_bytes()
@@ -361,7 +334,7 @@ def test_random_damage_to_nifti_files_only_ever_gives_a_sentence(tmp_path, head)
     before, refused = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0
     for name, content in whole.items():
         for _ in range(100):
-            (tmp_path / name).write_bytes(damaged(content, draw))
+            (tmp_path / name).write_bytes(damage(content, draw))
             try:
                 volume = read_nifti(tmp_path / name)
             except ValueError as error:
