@@ -15,6 +15,7 @@ RAS = np.diag([-1.0, -1.0, 1.0])                                 # DICOM counts 
 KNOWN = {name: modality for modality, name in MODALITIES.items()}
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 MOST_FILE_BYTES = 2**28
+MOST_SERIES_BYTES = 2**31
 MOST_PIXELS = 2**24                                              # of one slice
 OFF_LINE = 0.2                                                   # how far off its place a slice may be, in slice distances: rounding
 TILTED_DEG = 0.5
@@ -100,6 +101,8 @@ def read_series(source: Path | Sequence[Path]) -> Volume:
                              "slices): pass the folder or the files of one")
         [source] = found
     where = source[0] if len(source) == 1 else source[0].parent
+    if sum(path.stat().st_size for path in source) > MOST_SERIES_BYTES:
+        raise ValueError(f"{where}: its {len(source)} files have more than {MOST_SERIES_BYTES >> 30} GB: pass the files of one part")
     with warnings.catch_warnings(action="ignore"):
         datasets = [read_file(path) for path in source]
         try:

@@ -24,14 +24,14 @@ LEAST_HEAD = 0.05                                                # share of a sl
 def person_of(scan: Scan, folder: Path) -> tuple[str, ...]:
     """Whom a scan shows; only compared, never written.
 
-    DICOM: id, name and birth date. NIfTI, or DICOM without these: the first folder or file name below `folder`, without endings.
+    DICOM: the id, else name and birth date. NIfTI, or DICOM without these: the first folder or file below `folder`, without endings.
     """
     if not scan.nifti:
         with warnings.catch_warnings(action="ignore"):
             header = read_file(scan.files[0], pixels=False)
-        person = tuple(text(header, keyword) for keyword in ("PatientID", "PatientName", "PatientBirthDate"))
-        if any(person):
-            return person
+        identity, *rest = (text(header, keyword) for keyword in ("PatientID", "PatientName", "PatientBirthDate"))
+        if identity or any(rest):
+            return (identity,) if identity else tuple(rest)
     return (scan.files[0].relative_to(folder).parts[0].split(".")[0],)
 
 
@@ -47,8 +47,8 @@ def split_people(people: dict[str, set], test_share: float, seed: int) -> set:
         test |= set(order[:max(0, max(1, round(test_share * len(names))) - len(names & test))])
     for modality, names in people.items():
         if not names - test:
-            raise ValueError(f"{len(names)} people with {modality} cannot be split so that nobody is both in train and in test: "
-                             "bring at least two for each modality, or lower the test share")
+            raise ValueError(f"{len(names)} people with {modality} (by PatientID, or the first folder or file name) cannot be split so "
+                             "that nobody is both in train and in test: bring at least two for each modality, or lower the test share")
     return test
 
 

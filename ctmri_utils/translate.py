@@ -11,6 +11,7 @@ import torch
 from scipy import ndimage
 
 from .dicom import find_series, is_dicom, read_series, write_series
+from .settings import set_up
 from .training import load_translator
 from .units import HU, Scale, mri_scale
 from .volumes import MODALITIES, NIFTI, Volume, axial, needs, read_nifti, write_nifti
@@ -88,7 +89,7 @@ def find_scans(source: Path) -> list[Scan]:
     scans = [Scan((path,), path.relative_to(source).as_posix()) for path in nifti]
     scans += [Scan(tuple(group), f"series-{k + 1:03d}") for k, group in enumerate(series)]
     if not scans:
-        raise FileNotFoundError(f"{source} holds no scan (looked for .nii, .nii.gz and DICOM images of CT or MR): give another place")
+        raise FileNotFoundError(f"{source} holds no scan (looked for .nii, .nii.gz, and CT or MR images with DICOM's mark): look elsewhere")
     return scans
 
 
@@ -124,8 +125,9 @@ def translate_scans(source: Path, output: Path, model, modality: str | None = No
 def command(options) -> None:
     """`python -m ctmri_utils translate`."""
     modality = options.to and OTHER[options.to]
-    translate_scans(options.input, options.output, load_translator(options.weights), modality, size=options.size,
-                    spacing_mm=options.spacing_mm, smooth_mm=options.smooth_mm)
+    model = load_translator(options.weights).to(set_up(seed=0))
+    translate_scans(options.input, options.output, model, modality, size=options.size, spacing_mm=options.spacing_mm,
+                    smooth_mm=options.smooth_mm)
 
 
 def add_command(commands) -> None:

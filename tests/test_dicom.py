@@ -9,6 +9,7 @@ import pydicom.data
 import pytest
 from scipy import ndimage
 
+from ctmri_utils import dicom
 from ctmri_utils.dicom import find_series, read_series, write_series
 from ctmri_utils.volumes import Volume, axial
 
@@ -201,6 +202,15 @@ def test_slices_with_room_between_them_are_said(tmp_path, head, dicom_series):
     values, affine, spacing = head(slices=5)
     dicom_series(tmp_path, values, affine, SliceThickness=5)
     assert f"slices of 5 mm lie {spacing[0]:.2f} mm apart" in read_series(tmp_path).describe()
+
+
+def test_files_that_would_fill_the_memory_are_not_read(tmp_path, head, dicom_series, monkeypatch):
+    values, affine, _ = head(slices=3)
+    files = dicom_series(tmp_path, values, affine)
+    monkeypatch.setattr(dicom, "MOST_SERIES_BYTES", sum(path.stat().st_size for path in files) - 1)
+    assert "3 files have more than" in refusal(files)
+    monkeypatch.setattr(dicom, "MOST_FILE_BYTES", files[0].stat().st_size - 1)
+    assert "no single slice" in refusal(files[:1])
 
 
 # What is written.

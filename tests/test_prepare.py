@@ -81,8 +81,20 @@ def test_a_person_with_both_scans_is_on_one_side_whatever_the_seed():
     assert len(split_people({"ct": {(str(k),) for k in range(100)}, "mri": {(f"m{k}",) for k in range(10)}}, 0.2, 0)) == 22
 
 
+def test_a_dicom_id_and_a_nifti_name_can_be_the_same_person(tmp_path, head, dicom_series):
+    for k in range(3):
+        values, affine, _ = head(slices=6, seed=k)
+        dicom_series(tmp_path / "ct" / f"study{k}", values, affine, PatientID=f"sub-{k}")
+        (tmp_path / "mri").mkdir(exist_ok=True)
+        write_nifti(Volume(head("mri", slices=6, seed=k)[0], affine, "mri"), tmp_path / "mri" / f"sub-{k}.nii.gz")
+    prepare(tmp_path / "set", tmp_path / "ct", tmp_path / "mri", 64)
+    rows = rows_of(tmp_path / "set")
+    assert len({row["patient"] for row in rows}) == 3
+    assert len({(row["patient"], row["split"]) for row in rows}) == 3
+
+
 def test_too_few_people_are_refused_and_nothing_is_left_behind(tmp_path, hospital):
-    with pytest.raises(ValueError, match="1 people with mri cannot be split"):
+    with pytest.raises(ValueError, match="1 people with mri .* cannot be split"):
         prepare(tmp_path / "set", hospital / "ct", hospital / "mri" / "sub-01")
     assert not any(tmp_path.iterdir())
 

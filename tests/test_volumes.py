@@ -2,6 +2,7 @@
 import gzip
 import itertools
 import resource
+import sys
 
 import nibabel
 import numpy as np
@@ -322,6 +323,12 @@ def test_an_output_appears_whole_or_not_at_all_and_never_replaces_anything(tmp_p
     with pytest.raises(FileExistsError, match="exists already"), finished(tmp_path / "empty") as temporary:
         raise AssertionError
     assert (tmp_path / "empty").read_text() == "whole"
+
+
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    with pytest.raises(ModuleNotFoundError, match=r"this needs nibabel: pip install 'ctmri-utils\[course\]'"):
+        read_nifti("x.nii")
 
 
 # Hostile bytes.
