@@ -69,9 +69,10 @@ def numbers(dataset, keyword: str, count: int) -> np.ndarray:
 
 
 def find_series(files: Sequence[Path]) -> list[list[Path]]:
-    """The CT and MR images among DICOM files, one list a series, in the order of their first files; all other objects are left out.
+    """The CT and MR images among DICOM files, one list a series, in the order of their first files.
 
-    A damaged file is a series of its own, so that reading it says what is wrong with it.
+    All other objects are left out, and so are localizers, the overviews on which a scan is planned. A damaged file is a
+    series of its own, so that reading it says what is wrong with it.
     """
     series = defaultdict(list)
     with warnings.catch_warnings(action="ignore"):               # they quote what they warn of
@@ -81,7 +82,7 @@ def find_series(files: Sequence[Path]) -> list[list[Path]]:
             except ValueError:
                 series[path].append(path)
                 continue
-            if text(header, "Modality") in KNOWN and "Rows" in header:
+            if text(header, "Modality") in KNOWN and "Rows" in header and "LOCALIZER" not in text(header, "ImageType"):
                 series[text(header, "SeriesInstanceUID")].append(path)
     return list(series.values())
 
@@ -219,7 +220,7 @@ def _fill(slice_: np.ndarray, dataset) -> int:
 
 def _padding(stored: np.ndarray, dataset) -> np.ndarray:
     """Where stored values are padding, bool; the tags may count as signed what the pixels count as unsigned."""
-    if "PixelPaddingValue" not in dataset:
+    if dataset.get("PixelPaddingValue") is None:
         return np.zeros(stored.shape, bool)
     one = int(dataset.PixelPaddingValue)
     other = int(dataset.get("PixelPaddingRangeLimit", one))

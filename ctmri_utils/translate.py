@@ -78,15 +78,16 @@ def find_scans(source: Path) -> list[Scan]:
     FileNotFoundError if there is nothing to read.
     """
     source = Path(source)
+    folder = source if source.is_dir() else source.parent
     if source.is_dir():
         files = [path for path in sorted(source.rglob("*")) if not any(part.startswith(".") for part in path.relative_to(source).parts)]
     elif source.is_file():
-        files, source = [source], source.parent
+        files = [source]
     else:
         raise FileNotFoundError(f"{source} does not exist: give a NIfTI file, a DICOM file, or a folder of them")
     nifti = [path for path in files if path.is_file() and path.name.lower().endswith(NIFTI)]
     series = find_series([path for path in files if path not in set(nifti) and is_dicom(path)])
-    scans = [Scan((path,), path.relative_to(source).as_posix()) for path in nifti]
+    scans = [Scan((path,), path.relative_to(folder).as_posix()) for path in nifti]
     scans += [Scan(tuple(group), f"series-{k + 1:03d}") for k, group in enumerate(series)]
     if not scans:
         raise FileNotFoundError(f"{source} holds no scan (looked for .nii, .nii.gz, and CT or MR images with DICOM's mark): look elsewhere")
@@ -138,7 +139,7 @@ def add_command(commands) -> None:
     parser.add_argument("output", metavar="OUTPUT", type=Path, help="what to make: a .nii or .nii.gz file, or a folder")
     parser.add_argument("--weights", type=Path, required=True, help="a checkpoint of lesson 03 or of your own training")
     parser.add_argument("--to", choices=OTHER, help="what to make (default: the other of what the file says, or what its values look like)")
-    parser.add_argument("--size", type=int, default=128, help="pixels per side of the slices that the network sees (default: 128)")
+    parser.add_argument("--size", type=int, default=128, help="pixels per side of the network's slices, as in its training (default: 128)")
     parser.add_argument("--spacing-mm", type=float, metavar="MM", help="their pixel size (default: 224 / SIZE, as in the lessons)")
     parser.add_argument("--smooth-mm", type=float, default=0.0, metavar="MM", help="smooth across slices, SD of a Gaussian (default: 0)")
     parser.set_defaults(run=command)

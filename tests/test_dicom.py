@@ -49,7 +49,7 @@ def test_a_real_mr_slice_is_the_same_however_it_is_stored(how):
     ("rtdose.dcm", "neither CT nor MR"), ("examples_rgb_color.dcm", "neither CT nor MR"), ("rtplan.dcm", "neither CT nor MR"),
     ("no_meta.dcm", "lacks DICOM's mark"), ("image_dfl.dcm", "deflated as a whole"), ("zipMR.gz", "lacks DICOM's mark"),
     ("dicomdirtests/77654033/CT2", "slices are missing (161 after slice 1, 1.25 mm being usual)"),
-    ("dicomdirtests/98892001/CT2N", "differ in ImageOrientationPatient, as in a localizer"),
+    ("dicomdirtests/98892001/CT2N", "holds 0 CT or MR series (no slices)"),                 # localizers
     ("dicomdirtests/98892003/MR700", "differ in ImageOrientationPatient, as in a localizer"),
     ("dicomdirtests/98892003/MR2", "holds 3 CT or MR series (1, 3, 3 slices): pass"),
     ("dicomdirtests/77654033/CR1", "holds 0 CT or MR series (no slices)"),
@@ -196,6 +196,15 @@ def test_a_negative_is_turned_over_for_mr_and_kept_for_hu(tmp_path, head, dicom_
         volume = read_series(tmp_path / modality)
         np.testing.assert_array_equal(volume.values, whole - (0 if modality == "ct" else whole.min()))
         assert ("MONOCHROME1" in volume.describe()) == (modality == "mri")
+
+
+def test_a_localizer_and_other_objects_are_no_scans(tmp_path, head, dicom_series):
+    values, affine, _ = head(slices=3)
+    files = dicom_series(tmp_path / "ct", values, affine)
+    dicom_series(tmp_path / "scout", values[:, :, :1], affine, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    dicom_series(tmp_path / "pet", values, affine, Modality="PT")
+    assert [sorted(found) for found in find_series(sorted(path for path in tmp_path.rglob("*") if path.is_file()))] == [sorted(files)]
+    assert read_series(tmp_path).values.shape == values.shape
 
 
 def test_slices_with_room_between_them_are_said(tmp_path, head, dicom_series):

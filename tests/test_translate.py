@@ -127,9 +127,9 @@ def test_scans_are_found_and_series_get_no_name_of_a_folder(tmp_path, head, dico
     assert found == [("nifti/head.nii.gz", 1), ("series-001", 3), ("series-002", 3)]
     [one] = find_scans(tmp_path / "nifti" / "head.nii.gz")
     assert one.name == "head.nii.gz"
-    for nothing in (tmp_path / "nowhere", tmp_path / "notes.txt"):
-        with pytest.raises(FileNotFoundError):
-            find_scans(nothing)
+    for nothing in ("nowhere", "notes.txt"):
+        with pytest.raises(FileNotFoundError, match=nothing):
+            find_scans(tmp_path / nothing)
 
 
 def test_the_command_translates_files_and_series_and_back_they_are_read(tmp_path, head, dicom_series, weights, capsys, secrets):
