@@ -1,9 +1,11 @@
 """DICOM series in and out: what misleads is refused, and nothing that could hold a patient's name comes along."""
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -49,6 +51,18 @@ def read_file(path: Path, pixels: bool = True):
         raise ValueError(f"{path} is a damaged DICOM file ({type(error).__name__}): copy or export it again") from None
 
 
+@contextmanager
+def unquoted() -> Iterator[None]:
+    """Inside the block pydicom neither warns nor logs: its words quote the values they are about, and a value can be a name."""
+    logger = logging.getLogger("pydicom")
+    before, logger.propagate = logger.propagate, False           # it has no handler of its own, nor have those below it
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logger.propagate = before
+
+
 def text(dataset, keyword: str) -> str:
     """A tag as text, "" if it is missing or broken."""
     try:
@@ -75,7 +89,7 @@ def find_series(files: Sequence[Path]) -> list[list[Path]]:
     series of its own, so that reading it says what is wrong with it.
     """
     series = defaultdict(list)
-    with warnings.catch_warnings(action="ignore"):               # they quote what they warn of
+    with unquoted():
         for path in files:
             try:
                 header = read_file(path, pixels=False)
@@ -104,7 +118,7 @@ def read_series(source: Path | Sequence[Path]) -> Volume:
     where = source[0] if len(source) == 1 else source[0].parent
     if sum(path.stat().st_size for path in source) > MOST_SERIES_BYTES:
         raise ValueError(f"{where}: its {len(source)} files have more than {MOST_SERIES_BYTES >> 30} GB: pass the files of one part")
-    with warnings.catch_warnings(action="ignore"):
+    with unquoted():
         datasets = [read_file(path) for path in source]
         try:
             modality, shape = _common(datasets)

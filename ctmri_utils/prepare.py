@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from .dicom import read_file, text
+from .dicom import read_file, text, unquoted
 from .slices import FOLDERS
 from .translate import Scan, find_scans
 from .units import HU, STORED_HU_OFFSET
@@ -27,7 +26,7 @@ def person_of(scan: Scan, folder: Path) -> tuple[str, ...]:
     DICOM: the id, else name and birth date. NIfTI, or DICOM without these: the first folder or file below `folder`, without endings.
     """
     if not scan.nifti:
-        with warnings.catch_warnings(action="ignore"):
+        with unquoted():
             header = read_file(scan.files[0], pixels=False)
         identity, *rest = (text(header, keyword) for keyword in ("PatientID", "PatientName", "PatientBirthDate"))
         if identity or any(rest):

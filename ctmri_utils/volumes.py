@@ -160,10 +160,12 @@ def _bounded_image(nibabel, file):
         check_shape(header.get_data_shape())
         raise ValueError("its header is longer than 64 MB: it is damaged")
     length = int(offset) + voxels * header.get_data_dtype().itemsize
-    content = start + file.read(max(length - len(start), 0))
+    content = bytearray(start)
+    while len(content) < length and (part := file.read(min(length - len(content), 2**24))):             # what is claimed is not yet there
+        content += part
     if len(content) < length:
         raise ValueError(f"it ends after {len(content)} of {length} bytes: copy or export it again")
-    return kinds[0].from_bytes(content)
+    return kinds[0].from_bytes(bytes(content))
 
 
 def as_int16(volume: Volume) -> np.ndarray:

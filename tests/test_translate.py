@@ -72,8 +72,23 @@ def test_the_table_below_the_head_is_gone(head):
     values, affine, spacing = head()
     with_table = values.copy()
     with_table[10:54, 62:64] = 300
-    plain, tabled = (translate_volume(Mirror(), Volume(one, affine, "ct"), 64, spacing[1]).values for one in (values, with_table))
-    np.testing.assert_allclose(plain, tabled, atol=1e-3)
+    models = Mirror(), Mirror()
+    plain, tabled = (translate_volume(model, Volume(one, affine, "ct"), 64, spacing[1]) for model, one in zip(models, (values, with_table)))
+    np.testing.assert_allclose(plain.values, tabled.values, atol=1e-3)
+    torch.testing.assert_close(*(model.seen[0][0] for model in models))
+
+
+def test_what_a_network_paints_outside_the_head_is_not_believed(head):
+    class White(Mirror):
+        def translate(self, images, to):
+            return torch.ones_like(images)
+
+    values, affine, spacing = head("mri")
+    result = translate_volume(White(), Volume(values, affine, "mri"), 64, spacing[1])
+    stack = axial(Volume(values, affine, "mri"), 64, spacing[1])
+    inside = stack.back_onto(Volume(values, affine, "mri"), stack.head.astype(np.float32), 0) > 0.01
+    assert (result.values[inside] > 999).mean() > 0.99
+    assert (result.values[~ndimage.binary_dilation(inside, np.ones((5, 5, 1)))] == -1000).all()
 
 
 def test_the_grid_of_any_orientation_is_kept_and_nothing_moves(head):
