@@ -78,6 +78,10 @@ def test_a_person_with_both_scans_is_on_one_side_whatever_the_seed():
             assert names & test and names - test
     assert len({frozenset(test) for test in drawn}) > 3          # it is drawn, not the first in the alphabet
     assert drawn[0] == split_people(people, 0.25, 0)
+    both = {(str(k),) for k in range(10)}
+    for seed in range(10):
+        test = split_people({"ct": both, "mri": both | {(f"m{k}",) for k in range(10)}}, 0.4, seed)
+        assert len(test) == 8 and len(test & both) >= 4          # four CTs, and as many more as make eight MRs
     assert len(split_people({"ct": {(str(k),) for k in range(100)}, "mri": {(f"m{k}",) for k in range(10)}}, 0.2, 0)) == 22
 
 
