@@ -1,17 +1,14 @@
 """DICOM series in and out: what misleads is refused, and nothing that could hold a patient's name comes along."""
 from __future__ import annotations
 
-import logging
-import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
-from .volumes import LOWEST_HU, MODALITIES, SYNTHETIC, Volume, as_int16, check_shape, cleaned, finished, needs
+from .volumes import LOWEST_HU, MODALITIES, SYNTHETIC, Volume, as_int16, check_shape, cleaned, finished, needs, unquoted
 
 RAS = np.diag([-1.0, -1.0, 1.0])                                 # DICOM counts mm to the patient's left and back, we to right and front
 KNOWN = {name: modality for modality, name in MODALITIES.items()}
@@ -49,18 +46,6 @@ def read_file(path: Path, pixels: bool = True):
         return pydicom.dcmread(BytesIO(content), stop_before_pixels=not pixels)
     except Exception as error:                                   # of many kinds, and their words may quote a patient's name
         raise ValueError(f"{path} is a damaged DICOM file ({type(error).__name__}): copy or export it again") from None
-
-
-@contextmanager
-def unquoted() -> Iterator[None]:
-    """Inside the block pydicom neither warns nor logs: its words quote the values they are about, and a value can be a name."""
-    logger = logging.getLogger("pydicom")
-    before, logger.propagate = logger.propagate, False           # it has no handler of its own, nor have those below it
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logger.propagate = before
 
 
 def text(dataset, keyword: str) -> str:

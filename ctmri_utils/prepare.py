@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from .dicom import read_file, text, unquoted
+from .dicom import read_file, text
 from .slices import FOLDERS
 from .translate import Scan, find_scans
 from .units import HU, STORED_HU_OFFSET
-from .volumes import AxialStack, axial, finished, needs
+from .volumes import AxialStack, axial, finished, needs, unquoted
 
 COLUMNS = ("file", "modality", "patient", "z_mm", "split", "spacing_mm", "gain", "offset", "unit", "sha256")
 LEAST_HEAD = 0.05                                                # share of a slice; below, it is the scalp's top or the room

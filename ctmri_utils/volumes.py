@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,6 +86,21 @@ def needs(name: str):
         raise ModuleNotFoundError(f"this needs {name.partition('.')[0]}: pip install 'ctmri-utils[course]'") from error
 
 
+@contextmanager
+def unquoted() -> Iterator[None]:
+    """Inside the block no warnings, and not a word from pydicom and nibabel: they quote what they read, and that can be a name."""
+    loggers = [logging.getLogger(name) for name in ("pydicom", "nibabel.global")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 def cleaned(values: np.ndarray, modality: str | None) -> tuple[np.ndarray, str, list[str]]:
     """Float32 values without what was not measured, the modality, recognised where it is None, and notes. May change `values`.
 
@@ -119,7 +136,7 @@ def read_nifti(path: Path, modality: str | None = None) -> Volume:
     """
     nibabel, path = needs("nibabel"), Path(path)
     try:
-        with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
+        with unquoted(), (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
             image = _bounded_image(nibabel, file)
         header = image.header
         shape = image.shape

@@ -1,5 +1,6 @@
 """NIfTI in and out: numbers, place and space kept, names left behind, hostile files refused."""
 import gzip
+import logging
 import sys
 import tracemalloc
 
@@ -189,7 +190,7 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch):
 
 # Hostile bytes.
 
-def test_random_damage_to_nifti_files_only_ever_gives_a_sentence(tmp_path, head, damage):
+def test_random_damage_to_nifti_files_only_ever_gives_a_sentence(tmp_path, head, damage, caplog, recwarn, capfd):
     values, affine, _ = head(size=32, slices=6)
     draw = np.random.default_rng(0)
     whole = {name: save(tmp_path / name, values.astype(kind), affine, version=version).read_bytes()
@@ -210,6 +211,8 @@ def test_random_damage_to_nifti_files_only_ever_gives_a_sentence(tmp_path, head,
                 assert np.isfinite(axial(volume, 32, 8).values).all()
             except ValueError as error:
                 assert "\n" not in str(error)
+    assert not caplog.records and not recwarn.list and not "".join(capfd.readouterr())
+    assert logging.getLogger("nibabel.global").isEnabledFor(logging.WARNING)                # nibabel may speak again
     assert 100 < refused < 300                                   # some damage hits the voxels only, and makes another image
     assert tracemalloc.get_traced_memory()[1] < 200e6            # bytes; the whole image has 24 kB
     tracemalloc.stop()
