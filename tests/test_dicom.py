@@ -11,6 +11,8 @@ from scipy import ndimage
 
 from ctmri_utils import dicom
 from ctmri_utils.dicom import find_series, read_series, write_series
+from ctmri_utils.settings import data_folder
+from ctmri_utils.slices import read_folder
 from ctmri_utils.volumes import Volume, axial
 
 REAL = Path(pydicom.data.__file__).parent / "test_files"        # pydicom's own, from real scanners
@@ -105,9 +107,10 @@ def test_a_full_size_series_with_a_tilted_gantry_is_put_where_it_was(tmp_path, d
     affine[:3, 3] = 115, 115, 0
     mm = np.einsum("ab,bijk->aijk", affine[:2, :3], np.indices((size, size, slices))) + affine[:2, 3, None, None, None]
     values = np.where(np.hypot(*mm) < 80, 40, -1000).astype(np.float32)
-    dicom_series(tmp_path, values, affine)
+    files = dicom_series(tmp_path, values, affine)
     volume = read_series(tmp_path)
     np.testing.assert_array_equal(volume.values, values)
+    assert "slices are missing (1 after slice 7, 2 after slice 29, 2.82 mm being usual)" in refusal(files[:7] + files[8:30] + files[32:])
     [note] = volume.notes
     assert "tilted by 20.0 degrees" in note
     stack = axial(volume)
@@ -118,6 +121,16 @@ def test_a_full_size_series_with_a_tilted_gantry_is_put_where_it_was(tmp_path, d
         np.testing.assert_allclose(ndimage.center_of_mass(slice_ + 1000), expected, atol=0.1)                                # pixels
     returned = stack.back_onto(volume, stack.values, -1000)
     assert np.mean((returned > -500) != (values > -500)) < 0.01
+
+
+def test_the_embedded_ct_as_a_series_has_the_gaps_of_its_split(tmp_path, dicom_series):
+    found, _ = read_folder(data_folder() / "scans")
+    slices = sorted(found["train", "ct"] + found["test", "ct"], key=lambda file: file.path.stem)
+    heights = [int(file.path.stem[-4:]) / 10 for file in slices]
+    values = np.stack([file.pixels.T for file in slices], axis=2)
+    files = dicom_series(tmp_path, values, np.diag([-1.75, -1.75, 1.5, 1]), ImagePositionPatient=lambda k: [0, 0, heights[k]])
+    assert "slices are missing (1 after slice 6, 1 after slice 9," in refusal(tmp_path)
+    np.testing.assert_array_equal(read_series(files[:6]).values, values[:, :, :6])
 
 
 GAPS = {
