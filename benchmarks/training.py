@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import io
 import multiprocessing
-import resource
 import statistics
 import sys
 import tempfile
@@ -73,9 +72,15 @@ def peak_mb(kind: str, architecture: Architecture, size: int, batch: int, answer
     if torch.cuda.is_available():
         call(), call()
         return answers.put(torch.cuda.max_memory_allocated() / 2**20)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = status_mb("VmRSS")
     call(), call()
-    answers.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    answers.put(status_mb("VmHWM") - before)
+
+
+def status_mb(name: str) -> float:
+    """A line of this process's memory from Linux: VmRSS now, VmHWM at its highest (getrusage's maximum also counts the parent's)."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[name].split()[0]) / 1024
 
 
 def memory_mb(*what) -> float:

@@ -1,0 +1,131 @@
+"""Volumes become a data set that the lessons can read: right numbers, people on one side of the split only, and no names."""
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ctmri_utils.__main__ import main
+from ctmri_utils.prepare import prepare, split_people
+from ctmri_utils.scans import folder_scans
+from ctmri_utils.slices import read_folder
+from ctmri_utils.volumes import Volume, axial, read_nifti, write_nifti
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory, head, dicom_series):
+    """CT series of three people, one of them scanned twice, and MR files of three, one of whom also had a CT."""
+    root = tmp_path_factory.mktemp("hospital")
+    for k, person in enumerate(("Mustermann^Erika", "Doe^Jane", "Doe^Jane", "Smith^Adam")):
+        values, affine, _ = head(slices=6, seed=10 + k)
+        dicom_series(root / "ct" / f"study{k}", values, affine, PatientName=person, PatientID=person[:3])
+    for k, name in enumerate(("sub-01", "sub-02", "sub-03")):
+        (root / "mri" / name).mkdir(parents=True)
+        values, affine, _ = head("mri", slices=6, seed=20 + k)
+        write_nifti(Volume(values, affine, "mri"), root / "mri" / name / "T1w.nii.gz")
+    return root
+
+
+def rows_of(folder):
+    with (folder / "manifest.csv").open(encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_the_folder_is_read_by_the_lessons_and_holds_the_very_values(tmp_path, hospital):
+    assert main(["prepare", str(tmp_path / "set"), "--ct", str(hospital / "ct"), "--mri", str(hospital / "mri"), "--size", "64"]) == 0
+    scans = folder_scans(tmp_path / "set", 64)
+    assert scans.ct_scale.unit == "HU" and scans.spacing_mm == pytest.approx(3.5)
+    files, ignored = read_folder(tmp_path / "set")
+    assert not ignored
+    volume = read_nifti(hospital / "mri" / "sub-02" / "T1w.nii.gz", "mri")
+    stack = axial(volume, 64)
+    found = [file for side in ("train", "test") for file in files[side, "mri"]
+             if file.path.stem.startswith("mri_006_")]           # scan 6 is the second MR
+    assert len(found) == 6
+    for file in found:
+        inside = stack.head[int(file.path.stem[-4:])]
+        step = np.ptp(stack.values) / 65535
+        np.testing.assert_allclose(file.pixels[inside], stack.values[int(file.path.stem[-4:])][inside], atol=step)
+    for row in rows_of(tmp_path / "set"):
+        stored = np.asarray(Image.open(tmp_path / "set" / row["file"]))
+        assert stored.dtype == np.uint16 and stored.shape == (64, 64)
+        if row["modality"] == "ct":
+            assert (float(row["gain"]), float(row["offset"]), row["unit"]) == (1, -1024, "HU")
+            assert stored[0, 0] == 24                            # air, -1000 HU
+
+
+def test_people_stay_on_one_side_and_have_no_names(tmp_path, hospital, secrets):
+    prepare(tmp_path / "set", hospital / "ct", hospital / "mri", 64)
+    rows = rows_of(tmp_path / "set")
+    sides, scanned = {}, {}
+    for row in rows:
+        sides.setdefault(row["patient"], set()).add(row["split"])
+        scanned.setdefault((row["modality"], row["patient"]), set()).add(row["file"].split("_")[1])
+    assert all(len(side) == 1 for side in sides.values())
+    assert sorted(len(scans) for (modality, _), scans in scanned.items() if modality == "ct") == [1, 1, 2]     # Jane Doe's two are hers
+    assert {row["patient"] for row in rows} == {f"person-00{k}" for k in range(1, 7)}
+    assert {(row["split"], row["modality"]) for row in rows} == {(s, m) for s in ("train", "test") for m in ("ct", "mri")}
+    for path in (tmp_path / "set").rglob("*"):
+        for secret in (*secrets, "Doe", "Jane", "Smith", "sub-0", "study"):
+            assert secret not in path.name and (path.is_dir() or secret.encode() not in path.read_bytes())
+
+
+def test_a_person_with_both_scans_is_on_one_side_whatever_the_seed():
+    people = {"ct": {("a",), ("b",), ("c",), ("d",)}, "mri": {("c",), ("d",), ("e",)}}
+    drawn = [split_people(people, 0.25, seed) for seed in range(50)]
+    for test in drawn:
+        for names in people.values():
+            assert names & test and names - test
+    assert len({frozenset(test) for test in drawn}) > 3          # it is drawn, not the first in the alphabet
+    assert drawn[0] == split_people(people, 0.25, 0)
+    both = {(str(k),) for k in range(10)}
+    for seed in range(10):
+        test = split_people({"ct": both, "mri": both | {(f"m{k}",) for k in range(10)}}, 0.4, seed)
+        assert len(test) == 8 and len(test & both) >= 4          # four CTs, and as many more as make eight MRs
+    assert len(split_people({"ct": {(str(k),) for k in range(100)}, "mri": {(f"m{k}",) for k in range(10)}}, 0.2, 0)) == 22
+
+
+def test_a_dicom_id_and_a_nifti_name_can_be_the_same_person(tmp_path, head, dicom_series):
+    for k in range(3):
+        values, affine, _ = head(slices=6, seed=k)
+        dicom_series(tmp_path / "ct" / f"study{k}", values, affine, PatientID=f"sub-{k}")
+        (tmp_path / "mri").mkdir(exist_ok=True)
+        write_nifti(Volume(head("mri", slices=6, seed=k)[0], affine, "mri"), tmp_path / "mri" / f"sub-{k}.nii.gz")
+    prepare(tmp_path / "set", tmp_path / "ct", tmp_path / "mri", 64)
+    rows = rows_of(tmp_path / "set")
+    assert len({row["patient"] for row in rows}) == 3
+    assert len({(row["patient"], row["split"]) for row in rows}) == 3
+
+
+def test_too_few_people_are_refused_and_nothing_is_left_behind(tmp_path, hospital):
+    with pytest.raises(ValueError, match="1 people with mri .* cannot be split"):
+        prepare(tmp_path / "set", hospital / "ct", hospital / "mri" / "sub-01")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_bad_scan_is_left_out_with_a_note(tmp_path, hospital, head):
+    for k in range(3):
+        values, affine, _ = head("mri", slices=6, seed=20 + k)
+        (tmp_path / "mri").mkdir(exist_ok=True)
+        write_nifti(Volume(values, affine, "mri"), tmp_path / "mri" / f"{k}.nii")
+    (tmp_path / "mri" / "3.nii").write_bytes(b"damaged")
+    write_nifti(Volume(head(slices=6)[0], affine, "ct"), tmp_path / "mri" / "4.nii")
+    notes = prepare(tmp_path / "set", hospital / "ct", tmp_path / "mri", 64)
+    assert sum("3.nii: it does not begin like" in note for note in notes) == 1
+    assert sum("4.nii: its values reach down to" in note for note in notes) == 1
+    assert len({row["file"].split("_")[1] for row in rows_of(tmp_path / "set") if row["modality"] == "mri"}) == 3
+    with pytest.raises(FileExistsError, match="exists already"):
+        prepare(tmp_path / "set", hospital / "ct", tmp_path / "mri", 64)
+
+
+def test_slices_above_the_head_are_left_out(tmp_path, head):
+    for modality in ("ct", "mri"):
+        (tmp_path / modality).mkdir()
+        for k in range(2):
+            values, affine, _ = head(modality, slices=6, seed=k)
+            values = np.concatenate([values, np.full_like(values[:, :, :3], values.min())], axis=2)
+            write_nifti(Volume(values, affine, modality), tmp_path / modality / f"{k}.nii")
+    prepare(tmp_path / "set", tmp_path / "ct", tmp_path / "mri", 64)
+    rows = rows_of(tmp_path / "set")
+    assert len(rows) == 4 * 6
+    assert sorted({float(row["z_mm"]) for row in rows}) == [0, 12, 24, 36, 48, 60]
