@@ -119,7 +119,7 @@ def cleaned(values: np.ndarray, modality: str | None) -> tuple[np.ndarray, str, 
     elif modality == "mri" and values.min() <= LIKE_CT:
         raise ValueError(f"its values reach down to {values.min():.0f}, like those of a CT: it is none of MR's magnitude images")
     if modality == "ct":
-        check_hu(values, "CT", brightest=0)
+        check_hu("CT", values, np.ones(values.shape, bool), brightest=0)
         if below := (values < LOWEST_HU).mean():
             notes.append(f"{below:.1%} of the voxels are below {LOWEST_HU:.0f} HU, not measured, and were set to it")
         np.maximum(values, LOWEST_HU, out=values)

@@ -170,7 +170,7 @@ BAD_TAGS = {
     "beside": ({"ImagePositionPatient": lambda k: [9.0 * (k == 2), 0, 3 * k]}, "do not lie on one line"),
     "enormous": ({"Rows": 65535, "Columns": 65535}, "65535 x 65535 pixels"),
     "sizes that do not fit": ({"Rows": 1000}, "cannot be decoded"),
-    "no HU": ({"RescaleIntercept": 0}, "cannot be HU"),
+    "no HU": ({"RescaleIntercept": 0}, "cannot be"),
     "zero pixels": ({"PixelSpacing": [0, 0]}, "makes no sense"),
 }
 
