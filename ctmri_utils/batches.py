@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -84,10 +85,11 @@ class UnpairedBatches:
         for modality, images in enumerate(self.images):
             chosen = self.indexes(step, modality)
             moves = draw_moves(self.training, len(chosen), images.shape[-2:], generator_for(self.seed, 1, modality, step))
-            batch = images[self.mine(chosen).to(images.device)].to(self.device).float() / LEVELS
             if modality == 0:
                 moves["gain"] = torch.ones(len(chosen))          # Hounsfield units are calibrated: a brighter CT is another tissue
-            batches.append(augment(batch, {name: self.mine(move) for name, move in moves.items()}, self.training))
+            moves = {name: self.mine(move) for name, move in moves.items()}
+            parts = cut_out([images[i] for i in self.mine(chosen).tolist()], moves, self.training, background=-LEVELS)
+            batches.append(distort(parts.to(self.device).float() / LEVELS, moves, self.training))
         return batches[0], batches[1]
 
 
@@ -103,26 +105,35 @@ def draw_moves(training: Training, count: int, size: tuple[int, int], generator:
     }
 
 
-def augment(images: Tensor, moves: dict[str, Tensor], training: Training) -> Tensor:
-    """Carry out `moves` on (N, C, H, W) in [-1, 1]; (N, C, crop_size, crop_size) in [-1, 1], or the whole size without a crop.
+def cut_out(images: Sequence[Tensor], moves: dict[str, Tensor], training: Training, background: float) -> Tensor:
+    """The moved, mirrored or cropped (N, C, crop_size, crop_size) of N images (C, H, W); (N, C, H, W) without a crop.
 
-    Whole pixels only, unless there is an angle: interpolation would blur, and the networks would learn to blur. What moves in is
-    background, -1. Never top to bottom: heads are not scanned upside down.
+    Whole pixels only: interpolation would blur, and the networks would learn to blur. What moves in is background. Never top to bottom:
+    heads are not scanned upside down.
     """
-    height, width = (training.crop_size or side for side in images.shape[-2:])
-    reach = round(training.shift * max(images.shape[-2:]))
+    sides = images[0].shape[-2:]
+    height, width = (training.crop_size or side for side in sides)
+    reach = round(training.shift * max(sides))
+    parts = images[0].new_full((len(images), len(images[0]), height, width), background)
+    places = zip(*(moves[name].tolist() for name in ("top", "left", "mirrored")), strict=True)
+    for image, part, (top, left, mirrored) in zip(images, parts, places, strict=True):
+        above, before = max(reach - top, 0), max(reach - left, 0)                          # rows and columns of background
+        found = image[:, max(top - reach, 0):top - reach + height, max(left - reach, 0):left - reach + width]
+        if mirrored:
+            found, before = found.flip(-1), width - before - found.shape[-1]
+        part[:, above:above + found.shape[-2], before:before + found.shape[-1]] = found
+    return parts
+
+
+def distort(images: Tensor, moves: dict[str, Tensor], training: Training) -> Tensor:
+    """Turn and brighten (N, C, H, W) in [-1, 1] by each one's angle and gain; same out. What turns in is background, -1."""
     moves = {name: move.to(images.device) for name, move in moves.items()}
-    padded = F.pad(images, [reach] * 4, value=-1)
-    rows = moves["top"][:, None] + torch.arange(height, device=images.device)               # (N, height)
-    columns = moves["left"][:, None] + torch.arange(width, device=images.device)            # (N, width)
-    columns = torch.where(moves["mirrored"][:, None], columns.flip(1), columns)
-    each = torch.arange(len(images), device=images.device)[:, None, None]
-    moved = padded.movedim(1, -1)[each, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)      # (N, C, height, width)
     if training.rotation_deg:
+        height, width = images.shape[-2:]
         cos, sin, zero = moves["angle"].deg2rad().cos(), moves["angle"].deg2rad().sin(), torch.zeros_like(moves["angle"])
         turns = torch.stack([torch.stack([cos, -sin * height / width, zero], 1), torch.stack([sin * width / height, cos, zero], 1)], 1)
-        grid = F.affine_grid(turns, list(moved.shape), align_corners=False)
-        moved = F.grid_sample(moved + 1, grid, align_corners=False) - 1                     # beyond the edge: 0, which is background
+        grid = F.affine_grid(turns, list(images.shape), align_corners=False)
+        images = F.grid_sample(images + 1, grid, align_corners=False) - 1                   # beyond the edge: 0, which is background
     if training.jitter:
-        moved = ((moved + 1) * moves["gain"][:, None, None, None] - 1).clamp(-1, 1)
-    return moved.contiguous()
+        images = ((images + 1) * moves["gain"][:, None, None, None] - 1).clamp(-1, 1)
+    return images

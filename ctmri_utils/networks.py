@@ -13,8 +13,45 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
+
+class InstanceNorm(nn.Module):
+    """(N, C, H, W) with mean 0 and variance 1 in every map; no parameters, no running statistics: the same in train and eval mode.
+
+    What `nn.InstanceNorm2d` computes, by way of `group_norm` with a group for each channel, which takes a quarter of its time on the CPU.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.group_norm(x, x.shape[1])                       # (N, C, H, W)
+
+
+class Reflection(torch.autograd.Function):
+    """Padding by reflection whose backward pass adds a few slices: torch's own, pixel by pixel, takes five times as long on the CPU."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, width: int) -> Tensor:
+        ctx.width = width
+        return F.pad(x, [width] * 4, mode="reflect")
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        for axis in (-1, -2):
+            side = gradient.shape[axis] - 2 * ctx.width
+            inner = gradient.narrow(axis, ctx.width, side).clone()
+            inner.narrow(axis, 1, ctx.width).add_(gradient.narrow(axis, 0, ctx.width).flip(axis))
+            inner.narrow(axis, side - 1 - ctx.width, ctx.width).add_(gradient.narrow(axis, ctx.width + side, ctx.width).flip(axis))
+            gradient = inner
+        return gradient, None
+
+
+class ReflectionPad(nn.ReflectionPad2d):
+    """`nn.ReflectionPad2d` of one width on all sides, with a faster backward pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Reflection.apply(x, self.padding[0]) if x.requires_grad else super().forward(x)
+
+
 NORMS = {
-    "instance": lambda channels: nn.InstanceNorm2d(channels),    # no parameters, no running statistics: the same in train and eval mode
+    "instance": lambda channels: InstanceNorm(),
     "batch": lambda channels: nn.BatchNorm2d(channels),
     "none": lambda channels: nn.Identity(),
 }
@@ -38,7 +75,7 @@ def upsample(kind: str, inner: int, outer: int, kernel: int, bias: bool) -> nn.M
     if kind == "transposed":
         return nn.ConvTranspose2d(inner, outer, kernel, stride=2, padding=1, output_padding=kernel % 2, bias=bias)
     if kind == "resize":
-        return nn.Sequential(nn.Upsample(scale_factor=2), nn.ReflectionPad2d(1), nn.Conv2d(inner, outer, 3, bias=bias))
+        return nn.Sequential(nn.Upsample(scale_factor=2), ReflectionPad(1), nn.Conv2d(inner, outer, 3, bias=bias))
     raise ValueError(f"upsampling={kind!r} is not known: choose one of transposed, resize")
 
 
@@ -75,9 +112,9 @@ class ResnetBlock(nn.Module):
         super().__init__()
         layer, bias = normalisation(norm)
         self.conv_block = nn.Sequential(
-            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=bias), layer(channels), nn.ReLU(True),
+            ReflectionPad(1), nn.Conv2d(channels, channels, 3, bias=bias), layer(channels), nn.ReLU(True),
             *([nn.Dropout(0.5)] if dropout else []),
-            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=bias), layer(channels),
+            ReflectionPad(1), nn.Conv2d(channels, channels, 3, bias=bias), layer(channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,13 +132,13 @@ class ResnetGenerator(Generator):
     def __init__(self, in_channels: int = 1, out_channels: int = 1, ngf: int = 64, n_blocks: int = 9, norm: str = "instance",
                  dropout: bool = False, upsampling: str = "transposed", pad: bool = True):
         layer, bias = normalisation(norm)
-        modules = [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, ngf, 7, bias=bias), layer(ngf), nn.ReLU(True)]
+        modules = [ReflectionPad(3), nn.Conv2d(in_channels, ngf, 7, bias=bias), layer(ngf), nn.ReLU(True)]
         for width in (ngf, 2 * ngf):
             modules += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=bias), layer(2 * width), nn.ReLU(True)]
         modules += [ResnetBlock(4 * ngf, norm, dropout) for _ in range(n_blocks)]
         for width in (4 * ngf, 2 * ngf):
             modules += [upsample(upsampling, width, width // 2, 3, bias), layer(width // 2), nn.ReLU(True)]
-        modules += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, out_channels, 7), nn.Tanh()]
+        modules += [ReflectionPad(3), nn.Conv2d(ngf, out_channels, 7), nn.Tanh()]
         super().__init__(nn.Sequential(*modules), multiple=4, smallest=8, pad=pad)
         self.norm = norm
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ctmri_utils import batches as module
-from ctmri_utils.batches import UnpairedBatches, augment, compact, draw_moves
+from ctmri_utils.batches import UnpairedBatches, compact, cut_out, distort, draw_moves
 from ctmri_utils.options import Training
 
 STILL = {"flip": False, "shift": 0.0}
@@ -86,14 +86,14 @@ def test_load_size_resizes_once_and_crop_cuts_out():
     assert slope.item() == pytest.approx(2 / 31 / 2, rel=0.02)               # half as steep, at twice the pixels
 
 
-def test_augment_only_moves_whole_pixels_and_mirrors():
-    """Every augmented slice is one of the 3 x 3 shifts of the slice or of its mirror image, with background moving in."""
+def test_cut_outs_only_move_whole_pixels_and_mirror():
+    """Every one is one of the 3 x 3 shifts of the slice or of its mirror image, with background moving in."""
     image = torch.rand(1, 1, 32, 32) * 2 - 1
     padded = torch.nn.functional.pad(image, [1] * 4, value=-1)
     shifts = [padded[..., top:top + 32, left:left + 32] for top in range(3) for left in range(3)]
     allowed = shifts + [shift.flip(-1) for shift in shifts]
     images = image.expand(400, -1, -1, -1)
-    moved = augment(images, moves(Training(), images), Training())
+    moved = cut_out(images, moves(Training(), images), Training(), -1)
     seen = [next(i for i, candidate in enumerate(allowed) if torch.equal(candidate[0], one)) for one in moved]
     assert set(seen) == set(range(18))
     assert sum(i >= 9 for i in seen) / len(seen) == pytest.approx(0.5, abs=0.1)          # 400 coin tosses: one sigma is 0.025
@@ -103,7 +103,7 @@ def test_crops_come_from_everywhere_and_are_the_slices_own_pixels():
     image = torch.rand(1, 2, 24, 20) * 2 - 1
     training = Training(crop_size=16, **STILL)
     images = image.expand(600, -1, -1, -1)                                   # 45 places: one is missed with a chance of 1e-4
-    crops = augment(images, moves(training, images), training)
+    crops = cut_out(images, moves(training, images), training, -1)
     windows = image.unfold(2, 16, 1).unfold(3, 16, 1)[0]                     # (2, 9, 5, 16, 16)
     places = {next((top, left) for top in range(9) for left in range(5) if torch.equal(windows[:, top, left], crop)) for crop in crops}
     assert len(places) == 45
@@ -118,7 +118,7 @@ def test_rotation_turns_by_the_drawn_angle_also_in_oblong_slices():
     training = Training(rotation_deg=30, **STILL)
     tensor = torch.from_numpy(image).float()[None, None]
     drawn = moves(training, tensor)
-    turned = augment(tensor, drawn, training)[0, 0].numpy()
+    turned = distort(tensor, drawn, training)[0, 0].numpy()
     expected = rotate(image, float(drawn["angle"][0]), reshape=False, order=1)
     assert abs(float(drawn["angle"][0])) > 5
     # bilinear in both; float32
@@ -128,7 +128,7 @@ def test_rotation_turns_by_the_drawn_angle_also_in_oblong_slices():
 def test_what_rotation_moves_in_is_background():
     training = Training(rotation_deg=45, **STILL)
     white = torch.ones(8, 1, 32, 32)
-    turned = augment(white, moves(training, white), training)
+    turned = distort(white, moves(training, white), training)
     assert turned.min().item() == pytest.approx(-1, abs=1e-6) and turned[..., 16, 16].min().item() == pytest.approx(1, abs=1e-6)
 
 
