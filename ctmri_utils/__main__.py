@@ -4,9 +4,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import course, page
+from . import classroom, course, page
 
-COMMANDS = (course, page)
+COMMANDS = (course, page, classroom)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, OSError, ModuleNotFoundError, course.LessonFailed) as error:
+    except (ValueError, OSError, ModuleNotFoundError, course.LessonFailed, classroom.ReleaseFailed) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -17,7 +17,14 @@ from pathlib import Path
 from .course import environment
 from .settings import CHECKOUT, build_folder
 
-FAILED_CELLS = {"CellTimeoutError": "was stopped after its time limit", "KernelLost": "killed its kernel or could not be stopped", "MemoryError": "ran out of memory"}
+STOPPED = {"CellTimeoutError": "was stopped after its time limit", "KernelLost": "killed its kernel or could not be stopped",
+           "MemoryError": "ran out of memory"}
+SCORES = ("score", "max_score", "code_score", "max_code_score", "written_score", "max_written_score", "task_score", "max_task_score",
+          "needs_manual_grade")                                  # of nbgrader's gradebook
+
+
+class ReleaseFailed(RuntimeError):
+    """nbgrader could not make a student version; the message holds its reason."""
 
 
 def open_course(root: Path | None = None):
@@ -46,20 +53,28 @@ def open_course(root: Path | None = None):
 def release(output: Path | None = None, root: Path | None = None) -> list[Path]:
     """Generate the student version of every assignment and zip it; returns the zips, output/NAME.zip with NAME/NAME.ipynb inside.
 
-    output: by default build/assignments. Raises RuntimeError, with nbgrader's reason, if an assignment cannot be generated.
+    output: by default build/assignments. Raises ReleaseFailed if nbgrader cannot generate one.
     """
     output = Path(output or build_folder() / "assignments")
     output.mkdir(parents=True, exist_ok=True)
-    api, zips = open_course(root), []
+    zips = []
+    for name, notebook in generate(open_course(root)).items():
+        zips.append(output / f"{name}.zip")
+        with zipfile.ZipFile(zips[-1], "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(notebook, f"{name}/{name}.ipynb")
+    return zips
+
+
+def generate(api) -> dict[str, Path]:
+    """Generate every student version, and tell the gradebook; {assignment: notebook}."""
+    notebooks = {}
     for name in sorted(api.get_source_assignments()):
         with surroundings():
             result = api.generate_assignment(name, force=True, create=True)
         if not result["success"]:
-            raise RuntimeError(f"{name} cannot be released: {last_line(result)}")
-        zips.append(output / f"{name}.zip")
-        with zipfile.ZipFile(zips[-1], "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.write(released(api, name), f"{name}/{name}.ipynb")
-    return zips
+            raise ReleaseFailed(f"{name} cannot be released: {last_line(result)}")
+        notebooks[name] = folder(api, "release", ".", name) / f"{name}.ipynb"
+    return notebooks
 
 
 def grade(submissions: Path, output: Path | None = None, root: Path | None = None) -> list[dict]:
@@ -67,68 +82,72 @@ def grade(submissions: Path, output: Path | None = None, root: Path | None = Non
 
     submissions: one folder a student, with notebooks whose file names contain the assignment's name, at any depth; or loose notebooks
     named STUDENT_NAME.ipynb. output: by default build/grades. Whatever one submission does, the others are graded; a row's `note` says
-    what was odd. Grades given by hand in nbgrader's form survive a second call. Raises FileNotFoundError if there is nothing to grade.
+    what was odd. Grades given by hand in nbgrader's form survive a second call. Raises FileNotFoundError if there is nothing to grade,
+    ValueError if two students' names cannot be told apart.
     """
     output, submissions = Path(output or build_folder() / "grades"), Path(submissions)
-    release(output / "released", root)                            # the gradebook must know the very source that grades
     api = open_course(root)
     found, ignored = find_submissions(submissions, sorted(api.get_source_assignments()))
     if not found:
         raise FileNotFoundError(f"{submissions} holds no notebook of an assignment: unpack zips, and keep the names of the notebooks")
     for path in ignored:
-        print(f"ignored: {path} (its name contains that of no assignment, or no student)")
+        print(f"ignored: {path} (an older copy, or its name does not say which assignment or whose)")
+    asked = generate(api)                                        # the gradebook must know the very source that grades
+    output.mkdir(parents=True, exist_ok=True)
 
     rows, parts = [], []
     for (student, name), path in sorted(found.items()):
         with surroundings():
-            note, graded = grade_one(api, student, name, path)
+            note, graded = grade_one(api, student, name, path, asked[name])
         summary, details = scores(api, student, name) if graded else ({}, [])
         rows.append({"student": student, "assignment": name, **dict.fromkeys(SCORES, ""), **summary, "note": note})
         parts += [{"student": student, "assignment": name, **detail} for detail in details]
-        page = Path(api.coursedir.format_path(api.coursedir.feedback_directory, student, name)) / f"{name}.html"
         if graded:
             (output / "feedback" / student).mkdir(parents=True, exist_ok=True)
-            shutil.copy(page, output / "feedback" / student)
+            shutil.copy(folder(api, "feedback", student, name) / f"{name}.html", output / "feedback" / student)
         print(f"{student}, {name}: {summary.get('score', 'no grade')} {note}".rstrip(), flush=True)
     write_csv(output / "grades.csv", rows)
     write_csv(output / "parts.csv", parts)
     return rows
 
 
-def find_submissions(folder: Path, names: list[str]) -> tuple[dict[tuple[str, str], Path], list[Path]]:
-    """{(student, assignment): the newest such notebook} below a folder, and the notebooks that belong to no assignment."""
-    found, ignored = {}, []
-    for path in sorted(folder.rglob("*.ipynb"), key=lambda path: path.stat().st_mtime):
-        inside = path.relative_to(folder).parts
+def find_submissions(submissions: Path, names: list[str]) -> tuple[dict[tuple[str, str], Path], list[Path]]:
+    """{(student, assignment): the newest such notebook} below a folder, and the notebooks that are not graded."""
+    found, ignored, called = {}, [], {}
+    for path in sorted(submissions.rglob("*.ipynb"), key=lambda path: -path.stat().st_mtime):
+        inside = path.relative_to(submissions).parts
         if ".ipynb_checkpoints" in inside:
             continue
         name = next((name for name in names if name in path.stem), None)
-        student = inside[0] if len(inside) > 1 else path.stem.partition(name or "")[0]
-        student = re.sub(r"[^\w.@-]+", "_", student).strip("_")  # nbgrader looks for students by file patterns
-        if name and student:
+        given = inside[0] if len(inside) > 1 else path.stem.partition(name or "")[0]
+        student = re.sub(r"[^\w.@-]+", "_", given).strip("_")     # nbgrader looks for students by file patterns
+        if called.setdefault(student, given) != given:
+            raise ValueError(f"the students {given!r} and {called[student]!r} would both be {student!r}: rename one of them")
+        if name and student and (student, name) not in found:
             found[student, name] = path
         else:
             ignored.append(path)
     return found, ignored
 
 
-def grade_one(api, student: str, name: str, path: Path) -> tuple[str, bool]:
+def grade_one(api, student: str, name: str, path: Path, asked: Path) -> tuple[str, bool]:
     """Mend, execute and grade one notebook; returns what was odd, and whether there is a grade."""
     import nbformat
 
     try:
-        mended, notes = mend(*(nbformat.read(file, as_version=4) for file in (path, released(api, name))))
+        mended, notes = mend(*(nbformat.read(file, as_version=4) for file in (path, asked)))
     except Exception as error:                                   # any file at all may have been handed in
         return f"not graded, {path.name} cannot be read as a notebook ({type(error).__name__})", False
-    place = Path(api.coursedir.format_path(api.coursedir.submitted_directory, student, name))
+    place = folder(api, "submitted", student, name)
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     nbformat.write(mended, place / f"{name}.ipynb")
     result = api.autograde(name, student)
     if result["success"]:
-        executed = Path(api.coursedir.format_path(api.coursedir.autograded_directory, student, name)) / f"{name}.ipynb"
-        notes += trouble(nbformat.read(executed, as_version=4))
+        notes += trouble(nbformat.read(folder(api, "autograded", student, name) / f"{name}.ipynb", as_version=4))
         result = api.generate_feedback(name, student)
+    if "KeyboardInterrupt" in result.get("error", ""):           # nbgrader catches it, too
+        raise KeyboardInterrupt
     if not result["success"]:
         return f"not graded, nbgrader failed: {last_line(result)}", False
     return "; ".join(notes), True
@@ -179,12 +198,8 @@ def trouble(executed) -> Iterable[str]:
     """What stopped cells of an executed notebook, other than wrong answers."""
     for cell in executed.cells:
         for output in cell.get("outputs", []):
-            if output.output_type == "error" and output.ename in FAILED_CELLS and "not run" not in output.evalue:
-                yield f"cell {cell.metadata.get('nbgrader', {}).get('grade_id', 'of the student')} {FAILED_CELLS[output.ename]}"
-
-
-SCORES = ("score", "max_score", "code_score", "max_code_score", "written_score", "max_written_score", "task_score", "max_task_score",
-          "needs_manual_grade")
+            if output.output_type == "error" and output.ename in STOPPED and "not run" not in output.evalue:
+                yield f"cell {cell.metadata.get('nbgrader', {}).get('grade_id', 'of the student')} {STOPPED[output.ename]}"
 
 
 def scores(api, student: str, name: str) -> tuple[dict, list[dict]]:
@@ -208,8 +223,9 @@ def surroundings():
         yield
 
 
-def released(api, name: str) -> Path:
-    return Path(api.coursedir.format_path(api.coursedir.release_directory, ".", name)) / f"{name}.ipynb"
+def folder(api, step: str, student: str, name: str) -> Path:
+    """Where nbgrader keeps one assignment in one of its steps."""
+    return Path(api.coursedir.format_path(getattr(api.coursedir, f"{step}_directory"), student, name))
 
 
 def last_line(result: dict) -> str:
@@ -222,3 +238,24 @@ def write_csv(path: Path, rows: list[dict]) -> None:
         table = csv.DictWriter(lines, rows[0] if rows else ["student"])
         table.writeheader()
         table.writerows(rows)
+
+
+def add_command(commands) -> None:
+    """Add `assignments` and `grade` to the sub-commands of `python -m ctmri_utils`."""
+    parser = commands.add_parser("assignments", help="write the student version of every assignment as a zip")
+    parser.add_argument("--output", type=Path, help="folder for the zips (default: build/assignments)")
+    parser.set_defaults(run=lambda options: print("\n".join(map(str, release(options.output)))))
+
+    parser = commands.add_parser("grade", help="grade a folder of submissions")
+    parser.add_argument("submissions", type=Path, help="a folder with one folder a student, or notebooks named STUDENT_NAME.ipynb")
+    parser.add_argument("--output", type=Path, help="folder for grades.csv, parts.csv and feedback (default: build/grades)")
+    parser.set_defaults(run=grade_command)
+
+
+def grade_command(options) -> None:
+    """`python -m ctmri_utils grade`."""
+    output = Path(options.output or build_folder() / "grades")
+    rows = grade(options.submissions, output)
+    odd, waiting = sum(bool(row["note"]) for row in rows), sum(row["needs_manual_grade"] is True for row in rows)
+    print(f"{len(rows)} notebooks, {odd} with a note, {waiting} with parts to be graded by hand. See {output / 'grades.csv'}, "
+          f"{output / 'parts.csv'} and the pages in {output / 'feedback'}.")

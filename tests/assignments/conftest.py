@@ -1,5 +1,6 @@
 """Assignments as the tests see them: run here, cell by cell, or put through nbgrader in a course of their own."""
 import contextlib
+import copy
 import csv
 import io
 import warnings
@@ -62,6 +63,13 @@ def answered():
     return lambda name, cell, text: run_here(replaced(source(name), {cell: text}))
 
 
+@pytest.fixture
+def marks(sources):
+    """marks(notebook of assignment 1): {test: whether it passes}, hidden tests included."""
+    hidden = {grade_id(cell): cell.source for cell in sources[NAMES[0]].cells if grade_id(cell) and grade_id(cell).startswith("test_")}
+    return lambda notebook: {test: error is None for test, error in run_here(replaced(notebook, hidden)).items()}
+
+
 @pytest.fixture(scope="session")
 def course(tmp_path_factory):
     """A course folder with every assignment released; `zips` are the files for students."""
@@ -70,16 +78,36 @@ def course(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def released(course):
+    """released(name): the student version of an assignment."""
+    return lambda name: nbformat.read(course.root / "release" / name / f"{name}.ipynb", as_version=4)
+
+
+@pytest.fixture
+def solved(sources, released):
+    """Assignment 1 as a good student hands it in: the released tests, the instructor's answers."""
+    notebook = released(NAMES[0])
+    answers = {grade_id(cell): cell.source for cell in sources[NAMES[0]].cells if cell.metadata.get("nbgrader", {}).get("solution")}
+    return replaced(notebook, answers)
+
+
+@pytest.fixture(scope="session")
+def edited():
+    """edited(notebook, cell=source, ...): a copy with other sources; two underscores stand for a hyphen."""
+    return lambda notebook, **sources: replaced(copy.deepcopy(notebook), {name.replace("__", "-"): sources[name] for name in sources})
+
+
+@pytest.fixture(scope="session")
 def hand_in(course, tmp_path_factory):
     """hand_in({"student/NAME.ipynb": notebook or bytes}): grade them; the rows of grades.csv by (student, assignment), the output."""
-    def open_course(root):
-        api = opened(root)
-        api.config.ExecuteToTheEnd.timeout = 10                   # seconds a cell, so that endless loops end soon
-        return api
-
     opened = classroom.open_course
 
-    def grade(files):
+    def grade(files, seconds=60):                                 # seconds for a cell
+        def open_course(root):
+            api = opened(root)
+            api.config.ExecuteToTheEnd.timeout = seconds
+            return api
+
         folder, output = tmp_path_factory.mktemp("handed_in"), tmp_path_factory.mktemp("grades")
         for place, content in files.items():
             path = folder / place
