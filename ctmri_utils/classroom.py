@@ -10,7 +10,6 @@ import tempfile
 import warnings
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,9 +54,8 @@ def release(output: Path | None = None, root: Path | None = None) -> list[Path]:
 
     output: by default build/assignments. Raises ReleaseFailed if nbgrader cannot generate one.
     """
-    output = Path(output or build_folder() / "assignments")
+    output, zips = Path(output or build_folder() / "assignments"), []
     output.mkdir(parents=True, exist_ok=True)
-    zips = []
     for name, notebook in generate(open_course(root)).items():
         zips.append(output / f"{name}.zip")
         with zipfile.ZipFile(zips[-1], "w", zipfile.ZIP_DEFLATED) as archive:
@@ -85,8 +83,7 @@ def grade(submissions: Path, output: Path | None = None, root: Path | None = Non
     what was odd. Grades given by hand in nbgrader's form survive a second call. Raises FileNotFoundError if there is nothing to grade,
     ValueError if two students' names cannot be told apart.
     """
-    output, submissions = Path(output or build_folder() / "grades"), Path(submissions)
-    api = open_course(root)
+    api, output, submissions = open_course(root), Path(output or build_folder() / "grades"), Path(submissions)
     found, ignored = find_submissions(submissions, sorted(api.get_source_assignments()))
     if not found:
         raise FileNotFoundError(f"{submissions} holds no notebook of an assignment: unpack zips, and keep the names of the notebooks")
@@ -106,8 +103,11 @@ def grade(submissions: Path, output: Path | None = None, root: Path | None = Non
             (output / "feedback" / student).mkdir(parents=True, exist_ok=True)
             shutil.copy(folder(api, "feedback", student, name) / f"{name}.html", output / "feedback" / student)
         print(f"{student}, {name}: {summary.get('score', 'no grade')} {note}".rstrip(), flush=True)
-    write_csv(output / "grades.csv", rows)
-    write_csv(output / "parts.csv", parts)
+    for file, lines in (("grades.csv", rows), ("parts.csv", parts)):
+        with (output / file).open("w", newline="", encoding="utf-8") as target:
+            table = csv.DictWriter(target, lines[0] if lines else ["student"])
+            table.writeheader()
+            table.writerows(lines)
     return rows
 
 
@@ -194,12 +194,11 @@ def mend(submission, release) -> tuple:
     return release, [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
 
 
-def trouble(executed) -> Iterable[str]:
+def trouble(executed) -> list[str]:
     """What stopped cells of an executed notebook, other than wrong answers."""
-    for cell in executed.cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "error" and output.ename in STOPPED and "not run" not in output.evalue:
-                yield f"cell {cell.metadata.get('nbgrader', {}).get('grade_id', 'of the student')} {STOPPED[output.ename]}"
+    return [f"cell {cell.metadata.get('nbgrader', {}).get('grade_id', 'of the student')} {STOPPED[output.ename]}"
+            for cell in executed.cells for output in cell.get("outputs", [])
+            if output.output_type == "error" and output.ename in STOPPED and "not run" not in output.evalue]
 
 
 def scores(api, student: str, name: str) -> tuple[dict, list[dict]]:
@@ -233,13 +232,6 @@ def last_line(result: dict) -> str:
     return (result.get("log") or result.get("error") or "").strip().splitlines()[-1]
 
 
-def write_csv(path: Path, rows: list[dict]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as lines:
-        table = csv.DictWriter(lines, rows[0] if rows else ["student"])
-        table.writeheader()
-        table.writerows(rows)
-
-
 def add_command(commands) -> None:
     """Add `assignments` and `grade` to the sub-commands of `python -m ctmri_utils`."""
     parser = commands.add_parser("assignments", help="write the student version of every assignment as a zip")
@@ -254,8 +246,7 @@ def add_command(commands) -> None:
 
 def grade_command(options) -> None:
     """`python -m ctmri_utils grade`."""
-    output = Path(options.output or build_folder() / "grades")
+    output = options.output or build_folder() / "grades"
     rows = grade(options.submissions, output)
     odd, waiting = sum(bool(row["note"]) for row in rows), sum(row["needs_manual_grade"] is True for row in rows)
-    print(f"{len(rows)} notebooks, {odd} with a note, {waiting} with parts to be graded by hand. See {output / 'grades.csv'}, "
-          f"{output / 'parts.csv'} and the pages in {output / 'feedback'}.")
+    print(f"{len(rows)} notebooks, {odd} with a note, {waiting} to be graded by hand: see grades.csv, parts.csv and feedback in {output}")

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 CORE = ["torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow", "safetensors"]
-HEAVY = ["nibabel", "pydicom", "kaggle", "matplotlib", "ipywidgets", "anywidget", "accelerate", "papermill", "nbconvert", "IPython", "tqdm"]
+HEAVY = ["nibabel", "pydicom", "kaggle", "matplotlib", "ipywidgets", "anywidget", "accelerate", "papermill", "nbconvert", "IPython", "tqdm",
+         "nbgrader"]
 NEEDS_COURSE_EXTRA = ["figures"]                                           # floor 4: they draw
 LEFT_TO_TORCH = re.compile(r"nvidia-|cuda-|triton$")                       # torch itself pins its CUDA packages
 
