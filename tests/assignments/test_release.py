@@ -5,6 +5,7 @@ import zipfile
 import nbformat
 import pytest
 from nbgrader.nbgraderformat import MetadataValidator
+from nbgrader.validator import Validator
 
 SECRETS = ("SOLUTION", "HIDDEN TESTS", "MARK SCHEME", "Rubric", "Model answer", "Typical weak answer", "### END")
 
@@ -79,3 +80,11 @@ def test_visible_tests_tell_what_they_expect(released, name):
     for cell in graded(released(name)):
         if cell.cell_type == "code":
             assert re.search(r'assert .+, f?".{20,}"', cell.source), cell.source
+
+
+def test_the_validate_button_tells_a_blank_from_a_good_answer(course, solved, tmp_path):
+    """What JupyterLab's Validate button calls, on the student's machine: no gradebook, only the visible tests."""
+    nbformat.write(solved, tmp_path / "solved.ipynb")
+    assert Validator().validate(str(tmp_path / "solved.ipynb")) == {}
+    blank = course.root / "release" / "01_units_windows_splits" / "01_units_windows_splits.ipynb"
+    assert len(Validator().validate(str(blank))["failed"]) == 8    # six tests, and two written answers without a word
