@@ -15,9 +15,10 @@ RIGHT = [pytest.param(book["NAME"], cell, text, id=f"{book['NAME'][:2]} {cell} {
 
 
 @pytest.mark.parametrize("name, cell, text", WRONG)
-def test_wrong_answer_loses_its_marks(answered, name, cell, text):
-    error = answered(name, cell, text)[f"test_{cell}"]
-    assert error is not None and not isinstance(error, (NameError, SyntaxError, TypeError)), repr(error)
+def test_wrong_answer_loses_its_marks_and_no_others(answered, name, cell, text):
+    errors = {test: error for test, error in answered(name, cell, text).items() if error}
+    assert list(errors) == [f"test_{cell}"]
+    assert not isinstance(errors[f"test_{cell}"], (NameError, SyntaxError, TypeError)), errors
 
 
 @pytest.mark.parametrize("name, cell, text", RIGHT)
