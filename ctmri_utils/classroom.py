@@ -70,7 +70,7 @@ def generate(api) -> dict[str, Path]:
         with surroundings():
             result = api.generate_assignment(name, force=True, create=True)
         if not result["success"]:
-            raise ReleaseFailed(f"{name} cannot be released: {last_line(result)}")
+            raise ReleaseFailed(f"{name} cannot be released: {reason(result)}")
         notebooks[name] = folder(api, "release", ".", name) / f"{name}.ipynb"
     return notebooks
 
@@ -149,7 +149,7 @@ def grade_one(api, student: str, name: str, path: Path, asked: Path) -> tuple[st
     if "KeyboardInterrupt" in result.get("error", ""):           # nbgrader catches it, too
         raise KeyboardInterrupt
     if not result["success"]:
-        return f"not graded, nbgrader failed: {last_line(result)}", False
+        return f"not graded, nbgrader failed: {reason(result)}", False
     return "; ".join(notes), True
 
 
@@ -227,9 +227,10 @@ def folder(api, step: str, student: str, name: str) -> Path:
     return Path(api.coursedir.format_path(getattr(api.coursedir, f"{step}_directory"), student, name))
 
 
-def last_line(result: dict) -> str:
-    """The last sentence of what nbgrader says about a failure."""
-    return (result.get("log") or result.get("error") or "").strip().splitlines()[-1]
+def reason(result: dict) -> str:
+    """The first exception of nbgrader's log; the later ones only say that there was one."""
+    log = result.get("log", "") + result["error"]
+    return re.search(r"^ *[\w.]*?(\w*(?:Error|Exception)\b.*)$", log, flags=re.M)[1]
 
 
 def add_command(commands) -> None:
