@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, OSError, ModuleNotFoundError, course.LessonFailed, classroom.ReleaseFailed) as error:
+    except (ValueError, OSError, ModuleNotFoundError, course.LessonFailed) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -22,10 +22,6 @@ SCORES = ("score", "max_score", "code_score", "max_code_score", "written_score",
           "needs_manual_grade")                                  # of nbgrader's gradebook
 
 
-class ReleaseFailed(RuntimeError):
-    """nbgrader could not make a student version; the message holds its reason."""
-
-
 def open_course(root: Path | None = None):
     """An NbGraderAPI with the settings of notebooks/assignments/nbgrader_config.py.
 
@@ -52,7 +48,7 @@ def open_course(root: Path | None = None):
 def release(output: Path | None = None, root: Path | None = None) -> list[Path]:
     """Generate the student version of every assignment and zip it; returns the zips, output/NAME.zip with NAME/NAME.ipynb inside.
 
-    output: by default build/assignments. Raises ReleaseFailed if nbgrader cannot generate one.
+    output: by default build/assignments. Raises ValueError, with nbgrader's reason, if a source is not in order.
     """
     output, zips = Path(output or build_folder() / "assignments"), []
     output.mkdir(parents=True, exist_ok=True)
@@ -70,7 +66,7 @@ def generate(api) -> dict[str, Path]:
         with surroundings():
             result = api.generate_assignment(name, force=True, create=True)
         if not result["success"]:
-            raise ReleaseFailed(f"{name} cannot be released: {reason(result)}")
+            raise ValueError(f"{name} cannot be released: {reason(result)}")
         notebooks[name] = folder(api, "release", ".", name) / f"{name}.ipynb"
     return notebooks
 
@@ -79,9 +75,8 @@ def grade(submissions: Path, output: Path | None = None, root: Path | None = Non
     """Grade a folder of submissions; writes output/grades.csv, parts.csv and feedback/STUDENT/NAME.html, returns the rows of grades.csv.
 
     submissions: one folder a student, with notebooks whose file names contain the assignment's name, at any depth; or loose notebooks
-    named STUDENT_NAME.ipynb. output: by default build/grades. Whatever one submission does, the others are graded; a row's `note` says
-    what was odd. Grades given by hand in nbgrader's form survive a second call. Raises FileNotFoundError if there is nothing to grade,
-    ValueError if two students' names cannot be told apart.
+    named STUDENT_NAME.ipynb. output: by default build/grades. Whatever one submission does, the others are graded; `note` says what was
+    odd. Grades given by hand in nbgrader's form are kept. Raises FileNotFoundError without submissions, ValueError for mixed up names.
     """
     api, output, submissions = open_course(root), Path(output or build_folder() / "grades"), Path(submissions)
     found, ignored = find_submissions(submissions, sorted(api.get_source_assignments()))
@@ -216,7 +211,7 @@ def surroundings():
     from nbgrader.utils import setenv
     from sqlalchemy.exc import SAWarning
 
-    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])        # nbgrader calls alembic
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"                # nbgrader calls alembic
     with (tempfile.TemporaryDirectory() as scratch, environment(Path(scratch)), setenv(PATH=programs, OMP_NUM_THREADS="1"),
           warnings.catch_warnings(action="ignore", category=SAWarning)):                              # harmless, and nbgrader's
         yield
@@ -229,8 +224,7 @@ def folder(api, step: str, student: str, name: str) -> Path:
 
 def reason(result: dict) -> str:
     """The first exception of nbgrader's log; the later ones only say that there was one."""
-    log = result.get("log", "") + result["error"]
-    return re.search(r"^ *[\w.]*?(\w*(?:Error|Exception)\b.*)$", log, flags=re.M)[1]
+    return re.search(r"^ *[\w.]*?(\w*(?:Error|Exception)\b.*)$", result.get("log", "") + result["error"], flags=re.M)[1]
 
 
 def add_command(commands) -> None:
