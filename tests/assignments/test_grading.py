@@ -10,6 +10,7 @@ import pytest
 
 from ctmri_utils.classroom import find_submissions
 
+pytestmark = pytest.mark.timeout(900)                             # kernels start slowly on a busy machine
 HERE = Path(__file__).parent
 UNITS = "01_units_windows_splits"
 TESTS = {"test_to_physical": 3, "test_grey": 4, "test_window_error": 3, "test_mri_to_network": 4, "test_split_by_patient": 4,
