@@ -78,7 +78,7 @@ def test_no_submission_spoils_another(solved, edited, hand_in):
         "shouts": TESTS, "warns": TESTS, "broken": losing(first), "cheats": losing(first), "good": TESTS,
     }
     assert {student: scores(graded, student) for student in expected} == expected
-    assert 0 <= graded.rows["quits", UNITS]["score"] < 22         # when the kernel goes is a matter of chance
+    assert 0 <= graded.rows["quits", UNITS]["score"] <= 22        # how much is run before the kernel goes is a matter of chance
     notes = {student: row["note"] for (student, _), row in graded.rows.items()}
     assert notes["good"] == notes["broken"] == "" and "edited and restored: setup" in notes["exits"]
     assert "cell test_to_physical was stopped after its time limit" in notes["loops"]
