@@ -6,13 +6,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SHELL := /bin/bash
 
-.PHONY: help course test lab clean distclean
+.PHONY: help course test lab assignments grade clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make course              run all lessons on the embedded scans, pages in build/index.html (PROFILE=$(PROFILE); or ci, gpu)"
 	@echo "make test                lint, notebook rules, unit tests, lessons with PROFILE=ci run twice and compared"
 	@echo "make lab                 open the lessons in JupyterLab"
+	@echo "make assignments         student versions of the assignments, as zips in build/assignments"
+	@echo "make grade SUBMISSIONS=x grade the folder x of submissions: a table and pages of feedback in build/grades"
 	@echo "make clean               remove build/ and caches; make distclean removes the virtual environment too"
 	@echo "PYTHON=python3.12        (with any of them) the Python to build the virtual environment with, 3.11 or newer"
 
@@ -36,11 +38,18 @@ test: export OMP_NUM_THREADS = 1
 test: export CTMRI_THREADS = 1
 test: $(STAMP)
 	$(BIN)/python -m ruff check .
-	find notebooks -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' -exec $(BIN)/python -m nbstripout --verify {} +
+	$(BIN)/python -m nbstripout --verify notebooks/*.ipynb notebooks/assignments/source/*/*.ipynb
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lab: $(STAMP)
 	$(BIN)/python -m jupyter lab notebooks
+
+assignments: $(STAMP)
+	@$(BIN)/python -m ctmri_utils assignments
+
+grade: $(STAMP)
+	@test -n "$(SUBMISSIONS)" || { echo "Say what to grade: make grade SUBMISSIONS=folder (one folder a student)"; exit 1; }
+	@$(BIN)/python -m ctmri_utils grade "$(SUBMISSIONS)"
 
 clean:
 	rm -rf build .pytest_cache .ruff_cache *.egg-info

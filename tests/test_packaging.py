@@ -20,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = PROJECT["optional-dependencies"]
 CORE = ["torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow", "safetensors"]
 HEAVY = ["nibabel", "pydicom", "kaggle", "matplotlib", "ipywidgets", "anywidget", "accelerate", "papermill", "nbconvert", "IPython", "tqdm",
-         "onnx", "onnxscript"]
+         "onnx", "onnxscript", "nbgrader"]
 NEEDS_COURSE_EXTRA = ["figures"]                                           # floor 4: they draw
 LEFT_TO_TORCH = re.compile(r"nvidia-|cuda-|triton$")                       # torch itself pins its CUDA packages
 

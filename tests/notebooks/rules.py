@@ -99,8 +99,8 @@ def bullets(text: str) -> int:
 
 
 def budget(lesson: Lesson):
-    if not 25 <= len(lesson.cells) <= 70:
-        yield f"{len(lesson.cells)} cells: keep to 25-70"
+    if not 25 <= len(lesson.cells) <= 80:
+        yield f"{len(lesson.cells)} cells: keep to 25-80"
     sizes = sorted(lines_of(cell) for cell in lesson.code) or [0]
     median, p90 = statistics.median(sizes), sizes[int(0.9 * (len(sizes) - 1))]
     if median > 6 or p90 > 20 or sizes[-1] > 40:

@@ -85,7 +85,7 @@ def exercise_at_the_end(cells):
 
 BREAKS = [
     ("budget", lambda cells: cells.__delitem__(slice(10, 14))),
-    ("budget", lambda cells: cells.extend(nb.new_markdown_cell("More.") for _ in range(50))),
+    ("budget", lambda cells: cells.extend(nb.new_markdown_cell("More.") for _ in range(60))),
     ("budget", add_code("pass\n" * 41)),
     ("budget", lambda cells: [add_code("pass\n" * 7)(cells) for _ in range(9)]),
     ("budget", lambda cells: [add_code("pass\n" * 21)(cells) for _ in range(2)]),

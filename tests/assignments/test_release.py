@@ -1,0 +1,89 @@
+"""The student version asks everything and gives nothing away; the source says what each part is worth."""
+import re
+import zipfile
+
+import nbformat
+import pytest
+from nbgrader.nbgraderformat import MetadataValidator
+from nbgrader.validator import Validator
+
+SECRETS = ("SOLUTION", "HIDDEN TESTS", "MARK SCHEME", "Rubric", "Model answer", "Typical weak answer", "### END")
+
+SECRET_REGION = r"[^\n]*BEGIN (SOLUTION|HIDDEN TESTS|MARK SCHEME).*?END \1[^\n]*"
+
+
+def graded(notebook):
+    return [cell for cell in notebook.cells if "points" in cell.metadata.get("nbgrader", {})]
+
+
+@pytest.fixture(params=["01_units_windows_splits", "02_networks_receptive_fields", "03_losses_pool_training_step",
+                        "04_metrics_pitfalls_failures"])
+def name(request):
+    return request.param
+
+
+def test_the_zip_holds_the_student_version(course, released, name):
+    [path] = [path for path in course.zips if path.stem == name]
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == [f"{name}/{name}.ipynb"]
+        assert nbformat.reads(archive.read(f"{name}/{name}.ipynb").decode(), as_version=4) == released(name)
+
+
+def test_nothing_leaks(released, sources, name):
+    text = nbformat.writes(released(name))
+    assert not [secret for secret in SECRETS if secret in text]
+    assert all(not cell.get("outputs") and not cell.get("execution_count") for cell in released(name).cells)
+    assert set(released(name).metadata) <= {"kernelspec", "language_info"}
+    assert all(set(cell.metadata) <= {"nbgrader", "deletable", "editable"} for cell in released(name).cells)
+    shown = lines("\n".join(cell.source for cell in released(name).cells))
+    texts = [cell.source for cell in sources[name].cells]
+    visible = lines("\n".join(re.sub(SECRET_REGION, "", text, flags=re.S) for text in texts))
+    secret = lines("\n".join(texts)) - visible
+    assert len(secret) > 60 and not {line for line in secret & shown if len(line) > 30}
+
+
+def lines(text):
+    return {line.strip() for line in text.splitlines()}
+
+
+def test_the_source_is_of_schema_3_and_clean(sources, name):
+    MetadataValidator().validate_nb(sources[name])
+    assert all(cell.metadata.nbgrader.schema_version == 3 for cell in sources[name].cells if "nbgrader" in cell.metadata)
+    assert all(not cell.get("outputs") for cell in sources[name].cells)
+
+
+def test_code_words_and_an_open_task_make_40_points(sources, name):
+    kinds = {"code": [], "written": [], "task": []}
+    for cell in graded(sources[name]):
+        kind = "task" if cell.metadata.nbgrader.task else "code" if cell.cell_type == "code" else "written"
+        kinds[kind].append(cell.metadata.nbgrader.points)
+    assert {kind: sum(points) for kind, points in kinds.items()} == {"code": 22, "written": 8, "task": 10}
+    assert (len(kinds["code"]), len(kinds["written"]), len(kinds["task"])) == (6, 2, 1)
+
+
+def test_each_part_states_points_minutes_and_goal(sources, name):
+    about, *rest = [cell.source for cell in sources[name].cells if cell.cell_type == "markdown"]
+    rows = re.findall(r"^\| ([\d, ]+) \| (.+?) \| (\d+) \| (\d+) \| (.+?) \|$", about, flags=re.M)
+    assert [part for row in rows for part in row[0].split(", ")] == [str(part) for part in range(1, 10)]
+    total, minutes = (sum(int(row[column]) for row in rows) for column in (2, 3))
+    said = re.search(r"About (\d+) minutes, (\d+) points", about)
+    assert total == int(said[2]) == 40 and 60 <= minutes <= 130 and abs(minutes - int(said[1])) <= 5
+    titles = re.findall(r"^## (\d)\. .+ \((\d+) points, (\d+) min\)$", "\n".join(rest), flags=re.M)
+    assert [int(part) for part, _, _ in titles] == list(range(1, 10))
+    assert (sum(int(points) for _, points, _ in titles), sum(int(time) for _, _, time in titles)) == (40, minutes)
+    points = [int(cell.metadata.nbgrader.points) for cell in graded(sources[name])]
+    assert points == [int(points) for _, points, _ in titles]
+
+
+def test_visible_tests_tell_what_they_expect(released, name):
+    for cell in graded(released(name)):
+        if cell.cell_type == "code":
+            assert re.search(r'assert .+, f?".{20,}"', cell.source), cell.source
+
+
+def test_the_validate_button_tells_a_blank_from_a_good_answer(course, solved, tmp_path):
+    """What JupyterLab's Validate button calls, on the student's machine: no gradebook, only the visible tests."""
+    nbformat.write(solved, tmp_path / "solved.ipynb")
+    assert Validator().validate(str(tmp_path / "solved.ipynb")) == {}
+    blank = course.root / "release" / "01_units_windows_splits" / "01_units_windows_splits.ipynb"
+    assert len(Validator().validate(str(blank))["failed"]) == 8    # six tests, and two written answers without a word
