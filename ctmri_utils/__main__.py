@@ -10,7 +10,7 @@ COMMANDS = (course, kaggle_download, checks, prepare, train, translate, intercha
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Returns its status, 0 if it has none, or 1 after one sentence on stderr for what the user can put right."""
+    """Run one command. Returns its status, 0 if it has none; 1 after one sentence for what the user can put right; 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m ctmri_utils", description="CT <-> MR translation with CycleGAN, a course")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
@@ -21,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError, ModuleNotFoundError, course.LessonFailed) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"{options.command}: interrupted; the same command goes on with a training", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ class UnpairedBatches:
     def order(self, modality: int, turn: int) -> Tensor:
         key = modality, turn
         if key not in self.orders:
-            self.orders = {other: order for other, order in self.orders.items() if other[1] >= turn - 1}
+            self.orders = {other: order for other, order in self.orders.items() if other[0] != modality or other[1] >= turn - 1}
             self.orders[key] = torch.randperm(len(self.images[modality]), generator=generator_for(self.seed, 0, *key))
         return self.orders[key]
 

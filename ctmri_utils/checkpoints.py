@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from .options import Architecture
 from .settings import checkpoint_file, data_folder
 from .translators import CycleGAN, Translator
 
-PARTS = {"identity", "model", "optimizers", "schedulers", "processes", "step", "losses"}
+PARTS = {"identity": dict, "model": dict, "optimizers": list, "schedulers": list, "scaler": dict, "processes": list, "step": int,
+         "losses": list}
 
 
 def save_checkpoint(state: dict, path: Path) -> None:
@@ -28,10 +31,13 @@ def save_checkpoint(state: dict, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())                              # else a power cut could leave a renamed, empty file
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:                     # torch's writer turns a full disk into a RuntimeError
-        temporary.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:                     # torch's writer puts a RuntimeError above that of a full disk
         kept = "the checkpoint of an earlier step is kept" if path.exists() else "nothing was saved"
-        raise OSError(f"{path} cannot be written ({str(error).splitlines()[0]}): make room or choose another folder; {kept}") from error
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise OSError(f"{path} cannot be written ({str(reason).splitlines()[0]}): make room or choose another folder; {kept}") from error
+    finally:                                                     # still there after an error or an interrupt
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def check_writable(path: Path) -> None:
@@ -51,9 +57,11 @@ def load_checkpoint(path: Path) -> dict:
         raise FileNotFoundError(f"{path} does not exist or is no file: train first, lesson 03 shows how")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:                                     # the system's word, not about the content
+        raise type(error)(f"{path} cannot be opened ({error.strerror}): check its permissions and the disk") from error
     except Exception as error:
         raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}): delete it and train again") from error
-    if not isinstance(state, dict) or not PARTS <= state.keys():
+    if not isinstance(state, dict) or not all(isinstance(state.get(part), kind) for part, kind in PARTS.items()):
         raise ValueError(f"{path} was not written by `fit`: for a reference .pth file use `interchange.load_reference`")
     return state
 
@@ -63,7 +71,8 @@ def save_weights(model: Translator, path: Path, about: dict[str, Any]) -> None:
     from safetensors.torch import save_file
 
     weights = {name: weight.half().contiguous() for name, weight in model.averaged.state_dict().items()}
-    save_file(weights, path, {"architecture": json.dumps(vars(model.architecture)), "about": json.dumps(about)})
+    # One entry only: safetensors writes several in an order that changes from call to call.
+    save_file(weights, path, {"card": json.dumps({"architecture": asdict(model.architecture), "about": about})})
 
 
 def load_weights(path: Path) -> tuple[Translator, dict[str, Any]]:
@@ -74,15 +83,15 @@ def load_weights(path: Path) -> tuple[Translator, dict[str, Any]]:
         raise FileNotFoundError(f"{path} does not exist or is no file: train first, lesson 03 shows how")
     try:
         with safe_open(path, "pt") as file:
-            said = file.metadata() or {}
+            card = json.loads((file.metadata() or {})["card"])
             weights = {name: file.get_tensor(name).float() for name in file.keys()}             # noqa: SIM118
-        model = Translator(Architecture.of(json.loads(said["architecture"])))
+        model = Translator(Architecture.of(card["architecture"]))
         model.averaged.load_state_dict(weights)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise ValueError(f"{path} holds no weights of `save_weights` ({' '.join(str(error).split())[:200]}): make it anew") from error
     for to, network in model.current.items():
         network.load_state_dict(model.averaged[to].state_dict())
-    return model.eval(), json.loads(said["about"])
+    return model.eval(), card["about"]
 
 
 def load_translator(path: Path) -> Translator:

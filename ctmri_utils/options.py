@@ -32,8 +32,8 @@ class Options:
                 raise ValueError(f"{spec.name}={value!r} should be {KINDS[kind]}")
             if limits.get("choices") and value not in limits["choices"]:
                 raise ValueError(f"{spec.name}={value!r} is not known: choose one of {', '.join(limits['choices'])}")
-            if kind in (int, float) and not limits["low"] <= value <= limits["high"]:
-                upper = "" if math.isinf(limits["high"]) else f" and at most {limits['high']:g}"
+            if kind in (int, float) and not (limits["low"] <= value <= limits["high"] and value < math.inf):
+                upper = " and finite" if math.isinf(limits["high"]) else f" and at most {limits['high']:g}"
                 raise ValueError(f"{spec.name}={value} should be at least {limits['low']:g}{upper}")
 
     @classmethod
@@ -141,7 +141,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} does not exist: give the path of a settings file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no TOML text ({error}): write lines such as learning_rate = 0.0002") from error
 
 

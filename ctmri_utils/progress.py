@@ -1,6 +1,7 @@
 """Progress of a training run: a bar, strips of slices that can be kept for `viewer.training_strip`, and in a notebook a live picture."""
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from .translators import Translator
 
 ALIKE = 0.1                                                      # less than this share of what real slices do
+SHOWN = 1e-9                                                     # seconds; with 0, tqdm's notebook bar would never be displayed
 TOO_EARLY = 100                                                  # steps before which every generator looks broken
 
 
@@ -24,7 +26,7 @@ def symptoms(model: Translator, ct: Tensor, mri: Tensor) -> str:
     found = []
     for to, images, real in (("mri", ct, mri), ("ct", mri, ct)):
         fakes = model.translate(images, to, averaged=False)
-        if fakes.std(0).mean() < ALIKE * real.std(0).mean():
+        if fakes.std(0, correction=0).mean() < ALIKE * real.std(0, correction=0).mean():
             found.append(f"every fake_{to} looks alike (mode collapse)")
         elif fakes.shape == images.shape and (fakes - images).abs().mean() < ALIKE * (real.mean(0) - images).abs().mean():
             found.append(f"fake_{to} is its input (identity mapping)")
@@ -43,7 +45,7 @@ class Progress:
 
         self.model, self.ct, self.mri, self.steps, self.every, self.folder = model, ct, mri, steps, every, folder
         self.history: list[dict[str, float]] = []
-        self.bar = tqdm(total=steps, unit="step")
+        self.bar = tqdm(total=steps, unit="step", delay=math.inf)       # shown by `begin`: `fit` may refuse
 
     def __call__(self, step: int, losses: dict[str, float]) -> None:
         if not self.history:
@@ -58,6 +60,8 @@ class Progress:
 
     def begin(self, step: int) -> None:
         """Called before the first step that this call of `fit` makes."""
+        self.bar.delay = SHOWN
+        self.bar.initial = self.bar.n = self.bar.last_print_n = step - 1                  # the time left is reckoned from here
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             for old in self.folder.glob("step-*.png"):
@@ -66,7 +70,7 @@ class Progress:
 
     def finish(self, losses: list[dict[str, float]]) -> None:
         """Show the whole run, `losses` being what `fit` returned: also the part before a resume, or a run that was already done."""
-        self.history = list(losses)
+        self.history, self.bar.delay = list(losses), SHOWN
         self.bar.update(len(losses) - self.bar.n)
         self.bar.close()
         self.refresh(len(losses))

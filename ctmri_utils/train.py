@@ -28,7 +28,6 @@ class RunLog(Progress):
     def __init__(self, run: Path, earlier: list[dict[str, float]], tensorboard: bool, *watched, **options):
         super().__init__(*watched, folder=run / "strips", **options)
         self.file, self.earlier, self.board = run / "losses.csv", earlier, None
-        self.bar.update(len(earlier))
         if tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -39,7 +38,8 @@ class RunLog(Progress):
     def __call__(self, step: int, losses: dict[str, float]) -> None:
         super().__call__(step, losses)
         if self.board:
-            self.board.add_scalars("losses", losses, step)
+            for name, loss in losses.items():
+                self.board.add_scalar(f"losses/{name}", loss, step)
 
     def refresh(self, step: int) -> bytes:
         strip = super().refresh(step)
@@ -65,7 +65,10 @@ def environment() -> str:
     lines += [f"{name}: {version(name)}" for name in PACKAGES]
     if CHECKOUT:
         def git(*words):
-            return subprocess.run(["git", "-C", str(CHECKOUT), *words], capture_output=True, text=True, check=False).stdout.strip()
+            try:
+                return subprocess.run(["git", "-C", str(CHECKOUT), *words], capture_output=True, text=True, check=False).stdout.strip()
+            except OSError:                                      # no git on this machine
+                return ""
 
         lines.append(f"git revision: {git('rev-parse', 'HEAD') or 'unknown'}{' with changes' if git('status', '--porcelain') else ''}")
     return "\n".join(lines) + "\n"
@@ -104,9 +107,13 @@ def train(path: Path | None = None, output: Path | None = None, tensorboard: boo
         except OSError as error:
             raise OSError(f"{run} cannot be written to ({error.strerror}): choose another folder with --output") from error
         log = RunLog(run, earlier, tensorboard, model, *watched, steps=steps, every=max(1, steps // 20))
-    losses = fit(model, scans.train.ct, scans.train.mri, seed=what["seed"], checkpoint=checkpoint,
-                 names=(scans.train.ct_names, scans.train.mri_names), **settings.training(steps),
-                 **({"on_step": log} if log else {}))
+    try:
+        losses = fit(model, scans.train.ct, scans.train.mri, seed=what["seed"], checkpoint=checkpoint,
+                     names=(scans.train.ct_names, scans.train.mri_names), **settings.training(steps),
+                     **({"on_step": log} if log else {}))
+    finally:
+        if log:
+            log.bar.close()                                      # ends its line, before an error's
     if log:
         log.finish(losses)
         print(f"Run in {run}")

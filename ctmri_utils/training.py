@@ -4,7 +4,10 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -65,6 +68,31 @@ def restore_random_states(states: dict) -> None:
     np.random.set_state(states["numpy"])
 
 
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Inside, Ctrl-C (in a notebook: the stop button) is heard at the end only, so that a step or file is made whole; a second one at once.
+
+    Python gives signals to the main thread alone, so in any other this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = []
+
+    def hear(*_):
+        heard.append(True)
+        if len(heard) > 1:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        raise KeyboardInterrupt
+
+
 class Trainer:
     """A model, its optimizers and schedulers, and its step count: the whole state of a training run.
 
@@ -83,7 +111,8 @@ class Trainer:
         if self.device.type == "cuda":
             model.to(memory_format=torch.channels_last)          # on the CPU it is slower
         if training.compile:
-            for network in (model.G_ct2mri, model.G_mri2ct, model.D_ct, model.D_mri):
+            penalised = model.objective.gan_mode == "wgangp"     # by a slope of the critics' slope, which compiled networks do not have
+            for network in (model.G_ct2mri, model.G_mri2ct, *[model.D_ct, model.D_mri] * (not penalised)):
                 network.compile()
         self.wrapped = self.engine.prepare(model) if self.engine else model
         self.groups = (model.generators, model.critics)
@@ -160,10 +189,13 @@ class Trainer:
         self.step, self.losses = state["step"], state["losses"]
 
     def save(self, path: Path) -> None:
-        """Every process takes part; the first one writes."""
-        state = self.state()
-        if self.process == 0:
-            save_checkpoint(state, path)
+        """Every process takes part; the first one writes. Raises FloatingPointError, and keeps the file, if a weight is not finite."""
+        if not all(weight.isfinite().all() for weight in self.model.state_dict().values()):
+            raise FloatingPointError(f"the weights after step {self.step} are not finite: lower the learning rate; {path} stays as is")
+        with interrupts_wait():
+            state = self.state()
+            if self.process == 0:
+                save_checkpoint(state, path)
 
 
 def data_name(ct: Tensor, mri: Tensor) -> str:
@@ -182,11 +214,18 @@ def fit(model: CycleGAN, ct: Tensor, mri: Tensor, *, seed: int, checkpoint: Path
     `Training`; its `steps` is the length of the whole training, over which the learning rate falls, and `stop_at` ends this call earlier.
     With `checkpoint`, the run is saved there every `save_every` steps and at the end, and a call that finds the file resumes it.
     `on_step(step, losses)` is called after each step, for progress and pictures; `validate(model)` gives the "plateau" policy its metric.
-    An interrupt in the middle of a step costs the steps since the last save, so that resuming continues the very same run. Raises
-    FloatingPointError if a loss is not finite; ValueError for unknown options, slices that are not finite, a checkpoint of another run;
-    OSError if the checkpoint cannot be written, before the first step.
+    Ctrl-C ends the step, saves, and is then raised; resuming continues the very same run. Raises FloatingPointError if a loss is not
+    finite; ValueError for unknown options, slices that are not finite or do not suit the model, a checkpoint of another run; OSError if the
+    checkpoint cannot be written, before the first step.
     """
     training = Training.of(options)
+    if not training.steps:
+        raise ValueError("steps=0 trains nothing: say how many steps the whole training has")
+    for images, modality in ((ct, "ct"), (mri, "mri")):
+        channels = getattr(model.architecture, f"{modality}_channels")
+        if images.ndim != 4 or images.shape[1] != channels or len(images) == 0:
+            raise ValueError(f"{modality} is of shape {tuple(images.shape)} and should be (N, {channels}, H, W), N at least 1: give such "
+                             f"slices, or build the model with other {modality}_channels")
     trainer = Trainer(model, training, seed=seed, data=data_name(ct, mri))
     names = names or [[f"number {i}" for i in range(len(images))] for images in (ct, mri)]
     for images, called, modality in zip((ct, mri), names, ("CT", "MR"), strict=True):
@@ -200,7 +239,7 @@ def fit(model: CycleGAN, ct: Tensor, mri: Tensor, *, seed: int, checkpoint: Path
         if checkpoint.exists():
             try:
                 trainer.load_state(load_checkpoint(checkpoint))
-            except (KeyError, ValueError, RuntimeError) as error:
+            except (LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
                 raise ValueError(f"{checkpoint} cannot be resumed: {error}; delete it, or use another file") from error
 
     def where(step: int) -> str:
@@ -210,10 +249,11 @@ def fit(model: CycleGAN, ct: Tensor, mri: Tensor, *, seed: int, checkpoint: Path
     clean = True                                                 # outside a step, when the state is one that can be resumed
     try:
         while trainer.step < min(training.steps, stop_at or training.steps):
-            clean = False
-            losses = trainer.train_one_step(*batches(trainer.step), where(trainer.step))
-            trainer.adapt_learning_rate(validate)
-            clean = True
+            with interrupts_wait():
+                clean = False
+                losses = trainer.train_one_step(*batches(trainer.step), where(trainer.step))
+                trainer.adapt_learning_rate(validate)
+                clean = True
             on_step(trainer.step, losses)
             if checkpoint is not None and trainer.step % save_every == 0:
                 trainer.save(checkpoint)

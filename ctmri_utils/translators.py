@@ -89,14 +89,18 @@ class Translator(nn.Module):
     def translate(self, images: Tensor, to: str, averaged: bool = True, batch_size: int = 32) -> Tensor:
         """Translate (N, C, H, W) in [-1, 1] to "mri" or "ct"; same size and range, on the images' device.
 
-        averaged: use the running mean of the generator's weights, else those of the last step. Works in batches, without gradients.
-        Raises ValueError for another `to`.
+        averaged: use the running mean of the generator's weights, else those of the last step. Works in batches, without gradients, and in
+        eval mode: no dropout, and a look at a model in training leaves batch norm's statistics alone. Raises ValueError for another `to`.
         """
         if to not in self.averaged:
             raise ValueError(f'to={to!r} is not a modality here: choose "mri" or "ct"')
         network = self.averaged[to] if averaged else self.current[to]
-        device = next(network.parameters()).device
-        return torch.cat([network(batch.to(device)) for batch in images.split(batch_size)]).to(images.device)
+        device, training = next(network.parameters()).device, network.training
+        network.eval()
+        try:
+            return torch.cat([network(batch.to(device)) for batch in images.split(batch_size)]).to(images.device)
+        finally:
+            network.train(training)
 
 
 class CycleGAN(Translator):

@@ -1,16 +1,19 @@
 """Checkpoints and weights as files: whole or not at all, and nothing in them is run."""
-import resource
-import subprocess
-import sys
+import errno
+import io
+import os
+from pathlib import Path
 
 import pytest
 import torch
 from test_training import SMALL, assert_same_bits, train
 
 from ctmri_utils.checkpoints import (
+    PARTS,
     load_checkpoint,
     load_translator,
     load_weights,
+    save_checkpoint,
     save_weights,
     trained_translator,
     weights_file,
@@ -25,6 +28,46 @@ def test_load_translator_rebuilds_the_trained_model(tmp_path):
     assert torch.equal(load_translator(tmp_path / "run.pt").translate(images, "mri"), model.translate(images, "mri"))
 
 
+def test_the_same_weights_are_the_same_bytes(tmp_path):
+    model = Translator(SMALL)
+    for name in "abcdefgh":
+        save_weights(model, tmp_path / name, {"steps": 8, "dataset": "phantom"})
+    assert len({(tmp_path / name).read_bytes() for name in "abcdefgh"}) == 1
+
+
+def test_an_interrupted_save_leaves_nothing_behind(tmp_path, monkeypatch):
+    train(checkpoint=tmp_path / "run.pt", stop_at=2)
+    kept = (tmp_path / "run.pt").read_bytes()
+
+    def interrupted(state, file):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint({}, tmp_path / "run.pt")
+    assert [file.name for file in tmp_path.iterdir()] == ["run.pt"] and (tmp_path / "run.pt").read_bytes() == kept
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    train(checkpoint=tmp_path / "run.pt", stop_at=2)
+
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(torch, "load", forbidden)
+    with pytest.raises(PermissionError, match="run.pt cannot be opened .Permission denied.: check its permissions"):
+        load_checkpoint(tmp_path / "run.pt")
+
+
+@pytest.mark.parametrize("change", [{"processes": []}, {"optimizers": [{}, {}]}, {"schedulers": [3, 3]}, {"processes": [{"pools": 3}]}])
+def test_a_checkpoint_with_odd_insides_gets_one_sentence(tmp_path, change):
+    train(checkpoint=tmp_path / "run.pt", stop_at=2)
+    torch.save(load_checkpoint(tmp_path / "run.pt") | change, tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="run.pt cannot be resumed: .*; delete it, or use another file"):
+        train(checkpoint=tmp_path / "run.pt")
+
+
 def test_a_damaged_or_missing_checkpoint_gets_one_sentence(tmp_path):
     train(checkpoint=tmp_path / "run.pt")
     whole = (tmp_path / "run.pt").read_bytes()
@@ -35,29 +78,26 @@ def test_a_damaged_or_missing_checkpoint_gets_one_sentence(tmp_path):
         load_checkpoint(tmp_path / "none.pt")
 
 
-FULL_DISK = """
-import resource, sys
-sys.path.insert(0, sys.argv[2])
-from test_training import train
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
-import signal
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-try:
-    train(checkpoint=sys.argv[1])
-except OSError as error:
-    print(error)
-"""
+class Full(io.FileIO):
+    def write(self, piece):
+        if self.tell() + len(piece) > 20_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(piece)
 
 
-def test_out_of_disk_the_last_good_checkpoint_stays(tmp_path):
-    """A process that may not write more than 20 kB to a file: the system's own error, in the middle of the writing."""
-    from pathlib import Path
-
-    path = tmp_path / "run.pt"
+def test_out_of_disk_the_last_good_checkpoint_stays(tmp_path, monkeypatch):
+    """A disk that is full after 20 kB: the system's error, in the middle of the writing."""
+    path, opened = tmp_path / "run.pt", Path.open
     train(checkpoint=path, stop_at=4)
-    assert path.stat().st_size > 20_000 and hasattr(resource, "RLIMIT_FSIZE")
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path), str(Path(__file__).parent)], capture_output=True, text=True)
-    assert "run.pt cannot be written" in done.stdout and "the checkpoint of an earlier step is kept" in done.stdout, done.stderr
+    assert path.stat().st_size > 20_000
+
+    def open_full(self, mode="r", **options):
+        return (Full if mode == "wb" and self.parent == tmp_path else opened)(self, mode, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", open_full)
+        with pytest.raises(OSError, match="run.pt cannot be written .*No space left.* the checkpoint of an earlier step is kept"):
+            train(checkpoint=path)
     assert load_checkpoint(path)["step"] == 4 and [file.name for file in tmp_path.iterdir()] == ["run.pt"]
     assert_same_bits(train(checkpoint=path)[0].state_dict(), train()[0].state_dict())
 
@@ -76,7 +116,8 @@ def test_a_hostile_checkpoint_is_refused_unread(tmp_path, capsys):
     assert "a checkpoint ran this" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("other", [{"model.1.weight": torch.zeros(1)}, torch.zeros(3), {"identity": {}, "step": 3}])
+@pytest.mark.parametrize("other", [{"model.1.weight": torch.zeros(1)}, torch.zeros(3), {"identity": {}, "step": 3},
+                                   {part: [] for part in PARTS}])
 def test_a_file_that_fit_did_not_write_gets_one_sentence(tmp_path, other):
     torch.save(other, tmp_path / "run.pt")
     for read in (load_translator, lambda path: train(checkpoint=path)):

@@ -36,6 +36,7 @@ def test_the_defaults_are_the_references():
     ({"norm": "group"}, "norm='group' is not known: choose one of instance, batch, none"),
     ({"init_gain": float("nan")}, "init_gain=nan should be at least 0"),
     ({"init_gain": None}, "init_gain=None should be a number"),
+    ({"init_gain": float("inf")}, "init_gain=inf should be at least 0 and finite"),
 ])
 def test_a_wrong_option_gets_one_sentence(values, message):
     with pytest.raises(ValueError) as error:
@@ -84,6 +85,9 @@ def test_a_bad_settings_file_gets_one_sentence(tmp_path):
     (tmp_path / "bad.toml").write_text("ngf = = 3")
     with pytest.raises(ValueError, match="bad.toml is no TOML text .*: write lines such as learning_rate = 0.0002"):
         read_toml(tmp_path / "bad.toml")
+    (tmp_path / "deep.toml").write_text("ngf = " + 9999 * "[")
+    with pytest.raises(ValueError, match="deep.toml is no TOML text"):
+        read_toml(tmp_path / "deep.toml")
 
 
 @pytest.mark.parametrize(("word", "value"), [

@@ -67,6 +67,11 @@ def test_symptoms_name_collapse_and_identity_mapping_and_nothing_else():
     assert symptoms(both, ct, mri) == "every fake_mri looks alike (mode collapse), fake_ct is its input (identity mapping)"
 
 
+def test_one_slice_is_no_collapse(recwarn):
+    image = torch.rand(1, 1, 16, 16)
+    assert symptoms(Fake(mri=lambda images: images + 1, ct=lambda images: images - 1), image - 1, image) == "" and not recwarn
+
+
 def test_the_bar_warns_but_not_in_the_first_steps(monkeypatch):
     monkeypatch.setattr("ctmri_utils.progress.symptoms", lambda *_: "every fake_mri looks alike")
     images = torch.rand(2, 1, 8, 8) * 2 - 1
@@ -86,3 +91,4 @@ def test_strips_of_later_steps_go_when_a_run_goes_back(tmp_path):
     progress = Progress(CycleGAN(Architecture(4, 4, 1, 1)), images, images, steps=6, every=3, folder=tmp_path)
     progress(4, {"cycle": 1.0})                                  # resumed after step 3
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000002.png"]
+    assert (progress.bar.n, progress.bar.initial) == (4, 3)      # one step was made, from which the time left is reckoned

@@ -1,6 +1,7 @@
 """`python -m ctmri_utils train`: settings from a file, a run folder that tells everything, and several processes."""
 import csv
 import os
+import signal
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from ctmri_utils.__main__ import main
 from ctmri_utils.checkpoints import load_checkpoint
 from ctmri_utils.options import PROFILES, read_toml
 from ctmri_utils.settings import read_settings
-from ctmri_utils.train import train
+from ctmri_utils.train import RunLog, train
 
 TINY = "profile = 'ci'\nseed = 3\nsteps = 4\nngf = 4\nndf = 4\nn_blocks = 1\nn_layers = 1\nsize = 32\npatients = 5\ntest_patients = 4\n"
 
@@ -80,6 +81,7 @@ def test_a_files_settings_stand_on_those_of_its_profile(tiny):
     ("identity = 1\nct_channels = 2", "identity=1 needs as many CT as MR channels"),
     ("generator = 'unet_100'", "unet_100"),
     ("ngf = ", "is no TOML text"),
+    ("ct_channels = 2\nidentity = 0", "ct is of shape (5, 1, 32, 32) and should be (N, 2, H, W)"),
     ("dataset = 'nowhere'", "DATASET='nowhere' is neither"),
 ])
 def test_bad_settings_get_one_sentence(tiny, capsys, text, message):
@@ -88,6 +90,39 @@ def test_bad_settings_get_one_sentence(tiny, capsys, text, message):
     assert main(["train", str(tiny)]) == 1
     said = capsys.readouterr().err
     assert said.startswith("train: ") and message in said and said.count("\n") == 1
+
+
+def test_ctrl_c_gets_one_sentence_and_the_run_goes_on(tiny, tmp_path, monkeypatch, capsys):
+    def interrupted(self, step, losses, call=RunLog.__call__):
+        call(self, step, losses)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(RunLog, "__call__", interrupted)
+    assert main(["train", str(tiny)]) == 130
+    assert capsys.readouterr().err.endswith("\ntrain: interrupted; the same command goes on with a training\n")
+    monkeypatch.undo()
+    assert load_checkpoint(tmp_path / "runs/phantom-ci-3/checkpoint.pt")["step"] == 1
+    assert main(["train", str(tiny), "--output", str(tmp_path / "runs/phantom-ci-3")]) == 0
+
+
+def test_a_machine_without_git_trains_too(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["train", str(tiny)]) == 0
+    assert "git revision: unknown\n" in (tmp_path / "runs/phantom-ci-3/environment.txt").read_text()
+
+
+def test_tensorboard_gets_every_loss_once(tiny, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    main(["train", str(tiny), "--tensorboard"])
+    run = tmp_path / "runs/phantom-ci-3"
+    events = EventAccumulator(str(run)).Reload()
+    losses = load_checkpoint(run / "checkpoint.pt")["losses"]
+    for name in losses[0]:
+        found = events.Scalars(f"losses/{name}")
+        assert [scalar.step for scalar in found] == [1, 2, 3, 4]
+        assert [scalar.value for scalar in found] == pytest.approx([step[name] for step in losses], rel=1e-6)
+    assert {image.step for image in events.Images("strip")} <= {1, 2, 3, 4} and events.Images("strip")[-1].step == 4
 
 
 def test_a_run_folder_in_the_way_gets_one_sentence(tiny, tmp_path, capsys):

@@ -123,6 +123,18 @@ def test_translate_goes_the_way_it_is_asked():
         model.translate(ct, "mr")
 
 
+@pytest.mark.parametrize("options", [{"dropout": True}, {"norm": "batch"}])
+def test_a_look_in_between_changes_nothing(options):
+    """Nor does it depend on chance, or on which other slices are looked at."""
+    model, (ct, _) = build(architecture=Architecture(**{"ngf": 4, "ndf": 4, "n_blocks": 1, "n_layers": 1} | options)), batches(3, 3)
+    state, chance = {name: value.clone() for name, value in model.state_dict().items()}, torch.get_rng_state()
+    for averaged in (True, False):
+        together = model.translate(ct, "mri", averaged)
+        torch.testing.assert_close(torch.cat([model.translate(one, "mri", averaged) for one in ct.split(1)]), together, atol=1e-12, rtol=0)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), chance) and all(module.training for module in model.modules())
+
+
 def test_averages_follow_the_literal_recursion():
     model, expected = build(), None
     for step in range(1, 30):

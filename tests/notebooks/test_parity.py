@@ -1,4 +1,4 @@
-"""What a lesson writes in the open is what the package holds: same names, same bits."""
+"""What a lesson writes in the open is what the package holds: same names, same numbers."""
 import ast
 
 import pytest
@@ -47,7 +47,7 @@ def test_the_networks_of_lesson_02_are_the_packages(lesson_02, network, options)
     images = torch.rand(2, options.get("in_channels", 1), 48, 48) * 2 - 1
     with torch.no_grad():
         for mode in (True, False):                                         # batch norm is another function in eval mode
-            assert torch.equal(ours.train(mode)(images), packaged.train(mode)(images))
+            assert_same_numbers(ours.train(mode), packaged.train(mode), images)
 
 
 def build(network, options: dict) -> torch.nn.Module:
@@ -60,13 +60,17 @@ def assert_same_bits(one: dict, other: dict):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def assert_same_numbers(one: torch.nn.Module, other: torch.nn.Module, images: torch.Tensor):
+    """Float64: the package's instance norm adds in another order, which is quicker."""
+    torch.testing.assert_close(one.double()(images.double()), other.double()(images.double()), atol=1e-9, rtol=0)
+
+
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
 def test_the_block_of_lesson_02_is_the_packages(lesson_02, norm):
     ours = build(lesson_02["ResnetBlock"], {"channels": 8, "norm": norm})
     packaged = build(networks.ResnetBlock, {"channels": 8, "norm": norm, "dropout": False})
     assert_same_bits(ours.state_dict(), packaged.state_dict())
-    features = torch.rand(2, 8, 16, 16)
-    assert torch.equal(ours(features), packaged(features))
+    assert_same_numbers(ours, packaged, torch.rand(2, 8, 16, 16))
 
 
 # Lesson 03: the losses, the pool and the training step.
