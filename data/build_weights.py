@@ -30,7 +30,7 @@ from ctmri_utils.translators import Translator
 
 SEED = 2026
 CHANGES = {                                                     # to the laptop profile
-    "phantom": {"precision": "bf16", "steps": 12000, "decay_share": 0.1},
+    "phantom": {"precision": "bf16", "steps": 10000, "decay_share": 0.1},
     "scans": {"precision": "bf16", "steps": 3000, "decay_share": 0.1},
 }
 CARD = """# Model card: {name}
