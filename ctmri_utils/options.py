@@ -33,7 +33,7 @@ class Options:
             if limits.get("choices") and value not in limits["choices"]:
                 raise ValueError(f"{spec.name}={value!r} is not known: choose one of {', '.join(limits['choices'])}")
             if kind in (int, float) and not (limits["low"] <= value <= limits["high"] and value < math.inf):
-                upper = " and finite" if math.isinf(limits["high"]) else f" and at most {limits['high']:g}"
+                upper = (" and finite" if value == math.inf else "") if math.isinf(limits["high"]) else f" and at most {limits['high']:g}"
                 raise ValueError(f"{spec.name}={value} should be at least {limits['low']:g}{upper}")
 
     @classmethod

@@ -140,3 +140,17 @@ def test_jitter_scales_mr_above_its_background_and_leaves_ct_alone():
     gains = torch.stack([other[0, 0, 0, 5] + 1 for _, other in pairs])
     assert all(other[0, 0, 0, 0] == -1 for _, other in pairs)
     assert 0.7 <= gains.min() < 0.85 and 1.15 < gains.max() <= 1.3
+
+
+def test_nothing_leaves_the_range():
+    """Neither the overshoot of a bicubic resize, which would wrap around in 16 bits, nor a brightened white."""
+    edges = torch.where(torch.arange(32) % 16 < 8, -1.0, 1.0).expand(2, 1, 32, 32)
+    assert (compact(edges, 96) / module.LEVELS - torch.nn.functional.interpolate(edges, (96, 96))).abs().mean() < 0.2
+    training = Training(jitter=0.5, **STILL)
+    assert max(augment(edges, moves(training, edges, seed), training).max() for seed in range(5)) == 1
+
+
+def test_the_modalities_are_moved_independently():
+    same = torch.rand(1, 1, 32, 32) * 2 - 1
+    batches = UnpairedBatches(same, same, Training(), 0)
+    assert sum(torch.equal(*batches(step)) for step in range(36)) < 12       # 2 expected by chance, of 18 ways to move

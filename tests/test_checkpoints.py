@@ -26,6 +26,7 @@ def test_load_translator_rebuilds_the_trained_model(tmp_path):
     model, _ = train(checkpoint=tmp_path / "run.pt")
     images = torch.rand(2, 1, 32, 32) * 2 - 1
     assert torch.equal(load_translator(tmp_path / "run.pt").translate(images, "mri"), model.translate(images, "mri"))
+    assert not load_translator(tmp_path / "run.pt").training
 
 
 def test_the_same_weights_are_the_same_bytes(tmp_path):
@@ -139,7 +140,8 @@ def test_weights_keep_both_generators_in_half_precision(tmp_path):
     model, _ = train()
     save_weights(model, tmp_path / "weights.safetensors", {"steps": 8, "note": "für"})
     again, about = load_weights(tmp_path / "weights.safetensors")
-    assert about == {"steps": 8, "note": "für"} and again.architecture == SMALL
+    assert about == {"steps": 8, "note": "für"} and again.architecture == SMALL and not again.training
+    assert (tmp_path / "weights.safetensors").stat().st_size < 2.5 * sum(weight.numel() for weight in model.averaged.parameters()) + 4000
     images = torch.rand(2, 1, 32, 32) * 2 - 1
     for to in ("mri", "ct"):
         # weights rounded to 11 bits; tanh of a few layers
