@@ -3,8 +3,8 @@
     CTMRI_THREADS=1 python data/build_weights.py phantom         # times: in the cards
     CTMRI_THREADS=1 python data/build_weights.py scans
 
-A run lies in build/weights/NAME and can be stopped and called again. The seed is fixed: the same machine, thread count and library versions
-give the same bytes. The card's numbers are measured here, on test slices that were not trained on.
+A run lies in build/weights/NAME and can be stopped and called again. The seed is fixed: the same code, machine, thread count and library
+versions give the same bytes. The card's numbers are measured here, on test slices that were not trained on.
 """
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ Two CycleGAN generators, MR to CT and CT to MR, from which the lessons start for
 | size | {size:,} bytes |
 | SHA-256 | `{digest}` |
 | made by | `python data/build_weights.py {name}`, {minutes:.0f} minutes on one core; seed {seed} |
+| code | git revision {revision} |
 | settings | profile laptop with {changes} |
 | networks | ResNet generators, ngf {ngf}, {n_blocks} blocks, instance norm; PatchGANs with {n_layers} layers |
 | data | {data} |
@@ -120,7 +121,7 @@ def build(name: str) -> None:
     phantom = name == "phantom"
     target.with_suffix(".md").write_text(CARD.format(
         name=name, size=target.stat().st_size, digest=hashlib.sha256(target.read_bytes()).hexdigest(), minutes=minutes, seed=SEED,
-        changes=", ".join(f"{key} {value}" for key, value in CHANGES[name].items()), ngf=settings.ngf, n_blocks=settings.n_blocks,
+        revision=(run / "environment.txt").read_text().split("git revision: ")[1].split()[0][:7], changes=", ".join(f"{key} {value}" for key, value in CHANGES[name].items()), ngf=settings.ngf, n_blocks=settings.n_blocks,
         n_layers=settings.n_layers, pixels=scans.train.ct.shape[-1], torch=torch.__version__.split("+")[0], measured=measured,
         failures=failures, data=f"{len(scans.train.ct)} CT and {len(scans.train.mri)} MR slices of "
         + ("synthetic patients, no two of one patient; no person's data" if phantom else "two people (data/README.md), unpaired"),
