@@ -24,7 +24,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 
 from reference_cyclegan import ReferenceStep  # noqa: E402
 
-from ctmri_utils import evaluation  # noqa: E402
+from ctmri_utils import evaluation, networks  # noqa: E402
 from ctmri_utils.batches import UnpairedBatches  # noqa: E402
 from ctmri_utils.options import PROFILES, Architecture, Objective, Training  # noqa: E402
 from ctmri_utils.scans import load_scans  # noqa: E402
@@ -41,10 +41,22 @@ def step(kind: str, architecture: Architecture, size: int, batch: int):
     ct, mri = (torch.rand(batch, 1, size, size, device=device) * 2 - 1 for _ in range(2))
     model = CycleGAN(architecture).to(device)
     if kind == "reference":
+        for network in (model.G_ct2mri, model.G_mri2ct, model.D_mri, model.D_ct):
+            plain(network)
         reference = ReferenceStep(model.G_ct2mri, model.G_mri2ct, model.D_mri, model.D_ct)
         return lambda: reference(ct, mri)
     trainer = Trainer(model, Training(steps=10**6, batch_size=batch, precision=kind))
     return lambda: trainer.train_one_step(ct, mri)
+
+
+def plain(module: torch.nn.Module) -> None:
+    """Put torch's own layers in the place of the package's quicker ones, as the reference has them."""
+    for name, child in module.named_children():
+        if isinstance(child, networks.InstanceNorm):
+            setattr(module, name, torch.nn.InstanceNorm2d(1))
+        elif isinstance(child, networks.ReflectionPad):
+            setattr(module, name, torch.nn.ReflectionPad2d(child.padding))
+        plain(child)
 
 
 def seconds(call) -> float:

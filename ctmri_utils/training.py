@@ -106,6 +106,8 @@ class Trainer:
         if training.precision == "fp16" and self.device.type == "cpu":
             raise ValueError('precision="fp16" needs a GPU: choose "bf16" or "fp32" on the CPU')
         self.process, self.processes = (self.engine.process_index, self.engine.num_processes) if self.engine else (0, 1)
+        if self.process:
+            torch.manual_seed(torch.initial_seed() + self.process)          # else all would draw the same dropout
         self.model, self.training, self.step, self.losses = model, training, 0, []
         self.identity = model.settings() | asdict(training) | identity | {"processes": self.processes}
         if self.device.type == "cuda":

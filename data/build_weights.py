@@ -121,7 +121,8 @@ def build(name: str) -> None:
     phantom = name == "phantom"
     target.with_suffix(".md").write_text(CARD.format(
         name=name, size=target.stat().st_size, digest=hashlib.sha256(target.read_bytes()).hexdigest(), minutes=minutes, seed=SEED,
-        revision=(run / "environment.txt").read_text().split("git revision: ")[1].split()[0][:7], changes=", ".join(f"{key} {value}" for key, value in CHANGES[name].items()), ngf=settings.ngf, n_blocks=settings.n_blocks,
+        revision=(run / "environment.txt").read_text().split("git revision: ")[1].split()[0][:7],
+        changes=", ".join(f"{key} {value}" for key, value in CHANGES[name].items()), ngf=settings.ngf, n_blocks=settings.n_blocks,
         n_layers=settings.n_layers, pixels=scans.train.ct.shape[-1], torch=torch.__version__.split("+")[0], measured=measured,
         failures=failures, data=f"{len(scans.train.ct)} CT and {len(scans.train.mri)} MR slices of "
         + ("synthetic patients, no two of one patient; no person's data" if phantom else "two people (data/README.md), unpaired"),

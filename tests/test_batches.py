@@ -147,7 +147,7 @@ def test_nothing_leaves_the_range():
     edges = torch.where(torch.arange(32) % 16 < 8, -1.0, 1.0).expand(2, 1, 32, 32)
     assert (compact(edges, 96) / module.LEVELS - torch.nn.functional.interpolate(edges, (96, 96))).abs().mean() < 0.2
     training = Training(jitter=0.5, **STILL)
-    assert max(augment(edges, moves(training, edges, seed), training).max() for seed in range(5)) == 1
+    assert max(distort(edges, moves(training, edges, seed), training).max() for seed in range(5)) == 1
 
 
 def test_the_modalities_are_moved_independently():
