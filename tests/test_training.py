@@ -184,8 +184,9 @@ def test_resume_is_exact_with_every_option(tmp_path, options):
 
 
 KILLED = """
-import sys, time
+import sys, time, torch
 sys.path.insert(0, sys.argv[2])
+torch.set_num_threads(int(sys.argv[3]))
 from test_training import train
 def wait_for_the_end(step, losses):
     if step == 20:
@@ -197,7 +198,7 @@ train(steps=40, checkpoint=sys.argv[1], save_every=10, on_step=wait_for_the_end)
 
 def test_forty_steps_are_twenty_and_kill_and_the_rest(tmp_path):
     """kill -9 in a process of its own, before the save of step 20: the run goes on from step 10, to the same bits."""
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "run.pt"), os.path.dirname(__file__)]
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "run.pt"), os.path.dirname(__file__), str(torch.get_num_threads())]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline().strip() == b"step 20"
         process.kill()
