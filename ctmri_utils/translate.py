@@ -28,8 +28,11 @@ def translate_volume(model, volume: Volume, size: int = 128, spacing_mm: float |
 
     model: with `translate(images, to)`, a CycleGAN for example. size, spacing_mm: see `axial`. The head is found in the volume itself;
     what lies outside is background before and after the network. CT comes back in HU, -1000 to 1000, MR from 0 to 4095. smooth_mm: SD of a
-    Gaussian across the slices of the result. `progress` wraps the loop over batches. Raises ValueError if there is no head.
+    Gaussian across the slices of the result. `progress` wraps the loop over batches. Raises ValueError if there is no head
+    or for more smoothing than 100 mm.
     """
+    if not 0 <= smooth_mm <= 100:
+        raise ValueError(f"smoothing by {smooth_mm:g} mm makes no sense: choose 0 to 100")
     stack, to = axial(volume, size, spacing_mm), OTHER[volume.modality]
     scale, made = (HU, TRANSLATED_MRI) if to == "mri" else (mri_scale(stack.values, stack.head), HU)
     rim = ndimage.binary_dilation(stack.head, np.ones((1, 3, 3)))                           # the skin's partial volume, as in data/scans

@@ -126,6 +126,9 @@ def test_smoothing_across_slices_takes_jitter_away(head):
     jitter = [slice_jitter(translate_volume(Flicker(), volume, 64, spacing[1], smooth_mm=smooth).values.T, values.T, inside)
               for smooth in (0, spacing[0], 2 * spacing[0])]
     assert jitter[0] > jitter[1] > jitter[2] and jitter[2] < 0.7 * jitter[0]
+    for impossible in (-1.0, float("nan"), 1e12):
+        with pytest.raises(ValueError, match="smoothing by .* makes no sense"):
+            translate_volume(Flicker(), volume, 64, spacing[1], smooth_mm=impossible)
 
 
 # Many scans, and the command line.
