@@ -130,6 +130,8 @@ def command(options) -> None:
     """`python -m ctmri_utils translate`."""
     modality = options.to and OTHER[options.to]
     model = load_translator(options.weights).to(set_up(seed=0))
+    if channels := {model.architecture.ct_channels, model.architecture.mri_channels} - {1}:
+        raise ValueError(f"{options.weights} are for slices of {max(channels)} channels: choose weights for 1, a slice at a time")
     translate_scans(options.input, options.output, model, modality, size=options.size, spacing_mm=options.spacing_mm,
                     smooth_mm=options.smooth_mm)
 

@@ -11,7 +11,7 @@ from ctmri_utils.checkpoints import save_weights
 from ctmri_utils.dicom import read_series
 from ctmri_utils.faithfulness import slice_jitter
 from ctmri_utils.translate import TRANSLATED_MRI, find_scans, translate_volume
-from ctmri_utils.translators import Architecture, CycleGAN
+from ctmri_utils.translators import Architecture, CycleGAN, Objective
 from ctmri_utils.units import HU, mri_scale
 from ctmri_utils.volumes import Volume, axial, read_nifti, write_nifti
 
@@ -132,6 +132,14 @@ def test_smoothing_across_slices_takes_jitter_away(head):
 
 
 # Many scans, and the command line.
+
+def test_weights_for_colour_are_refused_in_a_sentence(tmp_path, capsys):
+    for a, b in ((3, 3), (1, 3)):                                # with (1, 3), two of three channels would be dropped in silence
+        save_weights(CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, ct_channels=a, mri_channels=b), Objective(identity=0)),
+                     tmp_path / "colour.safetensors", {})
+        assert main(["translate", str(tmp_path), str(tmp_path / "out"), "--weights", str(tmp_path / "colour.safetensors")]) == 1
+        assert "for slices of 3 channels" in capsys.readouterr().err
+
 
 def test_scans_are_found_and_series_get_no_name_of_a_folder(tmp_path, head, dicom_series):
     values, affine, _ = head(slices=3)
