@@ -74,7 +74,7 @@ def prepare(output: Path, ct: Path, mri: Path, size: int = 128, test_share: floa
                 volume = scan.read(modality)
                 stack = axial(volume, size)
                 slices = list(_write_slices(temporary, f"{modality}_{k:03d}", modality, stack))
-            except ValueError as error:
+            except (ValueError, PermissionError) as error:
                 notes.append(f"left out: {error}")
                 continue
             notes += [f"scan {k}: {note}" for note in (*volume.notes, *stack.notes)]

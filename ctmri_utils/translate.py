@@ -117,7 +117,7 @@ def translate_scans(source: Path, output: Path, model, modality: str | None = No
             result = translate_volume(model, volume, **options, progress=lambda steps, k=k: bar(
                 steps, desc=f"scan {k} of {len(scans)}", unit="batch", disable=None))
             (write_nifti if target.name.lower().endswith(NIFTI) else write_series)(result, target)
-        except ValueError as error:
+        except (ValueError, PermissionError) as error:
             failed += 1
             print(f"scan {k} of {len(scans)} is left out: {error}", file=sys.stderr)
             continue

@@ -244,3 +244,19 @@ def test_damaged_files_never_write_outside_the_output(tmp_path, head, dicom_seri
             assert "holds no scan" in str(error)
         assert {path for path in tmp_path.rglob("*") if "out" not in path.relative_to(tmp_path).parts} == before
         assert not list((tmp_path / "out").rglob(".partial*")) if (tmp_path / "out").exists() else True
+
+
+def test_a_file_that_may_not_be_opened_costs_the_others_nothing(tmp_path, head, weights, capsys, monkeypatch):
+    values, affine, _ = head(slices=3)
+    for name in "abc":
+        write_nifti(Volume(values, affine, "ct"), tmp_path / "in" / f"{name}.nii")
+
+    def locked(path, modality=None):                             # root may open everything, so permissions cannot show it
+        if path.name == "b.nii":
+            raise PermissionError(f"{path} cannot be opened (Permission denied): check the path, its permissions and the disk")
+        return read_nifti(path, modality)
+
+    monkeypatch.setattr(translate, "read_nifti", locked)
+    assert main(["translate", str(tmp_path / "in"), str(tmp_path / "out"), "--weights", str(weights), "--size", "32"]) == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii", "c.nii"]
+    assert "scan 2 of 3 is left out" in capsys.readouterr().err
