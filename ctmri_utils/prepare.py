@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -18,13 +19,15 @@ from .volumes import AxialStack, axial, finished, needs, unquoted
 
 COLUMNS = ("file", "modality", "patient", "z_mm", "split", "spacing_mm", "gain", "offset", "unit", "sha256")
 LEAST_HEAD = 0.05                                                # share of a slice; below, it is the scalp's top or the room
+SUBJECT = re.compile("sub-[0-9A-Za-z]+")                         # sub-01_ses-1_T1w and sub-01_ses-2_T1w are one person
 MRI_SPAN = 1000.0                                                # "MR unit" between a scan's percentiles
 
 
 def person_of(scan: Scan, folder: Path) -> tuple[str, ...]:
     """Whom a scan shows; only compared, never written.
 
-    DICOM: the id, else name and birth date. NIfTI, or DICOM without these: the first folder or file below `folder`, without endings.
+    DICOM: the id, else name and birth date. NIfTI, or DICOM without these: BIDS' sub-LABEL in the path, else the first folder or
+    file below `folder`, without endings.
     """
     if not scan.nifti:
         with unquoted():
@@ -32,7 +35,8 @@ def person_of(scan: Scan, folder: Path) -> tuple[str, ...]:
         identity, *rest = (text(header, keyword) for keyword in ("PatientID", "PatientName", "PatientBirthDate"))
         if identity or any(rest):
             return (identity,) if identity else tuple(rest)
-    return (scan.files[0].relative_to(folder).parts[0].split(".")[0],)
+    parts = scan.files[0].relative_to(folder).parts
+    return (next((subject[0] for part in parts if (subject := SUBJECT.match(part))), parts[0].split(".")[0]),)
 
 
 def split_people(people: dict[str, set], test_share: float, seed: int) -> set:
@@ -130,7 +134,7 @@ def add_command(commands) -> None:
     """Add `prepare` to the sub-commands of `python -m ctmri_utils`."""
     parser = commands.add_parser("prepare", help="make a folder of slices to train on from NIfTI files and DICOM series, split by person")
     parser.add_argument("output", metavar="OUTPUT", type=Path, help="the folder to make")
-    parser.add_argument("--ct", type=Path, required=True, help="where the CT volumes lie: DICOM, or NIfTI with a file or a folder a person")
+    parser.add_argument("--ct", type=Path, required=True, help="where the CT volumes lie: DICOM, BIDS, or a NIfTI file or folder a person")
     parser.add_argument("--mri", type=Path, required=True, help="where the MR volumes lie, likewise; a name in both is the same person")
     parser.add_argument("--size", type=int, default=128, help="pixels per side of the slices, over 224 mm (default: 128)")
     parser.add_argument("--test-share", type=float, default=0.2, help="share of the people kept for the test (default: 0.2)")

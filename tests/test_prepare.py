@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from ctmri_utils.__main__ import main
-from ctmri_utils.prepare import prepare, split_people
+from ctmri_utils.prepare import person_of, prepare, split_people
 from ctmri_utils.scans import folder_scans
 from ctmri_utils.slices import read_folder
+from ctmri_utils.translate import Scan
 from ctmri_utils.volumes import Volume, axial, read_nifti, write_nifti
 
 
@@ -96,6 +97,15 @@ def test_a_dicom_id_and_a_nifti_name_can_be_the_same_person(tmp_path, head, dico
     rows = rows_of(tmp_path / "set")
     assert len({row["patient"] for row in rows}) == 3
     assert len({(row["patient"], row["split"]) for row in rows}) == 3
+
+
+def test_bids_names_tell_the_person(tmp_path):
+    def person(name):
+        return person_of(Scan((tmp_path / name,), name), tmp_path)
+
+    for name in ("sub-01_ses-1_T1w.nii.gz", "sub-01_ses-2_T1w.nii.gz", "sub-01/anat/x.nii", "raw/sub-01/x.nii", "sub-01.nii"):
+        assert person(name) == ("sub-01",)
+    assert person("sub-011_T1w.nii") == ("sub-011",) and person("first_second.nii.gz") == ("first_second",)
 
 
 def test_a_persons_scans_of_other_gain_look_alike_to_the_network(tmp_path, head, hospital):
