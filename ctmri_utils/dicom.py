@@ -71,7 +71,7 @@ def find_series(files: Sequence[Path]) -> list[list[Path]]:
     """The CT and MR images among DICOM files, one list a series, in the order of their first files.
 
     All other objects are left out, and so are localizers, the overviews on which a scan is planned. A damaged file is a
-    series of its own, so that reading it says what is wrong with it.
+    series of its own, so that reading it says what is wrong with it; where the series is not told, a folder is one.
     """
     series = defaultdict(list)
     with unquoted():
@@ -82,7 +82,7 @@ def find_series(files: Sequence[Path]) -> list[list[Path]]:
                 series[path].append(path)
                 continue
             if text(header, "Modality") in KNOWN and "Rows" in header and "LOCALIZER" not in text(header, "ImageType"):
-                series[text(header, "SeriesInstanceUID")].append(path)
+                series[text(header, "SeriesInstanceUID") or path.parent].append(path)
     return list(series.values())
 
 
@@ -132,7 +132,7 @@ def _common(datasets: list) -> tuple[str, tuple[int, int]]:
             raise ValueError("it is a colour picture, or does not say what its pixels are: give the original images")
         if text(dataset, "NumberOfFrames") not in ("", "1"):
             raise ValueError("it holds several frames (an enhanced or a moving image): convert it to NIfTI first, e.g. by dcm2niix")
-    for keyword in ("Modality", "PhotometricInterpretation", "SeriesInstanceUID"):
+    for keyword in ("Modality", "PhotometricInterpretation", "SeriesInstanceUID", "PatientID"):
         if len({text(dataset, keyword) for dataset in datasets}) > 1:
             raise ValueError(f"its slices differ in {keyword}: pass the files of one series")
     for keyword, count in (("Rows", 1), ("Columns", 1), ("PixelSpacing", 2), ("ImageOrientationPatient", 6)):

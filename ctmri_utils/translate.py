@@ -28,8 +28,11 @@ def translate_volume(model, volume: Volume, size: int = 128, spacing_mm: float |
 
     model: with `translate(images, to)`, a CycleGAN for example. size, spacing_mm: see `axial`. The head is found in the volume itself;
     what lies outside is background before and after the network. CT comes back in HU, -1000 to 1000, MR from 0 to 4095. smooth_mm: SD of a
-    Gaussian across the slices of the result. `progress` wraps the loop over batches. Raises ValueError if there is no head.
+    Gaussian across the slices of the result. `progress` wraps the loop over batches. Raises ValueError if there is no head
+    or for more smoothing than 100 mm.
     """
+    if not 0 <= smooth_mm <= 100:
+        raise ValueError(f"smoothing by {smooth_mm:g} mm makes no sense: choose 0 to 100")
     stack, to = axial(volume, size, spacing_mm), OTHER[volume.modality]
     scale, made = (HU, TRANSLATED_MRI) if to == "mri" else (mri_scale(stack.values, stack.head), HU)
     rim = ndimage.binary_dilation(stack.head, np.ones((1, 3, 3)))                           # the skin's partial volume, as in data/scans
@@ -114,7 +117,7 @@ def translate_scans(source: Path, output: Path, model, modality: str | None = No
             result = translate_volume(model, volume, **options, progress=lambda steps, k=k: bar(
                 steps, desc=f"scan {k} of {len(scans)}", unit="batch", disable=None))
             (write_nifti if target.name.lower().endswith(NIFTI) else write_series)(result, target)
-        except ValueError as error:
+        except (ValueError, PermissionError) as error:
             failed += 1
             print(f"scan {k} of {len(scans)} is left out: {error}", file=sys.stderr)
             continue
@@ -127,6 +130,8 @@ def command(options) -> None:
     """`python -m ctmri_utils translate`."""
     modality = options.to and OTHER[options.to]
     model = load_translator(options.weights).to(set_up(seed=0))
+    if channels := {model.architecture.ct_channels, model.architecture.mri_channels} - {1}:
+        raise ValueError(f"{options.weights} are for slices of {max(channels)} channels: choose weights for 1, a slice at a time")
     translate_scans(options.input, options.output, model, modality, size=options.size, spacing_mm=options.spacing_mm,
                     smooth_mm=options.smooth_mm)
 

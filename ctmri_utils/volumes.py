@@ -282,7 +282,7 @@ def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> A
     head-foot, so an axial scan is interpolated within its slices only. Raises ValueError if there is no head, or `size` does not
     suit the networks.
     """
-    spacing_mm = FIELD_MM / size if spacing_mm is None else spacing_mm
+    spacing_mm = FIELD_MM / max(size, 1) if spacing_mm is None else spacing_mm
     if size % 4 or size < 32 or not 0.05 <= spacing_mm <= 50:
         raise ValueError(f"size {size} and {spacing_mm:g} mm do not suit the networks: choose a multiple of 4 from 32 on, and mm per pixel")
     turn, steps = np.linalg.qr(volume.affine[:3, :3])            # orthogonal axes: the first two stay in their plane, also when tilted
@@ -297,6 +297,7 @@ def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> A
     low, high = along.min(1), along.max(1)
     shape = np.array([round((high[0] - low[0]) / step[0]), *np.ceil((high[1:] - low[1:]) / spacing_mm - 1e-6)], int) + 1
     check_shape(tuple(shape.tolist()))
+    check_shape((int(shape[0]), size, size))
     first = (low + high - (shape - 1) * step) / 2                # the grid's middle is the volume's
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = axes * step, axes @ first

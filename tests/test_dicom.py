@@ -160,6 +160,7 @@ BAD_TAGS = {
     "colour": ({"PhotometricInterpretation": "RGB"}, "colour"),
     "frames": ({"NumberOfFrames": 2}, "several frames"),
     "two series": ({"SeriesInstanceUID": lambda k: f"1.2.{k % 2}"}, "holds 2 CT or MR series"),
+    "two people": ({"PatientID": lambda k: f"Mustermann-{k % 2}"}, "differ in PatientID"),
     "two sizes": ({"Rows": lambda k: 64 + k}, "differ in Rows"),
     "two pixel sizes": ({"PixelSpacing": lambda k: [1 + k, 1]}, "differ in PixelSpacing"),
     "no pixel size": ({"PixelSpacing": None}, "PixelSpacing is missing"),
@@ -183,6 +184,15 @@ def test_what_would_mislead_is_refused_and_names_no_patient(tmp_path, head, dico
     said = refusal(tmp_path if case == "two series" else files)
     assert words in said and str(tmp_path) in said
     assert not any(secret in said for secret in secrets)
+
+
+def test_people_whose_series_have_no_uid_are_not_stacked_into_one_head(tmp_path, head, dicom_series):
+    values, affine, _ = head(slices=4)
+    between = affine.copy()
+    between[:3, 3] += affine[:3, 2] / 2                          # together they would be a series, evenly spaced
+    files = dicom_series(tmp_path / "a", values, affine, SeriesInstanceUID=None)
+    files += dicom_series(tmp_path / "b", values, between, SeriesInstanceUID=None)
+    assert [len(series) for series in find_series(files)] == [4, 4]
 
 
 def test_padding_becomes_air_also_where_its_sign_was_lost(tmp_path, head, dicom_series):

@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from ctmri_utils.__main__ import main
-from ctmri_utils.prepare import prepare, split_people
+from ctmri_utils.prepare import person_of, prepare, split_people
 from ctmri_utils.scans import folder_scans
 from ctmri_utils.slices import read_folder
+from ctmri_utils.translate import Scan
 from ctmri_utils.volumes import Volume, axial, read_nifti, write_nifti
 
 
@@ -44,8 +45,9 @@ def test_the_folder_is_read_by_the_lessons_and_holds_the_very_values(tmp_path, h
     assert len(found) == 6
     for file in found:
         inside = stack.head[int(file.path.stem[-4:])]
-        step = np.ptp(stack.values) / 65535
-        np.testing.assert_allclose(file.pixels[inside], stack.values[int(file.path.stem[-4:])][inside], atol=step)
+        low, high = np.percentile(stack.values[stack.head], [0.5, 99.5])                    # 0 and 1000 in the file
+        expected = (stack.values[int(file.path.stem[-4:])][inside] - low) / (high - low) * 1000
+        np.testing.assert_allclose(file.pixels[inside], expected, atol=1000 * np.ptp(stack.values) / (high - low) / 65535)
     for row in rows_of(tmp_path / "set"):
         stored = np.asarray(Image.open(tmp_path / "set" / row["file"]))
         assert stored.dtype == np.uint16 and stored.shape == (64, 64)
@@ -95,6 +97,44 @@ def test_a_dicom_id_and_a_nifti_name_can_be_the_same_person(tmp_path, head, dico
     rows = rows_of(tmp_path / "set")
     assert len({row["patient"] for row in rows}) == 3
     assert len({(row["patient"], row["split"]) for row in rows}) == 3
+
+
+def test_bids_names_tell_the_person(tmp_path):
+    def person(name):
+        return person_of(Scan((tmp_path / name,), name), tmp_path)
+
+    for name in ("sub-01_ses-1_T1w.nii.gz", "sub-01_ses-2_T1w.nii.gz", "sub-01/anat/x.nii", "raw/sub-01/x.nii", "sub-01.nii"):
+        assert person(name) == ("sub-01",)
+    assert person("sub-011_T1w.nii") == ("sub-011",) and person("first_second.nii.gz") == ("first_second",)
+
+
+def test_a_persons_scans_of_other_gain_look_alike_to_the_network(tmp_path, head, hospital):
+    for person in ("a", "b"):
+        (tmp_path / "mri" / person).mkdir(parents=True)
+        values, affine, _ = head("mri", slices=6, seed=ord(person))
+        for name, gain in (("first", 1), ("second", 8)):
+            write_nifti(Volume(values * gain, affine, "mri"), tmp_path / "mri" / person / f"{name}.nii")
+    prepare(tmp_path / "set", hospital / "ct", tmp_path / "mri", 64)
+    train = folder_scans(tmp_path / "set", 64).train
+    first, second = train.mri[:6], train.mri[6:]
+    np.testing.assert_allclose(first, second, atol=0.02)         # of 2: the files hold whole numbers
+    assert first.max() == 1
+
+
+def test_nobody_is_drawn_for_the_test_who_cannot_be_read(tmp_path, hospital, head, dicom_series):
+    for k in range(6):                                           # one folder for both modalities, as --ct and as --mri
+        values, affine, _ = head("mri" if k < 4 else "ct", slices=6, seed=k)
+        dicom_series(tmp_path / "all" / str(k), values, affine, "mri" if k < 4 else "ct", PatientID=f"{k}")
+    for seed in range(4):
+        notes = prepare(tmp_path / f"set{seed}", tmp_path / "all", tmp_path / "all", 64, seed=seed)
+        assert sum("left out" in note for note in notes) == 6
+        assert len({(row["patient"], row["modality"]) for row in rows_of(tmp_path / f"set{seed}")}) == 6
+
+
+def test_a_test_share_must_be_one(tmp_path, hospital):
+    for share in (-2, 0, 1, float("nan")):
+        with pytest.raises(ValueError, match="leaves one side empty"):
+            prepare(tmp_path / "set", hospital / "ct", hospital / "mri", 64, share)
 
 
 def test_too_few_people_are_refused_and_nothing_is_left_behind(tmp_path, hospital):

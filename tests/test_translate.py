@@ -11,7 +11,7 @@ from ctmri_utils.checkpoints import save_weights
 from ctmri_utils.dicom import read_series
 from ctmri_utils.faithfulness import slice_jitter
 from ctmri_utils.translate import TRANSLATED_MRI, find_scans, translate_volume
-from ctmri_utils.translators import Architecture, CycleGAN
+from ctmri_utils.translators import Architecture, CycleGAN, Objective
 from ctmri_utils.units import HU, mri_scale
 from ctmri_utils.volumes import Volume, axial, read_nifti, write_nifti
 
@@ -126,9 +126,20 @@ def test_smoothing_across_slices_takes_jitter_away(head):
     jitter = [slice_jitter(translate_volume(Flicker(), volume, 64, spacing[1], smooth_mm=smooth).values.T, values.T, inside)
               for smooth in (0, spacing[0], 2 * spacing[0])]
     assert jitter[0] > jitter[1] > jitter[2] and jitter[2] < 0.7 * jitter[0]
+    for impossible in (-1.0, float("nan"), 1e12):
+        with pytest.raises(ValueError, match="smoothing by .* makes no sense"):
+            translate_volume(Flicker(), volume, 64, spacing[1], smooth_mm=impossible)
 
 
 # Many scans, and the command line.
+
+def test_weights_for_colour_are_refused_in_a_sentence(tmp_path, capsys):
+    for a, b in ((3, 3), (1, 3)):                                # with (1, 3), two of three channels would be dropped in silence
+        save_weights(CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, ct_channels=a, mri_channels=b), Objective(identity=0)),
+                     tmp_path / "colour.safetensors", {})
+        assert main(["translate", str(tmp_path), str(tmp_path / "out"), "--weights", str(tmp_path / "colour.safetensors")]) == 1
+        assert "for slices of 3 channels" in capsys.readouterr().err
+
 
 def test_scans_are_found_and_series_get_no_name_of_a_folder(tmp_path, head, dicom_series):
     values, affine, _ = head(slices=3)
@@ -233,3 +244,19 @@ def test_damaged_files_never_write_outside_the_output(tmp_path, head, dicom_seri
             assert "holds no scan" in str(error)
         assert {path for path in tmp_path.rglob("*") if "out" not in path.relative_to(tmp_path).parts} == before
         assert not list((tmp_path / "out").rglob(".partial*")) if (tmp_path / "out").exists() else True
+
+
+def test_a_file_that_may_not_be_opened_costs_the_others_nothing(tmp_path, head, weights, capsys, monkeypatch):
+    values, affine, _ = head(slices=3)
+    for name in "abc":
+        write_nifti(Volume(values, affine, "ct"), tmp_path / "in" / f"{name}.nii")
+
+    def locked(path, modality=None):                             # root may open everything, so permissions cannot show it
+        if path.name == "b.nii":
+            raise PermissionError(f"{path} cannot be opened (Permission denied): check the path, its permissions and the disk")
+        return read_nifti(path, modality)
+
+    monkeypatch.setattr(translate, "read_nifti", locked)
+    assert main(["translate", str(tmp_path / "in"), str(tmp_path / "out"), "--weights", str(weights), "--size", "32"]) == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii", "c.nii"]
+    assert "scan 2 of 3 is left out" in capsys.readouterr().err

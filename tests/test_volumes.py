@@ -142,6 +142,8 @@ def test_no_head_and_odd_sizes_are_refused(head):
     for modality, words in (("ct", "no head"), ("mri", "constant")):
         with pytest.raises(ValueError, match=words):
             axial(Volume(np.full_like(values, -1000), affine, modality))
-    for size, spacing in ((30, None), (127, None), (64, 0.0), (64, 1e9)):
+    for size, spacing in ((0, None), (-32, None), (30, None), (127, None), (64, 0.0), (64, 1e9)):
         with pytest.raises(ValueError, match="do not suit"):
             axial(Volume(values, affine, "ct"), size, spacing)
+    with pytest.raises(ValueError, match="40000 x 40000 voxels"):
+        axial(Volume(values, affine, "ct"), 40000, 1.0)

@@ -75,7 +75,7 @@ def test_the_modality_is_taken_from_the_values_and_said(tmp_path, head):
         volume = read_nifti(path)
         assert volume.modality == modality and f"taken for {name}" in volume.describe()
         assert "taken" not in read_nifti(path, modality).describe()
-    with pytest.raises(ValueError, match="mri.nii: .* cannot be HU"):
+    with pytest.raises(ValueError, match="mri.nii: .* shows no air, so it cannot be a whole slice in HU"):
         read_nifti(tmp_path / "mri.nii", "ct")
     with pytest.raises(ValueError, match="ct.nii: .* like those of a CT"):
         read_nifti(tmp_path / "ct.nii", "mri")
