@@ -123,6 +123,11 @@ def split_by_patient(patients, test_share, seed):
 def split_by_patient(patients, test_share, seed):
     names = np.unique(patients)
     return np.isin(patients, names[np.random.default_rng(seed).random(len(names)) < test_share])""",
+        "another split after a restart": """
+def split_by_patient(patients, test_share, seed):
+    names = list(set(patients))
+    count = min(max(round(test_share * len(names)), 1), len(names) - 1)
+    return np.isin(patients, np.random.default_rng(seed).permutation(names)[:count])""",
         "an empty test": """
 def split_by_patient(patients, test_share, seed):
     names = np.unique(patients)

@@ -7,6 +7,8 @@ import pytest
 from nbgrader.nbgraderformat import MetadataValidator
 from nbgrader.validator import Validator
 
+from ctmri_utils import classroom
+
 SECRETS = ("SOLUTION", "HIDDEN TESTS", "MARK SCHEME", "Rubric", "Model answer", "Typical weak answer", "### END")
 
 SECRET_REGION = r"[^\n]*BEGIN (SOLUTION|HIDDEN TESTS|MARK SCHEME).*?END \1[^\n]*"
@@ -87,3 +89,9 @@ def test_the_validate_button_tells_a_blank_from_a_good_answer(course, solved, tm
     assert Validator().validate(str(tmp_path / "solved.ipynb")) == {}
     blank = course.root / "release" / "01_units_windows_splits" / "01_units_windows_splits.ipynb"
     assert len(Validator().validate(str(blank))["failed"]) == 8    # six tests, and two written answers without a word
+
+
+def test_students_are_told_the_limits_of_grading(sources, name):
+    text = (classroom.CHECKOUT / "notebooks" / "assignments" / "nbgrader_config.py").read_text(encoding="utf-8")
+    cell, notebook = re.search(r"CELL_SECONDS, NOTEBOOK_SECONDS.* = (\d+), (\d+),", text).groups()
+    assert f"a cell is stopped after {cell} s, and the whole notebook after {int(notebook) // 60} min" in sources[name].cells[0].source
