@@ -62,7 +62,7 @@ Two CycleGAN generators, MR to CT and CT to MR, from which the lessons start for
 ## How it fails
 {failures}
 """
-HOW_ALL = """* The cycle hides information: a round trip looks better than a translation has a right to (lesson 6 measures how).
+HOW_ALL = """* The cycle hides information: a round trip looks better than a translation has a right to (lesson 4 measures how).
 * Skin, scalp and fixation devices, implants, children, other scanners and sequences are unknown to it."""
 
 

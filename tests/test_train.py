@@ -99,7 +99,7 @@ def test_ctrl_c_gets_one_sentence_and_the_run_goes_on(tiny, tmp_path, monkeypatc
 
     monkeypatch.setattr(RunLog, "__call__", interrupted)
     assert main(["train", str(tiny)]) == 130
-    assert capsys.readouterr().err.endswith("\ntrain: interrupted; the same command goes on with a training\n")
+    assert capsys.readouterr().err.endswith("\ntrain: interrupted; the same command goes on with it\n")
     monkeypatch.undo()
     assert load_checkpoint(tmp_path / "runs/phantom-ci-3/checkpoint.pt")["step"] == 1
     assert main(["train", str(tiny), "--output", str(tmp_path / "runs/phantom-ci-3")]) == 0
