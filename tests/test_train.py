@@ -92,7 +92,15 @@ def test_bad_settings_get_one_sentence(tiny, capsys, text, message):
     assert said.startswith("train: ") and message in said and said.count("\n") == 1
 
 
-def test_ctrl_c_gets_one_sentence_and_the_run_goes_on(tiny, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def ctrl_c():
+    """SIGINT as at a terminal: a shell starts what goes to the background with SIGINT ignored, perhaps this very test run."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_gets_one_sentence_and_the_run_goes_on(tiny, tmp_path, monkeypatch, capsys, ctrl_c):
     def interrupted(self, step, losses, call=RunLog.__call__):
         call(self, step, losses)
         signal.raise_signal(signal.SIGINT)
