@@ -4,9 +4,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import checks, classroom, course, interchange, kaggle_download, page, prepare, train, translate
+from . import checks, classroom, course, interchange, kaggle_download, page, prepare, studies, train, translate
 
-COMMANDS = (course, kaggle_download, checks, prepare, train, translate, interchange, page, classroom)
+COMMANDS = (course, kaggle_download, checks, prepare, train, studies, translate, interchange, page, classroom)
 
 
 def main(arguments: list[str] | None = None) -> int:

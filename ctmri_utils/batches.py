@@ -13,6 +13,7 @@ from torch import Tensor
 from .options import Training
 
 LEVELS = 32767                                                   # [-1, 1] in 16 bits: steps of 0.03 HU
+LIKE_HEIGHT = 0.03                                               # of the scanned height, as MaskGAN's position-based sampling
 LARGE = 4 * 2**30                                                # bytes from which slices stay on disk, mapped into memory
 
 
@@ -47,13 +48,16 @@ class UnpairedBatches:
     """`batches(step)` gives the CT and the MR batch of a training step, (batch_size, C, H, W) in [-1, 1] each.
 
     ct, mri: (N, C, H, W) and (M, C, H, W) in [-1, 1]. Every slice of a modality is seen once before any is seen again, in an order that is
-    shuffled anew each time and independent of the other modality's: that is what unpaired means. process, processes: with several of them,
-    each gets its own part of the larger batch that they see together. Raises ValueError if the slices are smaller than the crop.
+    shuffled anew each time and independent of the other modality's: that is what unpaired means. With sampling "position" each CT meets an
+    MR within 3 % of its height, drawn anew each time (the nearest if there is none), positions being the heights of both, 0 to 1; with
+    "paired" it meets the MR of its own index, moved as it is. process, processes: with several of them, each gets its own part of the
+    larger batch that they see together. Raises ValueError if the slices are smaller than the crop.
     """
 
     def __init__(self, ct: Tensor, mri: Tensor, training: Training, seed: int, device: torch.device | str = "cpu", process: int = 0,
-                 processes: int = 1):
+                 processes: int = 1, positions: Sequence[Sequence[float]] | None = None):
         self.training, self.seed, self.device = training, seed, device
+        self.positions = [torch.tensor(heights) for heights in positions or ()]
         self.process, self.processes = process, processes
         self.images = [compact(images, training.load_size) for images in (ct, mri)]
         for images in self.images:
@@ -65,9 +69,19 @@ class UnpairedBatches:
 
     def indexes(self, step: int, modality: int) -> Tensor:
         """Which slices of a modality (0 CT, 1 MR) the processes see together in a step, counted from 0: (batch_size * processes,)."""
+        if modality == 1 and self.training.sampling == "paired":
+            return self.indexes(step, 0)
+        if modality == 1 and self.training.sampling == "position":
+            return self.neighbours(self.indexes(step, 0), generator_for(self.seed, 2, step))
         count, together = len(self.images[modality]), self.training.batch_size * self.processes
         rounds = [divmod(place, count) for place in range(step * together, (step + 1) * together)]
         return torch.stack([self.order(modality, turn)[place] for turn, place in rounds])
+
+    def neighbours(self, ct: Tensor, generator: torch.Generator) -> Tensor:
+        """An MR slice of like height for each CT slice."""
+        distances = (self.positions[1] - self.positions[0][ct][:, None]).abs()             # (CTs, all MRs)
+        near = distances <= distances.amin(1, keepdim=True).clamp(min=LIKE_HEIGHT)
+        return torch.multinomial(near.float(), 1, generator=generator)[:, 0]
 
     def order(self, modality: int, turn: int) -> Tensor:
         key = modality, turn
@@ -84,7 +98,8 @@ class UnpairedBatches:
         batches = []
         for modality, images in enumerate(self.images):
             chosen = self.indexes(step, modality)
-            moves = draw_moves(self.training, len(chosen), images.shape[-2:], generator_for(self.seed, 1, modality, step))
+            moved_as = 0 if self.training.sampling == "paired" else modality
+            moves = draw_moves(self.training, len(chosen), images.shape[-2:], generator_for(self.seed, 1, moved_as, step))
             if modality == 0:
                 moves["gain"] = torch.ones(len(chosen))          # Hounsfield units are calibrated: a brighter CT is another tissue
             moves = {name: self.mine(move) for name, move in moves.items()}

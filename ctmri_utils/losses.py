@@ -1,4 +1,4 @@
-"""What the networks are asked to minimise: adversarial, cycle and identity losses, one function each."""
+"""What the networks are asked to minimise: adversarial, cycle, identity, structure and contrast losses, one function each."""
 from __future__ import annotations
 
 import torch
@@ -74,3 +74,100 @@ def identity_loss(identity: Tensor, original: Tensor) -> Tensor:
     """
     same_shape(identity, original)
     return (identity - original).abs().mean()
+
+
+def grey(images: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, 1, H, W), the mean of the channels, in 32 bits at least: sums over an image overflow or drown in fewer."""
+    return images.to(torch.promote_types(images.dtype, torch.float32)).mean(1, keepdim=True)
+
+
+def squared_correlation(one: Tensor, other: Tensor) -> Tensor:
+    """Pearson's r, squared, of each pair of images (N, ..., H, W) over all their pixels: (N,), 0 where one of the two is constant."""
+    one, other = (images.flatten(1) - images.flatten(1).mean(1, keepdim=True) for images in (one, other))          # (N, pixels)
+    return (one * other).sum(1).square() / (one.square().sum(1) * other.square().sum(1)).clamp(min=1e-12)
+
+
+def correlation_loss(translation: Tensor, original: Tensor) -> Tensor:
+    """How little of a translation a straight line would predict from its original, mean 1 - r^2: a scalar in [0, 1].
+
+    translation, original: (N, C, H, W) and (N, C', H, W). r is Pearson's correlation over an image's pixels; squared, because what is
+    bright in CT may be dark in MR. Source: Ge et al. 2019 (who do not square it). Raises ValueError if the sizes differ.
+    """
+    translation, original = grey(translation), grey(original)
+    same_shape(translation, original)
+    return 1 - squared_correlation(translation, original).mean()
+
+
+def gradient_loss(translation: Tensor, original: Tensor) -> Tensor:
+    """How little the edges of a translation agree with those of its original, mean 1 - (r_x^2 + r_y^2) / 2: a scalar in [0, 1].
+
+    translation, original: (N, C, H, W) and (N, C', H, W). r_x, r_y: Pearson's correlation of the differences between neighbours along rows
+    and columns; squared, because the edges of bone turn their sign between CT and MR. Source: after Hiasa et al. 2018 (arXiv 1803.06629).
+    Raises ValueError if the sizes differ.
+    """
+    translation, original = grey(translation), grey(original)
+    same_shape(translation, original)
+    agreement = [squared_correlation(translation.diff(dim=axis), original.diff(dim=axis)).mean() for axis in (-1, -2)]
+    return 1 - sum(agreement) / 2
+
+
+MIND_SHIFTS = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0)]
+MIND_SIGMA_PX = 0.5                                              # of the patch: a Gaussian of 3 x 3 pixels holds all but a thousandth of it
+
+
+def mind(images: Tensor) -> Tensor:
+    """Modality independent neighbourhood descriptor: how alike a pixel's patch is to those of its 8 neighbours; (N, 8, H, W) in (0, 1].
+
+    images: (N, 1, H, W). exp(-D_r / V) / max_r, where D_r is the squared difference to the image shifted by r, weighted by a Gaussian
+    patch, and V the mean of D over the 4 nearest neighbours, between 0.001 and 1000 times its mean over the image. Borders are repeated.
+    It tells where edges are and not what their sign is. Source: Heinrich et al. 2012, eqs. 2 to 4.
+    """
+    height, width = images.shape[-2:]
+    padded = F.pad(images, [1, 1, 1, 1], mode="replicate")
+    shifted = torch.cat([padded[..., 1 + row:1 + row + height, 1 + column:1 + column + width] for row, column in MIND_SHIFTS], 1)
+    bell = torch.exp(-torch.arange(-1, 2, device=images.device, dtype=images.dtype).square() / (2 * MIND_SIGMA_PX**2))
+    patch = torch.outer(bell, bell) / bell.sum().square()        # (3, 3)
+    difference = F.pad((shifted - images).square(), [1, 1, 1, 1], mode="replicate")
+    distance = F.conv2d(difference, patch.expand(len(MIND_SHIFTS), 1, 3, 3), groups=len(MIND_SHIFTS))          # (N, 8, H, W)
+    nearest = [abs(row) + abs(column) == 1 for row, column in MIND_SHIFTS]
+    variance = distance[:, nearest].mean(1, keepdim=True)
+    typical = variance.mean((2, 3), keepdim=True).clamp(min=1e-8)
+    likeness = torch.exp(-distance / variance.clamp(0.001 * typical, 1000 * typical))
+    return likeness / likeness.amax(1, keepdim=True)
+
+
+def mind_loss(translation: Tensor, original: Tensor) -> Tensor:
+    """Mean absolute difference between the `mind` descriptors of a translation and of its original: a scalar in [0, 1].
+
+    translation, original: (N, C, H, W) and (N, C', H, W). Source: Yang et al. 2018 (arXiv 1809.04536). ValueError if the sizes differ.
+    """
+    translation, original = grey(translation), grey(original)
+    same_shape(translation, original)
+    return (mind(translation) - mind(original)).abs().mean()
+
+
+def mask_loss(fake_ct_hu: Tensor, head: Tensor) -> Tensor:
+    """How far the head of a fake CT is from where it belongs: mean |sigmoid((HU + 300) / 50) - head|, a scalar in [0, 1].
+
+    fake_ct_hu: (N, 1, H, W) in HU; head: the same shape, bool, the head's mask in the MR, cavities filled. Only CT has a threshold that
+    tells head from air; in MR the skull is as black. Source: after MaskGAN (Phan et al. 2023, arXiv 2307.16143), whose mask is learned.
+    Raises ValueError if the shapes differ or a mask is empty.
+    """
+    same_shape(fake_ct_hu, head)
+    if empty := (~head.flatten(1).any(1)).nonzero().flatten().tolist():
+        raise ValueError(f"the head mask of slice {empty[0]} of this batch is empty, so there is nothing to hold its translation to: "
+                         "remove the slice, or set mask = 0")
+    return (torch.sigmoid((fake_ct_hu + 300) / 50) - head.to(fake_ct_hu.dtype)).abs().mean()
+
+
+def patch_nce_loss(queries: Tensor, keys: Tensor, temperature: float = 0.07) -> Tensor:
+    """How badly a patch of the translation is told by its features from the other patches of its original: a scalar >= 0.
+
+    queries, keys: (N, P, C), of length 1 along C, of P places in a translation and of the same places in its original. The cross-entropy
+    of choosing among the P keys of the same image the one of the same place, with logits q.k / temperature; no gradient flows into the
+    keys. Source: Park et al. 2020 (arXiv 2007.15651), eqs. 3 and 4. Raises ValueError if the shapes differ.
+    """
+    same_shape(queries, keys)
+    logits = queries @ keys.detach().transpose(1, 2) / temperature                                              # (N, P, P)
+    places = torch.arange(logits.shape[-1], device=logits.device).expand(len(logits), -1)
+    return F.cross_entropy(logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32)), places.flatten())

@@ -322,7 +322,7 @@ INITS = {
 
 
 def init_weights(network: nn.Module, init: str = "normal", gain: float = 0.02) -> nn.Module:
-    """Draw all convolution weights anew in place (biases 0, batch-norm scales around 1) and return the network.
+    """Draw all weights of convolutions and linear layers anew in place (biases 0, batch-norm scales around 1) and return the network.
 
     Under spectral norm the weight becomes a new Parameter, so call this before an optimizer is built.
     Raises ValueError for an unknown `init`. Source: the reference's init_weights; 0.02 is the standard deviation of DCGAN.
@@ -330,7 +330,7 @@ def init_weights(network: nn.Module, init: str = "normal", gain: float = 0.02) -
     if init not in INITS:
         raise ValueError(f"init={init!r} is not known: choose one of {', '.join(INITS)}")
     for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             if spectral := parametrize.is_parametrized(module):            # its singular vectors belong to the old weight
                 parametrize.remove_parametrizations(module, "weight")
             INITS[init](module.weight.data, gain)

@@ -71,6 +71,7 @@ class Architecture(Options):
     spectral: bool = option(False)              # spectral norm on the discriminators
     ct_channels: int = option(1, low=1)
     mri_channels: int = option(1, low=1)
+    ct_map: str = option("linear", choices=("linear", "piecewise", "two_windows"))         # how networks see CT: `units.CT_MAPS`
     init: str = option("normal", choices=("normal", "xavier", "kaiming", "orthogonal"))
     init_gain: float = option(0.02)
 
@@ -82,6 +83,14 @@ class Objective(Options):
     cycle_ct: float = option(10.0)              # of |cycled_ct - ct|; the reference's lambda_A
     cycle_mri: float = option(10.0)             # of |cycled_mri - mri|; lambda_B
     identity: float = option(5.0)               # of |G_mri2ct(ct) - ct| + |G_ct2mri(mri) - mri|; lambda_identity times lambda
+    adversarial: float = option(1.0)            # of the discriminators' verdicts; 0: there are no discriminators
+    gradient: float = option(0.0)               # of `losses.gradient_loss`, both ways, as the next two
+    mind: float = option(0.0)                   # of `losses.mind_loss`
+    correlation: float = option(0.0)            # of `losses.correlation_loss`
+    mask: float = option(0.0)                   # of `losses.mask_loss`: the fake CT's head where the MR's is
+    nce: float = option(0.0)                    # of `losses.patch_nce_loss`, both ways; with cycle_ct = cycle_mri = identity = 0: CUT
+    supervised: float = option(0.0)             # of |fake_ct - ct| + |fake_mri - mri|; needs pairs: sampling = "paired"
+    translation_noise: float = option(0.0)      # SD of the noise on a translation before its way back
     gan_mode: str = option("lsgan", choices=("lsgan", "vanilla", "hinge", "wgangp"))
     gradient_penalty: float = option(10.0)      # of wgangp
     pool_size: int = option(50)                 # translations that a discriminator may meet again
@@ -93,6 +102,7 @@ class Training(Options):
 
     steps: int = option(0)                      # training steps; 0 in a profile: what it has for the data set
     batch_size: int = option(1, low=1)          # images of each modality per step (and per process)
+    sampling: str = option("random", choices=("random", "position", "paired"))  # which MR meets a CT: any, one of like height, its own
     learning_rate: float = option(2e-4)
     beta1: float = option(0.5, high=1)          # of Adam
     beta2: float = option(0.999, high=1)

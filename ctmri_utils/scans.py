@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from torch.nn import functional as F
 from .checks import check as check
 from .kaggle_download import downloaded
 from .masks import mri_head_mask
-from .phantom import SyntheticPatients, synthetic_patients
+from .phantom import VOLUME_MM, SyntheticPatients, synthetic_patients
 from .settings import Settings, data_folder
 from .slices import FOLDERS, UNKNOWN, SliceFile, read_folder, width_mm
 from .units import AIR_HU, GREY, HU, Scale, mri_scale
@@ -28,7 +30,8 @@ class Split:
     """The slices of one side of the split.
 
     ct (N, 1, H, W) and mri (M, 1, H, W): float32 in [-1, 1]; a name and a patient for each slice. `truth` is set only where ct[i] and
-    mri[i] are the same slice of the same patient, as in the phantom: paired metrics need it.
+    mri[i] are the same slice of the same patient, as in the phantom: paired metrics need it. positions: the height of each CT and of each
+    MR slice in what was scanned, 0 to 1, or None where it is not known.
     """
 
     ct: Tensor
@@ -38,10 +41,15 @@ class Split:
     ct_patients: tuple[str, ...]
     mri_patients: tuple[str, ...]
     truth: SyntheticPatients | None = None
+    positions: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     @property
     def paired(self) -> bool:
         return self.truth is not None
+
+    def for_fit(self) -> dict[str, Any]:
+        """What `fit` wants to know of these slices: `fit(model, split.ct, split.mri, seed=seed, **split.for_fit(), ...)`."""
+        return {"names": (self.ct_names, self.mri_names), "positions": self.positions, "paired": self.paired}
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,8 @@ class UnpairedScans:
 def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedScans:
     """The data set that a lesson's DATASET names, at the sizes of the settings.
 
-    "scans": the embedded real slices; "phantom": synthetic patients, drawn from `seed`; "kaggle": the downloaded Kaggle set; or the path of
+    "scans": the embedded real slices; "phantom": synthetic patients, drawn from `seed`, with
+    pairs for training if the settings' sampling is "paired"; "kaggle": the downloaded Kaggle set; or the path of
     a folder that holds trainA, trainB, testA and testB. Raises ValueError or FileNotFoundError, in one sentence, for anything else.
     """
     if not isinstance(dataset, str | Path):
@@ -83,7 +92,7 @@ def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedSc
     if dataset == "scans":
         return folder_scans(data_folder() / "scans", settings.scans_size)
     if dataset == "phantom":
-        return phantom_scans(settings.patients, settings.test_patients, settings.size, seed)
+        return phantom_scans(settings.patients, settings.test_patients, settings.size, seed, paired=settings.sampling == "paired")
     if dataset == "kaggle":
         return folder_scans(downloaded(), settings.scans_size)
     if not Path(dataset).is_dir():
@@ -92,25 +101,31 @@ def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedSc
     return folder_scans(Path(dataset), settings.scans_size)
 
 
-def phantom_scans(patients: int, test_patients: int, size: int, seed: int, **options) -> UnpairedScans:
-    """Synthetic patients: `patients` CTs, as many MRs of *other* patients, and `test_patients` with both; see `synthetic_patients`."""
-    groups = [synthetic_patients(n, size, 3 * seed + part, **options) for part, n in enumerate((patients, patients, test_patients))]
+def phantom_scans(patients: int, test_patients: int, size: int, seed: int, *, paired: bool = False,
+                  groups: Sequence[dict] = ({}, {}, {}), **options) -> UnpairedScans:
+    """Synthetic patients: `patients` CTs, as many MRs of *other* patients, and `test_patients` with both; see `synthetic_patients`.
+
+    paired: train on both scans of those whose MR it would have been, with their truth. `options` hold for all; groups: further ones for the
+    training CTs, the training MRs and the test patients.
+    """
+    groups = [synthetic_patients(n, size, 3 * seed + part, **options, **own)
+              for part, (n, own) in enumerate(zip((patients, patients, test_patients), groups, strict=True))]
     names = [tuple(f"phantom-{3 * seed + part}-{i}" for i in range(len(group.mri))) for part, group in enumerate(groups)]
     scales = {name: mri_scale(mri, mri_head_mask(mri)) for names, group in zip(names[1:], groups[1:], strict=True)
               for name, mri in zip(names, group.mri, strict=True)}                             # the input's own mask, not the truth's
 
-    def ct(group):
-        return torch.from_numpy(HU.to_network(group.ct_hu))[:, None].float()
+    def split(ct_part: int, mri_part: int) -> Split:
+        for_ct, for_mri = groups[ct_part], groups[mri_part]
+        mri = [scales[name].to_network(slice_) for name, slice_ in zip(names[mri_part], for_mri.mri, strict=True)]
+        heights = [tuple((p["level_mm"] - VOLUME_MM[0]) / (VOLUME_MM[1] - VOLUME_MM[0]) for p in group.parameters)
+                   for group in (for_ct, for_mri)]
+        return Split(torch.from_numpy(HU.to_network(for_ct.ct_hu))[:, None].float(), torch.from_numpy(np.stack(mri))[:, None].float(),
+                     names[ct_part], names[mri_part], names[ct_part], names[mri_part],
+                     truth=for_ct if ct_part == mri_part else None, positions=(heights[0], heights[1]))
 
-    def mri(group, part):
-        scaled = [scales[name].to_network(slice_) for name, slice_ in zip(names[part], group.mri, strict=True)]
-        return torch.from_numpy(np.stack(scaled))[:, None].float()
-
-    for_ct, for_mri, both = groups
-    train = Split(ct(for_ct), mri(for_mri, 1), names[0], names[1], names[0], names[1])
-    test = Split(ct(both), mri(both, 2), names[2], names[2], names[2], names[2], truth=both)
-    return UnpairedScans("phantom", train, test, HU, scales, both.spacing_mm,
-                         (*clipping_notes(for_ct.ct_hu, both.ct_hu, HU), PERCENTILES))
+    train, test = split(1 if paired else 0, 1), split(2, 2)
+    return UnpairedScans("phantom", train, test, HU, scales, test.truth.spacing_mm,
+                         (*clipping_notes(groups[0].ct_hu, test.truth.ct_hu, HU), PERCENTILES))
 
 
 def clipping_notes(train: np.ndarray, test: np.ndarray, scale: Scale) -> tuple[str, ...]:

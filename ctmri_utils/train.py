@@ -14,10 +14,11 @@ import torch
 from .checkpoints import load_checkpoint
 from .options import Architecture, Objective, Settings, literal, to_toml
 from .progress import Progress
-from .scans import NAMED, load_scans
+from .scans import NAMED, UnpairedScans, load_scans
 from .settings import CHECKOUT, read_settings, report, run_folder, set_up
 from .training import fit, several_processes
 from .translators import CycleGAN
+from .units import HU
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow", "safetensors")
 
@@ -89,6 +90,7 @@ def train(path: Path | None = None, output: Path | None = None, tensorboard: boo
     model = CycleGAN(settings.pick(Architecture), settings.pick(Objective)).to(device)
     scans = load_scans(what["dataset"], settings, what["seed"])
     name = what["dataset"] if what["dataset"] in NAMED else Path(what["dataset"]).resolve().name
+    needs_hu(settings, scans)
     run = Path(output or run_folder(name, what["profile"], what["seed"]))
     checkpoint, steps = run / "checkpoint.pt", settings.training_steps(name)
     log = None
@@ -109,7 +111,7 @@ def train(path: Path | None = None, output: Path | None = None, tensorboard: boo
         log = RunLog(run, earlier, tensorboard, model, *watched, steps=steps, every=max(1, steps // 20))
     try:
         losses = fit(model, scans.train.ct, scans.train.mri, seed=what["seed"], checkpoint=checkpoint,
-                     names=(scans.train.ct_names, scans.train.mri_names), **settings.training(steps),
+                     **scans.train.for_fit(), **settings.training(steps),
                      **({"on_step": log} if log else {}))
     finally:
         if log:
@@ -118,6 +120,13 @@ def train(path: Path | None = None, output: Path | None = None, tensorboard: boo
         log.finish(losses)
         print(f"Run in {run}")
     return run
+
+
+def needs_hu(settings: Settings, scans: UnpairedScans) -> None:
+    """Raise ValueError where a setting that counts in HU meets pictures in grey levels."""
+    asked = [f"mask={settings.mask:g}"] * bool(settings.mask) + [f"ct_map={settings.ct_map!r}"] * (settings.ct_map != "linear")
+    if asked and scans.ct_scale.unit != HU.unit:
+        raise ValueError(f"{asked[0]} counts in HU, and the CT of this set is in {scans.ct_scale.unit}s: leave it out")
 
 
 def add_command(commands) -> None:

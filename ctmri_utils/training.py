@@ -206,13 +206,25 @@ def data_name(ct: Tensor, mri: Tensor) -> str:
                         for name, images in (("CT", ct), ("MR", mri)))
 
 
+def check_sampling(model: CycleGAN, training: Training, ct: Tensor, mri: Tensor, positions, paired: bool) -> None:
+    """Raise ValueError where a loss or a sampling asks for what the data do not have."""
+    if training.sampling == "paired" and not (paired and len(ct) == len(mri)):
+        raise ValueError('sampling="paired" needs CT and MR of the same slices of the same patients, and these are not: choose "random"')
+    if training.sampling == "position" and not (positions and [len(ct), len(mri)] == [len(heights) for heights in positions]):
+        raise ValueError('sampling="position" needs the height of every slice, and this set does not say it: choose "random"')
+    if model.objective.supervised and training.sampling != "paired":
+        raise ValueError(f'supervised={model.objective.supervised:g} needs pairs, and sampling="{training.sampling}" gives none: set '
+                         'sampling = "paired" with paired data, or supervised = 0')
+
+
 def fit(model: CycleGAN, ct: Tensor, mri: Tensor, *, seed: int, checkpoint: Path | None = None, stop_at: int | None = None,
         save_every: int = 100, on_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
         validate: Callable[[CycleGAN], float] | None = None, names: Sequence[Sequence[str]] | None = None,
-        **options) -> list[dict[str, float]]:
+        positions: Sequence[Sequence[float]] | None = None, paired: bool = False, **options) -> list[dict[str, float]]:
     """Train on unpaired slices and return one dict of losses per step, from the first step of the run on.
 
-    ct, mri: (N, C, H, W) and (M, C, H, W) in [-1, 1]; names: a name for each slice of both, for error messages. `options` are those of
+    ct, mri: (N, C, H, W) and (M, C, H, W) in [-1, 1]; names: a name for each slice of both, for error messages; positions: the height in
+    the head of each slice of both, 0 to 1; paired: ct[i] and mri[i] are one slice of one patient. `options` are those of
     `Training`; its `steps` is the length of the whole training, over which the learning rate falls, and `stop_at` ends this call earlier.
     With `checkpoint`, the run is saved there every `save_every` steps and at the end, and a call that finds the file resumes it.
     `on_step(step, losses)` is called after each step, for progress and pictures; `validate(model)` gives the "plateau" policy its metric.
@@ -228,12 +240,16 @@ def fit(model: CycleGAN, ct: Tensor, mri: Tensor, *, seed: int, checkpoint: Path
         if images.ndim != 4 or images.shape[1] != channels or len(images) == 0:
             raise ValueError(f"{modality} is of shape {tuple(images.shape)} and should be (N, {channels}, H, W), N at least 1: give such "
                              f"slices, or build the model with other {modality}_channels")
+    check_sampling(model, training, ct, mri, positions, paired)
+    if training.lr_policy == "plateau" and not (validate or model.objective.cycle_ct or model.objective.cycle_mri):
+        raise ValueError('lr_policy="plateau" watches the cycle loss, and there is none: pass validate, or choose another policy')
     trainer = Trainer(model, training, seed=seed, data=data_name(ct, mri))
     names = names or [[f"number {i}" for i in range(len(images))] for images in (ct, mri)]
     for images, called, modality in zip((ct, mri), names, ("CT", "MR"), strict=True):
         if broken := [name for name, image in zip(called, images, strict=True) if not image.isfinite().all()]:
             raise ValueError(f"{modality} slice {broken[0]} holds values that are not finite: remove or repair it before training")
-    batches = UnpairedBatches(ct, mri, training, seed, trainer.device, trainer.process, trainer.processes)
+    batches = UnpairedBatches(ct, mri, training, seed, trainer.device, trainer.process, trainer.processes,
+                              positions)
     if checkpoint is not None:
         checkpoint = Path(checkpoint)
         if trainer.process == 0:

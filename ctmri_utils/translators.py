@@ -7,11 +7,18 @@ from copy import deepcopy
 from dataclasses import asdict, fields
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import losses
 from .losses import adversarial_loss, cycle_loss, generator_loss, gradient_penalty, identity_loss
-from .networks import init_weights, make_discriminator, make_generator
+from .masks import mri_head_mask
+from .networks import ResnetBlock, ResnetGenerator, init_weights, make_discriminator, make_generator
 from .options import Architecture, Objective
+from .units import CT_MAPS, HU
+
+STRUCTURE = {"gradient": losses.gradient_loss, "mind": losses.mind_loss, "correlation": losses.correlation_loss}
+PATCHES, PATCH_FEATURES = 256, 256                               # per image and layer, as in Park et al. 2020
 
 
 class ImagePool(nn.Module):
@@ -62,10 +69,12 @@ class Translator(nn.Module):
     def __init__(self, architecture: Architecture = Architecture()):
         super().__init__()
         a = self.architecture = architecture
+        self.ct_map = CT_MAPS[a.ct_map]
+        ct_channels = a.ct_channels * self.ct_map.channels
         name = f"resnet_{a.n_blocks}blocks" if a.generator == "resnet" else a.generator
         like = {"ngf": a.ngf, "norm": a.norm, "dropout": a.dropout, "upsampling": a.upsampling}
-        self.G_ct2mri = make_generator(name, a.ct_channels, a.mri_channels, **like)
-        self.G_mri2ct = make_generator(name, a.mri_channels, a.ct_channels, **like)
+        self.G_ct2mri = make_generator(name, ct_channels, a.mri_channels, **like)
+        self.G_mri2ct = make_generator(name, a.mri_channels, ct_channels, **like)
         self.averaged = nn.ModuleDict({"mri": deepcopy(self.G_ct2mri), "ct": deepcopy(self.G_mri2ct)}).requires_grad_(False)
 
     @property
@@ -96,41 +105,95 @@ class Translator(nn.Module):
             raise ValueError(f'to={to!r} is not a modality here: choose "mri" or "ct"')
         network = self.averaged[to] if averaged else self.current[to]
         device, training = next(network.parameters()).device, network.training
+        before, after = (self.ct_map.encode, lambda mri: mri) if to == "mri" else (lambda mri: mri, self.ct_map.decode)
         network.eval()
         try:
-            return torch.cat([network(batch.to(device)) for batch in images.split(batch_size)]).to(images.device)
+            return torch.cat([after(network(before(batch.to(device)))) for batch in images.split(batch_size)]).to(images.device)
         finally:
             network.train(training)
 
 
-class CycleGAN(Translator):
-    """Two generators, two critics, and the losses that tie them together (Zhu et al. 2017).
+class PatchContrast(nn.Module):
+    """`patch_nce_loss` on what a ResNet generator's first half sees: does a patch of the translation still show its own original?
 
-    `training_step(ct, mri)` takes unpaired batches (N, C, H, W) in [-1, 1] and returns the generators' loss, the critics' loss (both
-    scalars with gradients) and a dict of their parts (detached scalars). Raises ValueError for an identity loss between different numbers
-    of channels.
+    Five layers, as in CUT (Park et al. 2020): the padded image, both halvings, the first and the middle residual block. Each has a small
+    network of its own that turns a place's features into a direction; the same places are drawn from both images, by torch's global
+    generator. Raises ValueError for a generator without residual blocks.
+    """
+
+    def __init__(self, generator: nn.Module):
+        super().__init__()
+        blocks = [i for i, layer in enumerate(generator.model.children()) if isinstance(layer, ResnetBlock)]
+        if not blocks:
+            raise ValueError("nce needs the residual blocks of a ResNet generator: set generator = \"resnet\" with n_blocks of 1 or more, "
+                             "or nce = 0")
+        halvings = [i for i, layer in enumerate(generator.model) if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2)]
+        self.layers = sorted({0, *halvings, blocks[0], blocks[len(blocks) // 2]})
+        first, widest = generator.model[1], generator.model[halvings[-1]].out_channels
+        widths = [first.in_channels, *[generator.model[i].out_channels for i in halvings], widest, widest][:len(self.layers)]
+        self.heads = nn.ModuleList(nn.Sequential(nn.Linear(width, PATCH_FEATURES), nn.ReLU(), nn.Linear(PATCH_FEATURES, PATCH_FEATURES))
+                                   for width in widths)
+
+    def forward(self, generator: ResnetGenerator, translation: Tensor, original: Tensor) -> Tensor:
+        """The mean loss over the layers; both images (N, C, H, W), C what the generator takes."""
+        with torch.no_grad():                                    # the original's features are what is aimed at
+            targets = self.seen(generator, original)
+        total = 0
+        for head, ours, theirs in zip(self.heads, self.seen(generator, translation), targets, strict=True):
+            ours, theirs = ours.flatten(2), theirs.flatten(2)    # (N, width, places)
+            places = torch.randperm(ours.shape[-1])[:PATCHES].to(ours.device)
+            queries, keys = (F.normalize(head(seen[..., places].transpose(1, 2)), dim=-1) for seen in (ours, theirs))
+            total = total + losses.patch_nce_loss(queries, keys)
+        return total / len(self.heads)
+
+    def seen(self, generator: ResnetGenerator, images: Tensor) -> list[Tensor]:
+        found = []
+        for i, layer in enumerate(generator.model[:self.layers[-1] + 1]):
+            images = layer(images)
+            if i in self.layers:
+                found.append(images.clone())                     # the next layer may be a ReLU, which works in place
+        return found
+
+
+class CycleGAN(Translator):
+    """Two generators, two critics, and the losses that tie them together (Zhu et al. 2017), with the remedies that others proposed.
+
+    What is asked for is the `objective`; a weight of 0 leaves a loss out, and its cost. So the same class is CUT (`nce` alone), pix2pix
+    without its conditional critic (`supervised`, on pairs), or plain regression (`supervised` with adversarial = 0).
+    `training_step(ct, mri)` takes batches (N, C, H, W) in [-1, 1] and returns the generators' loss, the critics' loss (both
+    scalars with gradients) and a dict of their parts (detached scalars). Raises ValueError for an identity or contrast loss between
+    different numbers of channels.
     """
 
     def __init__(self, architecture: Architecture = Architecture(), objective: Objective = Objective()):
         super().__init__(architecture)
         a, self.objective = architecture, objective
-        if objective.identity and a.ct_channels != a.mri_channels:
-            raise ValueError(f"identity={objective.identity:g} needs as many CT as MR channels, and there are {a.ct_channels} and "
-                             f"{a.mri_channels}: set identity = 0")
+        ct_channels = a.ct_channels * self.ct_map.channels
+        for name in ("identity", "nce"):
+            if getattr(objective, name) and ct_channels != a.mri_channels:
+                raise ValueError(f"{name}={getattr(objective, name):g} needs as many CT as MR channels, and there are {ct_channels} and "
+                                 f"{a.mri_channels}: set {name} = 0")
         like = {"ndf": a.ndf, "n_layers": a.n_layers, "norm": a.norm, "spectral": a.spectral}
-        self.D_ct = make_discriminator(a.discriminator, a.ct_channels, **like)
+        self.D_ct = make_discriminator(a.discriminator, ct_channels, **like)
         self.D_mri = make_discriminator(a.discriminator, a.mri_channels, **like)
         for network in (self.G_ct2mri, self.G_mri2ct, self.D_ct, self.D_mri):
             init_weights(network, a.init, a.init_gain)
         for to, network in self.current.items():
             self.averaged[to].load_state_dict(network.state_dict())
+        if objective.nce:                                        # after the others, whose first weights then are those of a plain CycleGAN
+            contrasts = {to: PatchContrast(network) for to, network in self.current.items()}
+            self.contrast = init_weights(nn.ModuleDict(contrasts), a.init, a.init_gain)
+        if not objective.adversarial:                            # else several processes would wait for their gradients
+            for critic in (self.D_ct, self.D_mri):
+                critic.requires_grad_(False)
         self.pool_ct, self.pool_mri = ImagePool(objective.pool_size), ImagePool(objective.pool_size)
         # Two batches in one call give the same result only where nothing is shared between images.
         self.batched = a.norm != "batch" and not a.dropout
 
     @property
     def generators(self) -> list[nn.Parameter]:
-        return [*self.G_ct2mri.parameters(), *self.G_mri2ct.parameters()]
+        contrast = self.contrast.parameters() if self.objective.nce else ()
+        return [*self.G_ct2mri.parameters(), *self.G_mri2ct.parameters(), *contrast]
 
     @property
     def critics(self) -> list[nn.Parameter]:
@@ -141,23 +204,46 @@ class CycleGAN(Translator):
         return self.training_step(ct, mri)
 
     def training_step(self, ct: Tensor, mri: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        weights, with_identity = self.objective, self.objective.identity > 0
-        fake_mri, *identity_mri = self.together(self.G_ct2mri, ct, *[mri] * with_identity)
-        fake_ct, *identity_ct = self.together(self.G_mri2ct, mri, *[ct] * with_identity)
-        cycled_ct, cycled_mri = self.G_mri2ct(fake_mri), self.G_ct2mri(fake_ct)
+        weights, ct, parts = self.objective, self.ct_map.encode(ct), {}
+        fake_mri, *identity_mri = self.together(self.G_ct2mri, ct, *[mri] * (weights.identity > 0))
+        fake_ct, *identity_ct = self.together(self.G_mri2ct, mri, *[ct] * (weights.identity > 0))
+        generators = critics = ct.new_zeros(())
 
-        with frozen(self.D_ct, self.D_mri):                      # the critics judge, they do not learn here
-            adversarial = sum(generator_loss(verdict, weights.gan_mode) for verdict in (self.D_mri(fake_mri), self.D_ct(fake_ct)))
-        back_ct, back_mri = cycle_loss(cycled_ct, ct), cycle_loss(cycled_mri, mri)
-        generators = adversarial + weights.cycle_ct * back_ct + weights.cycle_mri * back_mri
-        parts = {"adversarial": adversarial, "cycle": back_ct + back_mri}
-        if with_identity:
+        if weights.adversarial:
+            with frozen(self.D_ct, self.D_mri):                  # the critics judge, they do not learn here
+                verdicts = self.D_mri(fake_mri), self.D_ct(fake_ct)
+            parts["adversarial"] = sum(generator_loss(verdict, weights.gan_mode) for verdict in verdicts)
+            generators = weights.adversarial * parts["adversarial"]
+        if weights.cycle_ct or weights.cycle_mri:
+            back_ct = cycle_loss(self.G_mri2ct(self.noisy(fake_mri)), ct)
+            back_mri = cycle_loss(self.G_ct2mri(self.noisy(fake_ct)), mri)
+            parts["cycle"] = back_ct + back_mri
+            generators = generators + weights.cycle_ct * back_ct + weights.cycle_mri * back_mri
+        if weights.identity:
             parts["identity"] = identity_loss(identity_ct[0], ct) + identity_loss(identity_mri[0], mri)
-            generators = generators + weights.identity * parts["identity"]
-        # The reference asks its pools in this order.
-        parts["critic mri"] = self.critic_loss(self.D_mri, mri, self.pool_mri(fake_mri))
-        parts["critic ct"] = self.critic_loss(self.D_ct, ct, self.pool_ct(fake_ct))
-        return generators, parts["critic ct"] + parts["critic mri"], {name: part.detach() for name, part in parts.items()}
+        for name, loss in STRUCTURE.items():
+            if getattr(weights, name):
+                parts[name] = loss(fake_mri, ct) + loss(fake_ct, mri)
+        if weights.mask:
+            parts["mask"] = losses.mask_loss(HU.from_network(self.ct_map.decode(fake_ct)), head_in(mri))
+        if weights.nce:
+            parts["nce"] = self.contrast["mri"](self.G_ct2mri, fake_mri, ct) + self.contrast["ct"](self.G_mri2ct, fake_ct, mri)
+        if weights.supervised:
+            parts["supervised"] = cycle_loss(fake_mri, mri) + cycle_loss(fake_ct, ct)
+        for name in ("identity", *STRUCTURE, "mask", "nce", "supervised"):
+            if name in parts:
+                generators = generators + getattr(weights, name) * parts[name]
+
+        if weights.adversarial:                                  # the reference asks its pools in this order
+            parts["critic mri"] = self.critic_loss(self.D_mri, mri, self.pool_mri(fake_mri))
+            parts["critic ct"] = self.critic_loss(self.D_ct, ct, self.pool_ct(fake_ct))
+            critics = parts["critic ct"] + parts["critic mri"]
+        return generators, critics, {name: part.detach() for name, part in parts.items()}
+
+    def noisy(self, fake: Tensor) -> Tensor:
+        """The translation as the way back gets it: noise drowns what is hidden in it (Bashkirova et al. 2019)."""
+        sigma = self.objective.translation_noise
+        return fake + sigma * torch.randn_like(fake) if sigma else fake
 
     def together(self, network: nn.Module, *batches: Tensor) -> list[Tensor]:
         """The network's answer to each batch, in one call if that gives the same answers."""
@@ -184,4 +270,11 @@ class CycleGAN(Translator):
     @classmethod
     def from_settings(cls, settings: dict) -> CycleGAN:
         """The untrained model that `settings()` describes; a checkpoint's identity holds these among others."""
-        return cls(*(part(**{spec.name: settings[spec.name] for spec in fields(part)}) for part in (Architecture, Objective)))
+        return cls(*(part(**{spec.name: settings[spec.name] for spec in fields(part) if spec.name in settings})     # else: the default
+                     for part in (Architecture, Objective)))
+
+
+def head_in(mri: Tensor) -> Tensor:
+    """The head's mask in each MR slice: (N, C, H, W) in [-1, 1] -> bool (N, 1, H, W). Raises ValueError if all slices are blank."""
+    images = mri.mean(1, keepdim=True).detach().float().cpu().numpy()
+    return torch.from_numpy(mri_head_mask(images)).to(mri.device)

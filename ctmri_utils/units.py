@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,54 @@ class Scale:
 
 HU = Scale(-1000.0, 1000.0, "HU")
 """CT in the network: air to cortical bone. Denser voxels saturate; `scans` counts them."""
+
+class LinearMap:
+    """CT as it comes: one channel, `HU` in [-1, 1]. What `encode` gives the networks, `decode` turns back; torch tensors (N, C, H, W)."""
+
+    channels = 1                                                 # of the networks for one of the data
+
+    def encode(self, ct):
+        return ct
+
+    def decode(self, ct):
+        return ct
+
+
+class PiecewiseMap(LinearMap):
+    """Half of the networks' range for [-100, 150] HU, where all soft tissue is; straight in three pieces, so exactly invertible."""
+
+    linear, stretched = (-1.0, -0.1, 0.15, 1.0), (-1.0, -0.5, 0.5, 1.0)          # -1000, -100, 150 and 1000 HU, and where they go
+
+    def encode(self, ct):
+        return self.straight_pieces(ct, self.linear, self.stretched)
+
+    def decode(self, ct):
+        return self.straight_pieces(ct, self.stretched, self.linear)
+
+    @staticmethod
+    def straight_pieces(x, before, after):
+        steps = zip(before[:-1], before[1:], after[:-1], after[1:], strict=True)
+        return after[0] + sum((x - a).clip(0, b - a) * ((d - c) / (b - a)) for a, b, c, d in steps)
+
+
+class TwoWindowsMap(LinearMap):
+    """Two channels: [-1000, 1000] HU, and [-100, 150] HU stretched to the whole range, which is believed where the first is inside it."""
+
+    channels = 2
+    low, high = -0.1, 0.15                                       # -100 and 150 HU in the linear range
+
+    def encode(self, ct):
+        soft = ((ct - self.low) * (2 / (self.high - self.low)) - 1).clip(-1, 1)
+        return torch.cat([ct, soft], 1)                          # (N, 2 C, H, W)
+
+    def decode(self, ct):
+        wide, soft = ct.chunk(2, 1)
+        soft = (soft + 1) * ((self.high - self.low) / 2) + self.low
+        return torch.where((wide > self.low) & (wide < self.high), soft, wide)
+
+
+CT_MAPS = {"linear": LinearMap(), "piecewise": PiecewiseMap(), "two_windows": TwoWindowsMap()}
+"""How a translator may show CT to its networks; outside it all CT is linear in [-1, 1]."""
 
 GREY = Scale(0.0, 255.0, "grey level")
 """8-bit pictures whose window is unknown: no Hounsfield unit can be recovered from them."""

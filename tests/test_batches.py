@@ -154,3 +154,27 @@ def test_the_modalities_are_moved_independently():
     same = torch.rand(1, 1, 32, 32) * 2 - 1
     batches = UnpairedBatches(same, same, Training(), 0)
     assert sum(torch.equal(*batches(step)) for step in range(36)) < 12       # 2 expected by chance, of 18 ways to move
+
+
+def test_paired_slices_come_together_and_move_as_one():
+    images = torch.rand(6, 1, 32, 32) * 2 - 1
+    batches = UnpairedBatches(images, images.flip(-2), Training(batch_size=2, sampling="paired", rotation_deg=10, shift=0.1), 5)
+    for step in range(6):
+        assert torch.equal(batches.indexes(step, 0), batches.indexes(step, 1))
+    upright = UnpairedBatches(images, images, Training(batch_size=2, sampling="paired", rotation_deg=10, shift=0.1), 5)
+    for step in range(6):
+        ct, mri = upright(step)
+        assert torch.equal(ct, mri)
+
+
+def test_position_matched_slices_are_of_like_height_and_vary():
+    ct, mri = numbered(4), numbered(50)
+    heights = [0.0, 0.3, 0.62, 2.0], [i / 50 for i in range(50)]
+    batches = UnpairedBatches(ct, mri, Training(batch_size=2, sampling="position", **STILL), 5, positions=heights)
+    met = {}
+    for step in range(200):
+        for one, other in zip(batches.indexes(step, 0).tolist(), batches.indexes(step, 1).tolist(), strict=True):
+            met.setdefault(one, set()).add(other)
+    assert met == {0: {0, 1}, 1: {14, 15, 16}, 2: {30, 31, 32}, 3: {49}}                    # within 0.03, or the nearest
+    again = UnpairedBatches(ct, mri, Training(batch_size=2, sampling="position", **STILL), 5, positions=heights)
+    assert torch.equal(again.indexes(17, 1), batches.indexes(17, 1))

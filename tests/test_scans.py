@@ -238,6 +238,30 @@ def test_phantom_is_unpaired_in_training_and_paired_in_test():
     assert torch.equal(scans.train.mri, again.train.mri) and not torch.equal(scans.train.mri, other.train.mri)
 
 
+def test_a_paired_phantom_trains_on_pairs_of_strangers_to_the_test():
+    unpaired, paired = phantom_scans(5, 4, 64, seed=7), phantom_scans(5, 4, 64, seed=7, paired=True)
+    assert paired.train.paired and paired.train.ct_names == paired.train.mri_names == unpaired.train.mri_names
+    assert torch.equal(paired.train.mri, unpaired.train.mri) and torch.equal(paired.test.ct, unpaired.test.ct)
+    np.testing.assert_allclose(HU.from_network(paired.train.ct[:, 0].numpy()), paired.train.truth.ct_hu.clip(-1000, 1000), atol=1e-3)
+
+
+def test_groups_of_the_phantom_may_differ():
+    lesion = {"lesion": "acute", "lesion_fraction": 1.0}
+    scans = phantom_scans(4, 4, 64, seed=7, groups=({}, {}, lesion))
+    assert scans.test.truth.lesion.any((1, 2)).all()
+    assert torch.equal(scans.train.ct, phantom_scans(4, 1, 64, seed=7).train.ct)
+    assert not torch.equal(phantom_scans(4, 1, 64, seed=7, groups=(lesion, {}, {})).train.ct, scans.train.ct)
+
+
+def test_the_phantom_knows_its_heights():
+    scans = phantom_scans(5, 4, 64, seed=7)
+    levels = [p["level_mm"] for p in scans.test.truth.parameters]
+    assert scans.test.positions[0] == scans.test.positions[1] == pytest.approx([(level + 10) / 60 for level in levels])
+    assert len(set(scans.train.positions[0]) | set(scans.train.positions[1])) == 10
+    assert scans.train.for_fit() == {"names": (scans.train.ct_names, scans.train.mri_names), "positions": scans.train.positions,
+                                     "paired": False}
+
+
 def test_phantoms_of_neighbouring_seeds_share_no_patient(monkeypatch):
     drawn = []
     monkeypatch.setattr("ctmri_utils.scans.synthetic_patients",

@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_training import assert_same_bits
 
 from ctmri_utils.__main__ import main
@@ -176,3 +178,26 @@ def test_accelerates_notebook_launcher_starts_it_from_a_lesson(tiny, tmp_path):
     main(["train", str(tiny), "--output", str(tmp_path / "plain")])
     one, other = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("launched", "plain"))
     assert_same_bits(one["model"], other["model"])
+
+
+@pytest.mark.parametrize(("name", "value"), [("mask", "1"), ("ct_map", "piecewise")])
+def test_what_counts_in_hu_refuses_grey_levels(tiny, tmp_path, capsys, name, value):
+    for folder in ("trainA", "trainB", "testA", "testB"):
+        (tmp_path / "grey" / folder).mkdir(parents=True)
+        for i in range(2):
+            pixels = np.random.default_rng(i).integers(0, 255, (32, 32), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "grey" / folder / f"{folder}{i}.png")
+    assert main(["train", str(tiny), "-p", "dataset", str(tmp_path / "grey"), "-p", "scans_size", "32", "-p", name, value]) == 1
+    assert "counts in HU, and the CT of this set is in grey levels" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("settings", [
+    ["sampling", "position"],
+    ["sampling", "paired", "supervised", "100", "cycle_ct", "0", "cycle_mri", "0", "identity", "0"],
+    ["nce", "1", "ct_map", "piecewise", "mask", "10"],
+])
+def test_remedies_are_settings_like_the_others(tiny, settings):
+    words = [word for pair in zip(settings[::2], settings[1::2], strict=True) for word in ("-p", *pair)]
+    assert main(["train", str(tiny), *words]) == 0
+    assert load_checkpoint(tiny.parent / "runs" / "phantom-ci-3" / "checkpoint.pt")["step"] == 4

@@ -324,3 +324,39 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_first_step(tmp_path
     with pytest.raises(OSError, match="file.* cannot be written to .*: choose another folder for the run"):
         train(checkpoint=tmp_path / "file" / "run.pt", on_step=lambda step, _: steps.append(step))
     assert steps == []
+
+
+@pytest.mark.parametrize(("objective", "options", "sentence"), [
+    ({}, {"sampling": "paired"}, 'sampling="paired" needs CT and MR of the same slices'),
+    ({}, {"sampling": "paired", "paired": True}, 'sampling="paired" needs CT and MR of the same slices'),          # 5 CTs and 7 MRs
+    ({}, {"sampling": "position"}, 'sampling="position" needs the height of every slice'),
+    ({}, {"sampling": "position", "positions": ([0.5] * 5, [0.5] * 6)}, 'sampling="position" needs the height of every slice'),
+    ({"supervised": 1}, {}, 'supervised=1 needs pairs, and sampling="random" gives none'),
+    ({"cycle_ct": 0, "cycle_mri": 0}, {"lr_policy": "plateau"}, 'lr_policy="plateau" watches the cycle loss'),
+])
+def test_a_remedy_that_the_data_cannot_serve_gets_one_sentence(objective, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        train(objective=objective, **options)
+
+
+@pytest.mark.parametrize("objective", [
+    {"nce": 1.0}, {"nce": 5.0, "cycle_ct": 0.0, "cycle_mri": 0.0, "identity": 0.0}, {"translation_noise": 0.1},
+    {"gradient": 1.0, "mind": 1.0, "correlation": 1.0},
+])
+def test_remedies_resume_the_very_same_run(tmp_path, objective):
+    """Noise and places are drawn anew in every step, and the contrast has weights and an optimizer state of its own."""
+    straight, _ = train(objective=objective, checkpoint=tmp_path / "straight.pt")
+    train(objective=objective, checkpoint=tmp_path / "broken.pt", stop_at=5)
+    torch.manual_seed(99)
+    resumed, _ = train(objective=objective, checkpoint=tmp_path / "broken.pt")
+    assert_same_bits(straight.state_dict(), resumed.state_dict())
+
+
+def test_pairs_train_without_critics():
+    torch.manual_seed(3)
+    ct = torch.nn.functional.interpolate(torch.rand(5, 1, 4, 4) * 2 - 1, (32, 32))
+    model = CycleGAN(SMALL, Objective(adversarial=0, cycle_ct=0, cycle_mri=0, identity=0, supervised=100))
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    found = fit(model, ct, -ct, seed=3, steps=30, sampling="paired", paired=True, learning_rate=2e-3, batch_size=2)
+    assert found[-1]["supervised"] < 0.7 * found[0]["supervised"] and set(found[0]) == {"supervised"}
+    assert torch.equal(model.D_ct.model[0].weight, before["D_ct.model.0.weight"])

@@ -1,0 +1,192 @@
+"""The remedies as switches of one CycleGAN: each adds exactly its own loss, and an objective of 0 costs nothing."""
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ctmri_utils import losses
+from ctmri_utils.masks import mri_head_mask
+from ctmri_utils.networks import ResnetBlock
+from ctmri_utils.options import Architecture, Objective
+from ctmri_utils.phantom import synthetic_patients
+from ctmri_utils.translators import CycleGAN, PatchContrast, head_in
+from ctmri_utils.units import CT_MAPS, HU, mri_scale
+
+SMALL = Architecture(ngf=4, ndf=4, n_blocks=2, n_layers=1)
+PLAIN = {"identity": 0.0, "pool_size": 0}
+
+
+def build(architecture=SMALL, seed=0, **objective):
+    torch.manual_seed(seed)
+    return CycleGAN(architecture, Objective(**PLAIN | objective)).double()
+
+
+@pytest.fixture(scope="module")
+def slices():
+    """CT and MR of two heads, float64 (2, 1, 32, 32) in [-1, 1]."""
+    heads = synthetic_patients(2, 32, seed=4)
+    mri = np.stack([mri_scale(image, mri_head_mask(image)).to_network(image) for image in heads.mri])
+    return tuple(torch.from_numpy(images)[:, None].double() for images in (HU.to_network(heads.ct_hu), mri))
+
+
+def step(slices, architecture=SMALL, **objective):
+    model = build(architecture, **objective)
+    torch.manual_seed(7)
+    return model, *model.training_step(*slices)
+
+
+STRUCTURE = {"gradient": losses.gradient_loss, "mind": losses.mind_loss, "correlation": losses.correlation_loss}
+
+
+@pytest.mark.parametrize("name", STRUCTURE)
+def test_a_structure_loss_adds_itself_both_ways(slices, name):
+    """float64; 1e-9 is for the other order of the sum."""
+    (ct, mri), (_, plain, *_), (model, with_it, critics, parts) = slices, step(slices), step(slices, **{name: 2.5})
+    loss = STRUCTURE[name]
+    expected = loss(model.G_ct2mri(ct), ct) + loss(model.G_mri2ct(mri), mri)
+    assert parts[name].item() == pytest.approx(expected.item(), abs=1e-9) and expected > 0.01
+    assert (with_it - plain).item() == pytest.approx(2.5 * expected.item(), abs=1e-9)
+
+
+def test_mask_loss_looks_at_the_fake_ct_in_hu(slices):
+    (ct, mri), (_, plain, *_), (model, with_it, _, parts) = slices, step(slices), step(slices, mask=3)
+    head = torch.from_numpy(mri_head_mask(mri.float().numpy()))
+    expected = ((((model.G_mri2ct(mri) + 1) * 1000 - 1000 + 300) / 50).sigmoid() - head.double()).abs().mean()
+    assert parts["mask"].item() == pytest.approx(expected.item(), abs=1e-9)
+    assert (with_it - plain).item() == pytest.approx(3 * expected.item(), abs=1e-9)
+    assert torch.equal(head_in(mri), head)
+
+
+def test_supervision_is_the_distance_to_the_partner(slices):
+    (ct, mri), (model, total, critics, parts) = slices, step(slices, supervised=100, cycle_ct=0, cycle_mri=0, adversarial=0)
+    expected = F.l1_loss(model.G_ct2mri(ct), mri) + F.l1_loss(model.G_mri2ct(mri), ct)
+    assert total.item() == pytest.approx(100 * expected.item(), abs=1e-9)
+    assert set(parts) == {"supervised"} and critics.item() == 0 and not any(weight.requires_grad for weight in model.critics)
+
+
+def test_translation_noise_is_on_the_way_back_only(slices):
+    (ct, mri), (model, _, critics, parts) = slices, step(slices, translation_noise=0.3)
+    torch.manual_seed(7)
+    fake_mri, fake_ct = model.G_ct2mri(ct), model.G_mri2ct(mri)
+    back = F.l1_loss(model.G_mri2ct(fake_mri + 0.3 * torch.randn_like(fake_mri)), ct)
+    back = back + F.l1_loss(model.G_ct2mri(fake_ct + 0.3 * torch.randn_like(fake_ct)), mri)
+    assert parts["cycle"].item() == pytest.approx(back.item(), abs=1e-9)
+    assert critics.item() == pytest.approx(step(slices)[2].item(), abs=1e-9)
+
+
+def literal_contrast(contrast, generator, translation, original, seed):
+    """Park et al. 2020, place by place; the layers are found by their kind."""
+    torch.manual_seed(seed)
+    features = []
+    for image in (translation, original):
+        seen, blocks = [], 0
+        for i, layer in enumerate(generator.model):
+            image = layer(image)
+            blocks += isinstance(layer, ResnetBlock)
+            halving = isinstance(layer, torch.nn.Conv2d) and layer.stride == (2, 2)
+            if i == 0 or halving or (isinstance(layer, ResnetBlock) and blocks in (1, 2)):         # of 2 blocks the second is in the middle
+                seen.append(image.clone())
+        features.append(seen)
+    total = 0
+    for head, ours, theirs in zip(contrast.heads, *features, strict=True):
+        places = torch.randperm(ours[0, 0].numel())[:256].tolist()
+        for image in range(len(ours)):
+            directions = []
+            for seen in (ours, theirs):
+                vectors = [head(seen[image].flatten(1)[:, place]) for place in places]
+                directions.append([vector / vector.norm() for vector in vectors])
+            for s, query in enumerate(directions[0]):
+                logits = torch.stack([query @ key / 0.07 for key in directions[1]])
+                total = total - (logits[s] - logits.logsumexp(0)) / len(places) / len(ours)
+    return total / len(contrast.heads)
+
+
+def test_patch_contrast_is_the_literal_loop(slices):
+    model = build(nce=1)
+    ct, mri = (image[:, :, :16, :16] for image in slices)
+    torch.manual_seed(11)
+    found = model.contrast["mri"](model.G_ct2mri, mri, ct)
+    with torch.no_grad():
+        expected = literal_contrast(model.contrast["mri"], model.G_ct2mri, mri, ct, seed=11)
+    assert len(model.contrast["mri"].heads) == 5
+    assert found.item() == pytest.approx(expected.item(), abs=1e-9)
+
+
+def test_cut_needs_no_cycle_and_its_heads_learn(slices):
+    model, total, _, parts = step(slices, nce=10, cycle_ct=0, cycle_mri=0)
+    assert set(parts) == {"adversarial", "nce", "critic ct", "critic mri"}
+    assert total.item() == pytest.approx((parts["adversarial"] + 10 * parts["nce"]).item(), abs=1e-9)
+    total.backward()
+    learned = {id(weight) for weight in model.generators}
+    assert all(id(weight) in learned and weight.grad.abs().sum() > 0 for weight in model.contrast.parameters() if weight.ndim == 2)
+
+
+def test_the_other_networks_start_as_those_of_a_plain_cyclegan():
+    plain, contrasted = build(seed=5).state_dict(), build(seed=5, nce=1).state_dict()
+    assert all(torch.equal(weight, contrasted[name]) for name, weight in plain.items())
+
+
+@pytest.mark.parametrize("name", CT_MAPS)
+def test_ct_maps_come_back(name):
+    """float64 rounding of a few sums and products."""
+    ct = torch.linspace(-1, 1, 2001, dtype=torch.float64)[None, None, None]
+    assert torch.allclose(CT_MAPS[name].decode(CT_MAPS[name].encode(ct)), ct, atol=1e-12)
+    assert CT_MAPS[name].encode(ct).shape[1] == CT_MAPS[name].channels
+    assert CT_MAPS[name].encode(ct).abs().max() <= 1
+
+
+def test_piecewise_map_gives_soft_tissue_half_of_the_range():
+    hu = torch.tensor([-1000.0, -550, -100, 25, 150, 575, 1000])
+    assert CT_MAPS["piecewise"].encode(HU.to_network(hu)).tolist() == pytest.approx([-1, -0.75, -0.5, 0, 0.5, 0.75, 1], abs=1e-6)
+
+
+def test_two_windows_believe_the_narrow_one_only_inside_it():
+    wide, narrow = HU.to_network(torch.tensor([[40.0, 700, -500, 90]])), torch.tensor([[0.2, -0.9, 0.9, 1.0]])
+    decoded = CT_MAPS["two_windows"].decode(torch.stack([wide, narrow], 1)[:, :, None])
+    assert HU.from_network(decoded).flatten().tolist() == pytest.approx([50, 700, -500, 150], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", CT_MAPS)
+def test_a_mapped_translator_takes_and_gives_linear_ct(slices, name):
+    """Seen from outside one channel in [-1, 1], whatever the networks see."""
+    model = build(Architecture(ngf=4, ndf=4, n_blocks=2, n_layers=1, ct_map=name))
+    ct, mri = slices
+    coded = CT_MAPS[name]
+    assert torch.equal(model.translate(mri, "ct"), coded.decode(model.averaged["ct"](mri)))
+    assert torch.equal(model.translate(ct, "mri"), model.averaged["mri"](coded.encode(ct)))
+    assert model.translate(mri, "ct").shape == ct.shape
+    generators, critics, _ = model.training_step(ct, mri)
+    fake_mri = model.G_ct2mri(coded.encode(ct))
+    assert torch.isfinite(generators + critics) and model.D_ct.model[0].in_channels == coded.channels
+    assert F.l1_loss(model.G_mri2ct(fake_mri), coded.encode(ct)).item() == pytest.approx(
+        (model.training_step(ct, mri)[2]["cycle"] - F.l1_loss(model.G_ct2mri(model.G_mri2ct(mri)), mri)).item(), abs=1e-9)
+
+
+def test_settings_rebuild_a_remedied_model():
+    model = build(Architecture(ngf=4, ndf=4, n_blocks=2, n_layers=1, ct_map="piecewise"), nce=1, mind=2)
+    again = CycleGAN.from_settings(model.settings())
+    assert again.settings() == model.settings() and again.state_dict().keys() == model.state_dict().keys()
+    older = {name: value for name, value in build().settings().items() if name not in ("ct_map", "mind", "nce", "mask")}
+    assert CycleGAN.from_settings(older).settings() == build().settings()
+
+
+@pytest.mark.parametrize(("architecture", "objective", "sentence"), [
+    ({"ct_map": "two_windows"}, {"identity": 5}, "identity=5 needs as many CT as MR channels, and there are 2 and 1: set identity = 0"),
+    ({"ct_map": "two_windows"}, {"nce": 1}, "nce=1 needs as many CT as MR channels"),
+    ({"generator": "unet_32"}, {"nce": 1}, "nce needs the residual blocks of a ResNet"),
+    ({"n_blocks": 0}, {"nce": 1}, "nce needs the residual blocks of a ResNet"),
+    ({"ct_map": "log"}, {}, "ct_map='log' is not known"),
+])
+def test_what_does_not_fit_gets_one_sentence(architecture, objective, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        CycleGAN(Architecture(**{"ngf": 4, "ndf": 4, "n_blocks": 1} | architecture), Objective(**PLAIN | objective))
+
+
+def test_an_empty_mask_gets_one_sentence(slices):
+    ct, mri = slices
+    with pytest.raises(ValueError, match="head mask of slice 1 of this batch is empty"):
+        build(mask=1).training_step(ct, torch.cat([mri[:1], torch.full_like(mri[:1], -1)]))
+
+
+def test_one_block_has_four_layers_to_contrast():
+    assert len(PatchContrast(build(Architecture(ngf=4, n_blocks=1)).G_ct2mri).heads) == 4
