@@ -133,6 +133,7 @@ def slow_mind(image):
 def test_mind_is_the_published_descriptor():
     """float64 twice: sums in another order differ by 1e-12 at most."""
     images = textured()
+    images[..., 5:] = images[..., 5:] / 100                      # next to nothing happens here, so V meets its lower limit
     assert torch.allclose(mind(images), torch.tensor([slow_mind(image[0].tolist()) for image in images], dtype=torch.float64), atol=1e-12)
 
 

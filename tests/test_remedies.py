@@ -1,4 +1,6 @@
 """The remedies as switches of one CycleGAN: each adds exactly its own loss, and an objective of 0 costs nothing."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -48,10 +50,13 @@ def test_a_structure_loss_adds_itself_both_ways(slices, name):
     assert (with_it - plain).item() == pytest.approx(2.5 * expected.item(), abs=1e-9)
 
 
-def test_mask_loss_looks_at_the_fake_ct_in_hu(slices):
-    (ct, mri), (_, plain, *_), (model, with_it, _, parts) = slices, step(slices), step(slices, mask=3)
+@pytest.mark.parametrize("name", ["linear", "piecewise"])
+def test_mask_loss_looks_at_the_fake_ct_in_hu(slices, name):
+    architecture = replace(SMALL, ct_map=name)
+    (ct, mri), (_, plain, *_), (model, with_it, _, parts) = slices, step(slices, architecture), step(slices, architecture, mask=3)
     head = torch.from_numpy(mri_head_mask(mri.float().numpy()))
-    expected = ((((model.G_mri2ct(mri) + 1) * 1000 - 1000 + 300) / 50).sigmoid() - head.double()).abs().mean()
+    fake_ct = CT_MAPS[name].decode(model.G_mri2ct(mri))
+    expected = ((((fake_ct + 1) * 1000 - 1000 + 300) / 50).sigmoid() - head.double()).abs().mean()
     assert parts["mask"].item() == pytest.approx(expected.item(), abs=1e-9)
     assert (with_it - plain).item() == pytest.approx(3 * expected.item(), abs=1e-9)
     assert torch.equal(head_in(mri), head)
@@ -62,6 +67,11 @@ def test_supervision_is_the_distance_to_the_partner(slices):
     expected = F.l1_loss(model.G_ct2mri(ct), mri) + F.l1_loss(model.G_mri2ct(mri), ct)
     assert total.item() == pytest.approx(100 * expected.item(), abs=1e-9)
     assert set(parts) == {"supervised"} and critics.item() == 0 and not any(weight.requires_grad for weight in model.critics)
+
+
+def test_the_verdicts_have_a_weight(slices):
+    _, whole, _, parts = step(slices)
+    assert (whole - step(slices, adversarial=0.25)[1]).item() == pytest.approx(0.75 * parts["adversarial"].item(), abs=1e-9)
 
 
 def test_translation_noise_is_on_the_way_back_only(slices):
@@ -101,8 +111,9 @@ def literal_contrast(contrast, generator, translation, original, seed):
     return total / len(contrast.heads)
 
 
-def test_patch_contrast_is_the_literal_loop(slices):
-    model = build(nce=1)
+@pytest.mark.parametrize("norm", ["instance", "none"])          # without a norm a ReLU works in place on what was seen
+def test_patch_contrast_is_the_literal_loop(slices, norm):
+    model = build(replace(SMALL, norm=norm), nce=1)
     ct, mri = (image[:, :, :16, :16] for image in slices)
     torch.manual_seed(11)
     found = model.contrast["mri"](model.G_ct2mri, mri, ct)
