@@ -141,8 +141,13 @@ class Settings(Architecture, Objective, Training):
         return self.steps or (self.phantom_steps if dataset == "phantom" else self.scans_steps)
 
 
-PROFILES = {name: Settings.of(row) for name, row in tomllib.loads(
-    (Path(__file__).parent / "profiles.toml").read_text(encoding="utf-8")).items()}
+def tables(name: str) -> dict[str, dict[str, Any]]:
+    return tomllib.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))
+
+
+PROFILES = {name: Settings.of(row) for name, row in tables("profiles.toml").items()}
+PRESETS = tables("presets.toml")
+"""Some settings by one name, over any profile."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:

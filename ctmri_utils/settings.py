@@ -5,13 +5,13 @@ import os
 import platform
 import random
 import warnings
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from .options import PROFILES, Settings, read_toml
+from .options import PRESETS, PROFILES, Settings, read_toml
 
 
 def settings_for(profile: str) -> Settings:
@@ -27,7 +27,7 @@ WHAT = {"profile": "laptop", "dataset": "phantom", "seed": 2026}             # w
 
 
 def read_settings(path: Path | None, changes: dict) -> tuple[dict, Settings]:
-    """What to train on (profile, dataset, seed), and the settings: the profile's, then the file's, then the `changes`.
+    """What to train on (profile, dataset, seed), and the settings: the profile's, the preset's if one is named, the file's, the `changes`.
 
     Raises ValueError or FileNotFoundError, in one sentence that names the file, for whatever is not known or out of range.
     """
@@ -37,7 +37,10 @@ def read_settings(path: Path | None, changes: dict) -> tuple[dict, Settings]:
         for name, value in what.items():
             if type(value) is not type(WHAT[name]):
                 raise ValueError(f"{name}={value!r} should be like {WHAT[name]!r}")
-        return what, Settings.of({spec.name: getattr(settings_for(what["profile"]), spec.name) for spec in fields(Settings)} | said)
+        preset = said.pop("preset", None)
+        if preset is not None and preset not in PRESETS:
+            raise ValueError(f"preset={preset!r} is not known: choose one of {', '.join(PRESETS)}")
+        return what, Settings.of(asdict(settings_for(what["profile"])) | PRESETS.get(preset, {}) | said)
     except ValueError as error:
         raise ValueError(f"{path or 'the settings'}: {error}") from error
 

@@ -1,12 +1,15 @@
 """Profiles, seeds, threads and folders."""
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from ctmri_utils import settings
-from ctmri_utils.settings import PROFILES, build_folder, report, set_up, settings_for
+from ctmri_utils.options import PRESETS, Architecture, Objective
+from ctmri_utils.settings import PROFILES, build_folder, read_settings, report, set_up, settings_for
+from ctmri_utils.translators import CycleGAN
 
 
 def test_profiles_grow_from_ci_to_gpu():
@@ -60,3 +63,20 @@ def test_data_folder_falls_back_to_the_installed_copy(monkeypatch):
 
 def test_report_names_the_versions():
     assert torch.__version__ in report() and "Python" in report()
+
+
+def test_a_preset_changes_a_profile_and_gives_way_to_what_is_said(tmp_path):
+    _, plain = read_settings(None, {"profile": "laptop"})
+    _, paper = read_settings(None, {"profile": "laptop", "preset": "reference"})
+    assert (paper.cycle_ct, paper.cycle_mri, paper.identity) == (10, 10, 5) and plain.cycle_ct == 5
+    assert replace(paper, cycle_ct=5.0, cycle_mri=5.0, identity=0.5) == plain
+    (tmp_path / "mine.toml").write_text('preset = "reference"\nidentity = 1\n')
+    assert read_settings(tmp_path / "mine.toml", {"cycle_ct": 7})[1] == replace(paper, identity=1.0, cycle_ct=7.0)
+    with pytest.raises(ValueError, match="preset='best' is not known: choose one of reference"):
+        read_settings(None, {"preset": "best"})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_made_of_settings_that_build_a_model(name):
+    _, settings = read_settings(None, {"profile": "ci", "preset": name})
+    CycleGAN(settings.pick(Architecture), settings.pick(Objective))
