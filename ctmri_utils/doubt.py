@@ -97,8 +97,8 @@ class Doubt:
     def calibrated(cls, signs: dict[str, np.ndarray], error, mask) -> Doubt:
         """Non-negative least squares of |error| on the signs inside the mask, all (N, H, W).
 
-        Use patients that neither the model nor the test knows. The result is right on average over such patients and pixels, and on
-        these only. ValueError if shapes differ or the mask is empty. Source: Lawson & Hanson 1974, chapter 23.
+        Use patients that neither the model nor the test knows. The result holds on average, and for patients and pixels like these only.
+        ValueError if shapes differ or the mask is empty. Source: Lawson & Hanson 1974, chapter 23.
         """
         mask, error = checked_mask(mask), numbers(error, "error")
         signs = {CONSTANT: np.ones(mask.shape)} | {name: numbers(sign, name) for name, sign in signs.items()}
@@ -108,8 +108,9 @@ class Doubt:
 
     def __call__(self, signs: dict[str, np.ndarray]) -> np.ndarray:
         """Expected absolute error (N, H, W), in the unit of the errors it was calibrated on. ValueError unless the signs are the same."""
-        if signs.keys() != self.coefficients.keys() - {CONSTANT}:
-            raise ValueError(f"calibrated on {', '.join(self.coefficients)}, not on {', '.join(signs) or 'nothing'}: give the same signs.")
+        wanted = [name for name in self.coefficients if name != CONSTANT]
+        if signs.keys() != set(wanted):
+            raise ValueError(f"calibrated on {', '.join(wanted)}, not on {', '.join(signs) or 'nothing'}: give the same signs.")
         return self.coefficients[CONSTANT] + sum(self.coefficients[name] * numbers(sign, name) for name, sign in signs.items())
 
 
