@@ -75,6 +75,9 @@ class Architecture(Options):
     init_gain: float = option(0.02)
 
 
+GAN_MODES = ("lsgan", "vanilla", "hinge", "wgangp")
+
+
 @dataclass(frozen=True)
 class Objective(Options):
     """What the networks are asked to minimise: weights beside the adversarial loss at 1, and how it is computed."""
@@ -82,7 +85,7 @@ class Objective(Options):
     cycle_ct: float = option(10.0)              # of |cycled_ct - ct|; the reference's lambda_A
     cycle_mri: float = option(10.0)             # of |cycled_mri - mri|; lambda_B
     identity: float = option(5.0)               # of |G_mri2ct(ct) - ct| + |G_ct2mri(mri) - mri|; lambda_identity times lambda
-    gan_mode: str = option("lsgan", choices=("lsgan", "vanilla", "hinge", "wgangp"))
+    gan_mode: str = option("lsgan", choices=GAN_MODES)
     gradient_penalty: float = option(10.0)      # of wgangp
     pool_size: int = option(50)                 # translations that a discriminator may meet again
 
@@ -136,11 +139,11 @@ PROFILES = {name: Settings.of(row) for name, row in tomllib.loads(
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A settings file as a dict. Raises FileNotFoundError or ValueError, in one sentence, if it is missing or no TOML."""
+    """A settings file as a dict. Raises OSError or ValueError, in one sentence, if it cannot be read or is no TOML."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} does not exist: give the path of a settings file") from error
+    except OSError as error:
+        raise type(error)(f"{path} cannot be read ({error.strerror}): give the path of a settings file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no TOML text ({error}): write lines such as learning_rate = 0.0002") from error
 

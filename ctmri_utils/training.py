@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.optim import lr_scheduler
 
 from .batches import UnpairedBatches
-from .checkpoints import check_writable, load_checkpoint, save_checkpoint
+from .checkpoints import load_checkpoint, save_checkpoint
+from .files import check_writable
 from .options import Training
 from .translators import CycleGAN
 
@@ -237,7 +238,7 @@ def fit(model: CycleGAN, ct: Tensor, mri: Tensor, *, seed: int, checkpoint: Path
     if checkpoint is not None:
         checkpoint = Path(checkpoint)
         if trainer.process == 0:
-            check_writable(checkpoint)
+            check_writable(checkpoint.parent)
         if checkpoint.exists():
             try:
                 trainer.load_state(load_checkpoint(checkpoint))
