@@ -15,7 +15,10 @@ LEVELS = 32767                                                   # [-1, 1] in 16
 
 
 def compact(images: Tensor, size: int = 0) -> Tensor:
-    """(N, C, H, W) in [-1, 1] as int16, half the memory of float32 (or none, see `roomy`), resized to `size` pixels a side unless that is 0."""
+    """(N, C, H, W) in [-1, 1] as int16, half the memory of float32 (or none, see `roomy`).
+
+    Resized to `size` pixels a side, unless that is 0.
+    """
     height, width = (size, size) if size else images.shape[-2:]
     stored = roomy((*images.shape[:2], height, width), torch.int16)
     for part, target in zip(images.split(64), stored.split(64), strict=True):

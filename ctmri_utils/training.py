@@ -203,8 +203,8 @@ class Trainer:
 
 def data_name(ct: Tensor, mri: Tensor) -> str:
     """A short description by which a run recognises its slices, also where another machine rounds their last digits differently."""
-    return " and ".join(f"{len(images)} {name} slices of mean {float(images.double().mean()):.3f}"
-                        for name, images in (("CT", ct), ("MR", mri)))
+    means = [sum(float(part.double().sum()) for part in images.split(64)) / images.numel() for images in (ct, mri)]       # large sets too
+    return f"{len(ct)} CT slices of mean {means[0]:.3f} and {len(mri)} MR slices of mean {means[1]:.3f}"
 
 
 def fit(model: CycleGAN, ct: Tensor, mri: Tensor, *, seed: int, checkpoint: Path | None = None, stop_at: int | None = None,
