@@ -59,8 +59,8 @@ KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 class Architecture(Options):
     """The four networks of a CycleGAN; kept in every checkpoint, so that a file says how to rebuild its model."""
 
-    ngf: int = option(64, low=1)                # width of the generators
-    ndf: int = option(64, low=1)                # width of the discriminators
+    ngf: int = option(64, low=1, high=2**16)    # width of the generators
+    ndf: int = option(64, low=1, high=2**16)    # width of the discriminators
     n_blocks: int = option(9)                   # residual blocks of a ResNet generator
     n_layers: int = option(3, low=1)            # layers of the PatchGAN; 3 is the reference's "basic"
     norm: str = option("instance", choices=("instance", "batch", "none"))

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -23,6 +24,7 @@ from .options import Training
 from .translators import CycleGAN
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")           # what CPUs that compute in it call it; the last two are ARM's
 CHECKS = 50                                                      # how often in a training "plateau" looks at its metric
 
 
@@ -52,6 +54,12 @@ def several_processes():
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("training on several processes needs accelerate: pip install 'ctmri-utils[course]'") from error
     return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+
+
+def bf16_is_imitated() -> bool:
+    """Whether this CPU has no instructions for bf16; False where torch is too old to tell."""
+    tell = getattr(torch.cpu, "get_capabilities", None)
+    return tell is not None and not any(tell().get(name) for name in BF16)
 
 
 def random_states() -> dict:
@@ -106,6 +114,8 @@ class Trainer:
         self.device = self.engine.device if self.engine else next(model.parameters()).device
         if training.precision == "fp16" and self.device.type == "cpu":
             raise ValueError('precision="fp16" needs a GPU: choose "bf16" or "fp32" on the CPU')
+        if training.precision == "bf16" and self.device.type == "cpu" and bf16_is_imitated():
+            warnings.warn('this CPU has no bf16, and to imitate it takes longer than fp32: choose precision="fp32"', stacklevel=3)
         self.process, self.processes = (self.engine.process_index, self.engine.num_processes) if self.engine else (0, 1)
         if self.process:
             torch.manual_seed(torch.initial_seed() + self.process)          # else all would draw the same dropout

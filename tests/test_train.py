@@ -1,19 +1,23 @@
 """`python -m ctmri_utils train`: settings from a file, a run folder that tells everything, and several processes."""
 import csv
+import errno
 import os
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from test_training import assert_same_bits
 
 from ctmri_utils.__main__ import main
 from ctmri_utils.checkpoints import load_checkpoint
-from ctmri_utils.options import PROFILES, read_toml
+from ctmri_utils.options import PROFILES, Architecture, Settings, read_toml
 from ctmri_utils.settings import read_settings
-from ctmri_utils.train import RunLog, train
+from ctmri_utils.train import RunLog, check_memory, train
+from ctmri_utils.training import fit
+from ctmri_utils.translators import CycleGAN
 
 TINY = "profile = 'ci'\nseed = 3\nsteps = 4\nngf = 4\nndf = 4\nn_blocks = 1\nn_layers = 1\nsize = 32\npatients = 5\ntest_patients = 4\n"
 
@@ -136,14 +140,89 @@ def test_tensorboard_gets_every_loss_once(tiny, tmp_path):
 def test_a_run_folder_in_the_way_gets_one_sentence(tiny, tmp_path, capsys):
     (tmp_path / "taken").write_text("a file")
     assert main(["train", str(tiny), "--output", str(tmp_path / "taken")]) == 1
-    assert "taken cannot be written to (File exists): choose another folder with --output" in capsys.readouterr().err
+    assert "taken cannot be written to (Not a directory): choose another folder for the run" in capsys.readouterr().err
 
 
-def test_other_settings_do_not_overwrite_a_run(tiny, tmp_path, capsys):
+def test_a_refused_run_changes_nothing_and_is_not_called_trained(tiny, tmp_path, capsys):
+    def everything():
+        return {path: path.is_file() and (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "runs").rglob("*")}
+
+    assert main(["train", str(tiny), "-p", "crop_size", "64", "--tensorboard"]) == 1
+    assert not (tmp_path / "runs").exists()
     main(["train", str(tiny)])
-    assert main(["train", str(tiny), "-p", "gan_mode", "hinge"]) == 1
-    assert "cannot be resumed: it belongs to another run, with gan_mode lsgan instead of hinge" in capsys.readouterr().err
-    assert read_toml(tmp_path / "runs/phantom-ci-3/settings.toml")["gan_mode"] == "lsgan"
+    before = everything()
+    capsys.readouterr()
+    assert main(["train", str(tiny), "-p", "gan_mode", "hinge", "--tensorboard"]) == 1
+    said = capsys.readouterr()
+    assert "cannot be resumed: it belongs to another run, with gan_mode lsgan instead of hinge" in said.err
+    assert "already trained" not in said.out and everything() == before
+
+
+def test_the_environment_is_noted_for_each_time_that_steps_are_made(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("ctmri_utils.train.environment", lambda: "once\n")
+    for stop in (2, None, None):                                 # the last has nothing to do
+        with monkeypatch.context() as patch:
+            patch.setattr("ctmri_utils.train.fit", lambda *args, stop=stop, **options: fit(*args, **options, stop_at=stop))
+            main(["train", str(tiny)])
+    assert (tmp_path / "runs/phantom-ci-3/environment.txt").read_text() == "once\nonce\n"
+
+
+def test_a_folder_for_the_settings_file_gets_one_sentence(tmp_path, capsys):
+    assert main(["train", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"train: {tmp_path} cannot be read (Is a directory): give the path of a settings file\n"
+
+
+def test_a_folder_that_is_read_only_gets_one_sentence_before_the_work(tiny, tmp_path, monkeypatch, capsys):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("ctmri_utils.files.tempfile.TemporaryFile", read_only)
+    monkeypatch.setattr("ctmri_utils.train.load_scans", lambda *_: pytest.fail("this may take minutes"))
+    assert main(["train", str(tiny)]) == 1
+    run = tmp_path / "runs/phantom-ci-3"
+    assert capsys.readouterr().err == f"train: {run} cannot be written to (Read-only file system): choose another folder for the run\n"
+
+
+def test_a_file_of_the_run_that_cannot_be_written_gets_one_sentence_and_the_step_is_kept(tiny, tmp_path, capsys):
+    run = tmp_path / "runs/phantom-ci-3"
+    (run / "losses.csv").mkdir(parents=True)
+    assert main(["train", str(tiny)]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"train: {run / 'losses.csv'} cannot be used (Is a directory): check the path, its permissions and the disk"
+    assert load_checkpoint(run / "checkpoint.pt")["step"] == 1
+
+
+def test_networks_beyond_the_memory_are_refused_before_they_are_made(tiny, monkeypatch, capsys):
+    assert main(["train", str(tiny), "-p", "ngf", "65536"]) == 1
+    assert "GB of memory and there are" in capsys.readouterr().err
+    pages = {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": 1000}
+    monkeypatch.setattr(os, "sysconf", pages.get)
+    model = CycleGAN(Architecture(40, 40, 1, 1))
+    trained = sum(weight.numel() for weight in [*model.generators, *model.critics])
+    averaged = sum(weight.numel() for weight in model.averaged.parameters())
+    wide = Settings(ngf=40, ndf=40, n_blocks=1, n_layers=1)
+    pages["SC_PHYS_PAGES"] = (16 * trained + 4 * averaged) / 1000
+    check_memory(wide, torch.device("cpu"))
+    pages["SC_PHYS_PAGES"] -= 1
+    with pytest.raises(ValueError, match="the networks and their optimizers need 0 GB .* choose a smaller ngf, ndf or n_blocks"):
+        check_memory(wide, torch.device("cpu"))
+
+
+def on_a_gpu():
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(2**50), lambda: np.empty(2**50), on_a_gpu], ids=["torch", "numpy", "gpu"])
+def test_memory_that_runs_out_gets_one_sentence(tiny, monkeypatch, capsys, allocate):
+    monkeypatch.setattr("ctmri_utils.train.load_scans", lambda *_: allocate())
+    assert main(["train", str(tiny)]) == 1
+    assert capsys.readouterr().err == "train: memory ran out: choose smaller images, batches or networks, or fewer slices\n"
+
+
+def test_other_errors_of_torch_are_not_called_so(tiny, monkeypatch):
+    monkeypatch.setattr("ctmri_utils.train.load_scans", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        main(["train", str(tiny)])
 
 
 def test_two_processes_train_as_one_with_the_double_batch(tiny, tmp_path):

@@ -269,6 +269,25 @@ def test_bf16_follows_fp32_at_first():
     assert one != other
 
 
+@pytest.mark.parametrize(("capabilities", "warned"), [
+    ({"avx2": True, "avx512_bf16": False, "amx_bf16": False, "architecture": "x86_64"}, True), ({"avx512_bf16": True}, False),
+    ({"amx_bf16": True}, False), ({"neon": True, "bf16": False}, True), ({"neon": True, "bf16": True}, False),
+])
+def test_a_cpu_without_bf16_is_told_of(monkeypatch, recwarn, capabilities, warned):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    train(steps=2)
+    assert not recwarn
+    train(steps=2, precision="bf16")
+    assert [str(warning.message) for warning in recwarn] == [
+        'this CPU has no bf16, and to imitate it takes longer than fp32: choose precision="fp32"'] * warned
+
+
+def test_a_torch_that_cannot_tell_of_bf16_is_believed_to_have_it(monkeypatch, recwarn):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    train(steps=1, precision="bf16")
+    assert not recwarn
+
+
 @pytest.mark.parametrize(("gan_mode", "networks"), [("lsgan", 4), ("wgangp", 2)])
 def test_a_compiled_model_trains_alike(monkeypatch, gan_mode, networks):
     """Traced and differentiated as for the default backend, whose C++ compiler a machine may lack."""
