@@ -53,9 +53,9 @@ def remove(path: Path) -> None:
 def check_writable(folder: Path) -> None:
     """Raise OSError, in one sentence, if nothing could be written in this folder, which may not exist yet. Leaves nothing there."""
     place = Path(folder)
-    while not place.exists():
-        place = place.parent
     try:
+        while not place.exists():
+            place = place.parent
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:

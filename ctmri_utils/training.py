@@ -32,7 +32,8 @@ def schedule(optimizer: torch.optim.Optimizer, training: Training):
     """The learning rate's scheduler, stepped after each training step (plateau: at each check). No policy ever trains at zero.
 
     "linear": flat, then down over the last `decay_share`; "step": a tenth after each quarter; "cosine": half a wave; "plateau": a fifth
-    where the metric has not fallen by 1 % in five checks. (In the reference the last linear epoch is at zero, and plateau has no metric.)
+    once the metric has not fallen by 1 % for more than five checks. (In the reference the last linear epoch is at zero, and plateau has no
+    metric.)
     """
     steps, rate = training.steps, training.learning_rate
     if training.lr_policy == "linear":

@@ -54,6 +54,7 @@ class Fake:
         self.to = {"mri": mri, "ct": ct}
 
     def translate(self, images, to, averaged=True):
+        assert not averaged, "a mean over many steps hides what happens now"
         return self.to[to](images)
 
 
@@ -75,9 +76,26 @@ def test_symptoms_are_seen_also_where_ct_and_mr_differ_in_size(ct_size, mri_size
     ct, mri = torch.rand(4, 1, *ct_size) - 1, torch.rand(4, 1, *mri_size)
     honest = Fake(mri=lambda images: images + 1, ct=lambda images: images - 1)
     assert symptoms(honest, ct, mri) == ""
-    assert symptoms(Fake(lambda images: images + 0.02, honest.to["ct"]), ct, mri) == "fake_mri is its input (identity mapping)"
+    assert symptoms(Fake(lambda images: images + 0.05, honest.to["ct"]), ct, mri) == "fake_mri is its input (identity mapping)"
     # a change of a quarter of the distance to the mean slice, which is 1: small, but no identity
     assert symptoms(Fake(lambda images: images + 0.25, honest.to["ct"]), ct, mri) == ""
+
+
+def test_symptoms_of_images_with_other_channels_are_no_identity():
+    ct, mri = torch.rand(4, 2, 16, 16) - 1, torch.rand(4, 3, 16, 16)
+    assert symptoms(Fake(lambda images: images[:, [0, 1, 1]] + 1, lambda images: images[:, :2] - 1), ct, mri) == ""
+
+
+def test_the_bar_appears_with_the_first_step_and_ends_its_line(capsys):
+    images = torch.rand(2, 1, 8, 8) * 2 - 1
+    one, other = (Progress(CycleGAN(Architecture(1, 1, 0, 1)), images, images, steps=2, every=1) for _ in range(2))
+    one.bar.close()                                              # a run that `fit` refuses
+    assert capsys.readouterr().err == ""
+    other(1, {"cycle": 1.0})
+    assert "1/2" in capsys.readouterr().err
+    other.finish([{"cycle": 1.0}] * 2)
+    said = capsys.readouterr().err
+    assert "2/2" in said and said.endswith("\n")
 
 
 def test_the_strip_shows_slices_of_different_sizes_each_in_its_own(tmp_path):
