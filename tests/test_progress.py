@@ -88,7 +88,7 @@ def test_symptoms_of_images_with_other_channels_are_no_identity():
 
 def test_the_bar_appears_with_the_first_step_and_ends_its_line(capsys):
     images = torch.rand(2, 1, 8, 8) * 2 - 1
-    one, other = (Progress(CycleGAN(Architecture(1, 1, 0, 1)), images, images, steps=2, every=1) for _ in range(2))
+    one, other, done = (Progress(CycleGAN(Architecture(1, 1, 0, 1)), images, images, steps=2, every=1) for _ in range(3))
     one.bar.close()                                              # a run that `fit` refuses
     assert capsys.readouterr().err == ""
     other(1, {"cycle": 1.0})
@@ -96,6 +96,8 @@ def test_the_bar_appears_with_the_first_step_and_ends_its_line(capsys):
     other.finish([{"cycle": 1.0}] * 2)
     said = capsys.readouterr().err
     assert "2/2" in said and said.endswith("\n")
+    done.finish([{"cycle": 1.0}] * 2)                            # a run that had nothing left to do
+    assert "2/2" in capsys.readouterr().err
 
 
 def test_the_strip_shows_slices_of_different_sizes_each_in_its_own(tmp_path):
