@@ -43,8 +43,7 @@ class RunLog(Progress):
 
     def begin(self, step: int) -> None:
         super().begin(step)
-        if step == 1:
-            (self.run / "settings.toml").write_text(to_toml(self.told), encoding="utf-8")
+        (self.run / "settings.toml").write_text(to_toml(self.told), encoding="utf-8")
         with (self.run / "environment.txt").open("a", encoding="utf-8") as file:
             file.write(environment())
         self.board = self.writer and self.writer(str(self.run), purge_step=step)

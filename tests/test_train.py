@@ -5,17 +5,20 @@ import os
 import signal
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_training import assert_same_bits
 
 from ctmri_utils.__main__ import main
 from ctmri_utils.checkpoints import load_checkpoint
 from ctmri_utils.options import PROFILES, Architecture, Settings, read_toml
+from ctmri_utils.scans import FOLDERS
 from ctmri_utils.settings import read_settings
-from ctmri_utils.train import RunLog, check_memory, train
+from ctmri_utils.train import RunLog, check_memory, environment, train
 from ctmri_utils.training import fit
 from ctmri_utils.translators import CycleGAN
 
@@ -67,8 +70,10 @@ def test_an_unfinished_run_goes_on_and_a_finished_one_says_so(tiny, tmp_path, mo
     main(["train", str(tiny), "--output", str(tmp_path / "straight")])
     assert_same_bits(load_checkpoint(run / "checkpoint.pt")["model"], load_checkpoint(tmp_path / "straight/checkpoint.pt")["model"])
     assert (run / "losses.csv").read_text() == (tmp_path / "straight/losses.csv").read_text()
+    (run / "losses.csv").unlink()
     main(["train", str(tiny)])
     assert "is already trained to its 4 steps" in capsys.readouterr().out
+    assert (run / "losses.csv").read_text() == (tmp_path / "straight/losses.csv").read_text()
 
 
 def test_a_files_settings_stand_on_those_of_its_profile(tiny):
@@ -117,10 +122,74 @@ def test_ctrl_c_gets_one_sentence_and_the_run_goes_on(tiny, tmp_path, monkeypatc
     assert main(["train", str(tiny), "--output", str(tmp_path / "runs/phantom-ci-3")]) == 0
 
 
+def test_a_run_that_went_on_and_broke_off_again_has_all_its_losses(tiny, tmp_path, monkeypatch):
+    def broken(self, step, losses, call=RunLog.__call__):
+        call(self, step, losses)
+        if step in (1, 3):
+            raise ValueError
+
+    purged = []
+    monkeypatch.setattr(RunLog, "__call__", broken)
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter", lambda folder, purge_step: purged.append(purge_step) or MagicMock())
+    for _ in range(2):
+        main(["train", str(tiny), "--tensorboard"])
+    assert purged == [1, 2]                                      # what an earlier run drew beyond its last save is not shown
+    run = tmp_path / "runs/phantom-ci-3"
+    rows = list(csv.DictReader((run / "losses.csv").open()))
+    assert [(int(row["step"]), float(row["cycle"])) for row in rows] == [
+        (step, losses["cycle"]) for step, losses in enumerate(load_checkpoint(run / "checkpoint.pt")["losses"], 1)] and len(rows) == 3
+
+
+def test_steps_that_follow_from_the_data_set_are_told_as_such(tiny, tmp_path, monkeypatch):
+    """A folder is not the phantom; its run is called by its name, wherever the command is given."""
+    folder = tmp_path / "mine"
+    for name in FOLDERS.values():
+        (folder / name).mkdir(parents=True)
+        for i in range(2):
+            pixels = np.random.default_rng(i).integers(0, 256, (32, 32), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"slice-{i}.png")
+    monkeypatch.chdir(folder)
+    asked = {}
+    monkeypatch.setattr("ctmri_utils.train.fit", lambda *args, **options: asked.update(options) or fit(*args, **options))
+    changes = {"dataset": ".", "steps": 0, "scans_steps": 2, "scans_size": 32, "phantom_steps": 3}
+    assert train(tiny, changes=changes) == tmp_path / "runs/mine-ci-3"
+    told = read_toml(tmp_path / "runs/mine-ci-3/settings.toml")
+    assert told["steps"] == 2 and len(load_checkpoint(tmp_path / "runs/mine-ci-3/checkpoint.pt")["losses"]) == 2
+    assert asked["names"] == (("slice-0", "slice-1"),) * 2
+    assert torch.equal(asked["on_step"].ct, asked["on_step"].mri) and len(asked["on_step"].ct) == 2          # both test slices are watched
+
+
+def test_the_seed_draws_patients_weights_and_order(tiny, tmp_path):
+    for seed in ("3", "4"):
+        main(["train", str(tiny), "-p", "seed", seed, "-p", "learning_rate", "0", "--output", str(tmp_path / seed)])
+    one, other = (load_checkpoint(tmp_path / seed / "checkpoint.pt") for seed in ("3", "4"))
+    assert not torch.equal(one["model"]["G_ct2mri.model.1.weight"], other["model"]["G_ct2mri.model.1.weight"])
+    assert one["identity"]["data"] != other["identity"]["data"] and (one["identity"]["seed"], other["identity"]["seed"]) == (3, 4)
+
+
 def test_a_machine_without_git_trains_too(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["train", str(tiny)]) == 0
     assert "git revision: unknown\n" in (tmp_path / "runs/phantom-ci-3/environment.txt").read_text()
+
+
+@pytest.mark.parametrize(("status", "said"), [("", "git revision: abc123\n"), (" M train.py", "git revision: abc123 with changes\n")])
+def test_the_environment_names_the_command_and_the_revision_of_the_code(tmp_path, monkeypatch, status, said):
+    def git(command, **_):
+        assert command[:3] == ["git", "-C", str(tmp_path)]
+        return subprocess.CompletedProcess(command, 0, {"rev-parse": "abc123\n", "status": status}[command[3]])
+
+    monkeypatch.setattr("ctmri_utils.train.CHECKOUT", tmp_path)
+    monkeypatch.setattr(subprocess, "run", git)
+    monkeypatch.setattr(sys, "argv", ["ctmri_utils", "train", "my.toml"])
+    assert environment().endswith(said) and environment().startswith("command: ctmri_utils train my.toml\n")
+
+
+def test_a_missing_tensorboard_is_named_with_its_extra_before_the_training(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert main(["train", str(tiny), "--tensorboard"]) == 1
+    assert capsys.readouterr().err == "train: --tensorboard needs tensorboard: pip install 'ctmri-utils[train]'\n"
+    assert not (tmp_path / "runs").exists()
 
 
 def test_tensorboard_gets_every_loss_once(tiny, tmp_path):

@@ -254,7 +254,7 @@ def test_policies_start_whole_fall_and_never_reach_zero(options, expected):
 @pytest.mark.parametrize(("metrics", "expected"), [
     ([1.0] * 8, [1] * 7 + [0.2]),                                # the first, five more in patience, and the sixth lowers the rate
     ([1 - 0.001 * check for check in range(8)], [1] * 7 + [0.2]),            # less than 1 % is no gain
-    ([0.98 ** check for check in range(30)], [1] * 30),
+    ([0.985 ** (check // 5) for check in range(30)], [1] * 30),              # 1.5 % every fifth time is enough
     ([1.0] * 60, [1] * 7 + [0.2] * 6 + [0.04] * 6 + [0.008] * 6 + [0.0016] * 6 + [0.001] * 29),        # never below a thousandth
 ])
 def test_plateau_waits_five_checks_and_never_reaches_zero(metrics, expected):
