@@ -143,15 +143,17 @@ def test_another_seed_or_architecture_is_not_resumed(tmp_path):
         train(seed=4, checkpoint=tmp_path / "run.pt")
 
 
-def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_last_good_step(tmp_path, monkeypatch):
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_last_good_step(tmp_path, monkeypatch, value):
     step, calls = CycleGAN.training_step, []
 
     def broken(self, ct, mri):
         calls.append(1)
-        return step(self, ct * torch.nan if len(calls) == 3 else ct, mri)
+        generators, critics, parts = step(self, ct, mri)
+        return generators, critics, parts | {"cycle": torch.tensor(value)} if len(calls) == 3 else parts
 
     monkeypatch.setattr(CycleGAN, "training_step", broken)
-    with pytest.raises(FloatingPointError, match="stopped at step 3.*not finite"):
+    with pytest.raises(FloatingPointError, match=f"stopped at step 3: cycle .{value}. is not finite"):
         train(checkpoint=tmp_path / "run.pt", save_every=2)
     assert load_checkpoint(tmp_path / "run.pt")["step"] == 2
     assert_same_bits(train(checkpoint=tmp_path / "run.pt")[0].state_dict(), train()[0].state_dict())
