@@ -11,6 +11,7 @@ SHELL := /bin/bash
 
 help:
 	@echo "make course              run all lessons on the embedded scans, pages in build/index.html (PROFILE=$(PROFILE); or ci, gpu)"
+	@echo "make course DATASET=x    the same on other data: phantom, kaggle or a folder; SEED=1 for another seed"
 	@echo "make test                lint, notebook rules, unit tests, lessons with PROFILE=ci run twice and compared"
 	@echo "make lab                 open the lessons in JupyterLab"
 	@echo "make assignments         student versions of the assignments, as zips in build/assignments"
@@ -31,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 course: $(STAMP)
-	@$(BIN)/python -m ctmri_utils course --profile $(PROFILE)
+	@$(BIN)/python -m ctmri_utils course --profile "$(PROFILE)" $(if $(DATASET),-p DATASET "$(DATASET)") $(if $(SEED),-p SEED "$(SEED)")
 
 # Two single-threaded workers for two cores, a file each at a time: the lessons, in order, on one; the unit tests on the other.
 test: export OMP_NUM_THREADS = 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+import torch
+
 from . import checks, classroom, course, interchange, kaggle_download, page, prepare, studies, train, translate
 
 COMMANDS = (course, kaggle_download, checks, prepare, train, studies, translate, interchange, page, classroom)
@@ -18,8 +20,17 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return options.run(options) or 0
-    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError, course.LessonFailed) as error:
+    except OSError as error:                                     # with a file's name: the system's own, not yet a sentence
+        said = f"{error.filename} cannot be used ({error.strerror}): check the path, its permissions and the disk"
+        print(f"{options.command}: {said if error.filename else error}", file=sys.stderr)
+        return 1
+    except (ValueError, FloatingPointError, ModuleNotFoundError, course.LessonFailed) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        print(f"{options.command}: memory ran out: choose smaller images, batches or networks, or fewer slices", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{options.command}: interrupted" + "; the same command goes on with it" * (options.command == "train"), file=sys.stderr)

@@ -1,8 +1,6 @@
 """Training batches: which slices a step sees and how they are moved about, a function of the seed and the step alone."""
 from __future__ import annotations
 
-import math
-import tempfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,28 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .files import is_large, roomy
 from .options import Training
 
 LEVELS = 32767                                                   # [-1, 1] in 16 bits: steps of 0.03 HU
 LIKE_HEIGHT = 0.03                                               # of the scanned height, as MaskGAN's position-based sampling
-LARGE = 4 * 2**30                                                # bytes from which slices stay on disk, mapped into memory
-
-
-def is_large(shape: tuple[int, ...]) -> bool:
-    return 2 * math.prod(shape) > LARGE
 
 
 def compact(images: Tensor, size: int = 0) -> Tensor:
-    """(N, C, H, W) in [-1, 1] as int16, half the memory of float32, resized to `size` pixels a side unless that is 0.
+    """(N, C, H, W) in [-1, 1] as int16, half the memory of float32 (or none, see `roomy`).
 
-    Sets of more than LARGE bytes are kept in a temporary file, of which the system holds in memory what is in use.
+    Resized to `size` pixels a side, unless that is 0.
     """
     height, width = (size, size) if size else images.shape[-2:]
-    shape = (*images.shape[:2], height, width)
-    if is_large(shape):
-        stored = torch.from_numpy(np.memmap(tempfile.TemporaryFile(), np.int16, shape=shape))
-    else:
-        stored = torch.empty(shape, dtype=torch.int16)
+    stored = roomy((*images.shape[:2], height, width), torch.int16)
     for part, target in zip(images.split(64), stored.split(64), strict=True):
         if part.shape[-2:] != (height, width):
             part = F.interpolate(part, (height, width), mode="bicubic", antialias=True, align_corners=False)
@@ -64,7 +54,7 @@ class UnpairedBatches:
             if min(images.shape[-2:]) < training.crop_size:
                 raise ValueError(f"crop_size={training.crop_size} is larger than the slices of {'x'.join(map(str, images.shape[-2:]))} "
                                  "pixels: choose less, or a load_size at least as large")
-        self.images = [images if is_large(images.shape) else images.to(device) for images in self.images]
+        self.images = [images if is_large(images.shape, images.dtype) else images.to(device) for images in self.images]
         self.orders: dict[tuple[int, int], Tensor] = {}
 
     def indexes(self, step: int, modality: int) -> Tensor:

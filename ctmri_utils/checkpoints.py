@@ -2,59 +2,36 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .files import existing, replacing
 from .options import Architecture
 from .settings import checkpoint_file, data_folder
 from .translators import CycleGAN, Translator
 
 PARTS = {"identity": dict, "model": dict, "optimizers": list, "schedulers": list, "scaler": dict, "processes": list, "step": int,
          "losses": list}
+TRAIN_FIRST = "train first, lesson 03 shows how"
 
 
 def save_checkpoint(state: dict, path: Path) -> None:
-    """Write to a temporary neighbour, then rename: a run killed at any moment, or out of disk, keeps its last good checkpoint.
-
-    Raises OSError, in one sentence, if the system does not let it be written.
-    """
-    temporary = path.with_suffix(".partial")
+    """Write a checkpoint whole or not at all. Raises OSError, in one sentence, if the system does not let it be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())                              # else a power cut could leave a renamed, empty file
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:                     # torch's writer puts a RuntimeError above that of a full disk
         kept = "the checkpoint of an earlier step is kept" if path.exists() else "nothing was saved"
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise OSError(f"{path} cannot be written ({str(reason).splitlines()[0]}): make room or choose another folder; {kept}") from error
-    finally:                                                     # still there after an error or an interrupt
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def check_writable(path: Path) -> None:
-    """Raise OSError, in one sentence, if no checkpoint could be written at this path: better before the training than after it."""
-    probe = path.with_suffix(".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise OSError(f"{path.parent} cannot be written to ({error.strerror}): choose another folder for the run") from error
 
 
 def load_checkpoint(path: Path) -> dict:
     """Read a checkpoint written by `fit`. FileNotFoundError or ValueError, in one sentence, if it is missing, damaged or not `fit`'s."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist or is no file: train first, lesson 03 shows how")
+    existing(path, TRAIN_FIRST)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:                                     # the system's word, not about the content
@@ -72,15 +49,15 @@ def save_weights(model: Translator, path: Path, about: dict[str, Any]) -> None:
 
     weights = {name: weight.half().contiguous() for name, weight in model.averaged.state_dict().items()}
     # One entry only: safetensors writes several in an order that changes from call to call.
-    save_file(weights, path, {"card": json.dumps({"architecture": asdict(model.architecture), "about": about})})
+    with replacing(path) as temporary:
+        save_file(weights, temporary, {"card": json.dumps({"architecture": asdict(model.architecture), "about": about})})
 
 
 def load_weights(path: Path) -> tuple[Translator, dict[str, Any]]:
     """The translator kept by `save_weights`, and what was said about it. FileNotFoundError or ValueError as `load_checkpoint`."""
     from safetensors import SafetensorError, safe_open
 
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist or is no file: train first, lesson 03 shows how")
+    existing(path, TRAIN_FIRST)
     try:
         with safe_open(path, "pt") as file:
             card = json.loads((file.metadata() or {})["card"])
@@ -98,7 +75,11 @@ def load_translator(path: Path) -> Translator:
     """The trained model in a checkpoint written by `fit`, or in a .safetensors file of weights. Errors as `load_checkpoint`."""
     if Path(path).suffix == ".safetensors":
         return load_weights(path)[0]
-    state = load_checkpoint(path)
+    return rebuilt(load_checkpoint(path), path)
+
+
+def rebuilt(state: dict, path: Path) -> Translator:
+    """The trained model in a checkpoint that was read from this path. Raises ValueError if it fits no network of this version."""
     try:
         model = CycleGAN.from_settings(state["identity"])
         model.load_state_dict(state["model"])
@@ -119,7 +100,8 @@ def trained_translator(dataset: str, profile: str, seed: int) -> tuple[Translato
     """
     run = checkpoint_file(dataset, profile, seed)
     if run.is_file():
-        return load_translator(run), f"{dataset}: your own training, {load_checkpoint(run)['step']} steps ({run.name})"
+        state = load_checkpoint(run)
+        return rebuilt(state, run), f"{dataset}: your own training, {state['step']} steps ({run.name})"
     shipped = weights_file(dataset)
     if not shipped.is_file():
         raise FileNotFoundError(f"there is no training on {dataset} yet ({run} does not exist): run lesson 03 with this DATASET first")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .distances import kid
+from .files import existing
 from .settings import data_folder
 
 SMALL, INCEPTION = "ctmri-small-v1", "inception-v3"
@@ -124,9 +125,7 @@ def load_extractor(extractor: str) -> Callable[[Tensor], Tensor]:
 
 
 def small_encoder() -> SmallEncoder:
-    path = data_folder() / "weights" / f"{SMALL}.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: install ctmri-utils again, or restore the file from the repository.")
+    path = existing(data_folder() / "weights" / f"{SMALL}.safetensors", "install ctmri-utils again, or restore it from the repository")
     stored = path.read_bytes()
     if hashlib.sha256(stored).hexdigest() != SMALL_SHA256:
         raise ValueError(f"{path} is damaged or from another training run, so its numbers are not those of {SMALL}: restore the file.")

@@ -2,9 +2,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoints import load_translator
+from .files import existing, replacing
 from .networks import Generator, convolutions, infer_architecture, make_discriminator, make_generator
 from .settings import build_folder
 
@@ -25,7 +23,7 @@ def load_reference(path: str | Path, grey: bool = False) -> nn.Module:
     `save_reference` writes. `grey` makes a colour network take and give one channel, see `one_channel`. Raises FileNotFoundError or
     ValueError, in one sentence, for a file that is missing, damaged, unsafe or something else.
     """
-    path = existing(path)
+    path = existing(path, "give the path of a network's file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)        # tensors only: a file cannot run code
     except Exception as error:
@@ -109,25 +107,6 @@ def export_onnx(path: str | Path, generator: Generator, metadata: dict) -> None:
 
 def card(generator: Generator, metadata: dict) -> str:
     return json.dumps({"architecture": infer_architecture(generator.state_dict()), **metadata})
-
-
-def existing(path: str | Path) -> Path:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist or is no file: give the path of a network's file")
-    return Path(path)
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary neighbour to write; it takes the place of `path` if all goes well, and is gone if not."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.partial")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 WRITERS = {".pth": lambda path, generator, metadata: save_reference(path, generator), ".onnx": export_onnx}

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-GAN_MODES = ("lsgan", "vanilla", "hinge", "wgangp")
+from .options import GAN_MODES
 
 
 def same_shape(one: Tensor, other: Tensor) -> None:

@@ -59,8 +59,8 @@ KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 class Architecture(Options):
     """The four networks of a CycleGAN; kept in every checkpoint, so that a file says how to rebuild its model."""
 
-    ngf: int = option(64, low=1)                # width of the generators
-    ndf: int = option(64, low=1)                # width of the discriminators
+    ngf: int = option(64, low=1, high=2**16)    # width of the generators
+    ndf: int = option(64, low=1, high=2**16)    # width of the discriminators
     n_blocks: int = option(9)                   # residual blocks of a ResNet generator
     n_layers: int = option(3, low=1)            # layers of the PatchGAN; 3 is the reference's "basic"
     norm: str = option("instance", choices=("instance", "batch", "none"))
@@ -74,6 +74,9 @@ class Architecture(Options):
     ct_map: str = option("linear", choices=("linear", "piecewise", "two_windows"))         # how networks see CT: `units.CT_MAPS`
     init: str = option("normal", choices=("normal", "xavier", "kaiming", "orthogonal"))
     init_gain: float = option(0.02)
+
+
+GAN_MODES = ("lsgan", "vanilla", "hinge", "wgangp")
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Objective(Options):
     nce: float = option(0.0)                    # of `losses.patch_nce_loss`, both ways; with cycle_ct = cycle_mri = identity = 0: CUT
     supervised: float = option(0.0)             # of |fake_ct - ct| + |fake_mri - mri|; needs pairs: sampling = "paired"
     translation_noise: float = option(0.0)      # SD of the noise on a translation before its way back
-    gan_mode: str = option("lsgan", choices=("lsgan", "vanilla", "hinge", "wgangp"))
+    gan_mode: str = option("lsgan", choices=GAN_MODES)
     gradient_penalty: float = option(10.0)      # of wgangp
     pool_size: int = option(50)                 # translations that a discriminator may meet again
 
@@ -151,11 +154,11 @@ PRESETS = tables("presets.toml")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A settings file as a dict. Raises FileNotFoundError or ValueError, in one sentence, if it is missing or no TOML."""
+    """A settings file as a dict. Raises OSError or ValueError, in one sentence, if it cannot be read or is no TOML."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} does not exist: give the path of a settings file") from error
+    except OSError as error:
+        raise type(error)(f"{path} cannot be read ({error.strerror}): give the path of a settings file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no TOML text ({error}): write lines such as learning_rate = 0.0002") from error
 

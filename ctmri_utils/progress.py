@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .translators import Translator
@@ -19,17 +20,19 @@ TOO_EARLY = 100                                                  # steps before 
 def symptoms(model: Translator, ct: Tensor, mri: Tensor) -> str:
     """What looks wrong with the generators of the last step, in a few words; "" if nothing does.
 
-    ct, mri: at least two different slices of each, (N, C, H, W) in [-1, 1]. Mode collapse: the translations differ from each other
-    (standard deviation over slices) less than a tenth as much as real slices do. Identity mapping: a translation differs from its input
-    less than a tenth as much as the mean real slice of the other modality does.
+    ct, mri: at least two different slices of each, (N, C, H, W) in [-1, 1]; sizes may differ. Mode collapse: the translations differ from
+    each other (standard deviation over slices) less than a tenth as much as real slices do. Identity mapping: a translation differs from
+    its input less than a tenth as much as the mean real slice of the other modality does.
     """
     found = []
     for to, images, real in (("mri", ct, mri), ("ct", mri, ct)):
         fakes = model.translate(images, to, averaged=False)
         if fakes.std(0, correction=0).mean() < ALIKE * real.std(0, correction=0).mean():
             found.append(f"every fake_{to} looks alike (mode collapse)")
-        elif fakes.shape == images.shape and (fakes - images).abs().mean() < ALIKE * (real.mean(0) - images).abs().mean():
-            found.append(f"fake_{to} is its input (identity mapping)")
+        elif fakes.shape == images.shape:                        # else other channels: no generator could hand on its input
+            usual = F.interpolate(real.mean(0, keepdim=True), images.shape[-2:], mode="area")
+            if (fakes - images).abs().mean() < ALIKE * (usual - images).abs().mean():
+                found.append(f"fake_{to} is its input (identity mapping)")
     return ", ".join(found)
 
 

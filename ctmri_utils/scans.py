@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .checks import check as check
+from .files import roomy
 from .kaggle_download import downloaded
 from .masks import mri_head_mask
 from .phantom import VOLUME_MM, SyntheticPatients, synthetic_patients
@@ -135,7 +136,7 @@ def clipping_notes(train: np.ndarray, test: np.ndarray, scale: Scale) -> tuple[s
     notes = []
     for where, end, lost in ((f"above {scale.high:g}", scale.high, lambda ct: ct > scale.high + margin),
                              (f"below {round(lowest)}", scale.low, lambda ct: ct < lowest)):
-        shares = [float(lost(ct).mean()) for ct in (train, test)]
+        shares = [float(np.mean([lost(slice_).mean() for slice_ in ct])) for ct in (train, test)]
         if any(shares):
             train_share, test_share = (f"{100 * share:.2g}%" for share in shares)
             notes.append(f"{train_share} of the CT's pixels in train and {test_share} in test lie {where} {scale.unit} "
@@ -158,28 +159,35 @@ def _to_size(file: SliceFile, size: int) -> Tensor:
 def folder_scans(folder: Path, size: int) -> UnpairedScans:
     """Read trainA (CT), trainB (MR), testA and testB; 8-bit grey, or 16-bit with a manifest.csv that gives unit, gain and offset.
 
-    Returns tensors of `size` x `size` pixels; `size` must be divisible by 4. Missing or empty folders raise FileNotFoundError; bad files
-    and manifests ValueError, see `read_slice` and `read_manifest`. What is ignored, resized, padded, converted, clipped or doubled is
-    counted in `notes`.
+    Returns tensors of `size` x `size` pixels, large ones on disk, see `roomy`; `size` must be divisible by 4. Missing or empty folders
+    raise FileNotFoundError; bad files and manifests ValueError, see `read_slice` and `read_manifest`. What is ignored, resized, padded,
+    converted, clipped or doubled is counted in `notes`.
     """
     if size % 4 or size < 32:
         raise ValueError(f"size={size} does not suit the networks: choose a multiple of 4, at least 32")
-    files, ignored = read_folder(folder)
+    images: dict[tuple[str, str], Tensor] = {}                   # (N, 1, size, size) each
 
-    images = {key: torch.stack([_to_size(file, size) for file in group]) for key, group in files.items()}     # (N, 1, size, size) each
+    def take(file: SliceFile, key: tuple[str, str], k: int, count: int) -> None:
+        if key not in images:
+            images[key] = roomy((count, 1, size, size), torch.float32)
+        images[key][k] = _to_size(file, size)
+
+    files, ignored = read_folder(folder, take)
     ct_unit = files["train", "ct"][0].unit
     ct_scale = HU if ct_unit == HU.unit else GREY
     scales = _mri_scales({key: (files[key], images[key]) for key in FOLDERS if key[1] == "mri"})
-
-    def split(side: str) -> Split:
-        ct, mri = files[side, "ct"], files[side, "mri"]
-        scaled = torch.stack([scales[file.patient].to_network(image) for file, image in zip(mri, images[side, "mri"], strict=True)])
-        return Split(ct_scale.to_network(images[side, "ct"]), scaled, tuple(f.path.stem for f in ct), tuple(f.path.stem for f in mri),
-                     tuple(f.patient for f in ct), tuple(f.patient for f in mri))
-
     notes = _notes(files, ignored, size) + clipping_notes(images["train", "ct"].numpy(), images["test", "ct"].numpy(), ct_scale)
     if files["train", "mri"][0].unit != GREY.unit:
         notes += (PERCENTILES,)
+    for key, group in files.items():
+        for file, image in zip(group, images[key], strict=True):                           # in place: there may be room for one copy only
+            image.copy_((ct_scale if key[1] == "ct" else scales[file.patient]).to_network(image))
+
+    def split(side: str) -> Split:
+        ct, mri = files[side, "ct"], files[side, "mri"]
+        return Split(images[side, "ct"], images[side, "mri"], tuple(f.path.stem for f in ct), tuple(f.path.stem for f in mri),
+                     tuple(f.patient for f in ct), tuple(f.patient for f in mri))
+
     width = width_mm(files["train", "ct"][0])
     return UnpairedScans(folder.name, split("train"), split("test"), ct_scale, scales, width and width / size, notes)
 
@@ -199,7 +207,7 @@ def _notes(files: dict[tuple[str, str], list[SliceFile]], ignored: list[str], si
     notes, everything = [], [file for group in files.values() for file in group]
     if ignored:
         notes.append(f"{len(ignored)} file(s) with other endings were ignored ({', '.join(sorted(set(ignored)))})")
-    for (height, width), count in sorted(Counter(file.pixels.shape for file in everything).items()):
+    for (height, width), count in sorted(Counter(file.shape for file in everything).items()):
         if (height, width) != (size, size):
             padded = "" if height == width else "padded to a square and "
             notes.append(f"{count} slice(s) of {height}x{width} pixels were {padded}resized to {size}x{size}")

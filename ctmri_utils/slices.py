@@ -5,7 +5,8 @@ import csv
 import hashlib
 import math
 import struct
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ class SliceFile:
     """A slice as read, in its physical unit."""
 
     path: Path
-    pixels: np.ndarray          # (H, W) float32 in `unit`
+    pixels: np.ndarray | None   # (H, W) float32 in `unit`; None if they are kept elsewhere
+    shape: tuple[int, int]
     unit: str
     patient: str
     spacing_mm: float | None
@@ -159,7 +161,7 @@ def _read_file(path: Path, row: dict[str, str] | None, where: str) -> SliceFile:
         raise ValueError(f'{where}: unit "{GREY.unit}" means 0 to 255, but the file is 16-bit: correct the unit, or save it as 8-bit')
     physical = pixels.astype(np.float32) * float(row["gain"]) + float(row["offset"])
     spacing = float(row["spacing_mm"]) if row.get("spacing_mm") else None
-    return SliceFile(path, physical, row["unit"], row["patient"], spacing, conversion, digest)
+    return SliceFile(path, physical, physical.shape, row["unit"], row["patient"], spacing, conversion, digest)
 
 
 def _ending(path: Path) -> str:
@@ -199,10 +201,13 @@ def find_images(folder: Path) -> tuple[dict[tuple[str, str], list[Path]], list[s
     return found, ignored
 
 
-def read_folder(folder: Path) -> tuple[dict[tuple[str, str], list[SliceFile]], list[str]]:
+def read_folder(folder: Path, take: Callable[[SliceFile, tuple[str, str], int, int], None] | None = None,
+                ) -> tuple[dict[tuple[str, str], list[SliceFile]], list[str]]:
     """All slices of trainA, trainB, testA and testB, by (side, modality), and the endings of the other files that lie there.
 
-    Raises FileNotFoundError for a folder without images, ValueError for a bad file, a bad manifest or one that does not fit the files.
+    With `take` no more than one decoded slice is in memory: `take(file, key, k, count)` is given each as it is read, the k-th of `count`
+    of that side and modality, and may keep its pixels; they are None in what is returned. Raises FileNotFoundError for a folder without
+    images, ValueError for a bad file, a bad manifest or one that does not fit the files.
     """
     manifest = read_manifest(folder)
     found, ignored = find_images(folder)
@@ -215,8 +220,14 @@ def read_folder(folder: Path) -> tuple[dict[tuple[str, str], list[SliceFile]], l
         if absent := [name for name in manifest if name not in names.values()]:
             raise ValueError(f"{listing}, row {absent[0]}: there is no such image: add the file, or delete the row")
     rows = manifest or {}
-    files = {key: [_read_file(path, rows.get(names[path]), f"{listing}, row {names[path]}") for path in paths]
-             for key, paths in found.items()}
+    files: dict[tuple[str, str], list[SliceFile]] = {key: [] for key in found}
+    for key, paths in found.items():
+        for k, path in enumerate(paths):
+            file = _read_file(path, rows.get(names[path]), f"{listing}, row {names[path]}")
+            if take:
+                take(file, key, k, len(paths))
+                file = replace(file, pixels=None)
+            files[key].append(file)
     for modality in ("ct", "mri"):
         if len(units := {file.unit for key, group in files.items() if key[1] == modality for file in group}) > 1:
             places = " and ".join(str(folder / name) for key, name in FOLDERS.items() if key[1] == modality)
@@ -227,7 +238,7 @@ def read_folder(folder: Path) -> tuple[dict[tuple[str, str], list[SliceFile]], l
 
 def width_mm(file: SliceFile) -> float | None:
     """The longer side in mm, which becomes the side of the square; None if the pixel size is unknown."""
-    return file.spacing_mm and file.spacing_mm * max(file.pixels.shape)
+    return file.spacing_mm and file.spacing_mm * max(file.shape)
 
 
 def _check_width(files: list[SliceFile], folder: Path) -> None:
@@ -236,6 +247,6 @@ def _check_width(files: list[SliceFile], folder: Path) -> None:
     for other in files[1:]:
         one, two = width_mm(first), width_mm(other)
         if (one is None) != (two is None) or (one and not math.isclose(one, two, rel_tol=1e-3)):
-            sides = [f"{file.path.relative_to(folder).as_posix()} ({max(file.pixels.shape)} pixels of "
+            sides = [f"{file.path.relative_to(folder).as_posix()} ({max(file.shape)} pixels of "
                      + (f"{file.spacing_mm:g} mm)" if file.spacing_mm else "unknown size)") for file in (first, other)]
             raise ValueError(f"{' and '.join(sides)} in {folder} do not share one spacing_mm: correct manifest.csv, or resample them")

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import csv
+import math
+import os
 import platform
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 import torch
 
 from .checkpoints import load_checkpoint
+from .files import check_writable
 from .options import Architecture, Objective, Settings, literal, to_toml
 from .progress import Progress
 from .scans import NAMED, UnpairedScans, load_scans
@@ -24,17 +27,27 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow", 
 
 
 class RunLog(Progress):
-    """`Progress` on the command line: the losses go to losses.csv, and with `tensorboard` there too, with the strips."""
+    """`Progress` on the command line: the losses go to losses.csv, and with `tensorboard` there too, with the strips.
 
-    def __init__(self, run: Path, earlier: list[dict[str, float]], tensorboard: bool, *watched, **options):
+    earlier: the losses up to here; told: the settings. Nothing is written before the first step, for `fit` may refuse.
+    """
+
+    def __init__(self, run: Path, earlier: list[dict[str, float]], told: dict, tensorboard: bool, *watched, **options):
         super().__init__(*watched, folder=run / "strips", **options)
-        self.file, self.earlier, self.board = run / "losses.csv", earlier, None
+        self.run, self.earlier, self.told, self.writer, self.board = run, earlier, told, None, None
         if tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ModuleNotFoundError as error:
                 raise ModuleNotFoundError("--tensorboard needs tensorboard: pip install 'ctmri-utils[train]'") from error
-            self.board = SummaryWriter(str(run), purge_step=len(earlier) + 1)
+            self.writer = SummaryWriter
+
+    def begin(self, step: int) -> None:
+        super().begin(step)
+        (self.run / "settings.toml").write_text(to_toml(self.told), encoding="utf-8")
+        with (self.run / "environment.txt").open("a", encoding="utf-8") as file:
+            file.write(environment())
+        self.board = self.writer and self.writer(str(self.run), purge_step=step)
 
     def __call__(self, step: int, losses: dict[str, float]) -> None:
         super().__call__(step, losses)
@@ -45,7 +58,7 @@ class RunLog(Progress):
     def refresh(self, step: int) -> bytes:
         strip = super().refresh(step)
         rows = self.history if len(self.history) == step else self.earlier + self.history
-        with self.file.open("w", newline="", encoding="utf-8") as lines:
+        with (self.run / "losses.csv").open("w", newline="", encoding="utf-8") as lines:
             table = csv.DictWriter(lines, ["step", *rows[0]])
             table.writeheader()
             table.writerows({"step": number} | row for number, row in enumerate(rows, 1))
@@ -75,6 +88,24 @@ def environment() -> str:
     return "\n".join(lines) + "\n"
 
 
+def check_memory(settings: Settings, device: torch.device) -> None:
+    """Raise ValueError, in one sentence, if the networks alone need more memory than there is: the system would end it without a word.
+
+    Counted are weights and, of those trained, their gradient and Adam's two means; 4 bytes each. Where the system does not tell its
+    memory (Windows), nothing is refused.
+    """
+    with torch.device("meta"):                                   # shapes without numbers
+        weights = list(CycleGAN(settings.pick(Architecture), settings.pick(Objective)).parameters())
+    needed = 4 * sum(weight.numel() * (4 if weight.requires_grad else 1) for weight in weights)
+    if device.type == "cuda":
+        there = torch.cuda.get_device_properties(device).total_memory
+    else:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+    if needed > there:
+        raise ValueError(f"the networks and their optimizers need {needed / 1e9:.0f} GB of memory and there are {there / 1e9:.0f}: "
+                         "choose a smaller ngf, ndf or n_blocks")
+
+
 def train(path: Path | None = None, output: Path | None = None, tensorboard: bool = False, changes: dict | None = None) -> Path:
     """Train as a settings file says, print the run folder and return it; one that holds an unfinished run is resumed.
 
@@ -83,32 +114,24 @@ def train(path: Path | None = None, output: Path | None = None, tensorboard: boo
     FloatingPointError, in one sentence.
     """
     what, settings = read_settings(path, changes or {})
+    name = what["dataset"] if what["dataset"] in NAMED else Path(what["dataset"]).resolve().name
+    run = Path(output or run_folder(name, what["profile"], what["seed"]))
+    check_writable(run)                                          # before the work
     device, first = set_up(what["seed"]), True
     if engine := several_processes():
         device, first = engine.device, engine.is_main_process
+    check_memory(settings, device)
     torch.manual_seed(what["seed"])
     model = CycleGAN(settings.pick(Architecture), settings.pick(Objective)).to(device)
     scans = load_scans(what["dataset"], settings, what["seed"])
-    name = what["dataset"] if what["dataset"] in NAMED else Path(what["dataset"]).resolve().name
     needs_hu(settings, scans)
-    run = Path(output or run_folder(name, what["profile"], what["seed"]))
     checkpoint, steps = run / "checkpoint.pt", settings.training_steps(name)
     log = None
     if first:
         earlier = load_checkpoint(checkpoint)["losses"] if checkpoint.exists() else []
-        if len(earlier) == steps:
-            print(f"{run} is already trained to its {steps} steps")
         watched = (scans.test.ct[::max(1, len(scans.test.ct) // 4)][:4], scans.test.mri[::max(1, len(scans.test.mri) // 4)][:4])
-        try:
-            run.mkdir(parents=True, exist_ok=True)
-            if not checkpoint.exists():                          # else `fit` looks whether it is the same run
-                told = what | {spec.name: getattr(settings, spec.name) for spec in fields(Settings)} | {"steps": steps}
-                (run / "settings.toml").write_text(to_toml(told), encoding="utf-8")
-            with (run / "environment.txt").open("a", encoding="utf-8") as file:
-                file.write(environment())
-        except OSError as error:
-            raise OSError(f"{run} cannot be written to ({error.strerror}): choose another folder with --output") from error
-        log = RunLog(run, earlier, tensorboard, model, *watched, steps=steps, every=max(1, steps // 20))
+        told = what | {spec.name: getattr(settings, spec.name) for spec in fields(Settings)} | {"steps": steps}
+        log = RunLog(run, earlier, told, tensorboard, model, *watched, steps=steps, every=max(1, steps // 20))
     try:
         losses = fit(model, scans.train.ct, scans.train.mri, seed=what["seed"], checkpoint=checkpoint,
                      **scans.train.for_fit(), **settings.training(steps),
@@ -117,8 +140,9 @@ def train(path: Path | None = None, output: Path | None = None, tensorboard: boo
         if log:
             log.bar.close()                                      # ends its line, before an error's
     if log:
+        trained = bool(log.history)
         log.finish(losses)
-        print(f"Run in {run}")
+        print(f"Run in {run}" if trained else f"{run} is already trained to its {steps} steps")
     return run
 
 

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,11 +18,13 @@ from torch import Tensor
 from torch.optim import lr_scheduler
 
 from .batches import UnpairedBatches
-from .checkpoints import check_writable, load_checkpoint, save_checkpoint
+from .checkpoints import load_checkpoint, save_checkpoint
+from .files import check_writable
 from .options import Training
 from .translators import CycleGAN
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")           # what CPUs that compute in it call it; the last two are ARM's
 CHECKS = 50                                                      # how often in a training "plateau" looks at its metric
 
 
@@ -29,7 +32,8 @@ def schedule(optimizer: torch.optim.Optimizer, training: Training):
     """The learning rate's scheduler, stepped after each training step (plateau: at each check). No policy ever trains at zero.
 
     "linear": flat, then down over the last `decay_share`; "step": a tenth after each quarter; "cosine": half a wave; "plateau": a fifth
-    where the metric has not fallen by 1 % in five checks. (In the reference the last linear epoch is at zero, and plateau has no metric.)
+    once the metric has not fallen by 1 % for more than five checks. (In the reference the last linear epoch is at zero, and plateau has no
+    metric.)
     """
     steps, rate = training.steps, training.learning_rate
     if training.lr_policy == "linear":
@@ -51,6 +55,12 @@ def several_processes():
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("training on several processes needs accelerate: pip install 'ctmri-utils[course]'") from error
     return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+
+
+def bf16_is_imitated() -> bool:
+    """Whether this CPU has no instructions for bf16; False where torch is too old to tell."""
+    tell = getattr(torch.cpu, "get_capabilities", None)
+    return tell is not None and not any(tell().get(name) for name in BF16)
 
 
 def random_states() -> dict:
@@ -105,6 +115,8 @@ class Trainer:
         self.device = self.engine.device if self.engine else next(model.parameters()).device
         if training.precision == "fp16" and self.device.type == "cpu":
             raise ValueError('precision="fp16" needs a GPU: choose "bf16" or "fp32" on the CPU')
+        if training.precision == "bf16" and self.device.type == "cpu" and bf16_is_imitated():
+            warnings.warn('this CPU has no bf16, and to imitate it takes longer than fp32: choose precision="fp32"', stacklevel=3)
         self.process, self.processes = (self.engine.process_index, self.engine.num_processes) if self.engine else (0, 1)
         if self.process:
             torch.manual_seed(torch.initial_seed() + self.process)          # else all would draw the same dropout
@@ -202,8 +214,8 @@ class Trainer:
 
 def data_name(ct: Tensor, mri: Tensor) -> str:
     """A short description by which a run recognises its slices, also where another machine rounds their last digits differently."""
-    return " and ".join(f"{len(images)} {name} slices of mean {float(images.double().mean()):.3f}"
-                        for name, images in (("CT", ct), ("MR", mri)))
+    means = [sum(float(part.double().sum()) for part in images.split(64)) / images.numel() for images in (ct, mri)]       # large sets too
+    return f"{len(ct)} CT slices of mean {means[0]:.3f} and {len(mri)} MR slices of mean {means[1]:.3f}"
 
 
 def check_sampling(model: CycleGAN, training: Training, ct: Tensor, mri: Tensor, positions, paired: bool) -> None:
@@ -253,7 +265,7 @@ def fit(model: CycleGAN, ct: Tensor, mri: Tensor, *, seed: int, checkpoint: Path
     if checkpoint is not None:
         checkpoint = Path(checkpoint)
         if trainer.process == 0:
-            check_writable(checkpoint)
+            check_writable(checkpoint.parent)
         if checkpoint.exists():
             try:
                 trainer.load_state(load_checkpoint(checkpoint))

@@ -4,8 +4,6 @@ from __future__ import annotations
 import gzip
 import logging
 import math
-import os
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage, optimize
 
+from .files import replacing
 from .masks import ct_head_mask, mri_head_mask
 from .metrics import check_hu
 from .units import AIR_HU, STORED_HU_OFFSET
@@ -216,24 +215,14 @@ def write_nifti(volume: Volume, path: Path) -> None:
 
 @contextmanager
 def finished(path: Path) -> Iterator[Path]:
-    """Yield a temporary neighbour to write, a file or a folder, which becomes `path` only if the block ends well.
-
-    Raises FileExistsError if `path` exists: nothing is ever overwritten. An empty folder counts as nothing.
-    """
+    """As `replacing`, but nothing is ever overwritten: raises FileExistsError if `path` exists. An empty folder counts as nothing."""
     path = Path(path)
     if path.is_dir() and not any(path.iterdir()):
         path.rmdir()
     if path.exists() or path.is_symlink():
         raise FileExistsError(f"{path} exists already: delete it, or choose another output")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")                       # the ending stays: nibabel reads it
-    try:
+    with replacing(path) as temporary:
         yield temporary
-        os.rename(temporary, path)
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
 
 
 def resample(values: np.ndarray, affine: np.ndarray, to_affine: np.ndarray, shape: tuple[int, int, int], background: float) -> np.ndarray:

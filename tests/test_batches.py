@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ctmri_utils import batches as module
+from ctmri_utils import files
 from ctmri_utils.batches import UnpairedBatches, compact, cut_out, distort, draw_moves
 from ctmri_utils.options import Training
 
@@ -67,7 +68,7 @@ def test_large_sets_are_mapped_from_a_file(monkeypatch):
     ct, mri = torch.rand(5, 1, 32, 32) * 2 - 1, torch.rand(7, 1, 32, 32) * 2 - 1
     expected = [UnpairedBatches(ct, mri, Training(batch_size=3), 1)(step) for step in range(4)]
     mapped = []
-    monkeypatch.setattr(module, "LARGE", 1000)
+    monkeypatch.setattr(files, "LARGE", 1000)
     monkeypatch.setattr(np, "memmap", lambda *args, original=np.memmap, **kw: mapped.append(kw["shape"]) or original(*args, **kw))
     batches = UnpairedBatches(ct, mri, Training(batch_size=3), 1)
     assert mapped == [(5, 1, 32, 32), (7, 1, 32, 32)]

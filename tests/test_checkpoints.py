@@ -99,6 +99,8 @@ def test_out_of_disk_the_last_good_checkpoint_stays(tmp_path, monkeypatch):
         patch.setattr(Path, "open", open_full)
         with pytest.raises(OSError, match="run.pt cannot be written .*No space left.* the checkpoint of an earlier step is kept"):
             train(checkpoint=path)
+        with pytest.raises(OSError, match="first.pt cannot be written .*No space left.* nothing was saved"):
+            save_checkpoint(load_checkpoint(path), tmp_path / "first.pt")
     assert load_checkpoint(path)["step"] == 4 and [file.name for file in tmp_path.iterdir()] == ["run.pt"]
     assert_same_bits(train(checkpoint=path)[0].state_dict(), train()[0].state_dict())
 

@@ -80,7 +80,7 @@ def test_the_model_card_says_what_the_file_says():
 
 
 @pytest.mark.parametrize(("change", "error", "message"), [
-    (lambda path: path.unlink(), FileNotFoundError, "safetensors does not exist: install ctmri-utils again"),
+    (lambda path: path.unlink(), FileNotFoundError, "safetensors does not exist or is no file: install ctmri-utils again"),
     (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"), ValueError, "not those of ctmri-small-v1: restore the file"),
 ])
 def test_other_weights_under_the_same_name_are_refused(tmp_path, monkeypatch, change, error, message):

@@ -80,8 +80,10 @@ def test_toml_brings_every_setting_back(tmp_path):
 
 
 def test_a_bad_settings_file_gets_one_sentence(tmp_path):
-    with pytest.raises(FileNotFoundError, match="none.toml does not exist: give the path of a settings file"):
+    with pytest.raises(FileNotFoundError, match="none.toml cannot be read .No such file.*: give the path of a settings file"):
         read_toml(tmp_path / "none.toml")
+    with pytest.raises(IsADirectoryError, match="cannot be read .Is a directory.: give the path of a settings file"):
+        read_toml(tmp_path)
     (tmp_path / "bad.toml").write_text("ngf = = 3")
     with pytest.raises(ValueError, match="bad.toml is no TOML text .*: write lines such as learning_rate = 0.0002"):
         read_toml(tmp_path / "bad.toml")

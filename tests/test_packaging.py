@@ -1,5 +1,7 @@
 """pyproject.toml, constraints.txt and environment.yml say one thing, and the package imports and installs as they promise."""
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -73,6 +75,17 @@ def test_conda_users_get_the_same_environment():
 def test_makefile_installs_the_same_extras():
     installed = re.search(r"-c constraints\.txt -e '\.\[([\w,]+)\]'", (ROOT / "Makefile").read_text(encoding="utf-8"))
     assert set(installed[1].split(",")) == set(EXTRAS)
+
+
+def test_make_course_hands_on_what_it_is_given():
+    def command(*words):
+        environment = {name: value for name, value in os.environ.items() if name not in ("DATASET", "PROFILE", "SEED", "MAKEFLAGS")}
+        said = subprocess.run(["make", "-n", "course", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        return shlex.split(said.stdout.splitlines()[-1])[1:]
+
+    start = ["-m", "ctmri_utils", "course", "--profile"]
+    assert command() == [*start, "laptop"]
+    assert command("DATASET=my scans", "PROFILE=ci", "SEED=1") == [*start, "ci", "-p", "DATASET", "my scans", "-p", "SEED", "1"]
 
 
 def test_constraints_pin_the_whole_environment():

@@ -2,9 +2,11 @@
 import io
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
+from ctmri_utils.figures import translation_rows
 from ctmri_utils.progress import LiveProgress, Progress, symptoms
 from ctmri_utils.training import fit
 from ctmri_utils.translators import Architecture, CycleGAN
@@ -52,6 +54,7 @@ class Fake:
         self.to = {"mri": mri, "ct": ct}
 
     def translate(self, images, to, averaged=True):
+        assert not averaged, "a mean over many steps hides what happens now"
         return self.to[to](images)
 
 
@@ -65,6 +68,47 @@ def test_symptoms_name_collapse_and_identity_mapping_and_nothing_else():
     assert symptoms(Fake(honest.to["mri"], lambda images: images + 1e-3), ct, mri) == "fake_ct is its input (identity mapping)"
     both = Fake(lambda images: 0 * images, lambda images: images)
     assert symptoms(both, ct, mri) == "every fake_mri looks alike (mode collapse), fake_ct is its input (identity mapping)"
+
+
+@pytest.mark.parametrize(("ct_size", "mri_size"), [((16, 16), (24, 20)), ((24, 20), (16, 16))])
+def test_symptoms_are_seen_also_where_ct_and_mr_differ_in_size(ct_size, mri_size):
+    torch.manual_seed(0)
+    ct, mri = torch.rand(4, 1, *ct_size) - 1, torch.rand(4, 1, *mri_size)
+    honest = Fake(mri=lambda images: images + 1, ct=lambda images: images - 1)
+    assert symptoms(honest, ct, mri) == ""
+    assert symptoms(Fake(lambda images: images + 0.05, honest.to["ct"]), ct, mri) == "fake_mri is its input (identity mapping)"
+    # a change of a quarter of the distance to the mean slice, which is 1: small, but no identity
+    assert symptoms(Fake(lambda images: images + 0.25, honest.to["ct"]), ct, mri) == ""
+
+
+def test_symptoms_of_images_with_other_channels_are_no_identity():
+    ct, mri = torch.rand(4, 2, 16, 16) - 1, torch.rand(4, 3, 16, 16)
+    assert symptoms(Fake(lambda images: images[:, [0, 1, 1]] + 1, lambda images: images[:, :2] - 1), ct, mri) == ""
+
+
+def test_the_bar_appears_with_the_first_step_and_ends_its_line(capsys):
+    images = torch.rand(2, 1, 8, 8) * 2 - 1
+    one, other, done = (Progress(CycleGAN(Architecture(1, 1, 0, 1)), images, images, steps=2, every=1) for _ in range(3))
+    one.bar.close()                                              # a run that `fit` refuses
+    assert capsys.readouterr().err == ""
+    other(1, {"cycle": 1.0})
+    assert "1/2" in capsys.readouterr().err
+    other.finish([{"cycle": 1.0}] * 2)
+    said = capsys.readouterr().err
+    assert "2/2" in said and said.endswith("\n")
+    done.finish([{"cycle": 1.0}] * 2)                            # a run that had nothing left to do
+    assert "2/2" in capsys.readouterr().err
+
+
+def test_the_strip_shows_slices_of_different_sizes_each_in_its_own(tmp_path):
+    torch.manual_seed(0)
+    ct, mri = torch.rand(3, 1, 64, 64) * 2 - 1, torch.rand(2, 1, 96, 80) * 2 - 1
+    model = CycleGAN(Architecture(4, 4, 1, 1))
+    progress = Progress(model, ct, mri, steps=2, every=1, folder=tmp_path)
+    fit(model, ct, mri, steps=2, seed=0, on_step=progress)
+    assert len(list(tmp_path.glob("step-*.png"))) == 2
+    drawn = [axis.images[0].get_array().shape for axis in translation_rows(model, ct, mri).axes if axis.images]
+    assert drawn == [(64, 64)] * 9 + [(96, 80)] * 6
 
 
 def test_one_slice_is_no_collapse(recwarn):

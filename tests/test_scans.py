@@ -1,6 +1,7 @@
 """Folders and synthetic patients as UnpairedScans; every kind of bad file gets its sentence."""
 import csv
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ctmri_utils import files, slices
 from ctmri_utils.masks import ct_head_mask
 from ctmri_utils.phantom import synthetic_patients
 from ctmri_utils.scans import FOLDERS, clipping_notes, folder_scans, load_scans, phantom_scans
@@ -307,6 +309,33 @@ def test_a_downloaded_kaggle_set_is_found(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("ctmri_utils.kaggle_download.data_folder", lambda: tmp_path / "data")
     assert load_scans("kaggle", SMALL, seed=0).ct_scale is GREY
     assert len(load_scans(str(folder), SMALL, seed=0).train.ct) == 3
+
+
+def test_a_set_that_memory_cannot_hold_lies_on_disk_and_is_the_same(folder, monkeypatch):
+    sixteen_bit(folder)
+    write_manifest(folder)
+    mapped, plain = [], folder_scans(folder, 64)
+    monkeypatch.setattr(files, "LARGE", 1000)
+    monkeypatch.setattr(np, "memmap", lambda *args, original=np.memmap, **kw: mapped.append(kw["shape"]) or original(*args, **kw))
+    scans = folder_scans(folder, 64)
+    assert mapped == [(3, 1, 64, 64)] * 4 and scans.notes == plain.notes
+    for one, other in ((scans.train, plain.train), (scans.test, plain.test)):
+        assert torch.equal(one.ct, other.ct) and torch.equal(one.mri, other.mri)
+
+
+def test_one_decoded_slice_is_in_memory_at_a_time(folder, monkeypatch):
+    """Those before it are gone when the next is made, though pixels outlive the reading in `take`."""
+    alive = []
+
+    def read(*args, original=slices._read_file):
+        assert not [one for one in alive if one() is not None]
+        file = original(*args)
+        alive.append(weakref.ref(file.pixels))
+        return file
+
+    monkeypatch.setattr(slices, "_read_file", read)
+    folder_scans(folder, 32)
+    assert len(alive) == 12
 
 
 def test_an_odd_size_is_refused(folder):

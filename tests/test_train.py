@@ -1,9 +1,11 @@
 """`python -m ctmri_utils train`: settings from a file, a run folder that tells everything, and several processes."""
 import csv
+import errno
 import os
 import signal
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -13,9 +15,12 @@ from test_training import assert_same_bits
 
 from ctmri_utils.__main__ import main
 from ctmri_utils.checkpoints import load_checkpoint
-from ctmri_utils.options import PROFILES, read_toml
+from ctmri_utils.options import PROFILES, Architecture, Settings, read_toml
+from ctmri_utils.scans import FOLDERS
 from ctmri_utils.settings import read_settings
-from ctmri_utils.train import RunLog, train
+from ctmri_utils.train import RunLog, check_memory, environment, train
+from ctmri_utils.training import fit
+from ctmri_utils.translators import CycleGAN
 
 TINY = "profile = 'ci'\nseed = 3\nsteps = 4\nngf = 4\nndf = 4\nn_blocks = 1\nn_layers = 1\nsize = 32\npatients = 5\ntest_patients = 4\n"
 
@@ -65,8 +70,10 @@ def test_an_unfinished_run_goes_on_and_a_finished_one_says_so(tiny, tmp_path, mo
     main(["train", str(tiny), "--output", str(tmp_path / "straight")])
     assert_same_bits(load_checkpoint(run / "checkpoint.pt")["model"], load_checkpoint(tmp_path / "straight/checkpoint.pt")["model"])
     assert (run / "losses.csv").read_text() == (tmp_path / "straight/losses.csv").read_text()
+    (run / "losses.csv").unlink()
     main(["train", str(tiny)])
     assert "is already trained to its 4 steps" in capsys.readouterr().out
+    assert (run / "losses.csv").read_text() == (tmp_path / "straight/losses.csv").read_text()
 
 
 def test_a_files_settings_stand_on_those_of_its_profile(tiny):
@@ -115,10 +122,74 @@ def test_ctrl_c_gets_one_sentence_and_the_run_goes_on(tiny, tmp_path, monkeypatc
     assert main(["train", str(tiny), "--output", str(tmp_path / "runs/phantom-ci-3")]) == 0
 
 
+def test_a_run_that_went_on_and_broke_off_again_has_all_its_losses(tiny, tmp_path, monkeypatch):
+    def broken(self, step, losses, call=RunLog.__call__):
+        call(self, step, losses)
+        if step in (1, 3):
+            raise ValueError
+
+    purged = []
+    monkeypatch.setattr(RunLog, "__call__", broken)
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter", lambda folder, purge_step: purged.append(purge_step) or MagicMock())
+    for _ in range(2):
+        main(["train", str(tiny), "--tensorboard"])
+    assert purged == [1, 2]                                      # what an earlier run drew beyond its last save is not shown
+    run = tmp_path / "runs/phantom-ci-3"
+    rows = list(csv.DictReader((run / "losses.csv").open()))
+    assert [(int(row["step"]), float(row["cycle"])) for row in rows] == [
+        (step, losses["cycle"]) for step, losses in enumerate(load_checkpoint(run / "checkpoint.pt")["losses"], 1)] and len(rows) == 3
+
+
+def test_steps_that_follow_from_the_data_set_are_told_as_such(tiny, tmp_path, monkeypatch):
+    """A folder is not the phantom; its run is called by its name, wherever the command is given."""
+    folder = tmp_path / "mine"
+    for name in FOLDERS.values():
+        (folder / name).mkdir(parents=True)
+        for i in range(2):
+            pixels = np.random.default_rng(i).integers(0, 256, (32, 32), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"slice-{i}.png")
+    monkeypatch.chdir(folder)
+    asked = {}
+    monkeypatch.setattr("ctmri_utils.train.fit", lambda *args, **options: asked.update(options) or fit(*args, **options))
+    changes = {"dataset": ".", "steps": 0, "scans_steps": 2, "scans_size": 32, "phantom_steps": 3}
+    assert train(tiny, changes=changes) == tmp_path / "runs/mine-ci-3"
+    told = read_toml(tmp_path / "runs/mine-ci-3/settings.toml")
+    assert told["steps"] == 2 and len(load_checkpoint(tmp_path / "runs/mine-ci-3/checkpoint.pt")["losses"]) == 2
+    assert asked["names"] == (("slice-0", "slice-1"),) * 2
+    assert torch.equal(asked["on_step"].ct, asked["on_step"].mri) and len(asked["on_step"].ct) == 2          # both test slices are watched
+
+
+def test_the_seed_draws_patients_weights_and_order(tiny, tmp_path):
+    for seed in ("3", "4"):
+        main(["train", str(tiny), "-p", "seed", seed, "-p", "learning_rate", "0", "--output", str(tmp_path / seed)])
+    one, other = (load_checkpoint(tmp_path / seed / "checkpoint.pt") for seed in ("3", "4"))
+    assert not torch.equal(one["model"]["G_ct2mri.model.1.weight"], other["model"]["G_ct2mri.model.1.weight"])
+    assert one["identity"]["data"] != other["identity"]["data"] and (one["identity"]["seed"], other["identity"]["seed"]) == (3, 4)
+
+
 def test_a_machine_without_git_trains_too(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["train", str(tiny)]) == 0
     assert "git revision: unknown\n" in (tmp_path / "runs/phantom-ci-3/environment.txt").read_text()
+
+
+@pytest.mark.parametrize(("status", "said"), [("", "git revision: abc123\n"), (" M train.py", "git revision: abc123 with changes\n")])
+def test_the_environment_names_the_command_and_the_revision_of_the_code(tmp_path, monkeypatch, status, said):
+    def git(command, **_):
+        assert command[:3] == ["git", "-C", str(tmp_path)]
+        return subprocess.CompletedProcess(command, 0, {"rev-parse": "abc123\n", "status": status}[command[3]])
+
+    monkeypatch.setattr("ctmri_utils.train.CHECKOUT", tmp_path)
+    monkeypatch.setattr(subprocess, "run", git)
+    monkeypatch.setattr(sys, "argv", ["ctmri_utils", "train", "my.toml"])
+    assert environment().endswith(said) and environment().startswith("command: ctmri_utils train my.toml\n")
+
+
+def test_a_missing_tensorboard_is_named_with_its_extra_before_the_training(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert main(["train", str(tiny), "--tensorboard"]) == 1
+    assert capsys.readouterr().err == "train: --tensorboard needs tensorboard: pip install 'ctmri-utils[train]'\n"
+    assert not (tmp_path / "runs").exists()
 
 
 def test_tensorboard_gets_every_loss_once(tiny, tmp_path):
@@ -138,14 +209,89 @@ def test_tensorboard_gets_every_loss_once(tiny, tmp_path):
 def test_a_run_folder_in_the_way_gets_one_sentence(tiny, tmp_path, capsys):
     (tmp_path / "taken").write_text("a file")
     assert main(["train", str(tiny), "--output", str(tmp_path / "taken")]) == 1
-    assert "taken cannot be written to (File exists): choose another folder with --output" in capsys.readouterr().err
+    assert "taken cannot be written to (Not a directory): choose another folder for the run" in capsys.readouterr().err
 
 
-def test_other_settings_do_not_overwrite_a_run(tiny, tmp_path, capsys):
+def test_a_refused_run_changes_nothing_and_is_not_called_trained(tiny, tmp_path, capsys):
+    def everything():
+        return {path: path.is_file() and (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "runs").rglob("*")}
+
+    assert main(["train", str(tiny), "-p", "crop_size", "64", "--tensorboard"]) == 1
+    assert not (tmp_path / "runs").exists()
     main(["train", str(tiny)])
-    assert main(["train", str(tiny), "-p", "gan_mode", "hinge"]) == 1
-    assert "cannot be resumed: it belongs to another run, with gan_mode lsgan instead of hinge" in capsys.readouterr().err
-    assert read_toml(tmp_path / "runs/phantom-ci-3/settings.toml")["gan_mode"] == "lsgan"
+    before = everything()
+    capsys.readouterr()
+    assert main(["train", str(tiny), "-p", "gan_mode", "hinge", "--tensorboard"]) == 1
+    said = capsys.readouterr()
+    assert "cannot be resumed: it belongs to another run, with gan_mode lsgan instead of hinge" in said.err
+    assert "already trained" not in said.out and everything() == before
+
+
+def test_the_environment_is_noted_for_each_time_that_steps_are_made(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("ctmri_utils.train.environment", lambda: "once\n")
+    for stop in (2, None, None):                                 # the last has nothing to do
+        with monkeypatch.context() as patch:
+            patch.setattr("ctmri_utils.train.fit", lambda *args, stop=stop, **options: fit(*args, **options, stop_at=stop))
+            main(["train", str(tiny)])
+    assert (tmp_path / "runs/phantom-ci-3/environment.txt").read_text() == "once\nonce\n"
+
+
+def test_a_folder_for_the_settings_file_gets_one_sentence(tmp_path, capsys):
+    assert main(["train", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"train: {tmp_path} cannot be read (Is a directory): give the path of a settings file\n"
+
+
+def test_a_folder_that_is_read_only_gets_one_sentence_before_the_work(tiny, tmp_path, monkeypatch, capsys):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("ctmri_utils.files.tempfile.TemporaryFile", read_only)
+    monkeypatch.setattr("ctmri_utils.train.load_scans", lambda *_: pytest.fail("this may take minutes"))
+    assert main(["train", str(tiny)]) == 1
+    run = tmp_path / "runs/phantom-ci-3"
+    assert capsys.readouterr().err == f"train: {run} cannot be written to (Read-only file system): choose another folder for the run\n"
+
+
+def test_a_file_of_the_run_that_cannot_be_written_gets_one_sentence_and_the_step_is_kept(tiny, tmp_path, capsys):
+    run = tmp_path / "runs/phantom-ci-3"
+    (run / "losses.csv").mkdir(parents=True)
+    assert main(["train", str(tiny)]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"train: {run / 'losses.csv'} cannot be used (Is a directory): check the path, its permissions and the disk"
+    assert load_checkpoint(run / "checkpoint.pt")["step"] == 1
+
+
+def test_networks_beyond_the_memory_are_refused_before_they_are_made(tiny, monkeypatch, capsys):
+    assert main(["train", str(tiny), "-p", "ngf", "65536"]) == 1
+    assert "GB of memory and there are" in capsys.readouterr().err
+    pages = {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": 1000}
+    monkeypatch.setattr(os, "sysconf", pages.get)
+    model = CycleGAN(Architecture(40, 40, 1, 1))
+    trained = sum(weight.numel() for weight in [*model.generators, *model.critics])
+    averaged = sum(weight.numel() for weight in model.averaged.parameters())
+    wide = Settings(ngf=40, ndf=40, n_blocks=1, n_layers=1)
+    pages["SC_PHYS_PAGES"] = (16 * trained + 4 * averaged) / 1000
+    check_memory(wide, torch.device("cpu"))
+    pages["SC_PHYS_PAGES"] -= 1
+    with pytest.raises(ValueError, match="the networks and their optimizers need 0 GB .* choose a smaller ngf, ndf or n_blocks"):
+        check_memory(wide, torch.device("cpu"))
+
+
+def on_a_gpu():
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(2**50), lambda: np.empty(2**50), on_a_gpu], ids=["torch", "numpy", "gpu"])
+def test_memory_that_runs_out_gets_one_sentence(tiny, monkeypatch, capsys, allocate):
+    monkeypatch.setattr("ctmri_utils.train.load_scans", lambda *_: allocate())
+    assert main(["train", str(tiny)]) == 1
+    assert capsys.readouterr().err == "train: memory ran out: choose smaller images, batches or networks, or fewer slices\n"
+
+
+def test_other_errors_of_torch_are_not_called_so(tiny, monkeypatch):
+    monkeypatch.setattr("ctmri_utils.train.load_scans", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        main(["train", str(tiny)])
 
 
 def test_two_processes_train_as_one_with_the_double_batch(tiny, tmp_path):

@@ -1,17 +1,20 @@
 """fit: resumes the very same run, draws unpaired, keeps what it has when something breaks."""
+import math
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 import torch
 
 from ctmri_utils.batches import UnpairedBatches
 from ctmri_utils.checkpoints import load_checkpoint
 from ctmri_utils.options import Architecture, Objective, Training
-from ctmri_utils.training import Trainer, fit, interrupts_wait, schedule
+from ctmri_utils.training import Trainer, fit, interrupts_wait, random_states, restore_random_states, schedule
 from ctmri_utils.translators import CycleGAN
 
 SMALL = Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1)
@@ -140,15 +143,17 @@ def test_another_seed_or_architecture_is_not_resumed(tmp_path):
         train(seed=4, checkpoint=tmp_path / "run.pt")
 
 
-def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_last_good_step(tmp_path, monkeypatch):
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_last_good_step(tmp_path, monkeypatch, value):
     step, calls = CycleGAN.training_step, []
 
     def broken(self, ct, mri):
         calls.append(1)
-        return step(self, ct * torch.nan if len(calls) == 3 else ct, mri)
+        generators, critics, parts = step(self, ct, mri)
+        return generators, critics, parts | {"cycle": torch.tensor(value)} if len(calls) == 3 else parts
 
     monkeypatch.setattr(CycleGAN, "training_step", broken)
-    with pytest.raises(FloatingPointError, match="stopped at step 3.*not finite"):
+    with pytest.raises(FloatingPointError, match=f"stopped at step 3: cycle .{value}. is not finite"):
         train(checkpoint=tmp_path / "run.pt", save_every=2)
     assert load_checkpoint(tmp_path / "run.pt")["step"] == 2
     assert_same_bits(train(checkpoint=tmp_path / "run.pt")[0].state_dict(), train()[0].state_dict())
@@ -209,49 +214,90 @@ def test_forty_steps_are_twenty_and_kill_and_the_rest(tmp_path):
 
 def test_fit_is_the_plain_loop():
     """Six steps once more, written out: batches, rates, both Adams, averages; to the bit."""
-    options = {"steps": 6, "batch_size": 2, "learning_rate": 1e-3}
+    options = {"steps": 6, "batch_size": 2, "learning_rate": 1e-3, "beta1": 0.4, "beta2": 0.9, "ema": 0.3, "decay_share": 1 / 3}
     fitted, ct, mri = start()
     fit(fitted, ct, mri, seed=9, **options)
     model, ct, mri = start()
     batches = UnpairedBatches(ct, mri, Training(**options), seed=9)
-    adams = [torch.optim.Adam(weights, betas=(0.5, 0.999), fused=True) for weights in (model.generators, model.critics)]
+    adams = [torch.optim.Adam(weights, betas=(0.4, 0.9), fused=True) for weights in (model.generators, model.critics)]
     for step in range(6):
         for adam, loss in zip(adams, model.training_step(*batches(step))[:2], strict=True):
-            adam.param_groups[0]["lr"] = 1e-3 * min(1.0, (6 - step) / 4)
+            adam.param_groups[0]["lr"] = 1e-3 * min(1.0, (6 - step) / 3)
             adam.zero_grad()
             loss.backward()
             adam.step()
         for average, network in ((model.averaged["mri"], model.G_ct2mri), (model.averaged["ct"], model.G_mri2ct)):
             for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
-                mean.lerp_(weight.detach(), 1 - min(0.998, (2 + step) / (11 + step)))
+                mean.lerp_(weight.detach(), 1 - min(0.3, (2 + step) / (11 + step)))
     assert_same_bits(fitted.state_dict(), model.state_dict())
 
 
-@pytest.mark.parametrize(("policy", "first", "middle"), [("linear", 1.0, 1.0), ("step", 1.0, 0.01), ("cosine", 1.0, 0.5)])
-def test_policies_start_whole_fall_and_never_reach_zero(policy, first, middle):
-    weight = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.Adam([weight], 2e-4)
-    scheduler = schedule(optimizer, Training(steps=100, lr_policy=policy))
-    rates = []
-    for _ in range(100):
-        rates.append(optimizer.param_groups[0]["lr"] / 2e-4)
+def rates(metrics=None, **options):
+    """The learning rates of ten steps, or as many as there are metrics, as shares of the first."""
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], 2e-4)
+    scheduler, seen = schedule(optimizer, Training(steps=10, **options)), []
+    for metric in metrics or [None] * 10:
+        seen.append(optimizer.param_groups[0]["lr"] / 2e-4)
         optimizer.step()
-        scheduler.step()
-    assert rates[0] == first and rates[50] == pytest.approx(middle, rel=0.02)
-    assert all(one >= other for one, other in zip(rates, rates[1:], strict=False)) and 0 < rates[-1] < 0.03
+        scheduler.step(*[metric] * bool(metrics))
+    return seen
 
 
-def test_plateau_listens_to_the_metric(tmp_path):
-    """A metric that stays: after five checks without gain a fifth of the rate. One that falls: the whole rate."""
-    def rate(metric):
-        file = tmp_path / "run.pt"
-        file.unlink(missing_ok=True)
-        train(steps=100, stop_at=16, lr_policy="plateau", validate=metric, checkpoint=file)
-        return load_checkpoint(file)["optimizers"][0]["param_groups"][0]["lr"]
+@pytest.mark.parametrize(("options", "expected"), [
+    ({"lr_policy": "linear"}, [1, 1, 1, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
+    ({"lr_policy": "linear", "decay_share": 0.2}, [1, 1, 1, 1, 1, 1, 1, 1, 2 / 3, 1 / 3]),
+    ({"lr_policy": "step"}, [1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.001]),
+    ({"lr_policy": "cosine"}, [(1 + math.cos(math.pi * step / 10)) / 2 for step in range(10)]),
+])
+def test_policies_start_whole_fall_and_never_reach_zero(options, expected):
+    assert rates(**options) == pytest.approx(expected) and expected[-1] > 0
 
-    falling = iter(range(100, 0, -5))
-    assert rate(lambda model: 1.0) == pytest.approx(4e-5) and rate(lambda model: next(falling)) == pytest.approx(2e-4)
-    assert rate(None) in (pytest.approx(2e-4), pytest.approx(4e-5))          # the cycle loss
+
+@pytest.mark.parametrize(("metrics", "expected"), [
+    ([1.0] * 8, [1] * 7 + [0.2]),                                # the first, five more in patience, and the sixth lowers the rate
+    ([1 - 0.001 * check for check in range(8)], [1] * 7 + [0.2]),            # less than 1 % is no gain
+    ([0.985 ** (check // 5) for check in range(30)], [1] * 30),              # 1.5 % every fifth time is enough
+    ([1.0] * 60, [1] * 7 + [0.2] * 6 + [0.04] * 6 + [0.008] * 6 + [0.0016] * 6 + [0.001] * 29),        # never below a thousandth
+])
+def test_plateau_waits_five_checks_and_never_reaches_zero(metrics, expected):
+    assert rates(metrics, lr_policy="plateau") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_plateau_looks_at_the_metric_or_at_the_mean_cycle_loss_since_it_last_looked(monkeypatch, validated):
+    model, ct, mri = start()
+    seen, asked = [], []
+    monkeypatch.setattr(torch.optim.lr_scheduler.ReduceLROnPlateau, "step", lambda self, metric: seen.append(metric))
+    losses = fit(model, ct, mri, seed=0, steps=150, stop_at=7, lr_policy="plateau",
+                 validate=(lambda model: asked.append(model) or len(asked)) if validated else None)
+    cycles = [step["cycle"] for step in losses]                  # 50 looks in 150 steps: after steps 3 and 6, by both schedulers
+    assert seen == pytest.approx([1, 1, 2, 2] if validated else [sum(cycles[:3]) / 3] * 2 + [sum(cycles[3:6]) / 3] * 2)
+    assert asked == [model, model] * validated
+
+
+def test_plateau_lowers_the_rate_of_both_optimizers(tmp_path):
+    train(steps=20, lr_policy="plateau", validate=lambda model: 1.0, checkpoint=tmp_path / "run.pt")
+    for optimizer in load_checkpoint(tmp_path / "run.pt")["optimizers"]:
+        assert optimizer["param_groups"][0]["lr"] == pytest.approx(2e-4 / 5**3)          # 20 checks, at 7, 13 and 19
+
+
+def test_every_random_source_comes_back():
+    def draw():
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    states = random_states()
+    first = draw()
+    restore_random_states(states)
+    assert draw() == first != draw()
+
+
+def test_the_scale_of_fp16_gradients_comes_back():
+    """GradScaler also works on the CPU, where training does not need it."""
+    one, other = (Trainer(start()[0], Training(steps=3)) for _ in range(2))
+    one.scaler, other.scaler = torch.amp.GradScaler("cpu", init_scale=64), torch.amp.GradScaler("cpu")
+    one.scaler.scale(torch.zeros(()))                            # it is made when first used
+    other.load_state(one.state())
+    assert other.scaler.get_scale() == 64
 
 
 def test_clipping_bounds_the_gradients_of_both_groups():
@@ -267,6 +313,25 @@ def test_bf16_follows_fp32_at_first():
         # 8 bits of mantissa, averaged over many pixels: well within 3 %
         assert list(rounded.values()) == pytest.approx(list(exact.values()), rel=0.03)
     assert one != other
+
+
+@pytest.mark.parametrize(("capabilities", "warned"), [
+    ({"avx2": True, "avx512_bf16": False, "amx_bf16": False, "architecture": "x86_64"}, True), ({"avx512_bf16": True}, False),
+    ({"amx_bf16": True}, False), ({"neon": True, "bf16": False}, True), ({"neon": True, "bf16": True}, False),
+])
+def test_a_cpu_without_bf16_is_told_of(monkeypatch, recwarn, capabilities, warned):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    train(steps=2)
+    assert not recwarn
+    train(steps=2, precision="bf16")
+    assert [str(warning.message) for warning in recwarn] == [
+        'this CPU has no bf16, and to imitate it takes longer than fp32: choose precision="fp32"'] * warned
+
+
+def test_a_torch_that_cannot_tell_of_bf16_is_believed_to_have_it(monkeypatch, recwarn):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    train(steps=1, precision="bf16")
+    assert not recwarn
 
 
 @pytest.mark.parametrize(("gan_mode", "networks"), [("lsgan", 4), ("wgangp", 2)])
