@@ -130,6 +130,9 @@ def export(source: str | Path, output: Path, to: str | None = None, grey: bool =
         model = load_translator(source if source.suffix in (".pt", ".safetensors") else folder / "checkpoint.pt")
         if to not in model.averaged:
             raise ValueError(f"{source} holds two generators: say --to mri for the one that makes MR, or --to ct")
+        if model.architecture.ct_map != "linear":
+            raise ValueError(f"{source} was trained with ct_map = {model.architecture.ct_map!r}, which no other program undoes: train with "
+                             "ct_map = 'linear' to export")
         generator, metadata = model.averaged[to].cpu(), metadata | {"makes": to}
     if not isinstance(generator, Generator):
         raise ValueError(f"{source} holds a discriminator, and only generators are exported")

@@ -185,11 +185,25 @@ def folder_scans(folder: Path, size: int) -> UnpairedScans:
 
     def split(side: str) -> Split:
         ct, mri = files[side, "ct"], files[side, "mri"]
+        heights = [_heights(files[side, modality], files["train", modality] + files["test", modality]) for modality in ("ct", "mri")]
         return Split(images[side, "ct"], images[side, "mri"], tuple(f.path.stem for f in ct), tuple(f.path.stem for f in mri),
-                     tuple(f.patient for f in ct), tuple(f.patient for f in mri))
+                     tuple(f.patient for f in ct), tuple(f.patient for f in mri),
+                     positions=(heights[0], heights[1]) if all(heights) else None)
 
     width = width_mm(files["train", "ct"][0])
     return UnpairedScans(folder.name, split("train"), split("test"), ct_scale, scales, width and width / size, notes)
+
+
+def _heights(files: list[SliceFile], everything: list[SliceFile]) -> tuple[float, ...]:
+    """The height of each slice between its patient's lowest and highest of `everything`, 0 to 1; () if one of them is not known."""
+    known: dict[str, list[float]] = {}
+    for file in everything:
+        if file.z_mm is None or file.patient == UNKNOWN:
+            return ()
+        known.setdefault(file.patient, []).append(file.z_mm)
+    if any(max(heights) == min(heights) for heights in known.values()):
+        return ()
+    return tuple((file.z_mm - min(heights)) / (max(heights) - min(heights)) for file in files for heights in [known[file.patient]])
 
 
 def _mri_scales(groups: dict[tuple[str, str], tuple[list[SliceFile], Tensor]]) -> dict[str, Scale]:

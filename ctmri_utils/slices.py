@@ -42,6 +42,7 @@ class SliceFile:
     unit: str
     patient: str
     spacing_mm: float | None
+    z_mm: float | None          # height, counted from anywhere in the patient
     conversion: str             # what was odd about the file, "" if nothing
     digest: str
 
@@ -126,9 +127,10 @@ def _check_row(row: dict[str, str], where: str) -> None:
     if not row["patient"].strip():
         raise ValueError(f"{where}: the patient is empty: give each person a name, {UNKNOWN!r} if nobody knows")
     for column, wanted, fits in (("gain", "a number other than zero", bool), ("offset", "a number", lambda number: True),
-                                 ("spacing_mm", "a number above zero", lambda number: number > 0)):
-        if column == "spacing_mm" and not row.get(column):
-            continue                                             # it may be left out
+                                 ("spacing_mm", "a number above zero", lambda number: number > 0),
+                                 ("z_mm", "a number", lambda number: True)):
+        if column in ("spacing_mm", "z_mm") and not row.get(column):
+            continue                                             # these may be left out
         number = _number(row[column])
         if number is None or not fits(number):
             raise ValueError(f"{where}: {column} {row[column]!r} is not {wanted}: correct it")
@@ -160,8 +162,8 @@ def _read_file(path: Path, row: dict[str, str] | None, where: str) -> SliceFile:
     if row["unit"] == GREY.unit and pixels.dtype != np.uint8:
         raise ValueError(f'{where}: unit "{GREY.unit}" means 0 to 255, but the file is 16-bit: correct the unit, or save it as 8-bit')
     physical = pixels.astype(np.float32) * float(row["gain"]) + float(row["offset"])
-    spacing = float(row["spacing_mm"]) if row.get("spacing_mm") else None
-    return SliceFile(path, physical, physical.shape, row["unit"], row["patient"], spacing, conversion, digest)
+    spacing, height = (float(row[column]) if row.get(column) else None for column in ("spacing_mm", "z_mm"))
+    return SliceFile(path, physical, physical.shape, row["unit"], row["patient"], spacing, height, conversion, digest)
 
 
 def _ending(path: Path) -> str:

@@ -25,6 +25,7 @@ from . import faithfulness
 from .distances import kid
 from .evaluation import CT_METRICS, Summary, evaluate, translated, write_csv
 from .features import SMALL, features
+from .files import replacing
 from .masks import mri_head_mask
 from .options import Architecture, Objective, Options, Settings, literal, option, read_toml
 from .phantom import LESIONS, TISSUES
@@ -176,8 +177,8 @@ def run_row(name: str, row: Row, seed: int, folder: Path) -> list[Result]:
     scans, checkpoint = patients_of(row, seed), target.with_suffix(".pt")
     model, costs = train_row(row, seed, scans, checkpoint)
     measures = measure_translation(translated(model, scans.ct_scale)(scans.test), scans) | measure_cycle(model, row, seed, scans) | costs
-    target.with_suffix(".new").write_text(json.dumps({"settings": asdict(row), "measures": measures}, indent=1), encoding="utf-8")
-    target.with_suffix(".new").replace(target)
+    with replacing(target) as written:
+        written.write_text(json.dumps({"settings": asdict(row), "measures": measures}, indent=1), encoding="utf-8")
     return [Result(name, seed, measure, value) for measure, value in measures.items()]
 
 

@@ -12,7 +12,7 @@ from reference_cyclegan import resnet_generator
 
 from ctmri_utils.__main__ import main
 from ctmri_utils.checkpoints import load_translator, save_weights
-from ctmri_utils.interchange import export_onnx, load_reference, save_reference
+from ctmri_utils.interchange import export, export_onnx, load_reference, save_reference
 from ctmri_utils.networks import init_weights, make_discriminator, make_generator
 from ctmri_utils.training import fit
 from ctmri_utils.translators import Architecture, CycleGAN
@@ -281,3 +281,10 @@ def test_what_cannot_be_exported_is_said_in_one_sentence(run, tmp_path, monkeypa
     said = capsys.readouterr().err
     assert sentence in said and said.count("\n") == 1
     assert sorted(os.listdir(tmp_path)) == ["D.pth", "runs"]
+
+
+def test_a_mapped_ct_is_not_exported(tmp_path):
+    model = CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, ct_map="piecewise"))
+    save_weights(model, tmp_path / "pair.safetensors", {})
+    with pytest.raises(ValueError, match="was trained with ct_map = 'piecewise', which no other program undoes"):
+        export(tmp_path / "pair.safetensors", tmp_path / "out.onnx", "ct")

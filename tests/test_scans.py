@@ -106,7 +106,8 @@ def test_an_empty_or_missing_folder_is_named(folder, name):
 def write_manifest(folder, row=None, **changes):
     """A fitting manifest.csv, less columns (`without`) or first rows (`skip`), and with new `entries` in rows that begin with `row`."""
     rows = [{"file": f"{name}/slice{i}.png", "patient": "p", "unit": "HU" if name.endswith("A") else "MR unit",
-             "gain": "1", "offset": "-1024", "spacing_mm": "2"} for name in FOLDERS.values() for i in range(3)]
+             "gain": "1", "offset": "-1024", "spacing_mm": "2", "z_mm": str(7 + (i if "train" in name else 2 * i))}
+            for name in FOLDERS.values() for i in range(3)]
     for changed in rows:
         changed.update(changes.get("entries", {}) if row and changed["file"].startswith(row) else {})
     with (folder / "manifest.csv").open("w", newline="") as lines:
@@ -121,6 +122,21 @@ def sixteen_bit(folder):
             stored = picture(10 * place + i).astype(np.uint16) * 10
             stored[:16] = 0 if name.endswith("A") else 1024
             Image.fromarray(stored).save(folder / name / f"slice{i}.png")
+
+
+def test_heights_lie_between_the_patients_lowest_and_highest_slice(folder):
+    sixteen_bit(folder)
+    write_manifest(folder)
+    scans = folder_scans(folder, 64)                             # 7, 8, 9 mm in train and 7, 9, 11 in test
+    assert scans.train.positions == ((0, 0.25, 0.5),) * 2 and scans.test.positions == ((0, 0.5, 1),) * 2
+    write_manifest(folder, "trainB/slice1", entries={"z_mm": ""})
+    unknown = folder_scans(folder, 64)
+    assert unknown.train.positions is None and unknown.test.positions is None
+    write_manifest(folder, "trainB/slice1", entries={"z_mm": "high"})
+    with pytest.raises(ValueError, match="row trainB/slice1.png: z_mm 'high' is not a number: correct it"):
+        folder_scans(folder, 64)
+    write_manifest(folder, "t", entries={"z_mm": "5"})
+    assert folder_scans(folder, 64).train.positions is None      # all at one height: nothing is known
 
 
 def test_a_manifest_turns_16_bit_into_hounsfield_units(folder):
@@ -341,3 +357,9 @@ def test_one_decoded_slice_is_in_memory_at_a_time(folder, monkeypatch):
 def test_an_odd_size_is_refused(folder):
     with pytest.raises(ValueError, match="size=50 does not suit"):
         folder_scans(folder, 50)
+
+
+def test_the_embedded_scans_know_their_heights():
+    train = load_scans("scans", SMALL, seed=0).train
+    for heights, patients in zip(train.positions, (train.ct_patients, train.mri_patients), strict=True):
+        assert len(heights) == len(patients) and min(heights) == 0 and 0.9 < max(heights) <= 1
