@@ -62,7 +62,7 @@ Two CycleGAN generators, MR to CT and CT to MR, from which the lessons start for
 ## How it fails
 {failures}
 """
-HOW_ALL = """* The cycle hides information: a round trip looks better than a translation has a right to (lesson 4 measures how).
+HOW_ALL = """* The cycle hides information: a round trip looks better than a translation has a right to (lessons 4 and 6 measure how).
 * Skin, scalp and fixation devices, implants, children, other scanners and sequences are unknown to it."""
 
 
@@ -80,7 +80,7 @@ def measure_phantom(model: Translator, scans: UnpairedScans) -> tuple[str, str]:
                  "true MR).")
     worst = max((score for score in scores if score.metric == "MAE HU"), key=lambda score: score.value)
     return "\n".join(lines), (f"* Worst test patient: {worst.patient}, MAE {worst.value:.0f} HU.\n* Lesions of a few pixels move none of "
-                              f"the numbers above; whether they survive was not measured here.\n{HOW_ALL}")
+                              f"the numbers above; whether they survive was not measured here, but in lesson 6.\n{HOW_ALL}")
 
 
 def measure_scans(model: Translator, scans: UnpairedScans) -> tuple[str, str]:
