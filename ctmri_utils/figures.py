@@ -79,7 +79,8 @@ def first_look(viewer, columns: int = 4) -> Figure:
     for image in spec["images"]:
         level, width = image["window"] or (spec["state"]["level"], spec["state"]["width"])
         values = viewer.values[image["source"], shown] * image["gain"] + image["offset"]
-        rows[image["name"]] = Row(values, level - width / 2, level + width / 2)
+        look = ("inferno", image["unit"]) if "limit" in image else ()      # a doubt map
+        rows[image["name"]] = Row(values, level - width / 2, level + width / 2, *look)
     return montage(rows, [labels[k] if labels else f"slice {k + 1}" for k in shown])
 
 

@@ -1,12 +1,13 @@
 // The slices of one scan, or of two to be compared, drawn value by value on one canvas. No dependency, no network, no kernel.
-const MODES = {                                                  // title, and what the position slider means
+const MODES = {                                                  // title, what the position slider means, and what the colours mean
   single: ["Slice"],
   wipe: ["Wipe", "Divider", (p) => `${p} %`],
   side: ["Side by side"],
   blend: ["Blend", "Share of the second", (p) => `${p} %`],
-  difference: ["Difference", "Full colour at", (p, spec) => `±${short(limitAt(p, spec))} ${spec.unit}`],
+  difference: ["Difference", "Full colour at", (p, spec) => `±${short(limitAt(p, spec))} ${spec.unit}`, "red: the second is higher, blue: lower"],
   checker: ["Checkerboard", "Square", (p, spec, width) => `${cellAt(p, width)} pixels`],
   flicker: ["Flicker", "Changes a second", (p) => rateAt(p).toFixed(1)],
+  doubt: ["Doubt", "Full colour at", (p, { images: [, , doubt] }) => `${short(limitAt(p, doubt))} ${doubt.unit}`, "orange: the error to expect"],
 };
 const GAP = 2, GROUPS = 18, BLACK = 0xff000000, BETWEEN = 0xff808080, ZOOMS = [1, 2, 3, 4, 6, 8];
 const limitAt = (p, spec) => Math.max(spec.limit * (100 - p) / 50, spec.limit / 50);
@@ -15,11 +16,15 @@ const rateAt = (p) => 0.5 + p / 40;                              // at most 3 a 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high), round = (value) => Math.floor(value + 0.5);
 const short = (value) => String(Math.abs(value) < 100 ? +value.toPrecision(3) : Math.round(value));
 const grey = (level) => BLACK | level * 0x010101;
-const rgb = (red, green, blue) => BLACK | round(255 * blue) << 16 | round(255 * green) << 8 | round(255 * red);
+const RED = [255, 0, 0], BLUE = [0, 0, 255], ORANGE = [230, 159, 0];
+function tint(level, [red, green, blue], part) {                 // a grey level under so much of a colour
+  const share = clamp(part, 0, 1), mix = (other) => round(level * (1 - share) + other * share);
+  return BLACK | mix(blue) << 16 | mix(green) << 8 | mix(red);
+}
 
-function make(tag, attributes = {}, ...children) {
+function make(tag, attributes = {}, ...children) {               // a function as attribute is called on the event of that name
   const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes)) node[typeof value === "function" ? "addEventListener" : "setAttribute"](name, value);
   node.append(...children);
   return node;
 }
@@ -27,10 +32,9 @@ function make(tag, attributes = {}, ...children) {
 // JupyterLab takes arrow keys for its cells, unless the focused element itself says otherwise.
 const control = (tag, attributes, ...children) => make(tag, { ...attributes, "data-lm-suppress-shortcuts": "true" }, ...children);
 
-function field(input, onMove, onRest) {                          // a labelled slider or select
-  const title = make("span"), output = make("output"), row = make("label", {}, title, input, output);
-  input.addEventListener("input", () => onMove(input.value));
-  input.addEventListener("change", onRest);
+function field(tag, attributes, ...children) {                   // a labelled slider or select
+  const input = control(tag, attributes, ...children), title = make("span"), output = make("output");
+  const row = make("label", {}, title, input, output);
   const show = (name, value, text = "", hidden = false, range = {}) => {
     Object.assign(input, range, { value });
     input.setAttribute("aria-valuetext", text);
@@ -63,14 +67,11 @@ async function render({ model, el }) {
   const reading = make("div", { class: "reading" }, "\u00a0"), said = make("div", { class: "said", role: "status" });
   const rest = () => { model.set("state", { ...state }); model.save_changes(); };
   const change = (part, resting = true) => { Object.assign(state, part); draw(); if (resting) rest(); };
-  const group = `mode${Math.random()}`, radios = modes.map((mode) => {
-    const radio = control("input", { type: "radio", value: mode, name: group });
-    radio.addEventListener("change", () => change({ mode }));
-    return make("label", {}, radio, MODES[mode][0]);
-  });
-  const slider = (name) => field(control("input", { type: "range" }), (value) => change({ [name]: +value }, false), rest);
+  const group = `mode${Math.random()}`, radio = (mode) => ({ type: "radio", value: mode, name: group, change: () => change({ mode }) });
+  const radios = modes.map((mode) => make("label", {}, control("input", radio(mode)), MODES[mode][0]));
+  const slider = (name) => field("input", { type: "range", input: ({ target }) => change({ [name]: +target.value }, false), change: rest });
   const position = slider("position"), slice = slider("slice"), level = slider("level"), width = slider("width");
-  const choice = (names, pick) => field(control("select", {}, ...names.map((name) => make("option", {}, name))), pick, rest);
+  const choice = (names, pick) => field("select", { change: ({ target }) => pick(target.value) }, ...names.map((name) => make("option", {}, name)));
   const preset = choice([...Object.keys(windows), "own"], (name) => useWindow(name));
   const planes = choice(spec.planes.map(({ name }) => name), (name) => {
     Object.assign(state, { plane: name, zoom: 1 });
@@ -80,7 +81,7 @@ async function render({ model, el }) {
   const windowed = Object.keys(windows).length ? [preset.row, level.row, width.row] : [];
   const controls = make("div", { class: "controls" }, position.row, slice.row, planes.row, ...windowed);
   const help = make("details", {}, make("summary", {}, "Keys and mouse"), make("p", {},
-    "On the picture: ← → position, ↑ ↓ slice, 1 to 6 way of comparing, + − 0 zoom, w next window, space swaps while flickering. Mouse: drag " +
+    "On the picture: ← → position, ↑ ↓ slice, 1 to 7 way of comparing, + − 0 zoom, w next window, space swaps while flickering. Mouse: drag " +
     "the divider, or the zoomed picture (in a wipe with Shift); with the right button level and width; after a click the wheel changes the " +
     "slice, with Ctrl the zoom; double click resets the zoom."));
   radioRow.hidden = modes.length < 2;
@@ -92,11 +93,12 @@ async function render({ model, el }) {
 
   const context = canvas.getContext("2d"), plane = () => spec.planes.find(({ name }) => name === state.plane);
   const physical = (image, i) => values[image.source * depth * height * across + i] * image.gain + image.offset;
+  const difference = (i) => physical(images[1], i) - physical(images[0], i);
   let pointer, swapped = false, paused = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const useWindow = (name) => windows[name] && change({ level: windows[name][0], width: windows[name][1] });
 
   function picker(w) {                                           // (index of a value, x, y on the canvas) -> colour, for the mode
-    const p = state.position, { columns } = plane(), split = Math.round(w * p / 100), cell = cellAt(p, columns), limit = limitAt(p, spec);
+    const p = state.position, { columns } = plane(), split = Math.round(w * p / 100), cell = cellAt(p, columns);
     const [first, second = first] = images.map((image) => {
       const [level, width] = image.window ?? [state.level, state.width];
       return (i) => round(255 * clamp((physical(image, i) - level) / width + 0.5, 0, 1));
@@ -106,12 +108,10 @@ async function render({ model, el }) {
       wipe: (i, x) => grey(x < split ? first(i) : second(i)),
       side: (i, x) => x < columns ? grey(first(i)) : x < columns + GAP ? BETWEEN : grey(second(i)),
       blend: (i) => grey(round(((100 - p) * first(i) + p * second(i)) / 100)),
-      difference: (i) => {
-        const error = clamp((physical(images[1], i) - physical(images[0], i)) / limit, -1, 1);
-        return error < 0 ? rgb(1 + error, 1 + error, 1) : rgb(1, 1 - error, 1 - error);
-      },
+      difference: (i) => tint(255, difference(i) < 0 ? BLUE : RED, Math.abs(difference(i)) / limitAt(p, spec)),
       checker: (i, x, y) => grey((Math.floor(x / cell) + Math.floor(y / cell)) % 2 ? second(i) : first(i)),
       flicker: (i) => grey(swapped ? second(i) : first(i)),
+      doubt: (i) => tint(second(i), ORANGE, physical(images[2], i) / limitAt(p, images[2])),
     }[state.mode];
   }
 
@@ -130,7 +130,7 @@ async function render({ model, el }) {
 
   function describe(w) {
     const { mode, position: p, zoom } = state, { rows, columns, slices, mm, marks: letters, name, labels } = plane();
-    const [, title, text] = MODES[mode], two = w > columns, [dy, dx] = mm ?? [1, 1];
+    const [, title, text, legend] = MODES[mode], two = w > columns, [dy, dx] = mm ?? [1, 1];
     root.dataset.mode = mode;
     stage.style.maxWidth = two ? "900px" : "448px";
     canvas.style.aspectRatio = `${w * dx} / ${rows * dy}`;
@@ -141,7 +141,7 @@ async function render({ model, el }) {
     bar.textContent = mm ? `${length} mm` : spec.read ? "pixel size unknown" : "";
     bar.style.width = mm ? `${100 * length / shown}%` : "";
     bar.classList.toggle("ruler", Boolean(mm));
-    const seen = mode === "flicker" ? [images[+swapped]] : images;
+    const seen = mode === "flicker" ? [images[+swapped]] : mode === "doubt" ? [images[1]] : images;
     names.forEach((node, k) => { node.textContent = seen[k]?.name ?? ""; });
     names[1].style.left = two ? `calc(${100 * (columns + GAP) / w}% + 6px)` : "";
     radios.forEach((row) => { row.firstChild.checked = row.firstChild.value === mode; });
@@ -151,8 +151,8 @@ async function render({ model, el }) {
     slice.show("Slice", state.slice, `${state.slice + 1} of ${slices}`, slices < 2, { min: 0, max: slices - 1 });
     level.show("Level", state.level, `${short(state.level)} ${spec.unit}`, false, { min, max, step });
     width.show("Width", state.width, `${short(state.width)} ${spec.unit}`, false, { min: step, max: 1.25 * (max - min), step });
-    said.textContent = [labels[state.slice] ?? `${name} slice ${state.slice + 1} of ${slices}`, zoom > 1 ? `zoom ${zoom}` : "",
-      mode === "difference" ? "red: the second is higher, blue: lower" : ""].filter(Boolean).join(" · ");
+    said.textContent = [labels[state.slice] ?? `${name} slice ${state.slice + 1} of ${slices}`, zoom > 1 ? `zoom ${zoom}` : "", legend]
+      .filter(Boolean).join(" · ");
     markCase?.(labels[state.slice]);
   }
 
@@ -174,10 +174,7 @@ async function render({ model, el }) {
     if (!spec.read) return;
     const { row, column, i } = under(event);
     const parts = images.filter(({ source }, k) => source === k).map((image) => `${image.name} ${short(physical(image, i))} ${image.unit}`);
-    if (modes.includes("difference")) {
-      const error = short(physical(images[1], i) - physical(images[0], i));
-      parts.push(`difference ${error > 0 ? "+" : ""}${error} ${spec.unit}`);
-    }
+    if (modes.includes("difference")) parts.push(`difference ${difference(i) > 0 ? "+" : ""}${short(difference(i))} ${spec.unit}`);
     reading.textContent = `row ${row}, column ${column}: ${parts.join(" · ")}`;
   }
 
@@ -244,11 +241,8 @@ async function render({ model, el }) {
 
 // A table of cases, worst first, and a scatter of its first two numbers; either chooses the slice.
 function cases(root, { columns, rows }, pick) {
-  const chooser = ({ name, start }, attributes, ...children) => {
-    const button = control("button", { type: "button", "data-case": name, ...attributes }, ...children);
-    button.addEventListener("click", () => pick(start));
-    return button;
-  };
+  const chooser = ({ name, start }, attributes, ...children) =>
+    control("button", { type: "button", "data-case": name, click: () => pick(start), ...attributes }, ...children);
   const lines = rows.map((row) => make("tr", {}, make("td", {}, chooser(row, {}, row.name)),
     ...row.numbers.map((value) => make("td", {}, Number.isFinite(value) ? short(value) : value))));
   const head = make("tr", {}, ...columns.map((name) => make("th", { scope: "col" }, name)));

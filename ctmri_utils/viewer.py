@@ -18,8 +18,8 @@ from .units import HU, WINDOWS
 
 COMPARISONS = ["wipe", "side", "blend", "difference", "checker", "flicker"]
 MARKS = "RLAP"                                                 # left, right, top, bottom: the patient's right is on the left
-DIFFERENCE_LIMIT_HU = 500.0
-MOST_VALUES = 2**24                                            # of a scan: 64 slices of 512 x 512; a browser holds two of them as 64 MB
+DIFFERENCE_LIMIT_HU, DOUBT_LIMIT_HU = 500.0, 200.0             # full colour
+MOST_VALUES = 2**24                                            # of a scan: 64 slices of 512 x 512; a browser holds three of them as 96 MB
 GROUPS = 18                                                    # of packed values: neighbours differ by less than 2**0, 2**1, ... 2**17
 HIGHER_IS_BETTER = ("PSNR", "SSIM", "Dice")
 SCRIPT, STYLE = (Path(__file__).with_suffix(kind).read_text(encoding="utf-8") for kind in (".mjs", ".css"))
@@ -109,29 +109,35 @@ def write_page(path: str | Path, title: str, sections: Sequence[str]) -> None:
 
 
 def compare(real, translated, *, alt: str, units: str | tuple[str, str] = "HU", names=("real", "translated"), spacing_mm=None, labels=(),
-            marks: str = MARKS) -> Viewer:
-    """Two stacks of the same slices: wipe, side by side, blend, difference (translated - real), checkerboard and flicker.
+            marks: str = MARKS, doubt=None) -> Viewer:
+    """Two stacks of the same slices: wipe, side by side, blend, difference (translated - real), checkerboard, flicker, doubt if given.
 
-    Both (N, H, W), or one slice (H, W). units: "HU", windowed as CT, or another name, shown between the 0.5 and 99.5 percentile of all
+    All (N, H, W), or one slice (H, W). units: "HU", windowed as CT, or another name, shown between the 0.5 and 99.5 percentile of all
     slices; a pair of them if the two differ (then without difference). spacing_mm: size of a pixel. labels: what to call each slice.
-    marks: letters for left, right, top and bottom, "" if unknown. Values are kept to 1 HU, or to 1/4095 of an MR scan's range. Raises
-    ValueError if shapes differ, values are not finite numbers or too many for a browser, or names or other arguments do not fit.
+    marks: letters for left, right, top and bottom, "" if unknown. doubt: the error to expect of the translated scan, in its unit, laid
+    over it in orange. Values are kept to 1 HU, or to 1/4095 of an MR scan's range. Raises ValueError if shapes differ, values are not
+    finite numbers or too many for a browser, or names or other arguments do not fit.
     """
     units = (units, units) if isinstance(units, str) else units
     if len(units) != 2 or len(names) != 2 or names[0] == names[1]:
         raise ValueError(f"compare needs two different names and one unit or two, got names={names!r} and units={units!r}")
     modes = [mode for mode in COMPARISONS if mode != "difference" or units[0] == units[1]]
-    return viewer(dict(zip(names, (real, translated))), units, modes, alt, spacing_mm, labels, marks)
+    if doubt is None:
+        return viewer(names, (real, translated), units, modes, alt, spacing_mm, labels, marks)
+    made = viewer((*names, "doubt"), (real, translated, doubt), (*units, units[1]), [*modes, "doubt"], alt, spacing_mm, labels, marks)
+    limit = DOUBT_LIMIT_HU if units[1] == HU.unit else max(float(np.max(doubt)), 1e-6)
+    made.spec["images"][2] |= {"limit": limit, "window": [limit / 2, limit]}
+    return made
 
 
 def browse(slices, *, alt: str, unit: str = "HU", spacing_mm=None, labels=(), marks: str = MARKS) -> Viewer:
     """One stack (N, H, W). With three numbers (z, y, x) as spacing_mm it is a volume, z upward: axial, coronal and sagittal planes."""
-    return viewer({"": slices}, (unit,), ["single"], alt, spacing_mm, labels, marks)
+    return viewer([""], [slices], [unit], ["single"], alt, spacing_mm, labels, marks)
 
 
 def window_level(ct_hu, *, alt: str, spacing_mm=None, labels=(), marks: str = MARKS) -> Viewer:
     """CT slices (N, H, W) in HU twice: through the window one chooses, and through one that shows everything, to see what it hides."""
-    made = viewer({"your window": ct_hu}, ("HU",), ["side", "wipe"], alt, spacing_mm, labels, marks)
+    made = viewer(["your window"], [ct_hu], ["HU"], ["side", "wipe"], alt, spacing_mm, labels, marks)
     everything = WINDOWS["everything"]
     made.spec["images"].append({**made.spec["images"][0], "name": "everything", "window": [everything.level, everything.width]})
     return made
@@ -176,12 +182,12 @@ def error_explorer(scores, real_hu, translated_hu, patients: Sequence[str], *, m
     return made
 
 
-def viewer(stacks: dict, units: Sequence[str], modes: list[str], alt: str, spacing_mm, labels, marks: str) -> Viewer:
+def viewer(names: Sequence[str], stacks, units: Sequence[str], modes: list[str], alt: str, spacing_mm, labels, marks: str) -> Viewer:
     """The specification that viewer.mjs reads, and the values; see `compare`."""
-    stacks = {name: numbers(name or "the slices", slices) for name, slices in stacks.items()}
-    shape, *others = (stack.shape for stack in stacks.values())
-    if others and others[0] != shape:
-        raise ValueError(f"both scans need slices of one shape, got {shape} and {others[0]}")
+    stacks = [numbers(name or "the slices", slices) for name, slices in zip(names, stacks)]
+    shape = stacks[0].shape
+    if any(stack.shape != shape for stack in stacks):
+        raise ValueError(f"both scans need slices of one shape, got {' and '.join(str(stack.shape) for stack in stacks)}")
     if spacing_mm is not None and (np.shape(spacing_mm) not in ((), (3,)) or not all(0 < mm < math.inf for mm in np.ravel(spacing_mm))):
         raise ValueError(f"spacing_mm must be the size of a pixel, or three for a volume (z, y, x), above 0 mm, got {spacing_mm!r}")
     labels = [str(label) for label in labels]
@@ -189,7 +195,7 @@ def viewer(stacks: dict, units: Sequence[str], modes: list[str], alt: str, spaci
         raise ValueError(f"{len(labels)} labels for {shape[0]} slices: give one each, or none")
     live = HU.unit if HU.unit in units else units[0]             # the unit that level and width act on
     images, stored, windows = [], [], {}
-    for source, ((name, stack), unit) in enumerate(zip(stacks.items(), units, strict=True)):
+    for source, (name, stack, unit) in enumerate(zip(names, stacks, units, strict=True)):
         low, high = float(stack.min()), float(stack.max())
         if unit == HU.unit and -1 <= low < high <= 1:
             raise ValueError("values in [-1, 1] are the network's, not HU: turn them into HU with ct_scale.from_network first")

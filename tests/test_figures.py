@@ -50,6 +50,16 @@ def test_translation_rows_show_both_directions_and_both_round_trips():
     np.testing.assert_array_equal(axes[8].images[0].get_array(), model.translate(mri, "ct")[0, 0])
 
 
+def test_first_look_draws_doubt_below_the_scans_with_a_colour_bar():
+    flat = np.zeros((2, 8, 8))
+    figure = figures.first_look(viewer.compare(flat, flat + 40, alt="two flat slices", doubt=flat + 60))
+    assert [figure.axes[k].get_ylabel() for k in (0, 2, 4)] == ["real", "translated", "doubt"]
+    drawn = figure.axes[4].images[0]
+    assert drawn.get_clim() == (0, viewer.DOUBT_LIMIT_HU) and (drawn.get_array() == 60).all() and drawn.get_cmap().name == "inferno"
+    assert len(figure.axes) == 7 and figure.axes[6].get_ylabel() == "HU"       # the bar
+    assert figure.axes[0].images[0].get_cmap().name == "gray"
+
+
 def test_curves_smooth_by_the_running_mean():
     line = figures.curves({"loss": [0, 2, 4, 6]}, "step", "loss", smooth=2).axes[0].lines[0]
     assert line.get_xdata().tolist() == [2, 3, 4] and line.get_ydata().tolist() == [1, 3, 5]

@@ -78,6 +78,31 @@ def test_both_mr_scans_share_one_window():
     assert made.spec["windows"] == {"full range": [40, 80]} and [image["window"] for image in made.spec["images"]] == [None, None]
 
 
+def test_doubt_comes_third_with_a_limit_and_a_mode_of_its_own():
+    doubt = np.abs(FAKE - REAL) / 10
+    made = compare(REAL, FAKE, alt="three flat slices", doubt=doubt, names=("a", "b"))
+    assert np.array_equal(unpacked(made.data, 8), np.concatenate([REAL, FAKE, doubt]).ravel())
+    assert made.spec["modes"][-1] == "doubt" and [image["name"] for image in made.spec["images"]] == ["a", "b", "doubt"]
+    assert made.spec["images"][2].items() >= {"unit": "HU", "limit": viewer.DOUBT_LIMIT_HU, "window": [100, 200]}.items()
+    assert "doubt" not in compare(REAL, FAKE, alt="three flat slices").spec["modes"]
+
+
+@pytest.mark.parametrize("units", ["MR unit", ("HU", "MR unit")])
+def test_doubt_of_an_mr_scan_is_full_where_it_is_largest(units):
+    made = compare(REAL, FAKE, alt="three flat slices", units=units, doubt=3 * REAL)
+    assert made.spec["images"][2]["unit"] == "MR unit" and made.spec["images"][2]["limit"] == 240
+    assert compare(REAL, FAKE, alt="three flat slices", units=units, doubt=0 * REAL).spec["images"][2]["limit"] > 0
+
+
+@pytest.mark.parametrize(("doubt", "sentence"), [
+    (REAL[:2], r"one shape, got \(3, 8, 8\) and \(3, 8, 8\) and \(2, 8, 8\)"), (REAL * np.nan, "doubt must be finite"),
+    ("no", "doubt must be numbers"), (REAL / 100, "not HU"),
+])
+def test_doubt_that_cannot_be_shown_gets_one_sentence(doubt, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        compare(REAL, FAKE, alt="three flat slices", doubt=doubt)
+
+
 MANY = np.broadcast_to(0, (10_000, 128, 128))
 
 

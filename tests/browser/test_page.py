@@ -75,6 +75,26 @@ def test_difference_is_numpy_s_and_its_limit_follows_the_slider(tab):
     assert np.array_equal(pixels(tab), difference(REAL[0], FAKE[0], 100))
 
 
+def test_doubt_lies_over_the_translation_in_orange_and_is_read_under_the_pointer(open_page):
+    doubt = np.random.default_rng(2).integers(0, 400, (N, H, W))
+    doubt[0, 3, 17], doubt[0, 3, 16] = 0, 350                    # none, and more than the limit
+    tab = open_page(viewer.compare(REAL, FAKE, alt="noise, and how little it can be believed", doubt=doubt))
+    tab.locator("canvas").focus()
+    tab.keyboard.press("7")
+    for position, limit in ((50, 200), (75, 100)):
+        control(tab, "Full colour at").fill(str(position))
+        share = (doubt[0] / limit).clip(0, 1)[..., None]
+        shown = pixels(tab)
+        assert np.array_equal(shown, np.floor(grey(FAKE[0]) * (1 - share) + np.array([230, 159, 0]) * share + 0.5))
+        assert np.array_equal(shown[3, 17], grey(FAKE[0])[3, 17]) and shown[3, 16].tolist() == [230, 159, 0]
+    assert tab.locator(".first").inner_text() == "translated" and "orange" in tab.locator(".said").inner_text()
+    tab.mouse.move(*point(tab, 3, 16))
+    real, fake = REAL[0, 3, 16], FAKE[0, 3, 16]
+    assert f": real {real} HU · translated {fake} HU · doubt 350 HU · difference" in tab.locator(".reading").inner_text()
+    mode(tab, "Side by side")
+    assert pixels(tab).shape[1] == 2 * W + 2                     # two panes, not three
+
+
 def test_keys_change_slice_position_mode_window_and_zoom(tab):
     canvas = tab.locator("canvas")
     canvas.focus()
@@ -335,6 +355,10 @@ def test_screenshots(open_page, screenshots, scheme):
     tab.screenshot(path=screenshots / f"page_{scheme}_wipe.png")
     mode(tab, "Difference")
     tab.screenshot(path=screenshots / f"page_{scheme}_difference.png")
+    doubtful = open_page(viewer.compare(ct_hu, ct_hu * 0.9 + 20, alt="CT slices, and doubt of what is dense", doubt=(ct_hu / 5).clip(0)),
+                         color_scheme=scheme)
+    mode(doubtful, "Doubt")
+    doubtful.screenshot(path=screenshots / f"page_{scheme}_doubt.png", full_page=True)
     background = tab.evaluate("getComputedStyle(document.querySelector('.said')).color")
     assert background == ("rgb(0, 0, 0)" if scheme == "light" else "rgb(255, 255, 255)")
 
