@@ -13,6 +13,7 @@ import torch
 from scipy import ndimage, optimize, stats
 from torch import Tensor
 
+from .evaluation import check_unit
 from .metrics import BONE_ABOVE_HU, check_shapes, checked_mask, numbers
 from .translators import Translator
 from .units import Scale
@@ -65,16 +66,25 @@ def cycle_residual(model: Translator, images: Tensor, to: str, seed: int) -> np.
 
 
 def near_skull(ct_hu) -> np.ndarray:
-    """exp(-d), d the distance in pixels to the nearest bone of its slice (> 250 HU): 1 in bone, 0 far away or without any; (N, H, W)."""
+    """exp(-d), d the distance in pixels to the nearest bone of its slice (> 250 HU): 1 in bone, 0 far away or without any; (N, H, W).
+
+    Raises ValueError for another shape.
+    """
     bone = numbers(ct_hu, "CT") > BONE_ABOVE_HU
+    if bone.ndim != 3:
+        raise ValueError(f"the distance to the skull is taken in slices (N, H, W), got {bone.shape}: pass a stack of them.")
     return np.stack([np.exp(-ndimage.distance_transform_edt(~slice_)) * slice_.any() for slice_ in bone])
 
 
 def signs_of_doubt(models: Sequence[Translator], mri: Tensor, ct_scale: Scale, seed: int) -> dict[str, np.ndarray]:
-    """The three signs of an MR's translation into CT, (N, H, W) each; round trip and skull are those of the first model."""
-    fake_ct = ct_scale.from_network(models[0].translate(mri, "ct"))[:, 0].cpu().numpy()
+    """The three signs of an MR's translation into CT, (N, H, W) each; round trip and skull are those of the first model.
+
+    mri (N, C, H, W) in [-1, 1]. Nearness to the skull is a rival that needs no model of doubt: on the phantom it finds large errors about
+    as well as disagreement does, and the two together better. Raises ValueError without a model, or if ct_scale is not in HU.
+    """
+    check_unit(ct_scale)
     return {"disagreement": disagreement(models, mri, "ct", ct_scale, seed), "cycle residual": cycle_residual(models[0], mri, "ct", seed),
-            "near the skull": near_skull(fake_ct)}
+            "near the skull": near_skull(ct_scale.from_network(models[0].translate(mri, "ct"))[:, 0].cpu())}
 
 
 @dataclass(frozen=True)
@@ -87,8 +97,8 @@ class Doubt:
     def calibrated(cls, signs: dict[str, np.ndarray], error, mask) -> Doubt:
         """Non-negative least squares of |error| on the signs inside the mask, all (N, H, W).
 
-        Use patients that neither the model nor the test knows. The result is right on average over such patients and pixels, and on
-        these only. ValueError if shapes differ or the mask is empty. Source: Lawson & Hanson 1974, chapter 23.
+        Use patients that neither the model nor the test knows. The result holds on average, and for patients and pixels like these only.
+        ValueError if shapes differ or the mask is empty. Source: Lawson & Hanson 1974, chapter 23.
         """
         mask, error = checked_mask(mask), numbers(error, "error")
         signs = {CONSTANT: np.ones(mask.shape)} | {name: numbers(sign, name) for name, sign in signs.items()}
@@ -98,8 +108,9 @@ class Doubt:
 
     def __call__(self, signs: dict[str, np.ndarray]) -> np.ndarray:
         """Expected absolute error (N, H, W), in the unit of the errors it was calibrated on. ValueError unless the signs are the same."""
-        if signs.keys() != self.coefficients.keys() - {CONSTANT}:
-            raise ValueError(f"calibrated on {', '.join(self.coefficients)}, not on {', '.join(signs) or 'nothing'}: give the same signs.")
+        wanted = [name for name in self.coefficients if name != CONSTANT]
+        if signs.keys() != set(wanted):
+            raise ValueError(f"calibrated on {', '.join(wanted)}, not on {', '.join(signs) or 'nothing'}: give the same signs.")
         return self.coefficients[CONSTANT] + sum(self.coefficients[name] * numbers(sign, name) for name, sign in signs.items())
 
 

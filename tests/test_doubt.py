@@ -9,7 +9,7 @@ from scipy import ndimage
 from ctmri_utils import doubt as d
 from ctmri_utils.checkpoints import load_translator, weights_file
 from ctmri_utils.scans import phantom_scans
-from ctmri_utils.units import HU, Scale
+from ctmri_utils.units import GREY, HU, Scale
 
 RNG = np.random.default_rng(0)
 DOUBT, ERROR = RNG.integers(0, 9, (3, 12, 10)) / 2, 200 * RNG.standard_normal((3, 12, 10))      # doubt with ties, errors of both signs
@@ -133,13 +133,19 @@ def test_what_cannot_be_calibrated_gets_one_sentence(change, sentence):
 
 @pytest.mark.parametrize("given", [{}, {"one": np.ones(3)}, {"one": np.ones(3), "three": np.ones(3)}])
 def test_a_map_needs_the_signs_it_was_calibrated_on(given):
-    with pytest.raises(ValueError, match=r"calibrated on constant, one, two, not on .*: give the same signs\."):
+    with pytest.raises(ValueError, match=r"calibrated on one, two, not on .*: give the same signs\."):
         d.Doubt({"constant": 1.0, "one": 2.0, "two": 3.0})(given)
 
 
-def test_no_model_cannot_disagree():
-    with pytest.raises(ValueError, match="needs a model to disagree"):
-        d.disagreement([], IMAGES, "ct", HU, 0)
+@pytest.mark.parametrize(("ask", "sentence"), [
+    (lambda: d.disagreement([], IMAGES, "ct", HU, 0), "needs a model to disagree"),
+    (lambda: d.signs_of_doubt([], IMAGES, HU, 0), "needs a model to disagree"),
+    (lambda: d.signs_of_doubt([Made(steady)], IMAGES, GREY, 0), "CT is in grey level"),
+    (lambda: d.near_skull(np.ones((9, 9))), r"slices \(N, H, W\), got \(9, 9\)"),
+], ids=["no model", "no model, no signs", "no HU", "one slice"])
+def test_what_gives_no_sign_gets_one_sentence(ask, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        ask()
 
 
 # ---- how well it finds errors

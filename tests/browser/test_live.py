@@ -155,6 +155,9 @@ def test_lesson_05_in_jupyterlab(new_tab, tmp_path, screenshots):
         tab.wait_for_timeout(300)
         widgets = "[w.state for w in __import__('ipywidgets').Widget.widgets.values() if hasattr(w, 'spec') and 'table' in w.spec][0]"
         assert ask(tab, f"({widgets}['mode'], {widgets}['slice'], {widgets}['width'])") == "('difference', 2, 2000)"
+        control(viewer, "Level").fill("-100")                     # by a slider alone, too
+        tab.wait_for_timeout(300)
+        assert ask(tab, f"{widgets}['level']") == "-100"
 
         tab.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
         tab.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
