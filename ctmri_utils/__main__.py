@@ -22,7 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"{options.command}: interrupted" + "; the same command goes on with it" * (options.command == "train"), file=sys.stderr)
+        resumes = options.command in ("train", "study")
+        print(f"{options.command}: interrupted" + "; the same command goes on with it" * resumes, file=sys.stderr)
         return 130
 
 
