@@ -240,6 +240,13 @@ def improvements(results: Sequence[Result], rows: dict[str, Row], reference: str
     return sorted(below, key=lambda d: d.mean)
 
 
+def core_hours(rows: dict[str, Row], seeds: int, results: Sequence[Result]) -> float:
+    """Hours of one core for which so many seeds of these rows train, by a table's CPU seconds per step; rows it lacks count as its mean."""
+    seconds = {found.method: found.mean for found in over_seeds(results) if found.metric == COSTS[0]}
+    typical = float(np.mean(list(seconds.values())))
+    return seeds * sum(row.steps * seconds.get(name, typical) for name, row in rows.items()) / 3600
+
+
 def summary(row: str, measure: str, values: Sequence[float]) -> Summary:
     kept = np.array([value for value in values if not math.isnan(value)])
     if len(kept) < 2:
@@ -267,6 +274,11 @@ def command(options) -> None:
     for row in options.rows or ():
         if row not in rows:
             raise ValueError(f"there is no row {row!r} in the study {options.name}: choose from {', '.join(rows)}")
+    rows = {name: row for name, row in rows.items() if name in (options.rows or rows)}
     folder = options.output or build_folder() / "studies" / f"{options.name}-{options.profile}"
-    run_study({name: row for name, row in rows.items() if name in (options.rows or rows)}, options.seeds, folder, options.processes)
+    if options.profile == "laptop" and (data_folder() / "studies" / f"{options.name}.csv").is_file():
+        hours = core_hours(rows, len(options.seeds), shipped(options.name))
+        print(f"{len(rows) * len(options.seeds)} training(s), by the table that comes with the course {hours:.1f} hours of one core; "
+              "what is done already is not repeated", flush=True)
+    run_study(rows, options.seeds, folder, options.processes)
     print(f"Table in {folder / 'table.csv'}")
