@@ -41,7 +41,7 @@ STRUCTURE = {"gradient": losses.gradient_loss, "mind": losses.mind_loss, "correl
 @pytest.mark.parametrize("name", STRUCTURE)
 def test_a_structure_loss_adds_itself_both_ways(slices, name):
     """float64; 1e-9 is for the other order of the sum."""
-    (ct, mri), (_, plain, *_), (model, with_it, critics, parts) = slices, step(slices), step(slices, **{name: 2.5})
+    (ct, mri), (_, plain, *_), (model, with_it, _, parts) = slices, step(slices), step(slices, **{name: 2.5})
     loss = STRUCTURE[name]
     expected = loss(model.G_ct2mri(ct), ct) + loss(model.G_mri2ct(mri), mri)
     assert parts[name].item() == pytest.approx(expected.item(), abs=1e-9) and expected > 0.01
@@ -49,7 +49,7 @@ def test_a_structure_loss_adds_itself_both_ways(slices, name):
 
 
 def test_mask_loss_looks_at_the_fake_ct_in_hu(slices):
-    (ct, mri), (_, plain, *_), (model, with_it, _, parts) = slices, step(slices), step(slices, mask=3)
+    (_, mri), (_, plain, *_), (model, with_it, _, parts) = slices, step(slices), step(slices, mask=3)
     head = torch.from_numpy(mri_head_mask(mri.float().numpy()))
     expected = ((((model.G_mri2ct(mri) + 1) * 1000 - 1000 + 300) / 50).sigmoid() - head.double()).abs().mean()
     assert parts["mask"].item() == pytest.approx(expected.item(), abs=1e-9)

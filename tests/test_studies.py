@@ -51,7 +51,7 @@ def test_the_command_refuses_an_unknown_row_before_it_trains(capsys):
 
 def test_the_command_says_first_how_many_hours_it_takes(capsys, monkeypatch):
     monkeypatch.setattr(studies, "run_study", lambda *asked: None)
-    monkeypatch.setattr(studies, "shipped", lambda name: [Result("MIND", seed, "CPU s per step", value) for seed, value in ((1, 2), (2, 4))])
+    monkeypatch.setattr(studies, "shipped", lambda name: [Result("MIND", seed, "CPU s per step", 2.0 * seed) for seed in (1, 2)])
     assert main(["study", "remedies", "--rows", "MIND", "mask", "--seeds", "5", "6", "7", "-p", "steps", "600"]) == 0
     assert "6 training(s), by the table that comes with the course 3.0 hours of one core" in capsys.readouterr().out       # 6 x 600 x 3 s
 
