@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.command}: memory ran out: choose smaller images, batches or networks, or fewer slices", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"{options.command}: interrupted" + "; the same command goes on with it" * (options.command == "train"), file=sys.stderr)
+        resumes = options.command in ("train", "study")
+        print(f"{options.command}: interrupted" + "; the same command goes on with it" * resumes, file=sys.stderr)
         return 130
 
 

@@ -22,7 +22,7 @@ import torch
 from scipy import stats
 
 from . import faithfulness
-from .distances import kid
+from .distances import FEWEST_FOR_KID, kid
 from .evaluation import CT_METRICS, Summary, evaluate, translated, write_csv
 from .features import SMALL, features
 from .files import replacing
@@ -74,7 +74,8 @@ def read_study(name: str, profile: str = "laptop", changes: dict | None = None, 
     if name not in known:
         raise ValueError(f"there is no study {name!r} in {path.name}: choose one of {', '.join(known)}")
     settings_for(profile)
-    sizes = {} if profile == "laptop" else {"steps": PROFILES[profile].phantom_steps}          # a study's own steps are the laptop's
+    sizes = {} if profile == "laptop" else {"steps": PROFILES[profile].phantom_steps,           # a study's own steps are the laptop's
+                                            "test_patients": max(FEWEST_FOR_KID, PROFILES[profile].test_patients)}
     return {row: Row.of(asdict(PROFILES[profile]) | known[name].get("every", {}) | sizes | special | (changes or {}))
             for row, special in known[name]["rows"].items()}
 
@@ -129,8 +130,9 @@ def measure_translation(fake_hu: np.ndarray, scans: UnpairedScans) -> dict[str, 
     shifts = [faithfulness.shift_px(fake, true) for fake, true in zip(fake_hu, truth.ct_hu, strict=True)]
     found["drift px"] = float(np.mean([np.hypot(*shift) for shift in shifts]))
     found["drift to the right px"] = float(np.mean([shift[1] for shift in shifts]))
-    found["inverted"] = float(np.mean([np.corrcoef(fake[head], true[head])[0, 1] < 0
-                                       for fake, true, head in zip(fake_hu, truth.ct_hu_clean, truth.head, strict=True)]))
+    with np.errstate(divide="ignore", invalid="ignore"):         # a constant is not inverted
+        found["inverted"] = float(np.mean([np.corrcoef(fake[head], true[head])[0, 1] < 0
+                                           for fake, true, head in zip(fake_hu, truth.ct_hu_clean, truth.head, strict=True)]))
     network = torch.from_numpy((fake_hu / 1000).clip(-1, 1)).float()[:, None]
     found["KID"] = kid(features(network, SMALL), features(scans.train.ct[:REAL_CTS], SMALL), seed=0, resamples=40).value
     return found
@@ -233,6 +235,19 @@ def differences(results: Sequence[Result], reference: str) -> list[Summary]:
     return [summary(row, measure, found) for (row, measure), found in groups.items()]
 
 
+def improvements(results: Sequence[Result], rows: dict[str, Row], reference: str, measure: str = "MAE HU") -> list[Summary]:
+    """The differences of those rows that train without pairs and lie below the reference with their whole interval, the lowest first."""
+    below = [d for d in differences(results, reference) if d.metric == measure and d.high < 0 and rows[d.method].sampling != "paired"]
+    return sorted(below, key=lambda d: d.mean)
+
+
+def core_hours(rows: dict[str, Row], seeds: int, results: Sequence[Result]) -> float:
+    """Hours of one core for which so many seeds of these rows train, by a table's CPU seconds per step; rows it lacks count as its mean."""
+    seconds = {found.method: found.mean for found in over_seeds(results) if found.metric == COSTS[0]}
+    typical = float(np.mean(list(seconds.values())))
+    return seeds * sum(row.steps * seconds.get(name, typical) for name, row in rows.items()) / 3600
+
+
 def summary(row: str, measure: str, values: Sequence[float]) -> Summary:
     kept = np.array([value for value in values if not math.isnan(value)])
     if len(kept) < 2:
@@ -260,6 +275,11 @@ def command(options) -> None:
     for row in options.rows or ():
         if row not in rows:
             raise ValueError(f"there is no row {row!r} in the study {options.name}: choose from {', '.join(rows)}")
+    rows = {name: row for name, row in rows.items() if name in (options.rows or rows)}
     folder = options.output or build_folder() / "studies" / f"{options.name}-{options.profile}"
-    run_study({name: row for name, row in rows.items() if name in (options.rows or rows)}, options.seeds, folder, options.processes)
+    if options.profile == "laptop" and (data_folder() / "studies" / f"{options.name}.csv").is_file():
+        hours = core_hours(rows, len(options.seeds), shipped(options.name))
+        print(f"{len(rows) * len(options.seeds)} training(s), by the table that comes with the course {hours:.1f} hours of one core; "
+              "what is done already is not repeated", flush=True)
+    run_study(rows, options.seeds, folder, options.processes)
     print(f"Table in {folder / 'table.csv'}")

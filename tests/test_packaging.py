@@ -173,6 +173,8 @@ def test_a_wheel_carries_the_embedded_scans_and_weights(tmp_path):
     assert {"viewer.mjs", "viewer.css"} <= files_below(target / "ctmri_utils")
     weights = files_below(ROOT / "data" / "weights")
     assert "ctmri-small-v1.safetensors" in weights and files_below(target / "ctmri_utils" / "data" / "weights") == weights
+    studies = files_below(ROOT / "data" / "studies")
+    assert "remedies.csv" in studies and files_below(target / "ctmri_utils" / "data" / "studies") == studies
     where = run_python(f"import sys; sys.path.insert(0, {str(target)!r})\n"
                        "from ctmri_utils.settings import data_folder; print(data_folder())", tmp_path)
     assert Path(where.stdout.strip()) == target / "ctmri_utils" / "data", where.stderr

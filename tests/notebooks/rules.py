@@ -20,7 +20,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 LESSONS = ("01_meet_the_scans", "02_build_the_networks", "03_train_a_cyclegan", "04_evaluate_translations",
-           "05_compare_real_and_translated", "06_how_it_fails", "08_translate_a_volume")
+           "05_compare_real_and_translated", "06_how_it_fails",
+           "07_better_than_cyclegan", "08_translate_a_volume")
 COLAB = "https://colab.research.google.com/"
 DISCLAIMER = "not for clinical use"
 ALT_LETTERS = 20
