@@ -9,7 +9,7 @@ import torch
 
 from ctmri_utils import studies
 from ctmri_utils.__main__ import main
-from ctmri_utils.options import PROFILES
+from ctmri_utils.options import PRESETS, PROFILES
 from ctmri_utils.scans import phantom_scans
 from ctmri_utils.settings import data_folder
 from ctmri_utils.studies import Result, Row, differences, improvements, measure_translation, over_seeds, patients_of, read_study, run_row
@@ -265,3 +265,12 @@ def test_a_shipped_table_is_whole(name):
     measures = {result.measure for result in results}
     assert {"MAE HU", "bone Dice", "honesty", "KID", *studies.COSTS} <= measures
     assert found == {(row, seed, measure) for row in read_study(name) for seed in seeds for measure in measures}
+
+
+def test_the_preset_is_what_fresh_seeds_confirmed():
+    """Lesson 07's rule, on seeds that had no part in choosing the candidates."""
+    fresh, rows = studies.shipped("confirmation"), read_study("remedies")
+    assert not {result.seed for result in fresh} & {result.seed for result in studies.shipped("remedies")}
+    assert {result.row for result in fresh} < rows.keys() and all(math.isfinite(result.value) for result in fresh)
+    best = studies.improvements(fresh, rows, "reference")[0].method
+    assert replace(rows["reference"], **PRESETS["recommended"]) == rows[best]
