@@ -77,7 +77,7 @@ def identity_loss(identity: Tensor, original: Tensor) -> Tensor:
 
 
 def grey(images: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, 1, H, W), the mean of the channels, in 32 bits at least: sums over an image overflow or drown in fewer."""
+    """(N, C, H, W) -> (N, 1, H, W), the mean of the channels, in 32 bits at least (within autocast, what follows may have fewer)."""
     return images.to(torch.promote_types(images.dtype, torch.float32)).mean(1, keepdim=True)
 
 
@@ -102,8 +102,9 @@ def gradient_loss(translation: Tensor, original: Tensor) -> Tensor:
     """How little the edges of a translation agree with those of its original, mean 1 - (r_x^2 + r_y^2) / 2: a scalar in [0, 1].
 
     translation, original: (N, C, H, W) and (N, C', H, W). r_x, r_y: Pearson's correlation of the differences between neighbours along rows
-    and columns; squared, because the edges of bone turn their sign between CT and MR. Source: after Hiasa et al. 2018 (arXiv 1803.06629).
-    Raises ValueError if the sizes differ.
+    and columns; squared, because edges turn their sign between CT and MR. But the square is of the whole slice's r, and not all edges turn:
+    those of skin and bone partly cancel, so on heads this loss knows little (lesson 07). Source: after Hiasa et al. 2018 (arXiv
+    1803.06629). Raises ValueError if the sizes differ.
     """
     translation, original = grey(translation), grey(original)
     same_shape(translation, original)
@@ -120,7 +121,7 @@ def mind(images: Tensor) -> Tensor:
 
     images: (N, 1, H, W). exp(-D_r / V) / max_r, where D_r is the squared difference to the image shifted by r, weighted by a Gaussian
     patch, and V the mean of D over the 4 nearest neighbours, between 0.001 and 1000 times its mean over the image. Borders are repeated.
-    It tells where edges are and not what their sign is. Source: Heinrich et al. 2012, eqs. 2 to 4.
+    It tells where edges are and not what their sign is. Source: Heinrich et al. 2012.
     """
     height, width = images.shape[-2:]
     padded = F.pad(images, [1, 1, 1, 1], mode="replicate")
@@ -151,9 +152,11 @@ def mask_loss(fake_ct_hu: Tensor, head: Tensor) -> Tensor:
 
     fake_ct_hu: (N, 1, H, W) in HU; head: the same shape, bool, the head's mask in the MR, cavities filled. Only CT has a threshold that
     tells head from air; in MR the skull is as black. Source: after MaskGAN (Phan et al. 2023, arXiv 2307.16143), whose mask is learned.
-    Raises ValueError if the shapes differ or a mask is empty.
+    Raises ValueError if the shapes differ, or a mask is not bool or empty.
     """
     same_shape(fake_ct_hu, head)
+    if head.dtype != torch.bool:
+        raise ValueError(f"the head mask is of {head.dtype} and should be bool: pass mask > 0")
     if empty := (~head.flatten(1).any(1)).nonzero().flatten().tolist():
         raise ValueError(f"the head mask of slice {empty[0]} of this batch is empty, so there is nothing to hold its translation to: "
                          "remove the slice, or set mask = 0")
@@ -165,7 +168,7 @@ def patch_nce_loss(queries: Tensor, keys: Tensor, temperature: float = 0.07) -> 
 
     queries, keys: (N, P, C), of length 1 along C, of P places in a translation and of the same places in its original. The cross-entropy
     of choosing among the P keys of the same image the one of the same place, with logits q.k / temperature; no gradient flows into the
-    keys. Source: Park et al. 2020 (arXiv 2007.15651), eqs. 3 and 4. Raises ValueError if the shapes differ.
+    keys. Source: Park et al. 2020 (arXiv 2007.15651), section 3. Raises ValueError if the shapes differ.
     """
     same_shape(queries, keys)
     logits = queries @ keys.detach().transpose(1, 2) / temperature                                              # (N, P, P)

@@ -91,7 +91,8 @@ class Objective(Options):
     mind: float = option(0.0)                   # of `losses.mind_loss`
     correlation: float = option(0.0)            # of `losses.correlation_loss`
     mask: float = option(0.0)                   # of `losses.mask_loss`: the fake CT's head where the MR's is
-    nce: float = option(0.0)                    # of `losses.patch_nce_loss`, both ways; with cycle_ct = cycle_mri = identity = 0: CUT
+    nce: float = option(0.0)                    # of `losses.patch_nce_loss`, both ways
+    nce_identity: float = option(0.0)           # of the same, when a generator is given what it should produce: CUT asks for both
     supervised: float = option(0.0)             # of |fake_ct - ct| + |fake_mri - mri|; needs pairs: sampling = "paired"
     translation_noise: float = option(0.0)      # SD of the noise on a translation before its way back
     gan_mode: str = option("lsgan", choices=GAN_MODES)

@@ -45,7 +45,7 @@ class Patients(Options):
     """What the phantom's patients of a row are like."""
 
     lesion: str = option("none", choices=("none", *LESIONS))
-    ct_lesions: float = option(0.0, high=1)     # share of the training CTs with one; of the test patients every second has one
+    ct_lesions: float = option(0.0, high=1)     # share of the training CTs with one; of the test patients half have one
     mri_lesions: float = option(0.0, high=1)    # of the training MRs
     ct_offset_px: int = option(0)               # by which the heads of the training CTs lie further right
 
@@ -165,11 +165,11 @@ def field_correlations(mri: torch.Tensor, scans: UnpairedScans) -> list[float]:
 def run_row(name: str, row: Row, seed: int, folder: Path) -> list[Result]:
     """Train and measure one row from one seed, or read what an earlier call found; a training that was stopped goes on.
 
-    Leaves folder/ROW-SEED.json and its checkpoint beside it. Raises ValueError if that was made with other settings.
+    Leaves folder/ROW-SEED.json and its checkpoint beside it. Raises ValueError if that is damaged or was made with other settings.
     """
     target = folder / f"{re.sub('[^a-zA-Z0-9]+', '-', name).strip('-')}-{seed}.json"
     if target.is_file():
-        made = json.loads(target.read_text(encoding="utf-8"))
+        made = read_result(target)
         if made["settings"] != asdict(row):
             other = [key for key, value in asdict(row).items() if made["settings"].get(key) != value]
             raise ValueError(f"{target} was made with another {', '.join(other)}: delete it, or choose another folder with --output")
@@ -184,17 +184,35 @@ def run_row(name: str, row: Row, seed: int, folder: Path) -> list[Result]:
     return [Result(name, seed, measure, value) for measure, value in measures.items()]
 
 
-def run_study(rows: dict[str, Row], seeds: Sequence[int], folder: Path, processes: int = 1) -> list[Result]:
-    """Every row from every seed, `processes` at a time, a line printed for each; `folder` keeps what is done, and table.csv all of it.
+def read_result(path: Path) -> dict:
+    try:
+        made = json.loads(path.read_text(encoding="utf-8"))
+        return {name: dict(made[name]) for name in ("settings", "measures")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read: delete it, and the same command makes it again") from error
 
-    Rows that are done are not trained again, so a study can be stopped, repeated and widened. Raises what a row raises.
+
+def run_study(rows: dict[str, Row], seeds: Sequence[int], folder: Path, processes: int = 1) -> list[Result]:
+    """Every row from every seed, `processes` at a time, a line printed for each; `folder` keeps what is done, and table.csv these rows.
+
+    Rows that are done are not trained again, so a study can be stopped, repeated and widened. A row that fails is named, and the others go
+    on; then the first failure is raised, and there is no table. Raises ValueError for a repeated seed or no process.
     """
+    if processes < 1 or not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError(f"a study needs one process or more and different seeds from 0 on, got {processes} and {list(seeds)}")
+    for size in ("patients", "test_patients"):
+        if (least := min(getattr(row, size) for row in rows.values())) < FEWEST_FOR_KID:
+            raise ValueError(f"{size}={least} is too few for KID: choose {FEWEST_FOR_KID} or more")
     folder.mkdir(parents=True, exist_ok=True)
-    results = {}
+    results, failures = {}, []
     with ProcessPoolExecutor(processes, get_context("spawn"), max_tasks_per_child=1) as pool:
         waiting = {pool.submit(run_row, name, row, seed, folder): (name, seed) for seed in seeds for name, row in rows.items()}
         try:
             for done in as_completed(waiting):
+                if isinstance(error := done.exception(), ValueError | OSError | FloatingPointError):
+                    failures.append(type(error)(f"row {waiting[done][0]!r}, seed {waiting[done][1]}: {error}"))
+                    print(failures[-1], flush=True)
+                    continue
                 results[waiting[done]] = done.result()
                 values = {result.measure: result.value for result in done.result()}
                 print(f"{len(results)} of {len(waiting)}: {waiting[done][0]}, seed {waiting[done][1]}: MAE {values['MAE HU']:.1f} HU, "
@@ -202,6 +220,8 @@ def run_study(rows: dict[str, Row], seeds: Sequence[int], folder: Path, processe
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    if failures:
+        raise failures[0]
     found = [result for row in rows for seed in seeds for result in results[row, seed]]
     write_csv(found, folder / "table.csv")
     return found
@@ -259,7 +279,7 @@ def summary(row: str, measure: str, values: Sequence[float]) -> Summary:
 def add_command(commands) -> None:
     """Add `study` to the sub-commands of `python -m ctmri_utils`."""
     parser = commands.add_parser("study", help="train and measure the rows of a study (lessons 06 and 07), or go on with it")
-    parser.add_argument("name", help="a table of studies.toml: failures or remedies")
+    parser.add_argument("name", help="a table of studies.toml: failures, polarity or remedies")
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--processes", type=int, default=1, help="trainings at once; each uses one core")
@@ -274,9 +294,9 @@ def command(options) -> None:
     rows = read_study(options.name, options.profile, {name: literal(value) for name, value in options.parameter})
     for row in options.rows or ():
         if row not in rows:
-            raise ValueError(f"there is no row {row!r} in the study {options.name}: choose from {', '.join(rows)}")
+            raise ValueError(f"there is no row {row!r} in the study {options.name}: choose from {', '.join(map(repr, rows))}")
     rows = {name: row for name, row in rows.items() if name in (options.rows or rows)}
-    folder = options.output or build_folder() / "studies" / f"{options.name}-{options.profile}"
+    folder = options.output or build_folder() / "studies" / "-".join([options.name, options.profile, *["part"] * bool(options.rows)])
     if options.profile == "laptop" and (data_folder() / "studies" / f"{options.name}.csv").is_file():
         hours = core_hours(rows, len(options.seeds), shipped(options.name))
         print(f"{len(rows) * len(options.seeds)} training(s), by the table that comes with the course {hours:.1f} hours of one core; "

@@ -158,8 +158,8 @@ class PatchContrast(nn.Module):
 class CycleGAN(Translator):
     """Two generators, two critics, and the losses that tie them together (Zhu et al. 2017), with the remedies that others proposed.
 
-    What is asked for is the `objective`; a weight of 0 leaves a loss out, and its cost. So the same class is CUT (`nce` alone), pix2pix
-    without its conditional critic (`supervised`, on pairs), or plain regression (`supervised` with adversarial = 0).
+    What is asked for is the `objective`; a weight of 0 leaves a loss out, and its cost. So the same class is CUT (`nce` and `nce_identity`
+    alone), pix2pix without its conditional critic (`supervised`, on pairs), or plain regression (`supervised` with adversarial = 0).
     `training_step(ct, mri)` takes batches (N, C, H, W) in [-1, 1] and returns the generators' loss, the critics' loss (both
     scalars with gradients) and a dict of their parts (detached scalars). Raises ValueError for an identity or contrast loss between
     different numbers of channels.
@@ -169,10 +169,12 @@ class CycleGAN(Translator):
         super().__init__(architecture)
         a, self.objective = architecture, objective
         ct_channels = a.ct_channels * self.ct_map.channels
-        for name in ("identity", "nce"):
+        for name in ("identity", "nce", "nce_identity"):
             if getattr(objective, name) and ct_channels != a.mri_channels:
                 raise ValueError(f"{name}={getattr(objective, name):g} needs as many CT as MR channels, and there are {ct_channels} and "
                                  f"{a.mri_channels}: set {name} = 0")
+        if objective.mask and a.ct_channels > 1:
+            raise ValueError(f"mask={objective.mask:g} needs one CT channel, and there are {a.ct_channels}: set mask = 0")
         like = {"ndf": a.ndf, "n_layers": a.n_layers, "norm": a.norm, "spectral": a.spectral}
         self.D_ct = make_discriminator(a.discriminator, ct_channels, **like)
         self.D_mri = make_discriminator(a.discriminator, a.mri_channels, **like)
@@ -180,7 +182,7 @@ class CycleGAN(Translator):
             init_weights(network, a.init, a.init_gain)
         for to, network in self.current.items():
             self.averaged[to].load_state_dict(network.state_dict())
-        if objective.nce:                                        # after the others, whose first weights then are those of a plain CycleGAN
+        if objective.nce or objective.nce_identity:              # after the others, whose first weights then are those of a plain CycleGAN
             contrasts = {to: PatchContrast(network) for to, network in self.current.items()}
             self.contrast = init_weights(nn.ModuleDict(contrasts), a.init, a.init_gain)
         if not objective.adversarial:                            # else several processes would wait for their gradients
@@ -192,7 +194,7 @@ class CycleGAN(Translator):
 
     @property
     def generators(self) -> list[nn.Parameter]:
-        contrast = self.contrast.parameters() if self.objective.nce else ()
+        contrast = self.contrast.parameters() if hasattr(self, "contrast") else ()
         return [*self.G_ct2mri.parameters(), *self.G_mri2ct.parameters(), *contrast]
 
     @property
@@ -205,8 +207,9 @@ class CycleGAN(Translator):
 
     def training_step(self, ct: Tensor, mri: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         weights, ct, parts = self.objective, self.ct_map.encode(ct), {}
-        fake_mri, *identity_mri = self.together(self.G_ct2mri, ct, *[mri] * (weights.identity > 0))
-        fake_ct, *identity_ct = self.together(self.G_mri2ct, mri, *[ct] * (weights.identity > 0))
+        with_identity = weights.identity > 0 or weights.nce_identity > 0
+        fake_mri, *identity_mri = self.together(self.G_ct2mri, ct, *[mri] * with_identity)
+        fake_ct, *identity_ct = self.together(self.G_mri2ct, mri, *[ct] * with_identity)
         generators = critics = ct.new_zeros(())
 
         if weights.adversarial:
@@ -228,9 +231,12 @@ class CycleGAN(Translator):
             parts["mask"] = losses.mask_loss(HU.from_network(self.ct_map.decode(fake_ct)), head_in(mri))
         if weights.nce:
             parts["nce"] = self.contrast["mri"](self.G_ct2mri, fake_mri, ct) + self.contrast["ct"](self.G_mri2ct, fake_ct, mri)
+        if weights.nce_identity:
+            parts["nce_identity"] = (self.contrast["mri"](self.G_ct2mri, identity_mri[0], mri)
+                                     + self.contrast["ct"](self.G_mri2ct, identity_ct[0], ct))
         if weights.supervised:
             parts["supervised"] = cycle_loss(fake_mri, mri) + cycle_loss(fake_ct, ct)
-        for name in ("identity", *STRUCTURE, "mask", "nce", "supervised"):
+        for name in ("identity", *STRUCTURE, "mask", "nce", "nce_identity", "supervised"):
             if name in parts:
                 generators = generators + getattr(weights, name) * parts[name]
 

@@ -184,6 +184,8 @@ def test_mask_loss_is_small_only_where_the_head_is():
     # 340 HU above the threshold is sigmoid(6.8) = 0.9989: 16 of 64 pixels miss a thousandth, the others e^-14.
     assert mask_loss(ct_hu, head).item() == pytest.approx((1 - 1 / (1 + math.exp(-6.8))) / 4 + 0.75 / (1 + math.exp(14)), rel=1e-3)
     assert mask_loss(ct_hu.roll(1, -1), head).item() == pytest.approx(8 / 64, rel=0.01)
+    with pytest.raises(ValueError, match="head mask is of torch.uint8 and should be bool"):
+        mask_loss(ct_hu, head.byte())
     with pytest.raises(ValueError, match="head mask of slice 1 of this batch is empty"):
         mask_loss(ct_hu.repeat(2, 1, 1, 1), torch.cat([head, torch.zeros_like(head)]))
 

@@ -132,6 +132,18 @@ def test_cut_needs_no_cycle_and_its_heads_learn(slices):
     assert all(id(weight) in learned and weight.grad.abs().sum() > 0 for weight in model.contrast.parameters() if weight.ndim == 2)
 
 
+def test_cut_also_contrasts_what_needs_no_translation(slices):
+    """Park et al. 2020: the mean of both contrasts; the places are drawn in this order."""
+    (ct, mri), (model, total, _, parts) = slices, step(slices, nce=0.5, nce_identity=0.5, cycle_ct=0, cycle_mri=0)
+    torch.manual_seed(7)
+    both = (("mri", model.G_ct2mri), ("ct", model.G_mri2ct))
+    contrasts = [model.contrast[to](network, network(given), given) for pair in ((ct, mri), (mri, ct))
+                 for (to, network), given in zip(both, pair, strict=True)]
+    assert parts["nce"].item() == pytest.approx((contrasts[0] + contrasts[1]).item(), abs=1e-9)
+    assert parts["nce_identity"].item() == pytest.approx((contrasts[2] + contrasts[3]).item(), abs=1e-9)
+    assert total.item() == pytest.approx((parts["adversarial"] + sum(contrasts) / 2).item(), abs=1e-9)
+
+
 def test_the_other_networks_start_as_those_of_a_plain_cyclegan():
     plain, contrasted = build(seed=5).state_dict(), build(seed=5, nce=1).state_dict()
     assert all(torch.equal(weight, contrasted[name]) for name, weight in plain.items())
@@ -186,6 +198,8 @@ def test_settings_rebuild_a_remedied_model():
     ({"ct_map": "two_windows"}, {"nce": 1}, "nce=1 needs as many CT as MR channels"),
     ({"generator": "unet_32"}, {"nce": 1}, "nce needs the residual blocks of a ResNet"),
     ({"n_blocks": 0}, {"nce": 1}, "nce needs the residual blocks of a ResNet"),
+    ({"ct_map": "two_windows"}, {"nce_identity": 1}, "nce_identity=1 needs as many CT as MR channels"),
+    ({"ct_channels": 3}, {"mask": 1}, "mask=1 needs one CT channel, and there are 3"),
     ({"ct_map": "log"}, {}, "ct_map='log' is not known"),
 ])
 def test_what_does_not_fit_gets_one_sentence(architecture, objective, sentence):

@@ -46,7 +46,7 @@ def test_what_is_not_known_gets_one_sentence(ask, sentence):
 
 def test_the_command_refuses_an_unknown_row_before_it_trains(capsys):
     assert main(["study", "remedies", "--rows", "MIND", "SPIRIT"]) == 1
-    assert "no row 'SPIRIT' in the study remedies: choose from reference, no identity loss" in capsys.readouterr().err
+    assert "no row 'SPIRIT' in the study remedies: choose from 'reference', 'no identity loss'" in capsys.readouterr().err
 
 
 def test_the_command_says_first_how_many_hours_it_takes(capsys, monkeypatch):
@@ -274,3 +274,32 @@ def test_the_preset_is_what_fresh_seeds_confirmed():
     assert {result.row for result in fresh} < rows.keys() and all(math.isfinite(result.value) for result in fresh)
     best = studies.improvements(fresh, rows, "reference")[0].method
     assert replace(rows["reference"], **PRESETS["recommended"]) == rows[best]
+
+
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["--seeds", "1", "1"], "a study needs one process or more and different seeds"),
+    (["--seeds", "-1"], "a study needs one process or more and different seeds"),
+    (["--processes", "0"], "a study needs one process or more and different seeds"),
+    (["-p", "patients", "8"], "patients=8 is too few for KID: choose 10 or more"),
+    (["-p", "test_patients", "8"], "test_patients=8 is too few for KID: choose 10 or more"),
+    (["--rows", "mend"], "there is no row 'mend' in the study remedies: choose from 'reference', "),
+])
+def test_what_no_study_can_be_gets_one_sentence_before_any_training(tmp_path, capsys, words, sentence):
+    assert main(["study", "remedies", "--profile", "ci", "--output", str(tmp_path / "out"), *words]) == 1
+    assert sentence in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", ['{"settings": {', "{}", "[1]", ""])
+def test_a_damaged_result_is_named(tmp_path, content):
+    (tmp_path / "reference-1.json").write_text(content)
+    with pytest.raises(ValueError, match="reference-1.json cannot be read: delete it, and the same command makes it again"):
+        run_row("reference", ROW, 1, tmp_path)
+
+
+def test_a_row_that_fails_is_named_and_does_not_stop_the_others(tmp_path, capsys):
+    rows = read_study("remedies", "ci", changes=TINY | {"steps": 1, "size": 32, "test_patients": 10, "patients": 10})
+    chosen = {"two-channel CT": replace(rows["two-channel CT"], identity=5.0), "L1 (pairs)": rows["L1 (pairs)"]}
+    with pytest.raises(ValueError, match="row 'two-channel CT', seed 1: identity=5 needs as many CT as MR channels"):
+        studies.run_study(chosen, [1], tmp_path)
+    assert (tmp_path / "L1-pairs-1.json").is_file() and not (tmp_path / "table.csv").exists()
+    assert "L1 (pairs), seed 1: MAE" in capsys.readouterr().out
