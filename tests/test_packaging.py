@@ -80,7 +80,8 @@ def test_makefile_installs_the_same_extras():
 def test_make_course_hands_on_what_it_is_given():
     def command(*words):
         environment = {name: value for name, value in os.environ.items() if name not in ("DATASET", "PROFILE", "SEED", "MAKEFLAGS")}
-        said = subprocess.run(["make", "--no-print-directory", "-n", "course", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        asked = ["make", "--no-print-directory", "-n", "course", *words]
+        said = subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
         return shlex.split(said.stdout.splitlines()[-1])[1:]
 
     start = ["-m", "ctmri_utils", "course", "--profile"]
