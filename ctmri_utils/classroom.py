@@ -13,7 +13,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
 
-from .course import environment
+from .course import kernels_see
 from .settings import CHECKOUT, build_folder
 
 STOPPED = {"CellTimeoutError": "was stopped after its time limit", "KernelLost": "killed its kernel or could not be stopped",
@@ -208,11 +208,10 @@ def scores(api, student: str, name: str) -> tuple[dict, list[dict]]:
 @contextmanager
 def surroundings():
     """What nbgrader and its kernels find: this environment's programs and package, one thread, and a build folder that is thrown away."""
-    from nbgrader.utils import setenv
     from sqlalchemy.exc import SAWarning
 
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"                # nbgrader calls alembic
-    with (tempfile.TemporaryDirectory() as scratch, environment(Path(scratch)), setenv(PATH=programs, OMP_NUM_THREADS="1"),
+    with (tempfile.TemporaryDirectory() as scratch, kernels_see(Path(scratch), PATH=programs, OMP_NUM_THREADS="1"),
           warnings.catch_warnings(action="ignore", category=SAWarning)):                              # harmless, and nbgrader's
         yield
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .options import literal
 from .scans import NAMED
-from .settings import CHECKOUT, PACKAGE, build_folder, report, settings_for
+from .settings import CHECKOUT, PACKAGE, build_folder, environment_variables, report, settings_for
 
 
 class LessonFailed(RuntimeError):
@@ -85,7 +85,7 @@ def run_lesson(lesson: Path, build: Path, parameters: dict) -> Executed:
     papermill, nbclient = course_extra("papermill"), course_extra("nbclient")
     target, started = build / lesson.name, time.perf_counter()
     try:
-        with environment(build), peak_memory_gb() as peak:
+        with kernels_see(build), peak_memory_gb() as peak:
             notebook = papermill.execute_notebook(
                 str(lesson), str(target), parameters, kernel_name="python3", cwd=str(build), progress_bar=sys.stderr.isatty(),
                 start_timeout=180, extra_arguments=["--IPKernelApp.log_level=50"])         # no word of TCP and of its own shutdown
@@ -102,24 +102,11 @@ def run_lesson(lesson: Path, build: Path, parameters: dict) -> Executed:
     return Executed(target, page, title_of(notebook) or lesson.stem, minutes, max(peak))
 
 
-@contextmanager
-def environment(build: Path):
-    """What the kernels inherit: the build folder, this package, and their kernel from this environment rather than the user's folder."""
-    wanted = {
-        "CTMRI_BUILD": str(build),
-        "JUPYTER_PREFER_ENV_PATH": "1",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")])),
-    }
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            del os.environ[name]
-            if value is not None:
-                os.environ[name] = value
+def kernels_see(build: Path, **more: str):
+    """Inside this context kernels inherit the build folder, this package, and their kernel from this environment, not the user's folder."""
+    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+    return environment_variables(CTMRI_BUILD=str(build), JUPYTER_PREFER_ENV_PATH="1", PYDEVD_DISABLE_FILE_VALIDATION="1", PYTHONPATH=path,
+                                 **more)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ import os
 import platform
 import random
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -60,6 +62,18 @@ def set_up(seed: int) -> torch.device:
         raise ValueError(f"CTMRI_THREADS={threads!r} must be a whole number above zero: correct or unset it")
     torch.set_num_threads(int(threads))
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def environment_variables(**variables: str) -> Iterator[None]:
+    """Inside the block these environment variables are set, here and for every process that starts; then they are as they were."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 PACKAGE = Path(__file__).resolve().parent

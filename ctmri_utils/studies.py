@@ -30,7 +30,7 @@ from .masks import mri_head_mask
 from .options import Architecture, Objective, Options, Settings, literal, option, read_toml
 from .phantom import LESIONS, TISSUES
 from .scans import UnpairedScans, phantom_scans
-from .settings import PROFILES, build_folder, data_folder, set_up, settings_for
+from .settings import PROFILES, build_folder, data_folder, environment_variables, set_up, settings_for
 from .training import fit
 from .translators import CycleGAN, Translator
 
@@ -205,7 +205,8 @@ def run_study(rows: dict[str, Row], seeds: Sequence[int], folder: Path, processe
             raise ValueError(f"{size}={least} is too few for KID: choose {FEWEST_FOR_KID} or more")
     folder.mkdir(parents=True, exist_ok=True)
     results, failures = {}, []
-    with ProcessPoolExecutor(processes, get_context("spawn"), max_tasks_per_child=1) as pool:
+    with (environment_variables(OMP_NUM_THREADS="1"),            # NumPy's products round otherwise on two threads
+          ProcessPoolExecutor(processes, get_context("spawn"), max_tasks_per_child=1) as pool):
         waiting = {pool.submit(run_row, name, row, seed, folder): (name, seed) for seed in seeds for name, row in rows.items()}
         try:
             for done in as_completed(waiting):

@@ -1,4 +1,5 @@
 """Profiles, seeds, threads and folders."""
+import os
 import random
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import torch
 
 from ctmri_utils import settings
 from ctmri_utils.options import PRESETS, Architecture, Objective
-from ctmri_utils.settings import PROFILES, build_folder, read_settings, report, set_up, settings_for
+from ctmri_utils.settings import PROFILES, build_folder, environment_variables, read_settings, report, set_up, settings_for
 from ctmri_utils.translators import CycleGAN
 
 
@@ -53,6 +54,15 @@ def test_a_wrong_thread_count_gets_one_sentence(threads, monkeypatch):
 def test_build_folder_follows_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path / "elsewhere"))
     assert build_folder() == tmp_path / "elsewhere" and build_folder().is_dir()
+
+
+def test_variables_are_set_for_a_block_and_then_as_they_were(monkeypatch):
+    monkeypatch.setenv("CTMRI_OLD", "old")
+    monkeypatch.delenv("CTMRI_NEW", raising=False)
+    with pytest.raises(KeyError), environment_variables(CTMRI_OLD="other", CTMRI_NEW="new"):
+        assert (os.environ["CTMRI_OLD"], os.environ["CTMRI_NEW"]) == ("other", "new")
+        raise KeyError
+    assert os.environ["CTMRI_OLD"] == "old" and "CTMRI_NEW" not in os.environ
 
 
 def test_data_folder_falls_back_to_the_installed_copy(monkeypatch):

@@ -1,6 +1,7 @@
 """Studies: rows are read with their changes, repeat to the digit, go on where they stopped, and their tables are what they say."""
 import json
 import math
+import os
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -153,10 +154,11 @@ def without_costs(results):
     return [result for result in results if result.measure not in studies.COSTS]
 
 
-def test_processes_find_the_digits_of_a_lone_run(finished, tmp_path):
+def test_the_digits_depend_neither_on_the_processes_nor_on_the_threads(finished, tmp_path, monkeypatch):
     rows, folder, found = finished
-    torch.manual_seed(123)                                       # whatever went before
-    alone = [result for name, row in rows.items() for seed in (1, 2) for result in run_row(name, row, seed, tmp_path)]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")                   # NumPy's products then round otherwise
+    alone = studies.run_study(rows, (1, 2), tmp_path)
+    assert os.environ["OMP_NUM_THREADS"] == "2"
     assert without_costs(alone) == without_costs(found) and len({(r.row, r.seed, r.measure) for r in found}) == len(found)
     assert len({r.value for r in found if r.measure == "MAE HU"}) == 4                     # rows and seeds do differ
     assert all(math.isfinite(r.value) and r.value > 0 for r in found if r.measure in studies.COSTS)
@@ -187,7 +189,9 @@ def test_other_settings_are_refused_and_nothing_is_lost(finished):
 
 
 def test_a_stopped_training_goes_on_to_the_same_digits(finished, tmp_path, monkeypatch):
-    rows, _, found = finished
+    row = finished[0]["reference"]
+    torch.manual_seed(123)                                       # whatever went before
+    whole = run_row("reference", row, 1, tmp_path / "whole")
     steps, fit = [], studies.fit
 
     def stopping(*args, on_step, **options):
@@ -201,11 +205,10 @@ def test_a_stopped_training_goes_on_to_the_same_digits(finished, tmp_path, monke
 
     monkeypatch.setattr(studies, "fit", stopping)
     with pytest.raises(KeyboardInterrupt):
-        run_row("reference", rows["reference"], 1, tmp_path)
+        run_row("reference", row, 1, tmp_path)
     assert not list(tmp_path.glob("*.json"))
-    resumed = run_row("reference", rows["reference"], 1, tmp_path)
-    assert steps == [1, 2, 3]
-    assert without_costs(resumed) == without_costs(r for r in found if (r.row, r.seed) == ("reference", 1))
+    resumed = run_row("reference", row, 1, tmp_path)
+    assert steps == [1, 2, 3] and without_costs(resumed) == without_costs(whole)
 
 
 # ---- statistics over seeds

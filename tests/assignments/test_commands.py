@@ -1,5 +1,6 @@
 """`python -m ctmri_utils assignments` and `grade`, in a clone of the course folder."""
 import csv
+import os
 import shutil
 
 import nbformat
@@ -24,6 +25,7 @@ def clone(tmp_path, monkeypatch, sources):
 
 
 def test_release_and_grade(clone, sources, tmp_path, capsys):
+    before = dict(os.environ)
     assert main(["assignments"]) == 0
     assert (tmp_path / "build" / "assignments" / f"{UNITS}.zip").is_file() and f"{UNITS}.zip" in capsys.readouterr().out
     handed_in = tmp_path / "handed_in" / "anna"
@@ -37,6 +39,7 @@ def test_release_and_grade(clone, sources, tmp_path, capsys):
     assert len(parts) == 9 and sum(float(part["max_score"]) for part in parts) == 40
     assert (output / "feedback" / "anna" / f"{UNITS}.html").is_file() and (clone / "gradebook.db").is_file()
     assert "1 notebooks, 1 with a note, 1 to be graded by hand" in capsys.readouterr().out
+    assert dict(os.environ) == before
 
 
 def test_nothing_to_grade_is_one_sentence(clone, tmp_path, capsys):
