@@ -25,11 +25,12 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 
 from reference_cyclegan import ReferenceStep  # noqa: E402
 
-from ctmri_utils import evaluation, networks  # noqa: E402
+from ctmri_utils import evaluation, layers  # noqa: E402
 from ctmri_utils.batches import UnpairedBatches  # noqa: E402
 from ctmri_utils.options import Architecture, Objective, Training  # noqa: E402
 from ctmri_utils.scans import load_scans  # noqa: E402
 from ctmri_utils.settings import read_settings, report, set_up  # noqa: E402
+from ctmri_utils.studies import status_mb  # noqa: E402
 from ctmri_utils.training import Trainer, fit  # noqa: E402
 from ctmri_utils.translators import CycleGAN  # noqa: E402
 
@@ -53,10 +54,12 @@ def step(kind: str, architecture: Architecture, size: int, batch: int):
 def plain(module: torch.nn.Module) -> None:
     """Put torch's own layers in the place of the package's quicker ones, as the reference has them."""
     for name, child in module.named_children():
-        if isinstance(child, networks.InstanceNorm):
+        if isinstance(child, layers.InstanceNorm):
             setattr(module, name, torch.nn.InstanceNorm2d(1))
-        elif isinstance(child, networks.ReflectionPad):
+        elif isinstance(child, layers.ReflectionPad):
             setattr(module, name, torch.nn.ReflectionPad2d(child.padding))
+        elif isinstance(child, layers.LastConv):
+            setattr(module, name, torch.nn.Conv2d(child.in_channels, child.out_channels, child.kernel_size))
         plain(child)
 
 
@@ -88,12 +91,6 @@ def peak_mb(kind: str, architecture: Architecture, size: int, batch: int, answer
     before = status_mb("VmRSS")
     call(), call()
     answers.put(status_mb("VmHWM") - before)
-
-
-def status_mb(name: str) -> float:
-    """A line of this process's memory from Linux: VmRSS now, VmHWM at its highest (getrusage's maximum also counts the parent's)."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines[name].split()[0]) / 1024
 
 
 def memory_mb(*what) -> float:

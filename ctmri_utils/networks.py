@@ -13,42 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
-
-class InstanceNorm(nn.Module):
-    """(N, C, H, W) with mean 0 and variance 1 in every map; no parameters, no running statistics: the same in train and eval mode.
-
-    What `nn.InstanceNorm2d` computes, by way of `group_norm` with a group for each channel, which takes a quarter of its time on the CPU.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.group_norm(x, x.shape[1])                       # (N, C, H, W)
-
-
-class Reflection(torch.autograd.Function):
-    """Padding by reflection whose backward pass adds a few slices: torch's own, pixel by pixel, takes five times as long on the CPU."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, width: int) -> Tensor:
-        ctx.width = width
-        return F.pad(x, [width] * 4, mode="reflect")
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        for axis in (-1, -2):
-            side = gradient.shape[axis] - 2 * ctx.width
-            inner = gradient.narrow(axis, ctx.width, side).clone()
-            inner.narrow(axis, 1, ctx.width).add_(gradient.narrow(axis, 0, ctx.width).flip(axis))
-            inner.narrow(axis, side - 1 - ctx.width, ctx.width).add_(gradient.narrow(axis, ctx.width + side, ctx.width).flip(axis))
-            gradient = inner
-        return gradient, None
-
-
-class ReflectionPad(nn.ReflectionPad2d):
-    """`nn.ReflectionPad2d` of one width on all sides, with a faster backward pass."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return Reflection.apply(x, self.padding[0]) if x.requires_grad else super().forward(x)
-
+from .layers import InstanceNorm, LastConv, ReflectionPad
 
 NORMS = {
     "instance": lambda channels: InstanceNorm(),
@@ -138,7 +103,7 @@ class ResnetGenerator(Generator):
         modules += [ResnetBlock(4 * ngf, norm, dropout) for _ in range(n_blocks)]
         for width in (4 * ngf, 2 * ngf):
             modules += [upsample(upsampling, width, width // 2, 3, bias), layer(width // 2), nn.ReLU(True)]
-        modules += [ReflectionPad(3), nn.Conv2d(ngf, out_channels, 7), nn.Tanh()]
+        modules += [ReflectionPad(3), LastConv(ngf, out_channels, 7), nn.Tanh()]
         super().__init__(nn.Sequential(*modules), multiple=4, smallest=8, pad=pad)
         self.norm = norm
 

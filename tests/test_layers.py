@@ -1,0 +1,101 @@
+"""The quicker layers against torch's own: values, gradients, gradients of gradients, bf16, and the names of their weights."""
+import pytest
+import torch
+from torch import nn
+from torch.autograd import gradcheck, gradgradcheck
+
+from ctmri_utils import layers
+from ctmri_utils.layers import InstanceNorm, LastConv, ReflectionPad
+
+
+def random(*shape, dtype=torch.float64):
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def both(layer, own, x):
+    """Result, gradient of the input and gradients of the weights, of a layer and of torch's own."""
+    found = []
+    for module in (layer, own):
+        leaf = x.clone().requires_grad_()
+        result = module(leaf)
+        loss = (result * random(*result.shape).to(result)).sum()
+        found.append([result, *torch.autograd.grad(loss, [leaf, *module.parameters()])])
+    return list(zip(*found, strict=True))
+
+
+PAIRS = {
+    "norm": (InstanceNorm, lambda: nn.InstanceNorm2d(3)),
+    "pad 1": (lambda: ReflectionPad(1), lambda: nn.ReflectionPad2d(1)),
+    "pad 3": (lambda: ReflectionPad(3), lambda: nn.ReflectionPad2d(3)),
+    "one map": (lambda: LastConv(3, 1, 7), lambda: nn.Conv2d(3, 1, 7)),
+    "oblong kernel": (lambda: LastConv(3, 1, (3, 5)), lambda: nn.Conv2d(3, 1, (3, 5))),
+    "two maps": (lambda: LastConv(3, 2, 7), lambda: nn.Conv2d(3, 2, 7)),
+}
+
+
+def pair(name):
+    layer, own = (make().double() for make in PAIRS[name])
+    own.load_state_dict(layer.state_dict())                      # by the same names
+    return layer, own
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("shape", [(2, 3, 12, 17), (1, 3, 7, 7)])
+def test_they_compute_what_torch_computes(name, shape):
+    for ours, theirs in both(*pair(name), random(*shape)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)         # float64, sums of some hundred terms in another order
+
+
+@pytest.mark.parametrize("name", ["pad 1", "pad 3", "one map"])
+def test_a_gradient_has_a_gradient(name):
+    layer, x = pair(name)[0], random(2, 3, 8, 9).requires_grad_()
+    assert gradcheck(layer, x) and gradgradcheck(layer, x)
+
+
+@pytest.mark.parametrize("name", ["pad 1", "pad 3", "one map"])
+def test_the_gradient_that_comes_in_is_left_alone(name):
+    x = random(2, 3, 12, 12).requires_grad_()
+    result = pair(name)[0](x)
+    given = random(*result.shape)
+    before = given.clone()
+    result.backward(given)
+    assert torch.equal(given, before) and x.grad.is_contiguous()
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_padding_keeps_bf16_and_its_gradient_is_rounded_once(width):
+    x = random(2, 3, 12, 12).bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        padded = ReflectionPad(width)(x)
+        assert nn.ReflectionPad2d(width)(x).dtype == torch.float32               # what it spares us
+    assert padded.dtype == torch.bfloat16
+    given = random(*padded.shape).bfloat16()
+    padded.backward(given)
+    exact = x.detach().float().requires_grad_()
+    nn.ReflectionPad2d(width)(exact).backward(given.float())
+    assert torch.equal(x.grad, exact.grad.bfloat16())
+
+
+def test_one_map_in_bf16_is_as_near_to_the_truth_as_torchs_own():
+    x = random(2, 16, 20, 20, dtype=torch.float32)
+    layer = LastConv(16, 1, 7)
+    own = nn.Conv2d(16, 1, 7)
+    own.load_state_dict(layer.state_dict())
+    truth = [exact for exact, _ in both(layer, own, x)]
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = both(layer, own, x)
+    for exact, (ours, theirs) in zip(truth, rounded, strict=True):
+        assert ours.dtype == theirs.dtype
+        ours, theirs = ((part - exact).norm() / exact.norm() for part in (ours, theirs))
+        assert ours < 1.5 * theirs + 1e-6 and 0 < theirs < 0.02  # bf16 has 8 bits
+
+
+def test_the_quick_way_is_taken_only_where_it_is_one(monkeypatch):
+    calls = []
+    monkeypatch.setattr(layers.ToOneMap, "apply", lambda *given: calls.append(1) or nn.functional.conv2d(*given))
+    x = random(1, 3, 12, 12, dtype=torch.float32)
+    LastConv(3, 1, 7)(x)                                         # nothing to train on
+    LastConv(3, 2, 7)(x.requires_grad_())
+    assert not calls
+    LastConv(3, 1, 7)(x)
+    assert calls
