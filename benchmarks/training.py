@@ -181,7 +181,7 @@ def quality(seed: int) -> None:
             print(f"  {step:6} steps, {took / 60:5.1f} min: masked MAE {mae:.1f} HU", flush=True)
 
     print(f"\nquality on the phantom at 64x64, seed {seed}", flush=True)
-    fit(model, scans.train.ct, scans.train.mri, seed=seed, on_step=look, **settings.training(QUALITY_STEPS))
+    fit(model, scans.train.ct, scans.train.mri, seed=seed, on_step=look, **scans.train.for_fit(), **settings.training(QUALITY_STEPS))
 
 
 QUALITY_STEPS = 9500
