@@ -59,7 +59,9 @@ def plain(module: torch.nn.Module) -> None:
         elif isinstance(child, layers.ReflectionPad):
             setattr(module, name, torch.nn.ReflectionPad2d(child.padding))
         elif isinstance(child, layers.LastConv):
-            setattr(module, name, torch.nn.Conv2d(child.in_channels, child.out_channels, child.kernel_size))
+            own = torch.nn.Conv2d(child.in_channels, child.out_channels, child.kernel_size).to(child.weight)
+            own.load_state_dict(child.state_dict())
+            setattr(module, name, own)
         plain(child)
 
 

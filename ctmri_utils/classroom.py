@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .course import kernels_see
-from .settings import CHECKOUT, build_folder
+from .settings import CHECKOUT, ONE_THREAD, build_folder
 
 STOPPED = {"CellTimeoutError": "was stopped after its time limit", "KernelLost": "killed its kernel or could not be stopped",
            "MemoryError": "ran out of memory"}
@@ -211,7 +211,7 @@ def surroundings():
     from sqlalchemy.exc import SAWarning
 
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"                # nbgrader calls alembic
-    with (tempfile.TemporaryDirectory() as scratch, kernels_see(Path(scratch), PATH=programs, OMP_NUM_THREADS="1"),
+    with (tempfile.TemporaryDirectory() as scratch, kernels_see(Path(scratch), PATH=programs, **ONE_THREAD),
           warnings.catch_warnings(action="ignore", category=SAWarning)):                              # harmless, and nbgrader's
         yield
 

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,8 +102,11 @@ def run_lesson(lesson: Path, build: Path, parameters: dict) -> Executed:
     return Executed(target, page, title_of(notebook) or lesson.stem, minutes, max(peak))
 
 
-def kernels_see(build: Path, **more: str):
-    """Inside this context kernels inherit the build folder, this package, and their kernel from this environment, not the user's folder."""
+def kernels_see(build: Path, **more: str) -> AbstractContextManager[None]:
+    """A context in which kernels find the build folder, this package, and the variables in `more`.
+
+    Jupyter then takes the kernel of this Python environment, not one that the user installed elsewhere.
+    """
     path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
     return environment_variables(CTMRI_BUILD=str(build), JUPYTER_PREFER_ENV_PATH="1", PYDEVD_DISABLE_FILE_VALIDATION="1", PYTHONPATH=path,
                                  **more)

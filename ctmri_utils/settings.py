@@ -64,16 +64,23 @@ def set_up(seed: int) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+"""Environment variables for processes whose every product of matrices is to be summed on one thread: on two it rounds differently."""
+
+
 @contextmanager
 def environment_variables(**variables: str) -> Iterator[None]:
-    """Inside the block these environment variables are set, here and for every process that starts; then they are as they were."""
+    """Inside the block these environment variables are set, here and for every process that starts; then they are as they were.
+
+    They belong to the whole process: blocks in two threads must not overlap.
+    """
     before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
     try:
+        os.environ.update(variables)
         yield
     finally:
         for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
 PACKAGE = Path(__file__).resolve().parent

@@ -11,7 +11,7 @@ import math
 import re
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,7 +30,7 @@ from .masks import mri_head_mask
 from .options import Architecture, Objective, Options, Settings, literal, option, read_toml
 from .phantom import LESIONS, TISSUES
 from .scans import UnpairedScans, phantom_scans
-from .settings import PROFILES, build_folder, data_folder, environment_variables, set_up, settings_for
+from .settings import ONE_THREAD, PROFILES, build_folder, data_folder, environment_variables, set_up, settings_for
 from .training import fit
 from .translators import CycleGAN, Translator
 
@@ -204,23 +204,25 @@ def run_study(rows: dict[str, Row], seeds: Sequence[int], folder: Path, processe
         if (least := min(getattr(row, size) for row in rows.values())) < FEWEST_FOR_KID:
             raise ValueError(f"{size}={least} is too few for KID: choose {FEWEST_FOR_KID} or more")
     folder.mkdir(parents=True, exist_ok=True)
-    results, failures = {}, []
-    with (environment_variables(OMP_NUM_THREADS="1"),            # NumPy's products round otherwise on two threads
-          ProcessPoolExecutor(processes, get_context("spawn"), max_tasks_per_child=1) as pool):
-        waiting = {pool.submit(run_row, name, row, seed, folder): (name, seed) for seed in seeds for name, row in rows.items()}
-        try:
-            for done in as_completed(waiting):
-                if isinstance(error := done.exception(), ValueError | OSError | FloatingPointError):
-                    failures.append(type(error)(f"row {waiting[done][0]!r}, seed {waiting[done][1]}: {error}"))
+    results, failures, running = {}, [], {}
+    left = [(name, seed) for seed in reversed(seeds) for name in reversed(rows)]               # the next one last
+    jobs = len(left)
+    with environment_variables(**ONE_THREAD), ProcessPoolExecutor(processes, get_context("spawn"), max_tasks_per_child=1) as pool:
+        while left or running:
+            while left and len(running) < processes:             # none waits in the pool, where Ctrl-C would not stop it
+                name, seed = left.pop()
+                running[pool.submit(run_row, name, rows[name], seed, folder)] = name, seed
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for job in done:
+                name, seed = running.pop(job)
+                if isinstance(error := job.exception(), ValueError | OSError | FloatingPointError):
+                    failures.append(type(error)(f"row {name!r}, seed {seed}: {error}"))
                     print(failures[-1], flush=True)
                     continue
-                results[waiting[done]] = done.result()
-                values = {result.measure: result.value for result in done.result()}
-                print(f"{len(results)} of {len(waiting)}: {waiting[done][0]}, seed {waiting[done][1]}: MAE {values['MAE HU']:.1f} HU, "
+                results[name, seed] = job.result()
+                values = {result.measure: result.value for result in job.result()}
+                print(f"{len(results)} of {jobs}: {name}, seed {seed}: MAE {values['MAE HU']:.1f} HU, "
                       f"{values['CPU s per step']:.3f} s per step", flush=True)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
     if failures:
         raise failures[0]
     found = [result for row in rows for seed in seeds for result in results[row, seed]]

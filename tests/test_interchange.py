@@ -263,6 +263,12 @@ def test_a_run_or_weights_are_exported_one_direction_a_file(run, tmp_path, to, c
         assert torch.equal(load_reference(tmp_path / "G.pth")(images()), expected.translate(images(), to))
 
 
+def test_the_card_in_an_onnx_file_says_what_its_network_makes(run, tmp_path):
+    assert main(["export", str(run), str(tmp_path / "G.onnx"), "--to", "ct"]) == 0
+    card = {entry.key: entry.value for entry in onnx.load(tmp_path / "G.onnx").metadata_props}["card"]
+    assert {"makes": "ct", "source": run.name}.items() <= json.loads(card).items()
+
+
 def test_a_colour_file_is_exported_to_grey_onnx_if_asked(tmp_path):
     save_reference(tmp_path / "G.pth", network(name="resnet_1blocks", in_channels=3, out_channels=3, ngf=4))
     assert main(["export", str(tmp_path / "G.pth"), str(tmp_path / "G.onnx"), "--grey"]) == 0

@@ -5,7 +5,8 @@ from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 
 from ctmri_utils import layers
-from ctmri_utils.layers import InstanceNorm, LastConv, ReflectionPad
+from ctmri_utils.layers import InstanceNorm, LastConv, ReflectionPad, ToOneMap
+from ctmri_utils.networks import ResnetGenerator
 
 
 def random(*shape, dtype=torch.float64):
@@ -46,20 +47,32 @@ def test_they_compute_what_torch_computes(name, shape):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)         # float64, sums of some hundred terms in another order
 
 
-@pytest.mark.parametrize("name", ["pad 1", "pad 3", "one map"])
-def test_a_gradient_has_a_gradient(name):
-    layer, x = pair(name)[0], random(2, 3, 8, 9).requires_grad_()
-    assert gradcheck(layer, x) and gradgradcheck(layer, x)
+@pytest.mark.parametrize("width", [1, 3])
+def test_the_gradient_of_padding_has_a_gradient(width):
+    x = random(2, 3, 8, 9).requires_grad_()
+    assert gradcheck(ReflectionPad(width), x) and gradgradcheck(ReflectionPad(width), x)
+
+
+def test_the_gradients_of_one_map_have_gradients():
+    layer = pair("one map")[0]
+    given = random(2, 3, 8, 9).requires_grad_(), layer.weight, layer.bias
+    assert gradcheck(ToOneMap.apply, given) and gradgradcheck(ToOneMap.apply, given)
 
 
 @pytest.mark.parametrize("name", ["pad 1", "pad 3", "one map"])
-def test_the_gradient_that_comes_in_is_left_alone(name):
-    x = random(2, 3, 12, 12).requires_grad_()
-    result = pair(name)[0](x)
-    given = random(*result.shape)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_leave_what_comes_in_alone_and_lie_as_torchs_own(name, layout):
+    layer, own = pair(name)
+    x = random(2, 3, 12, 12).contiguous(memory_format=layout).requires_grad_()
+    result = layer(x)
+    given = random(*result.shape).contiguous(memory_format=layout)
     before = given.clone()
-    result.backward(given)
-    assert torch.equal(given, before) and x.grad.is_contiguous()
+    gradients, owns = (torch.autograd.grad(module(x), [x, *module.parameters()], given) for module in (layer, own))
+    assert torch.equal(given, before)
+    if layout == torch.contiguous_format:                        # else DistributedDataParallel warns
+        assert [part.stride() for part in gradients[1:]] == [part.stride() for part in owns[1:]]
+    if name != "one map":                                        # whose own choice it is
+        assert gradients[0].is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("width", [1, 3])
@@ -96,6 +109,7 @@ def test_the_quick_way_is_taken_only_where_it_is_one(monkeypatch):
     x = random(1, 3, 12, 12, dtype=torch.float32)
     LastConv(3, 1, 7)(x)                                         # nothing to train on
     LastConv(3, 2, 7)(x.requires_grad_())
+    LastConv(3, 1, 7).to("meta")(torch.empty(1, 3, 12, 12, device="meta", requires_grad=True))                # as on a GPU
     assert not calls
-    LastConv(3, 1, 7)(x)
+    ResnetGenerator(ngf=4, n_blocks=1)(x[:, :1])
     assert calls

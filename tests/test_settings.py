@@ -59,10 +59,14 @@ def test_build_folder_follows_the_environment(tmp_path, monkeypatch):
 def test_variables_are_set_for_a_block_and_then_as_they_were(monkeypatch):
     monkeypatch.setenv("CTMRI_OLD", "old")
     monkeypatch.delenv("CTMRI_NEW", raising=False)
-    with pytest.raises(KeyError), environment_variables(CTMRI_OLD="other", CTMRI_NEW="new"):
-        assert (os.environ["CTMRI_OLD"], os.environ["CTMRI_NEW"]) == ("other", "new")
-        raise KeyError
-    assert os.environ["CTMRI_OLD"] == "old" and "CTMRI_NEW" not in os.environ
+    monkeypatch.setenv("CTMRI_EMPTY", "")
+    with pytest.raises(ZeroDivisionError), environment_variables(CTMRI_NEW="new", CTMRI_EMPTY="full", CTMRI_OLD="other"):
+        assert [os.environ[f"CTMRI_{name}"] for name in ("OLD", "NEW", "EMPTY")] == ["other", "new", "full"]
+        del os.environ["CTMRI_NEW"]
+        raise ZeroDivisionError
+    with pytest.raises(TypeError), environment_variables(CTMRI_OLD="other", CTMRI_NEW=1):
+        pass
+    assert (os.environ["CTMRI_OLD"], os.environ["CTMRI_EMPTY"]) == ("old", "") and "CTMRI_NEW" not in os.environ
 
 
 def test_data_folder_falls_back_to_the_installed_copy(monkeypatch):

@@ -2,6 +2,7 @@
 import json
 import math
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from ctmri_utils import studies
 from ctmri_utils.__main__ import main
 from ctmri_utils.options import PRESETS, PROFILES
 from ctmri_utils.scans import phantom_scans
-from ctmri_utils.settings import data_folder
+from ctmri_utils.settings import ONE_THREAD, data_folder
 from ctmri_utils.studies import Result, Row, differences, improvements, measure_translation, over_seeds, patients_of, read_study, run_row
 
 TINY = {"steps": 3, "patients": 12, "ngf": 4, "ndf": 4, "n_blocks": 1}
@@ -156,9 +157,10 @@ def without_costs(results):
 
 def test_the_digits_depend_neither_on_the_processes_nor_on_the_threads(finished, tmp_path, monkeypatch):
     rows, folder, found = finished
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")                   # NumPy's products then round otherwise
+    for name in ONE_THREAD:                                      # NumPy's products then round differently
+        monkeypatch.setenv(name, "2")
     alone = studies.run_study(rows, (1, 2), tmp_path)
-    assert os.environ["OMP_NUM_THREADS"] == "2"
+    assert {os.environ[name] for name in ONE_THREAD} == {"2"}
     assert without_costs(alone) == without_costs(found) and len({(r.row, r.seed, r.measure) for r in found}) == len(found)
     assert len({r.value for r in found if r.measure == "MAE HU"}) == 4                     # rows and seeds do differ
     assert all(math.isfinite(r.value) and r.value > 0 for r in found if r.measure in studies.COSTS)
@@ -209,6 +211,27 @@ def test_a_stopped_training_goes_on_to_the_same_digits(finished, tmp_path, monke
     assert not list(tmp_path.glob("*.json"))
     resumed = run_row("reference", row, 1, tmp_path)
     assert steps == [1, 2, 3] and without_costs(resumed) == without_costs(whole)
+
+
+def test_an_interrupt_starts_no_further_row(monkeypatch, tmp_path):
+    class Threads(ThreadPoolExecutor):
+        def __init__(self, processes, context, **options):
+            super().__init__(processes)
+
+    def run(name, row, seed, folder):
+        begun.append((name, seed))
+        assert {os.environ[variable] for variable in ONE_THREAD} == {"1"}
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        return [Result(name, seed, "MAE HU", 1), Result(name, seed, studies.COSTS[0], 1)]
+
+    begun = []
+    monkeypatch.setattr(studies, "ProcessPoolExecutor", Threads)
+    monkeypatch.setattr(studies, "run_row", run)
+    rows = dict.fromkeys("abc", replace(ROW, patients=10, test_patients=10))
+    with pytest.raises(KeyboardInterrupt):
+        studies.run_study(rows, range(100), tmp_path)
+    assert begun == [("a", 0), ("b", 0), ("c", 0)]
 
 
 # ---- statistics over seeds
