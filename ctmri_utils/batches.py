@@ -94,7 +94,7 @@ class UnpairedBatches:
                 moves["gain"] = torch.ones(len(chosen))          # Hounsfield units are calibrated: a brighter CT is another tissue
             moves = {name: self.mine(move) for name, move in moves.items()}
             parts = cut_out([images[i] for i in self.mine(chosen).tolist()], moves, self.training, background=-LEVELS)
-            batches.append(distort(parts.to(self.device).float() / LEVELS, moves, self.training))
+            batches.append(distort(parts.to(self.device).float().div_(LEVELS), moves, self.training))
         return batches[0], batches[1]
 
 
