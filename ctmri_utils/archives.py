@@ -17,7 +17,7 @@ from pathlib import Path
 MOST_FILES, MOST_BYTES, LARGEST_FILE = 100_000, 8 * 2**30, 2**26
 LARGEST_READ = 2**23                                             # bytes of a zip held in memory at once
 FORBIDDEN = r'[\x00-\x1f\x7f\\:*?"<>|]|[ .]$'                  # what no part of a name may hold on one system or another
-# What zipfile and zlib raise for bytes made to break them, with no common ancestor but Exception; the fuzz test found each.
+# What zipfile and zlib can raise for bytes made to break them; these have no common ancestor but Exception.
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, NotImplementedError, RuntimeError, ValueError)
 
 

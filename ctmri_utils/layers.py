@@ -17,7 +17,7 @@ class InstanceNorm(nn.Module):
 
 
 class Reflection(torch.autograd.Function):
-    """Padding by reflection whose backward pass adds a few lines: torch's own, pixel by pixel, takes two to five times as long."""
+    """Padding by reflection whose backward pass adds a few lines: torch's own, pixel by pixel, takes two to three times as long."""
 
     @staticmethod
     def forward(ctx, x: Tensor, width: int) -> Tensor:
