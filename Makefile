@@ -39,6 +39,7 @@ test: export OMP_NUM_THREADS = 1
 test: export CTMRI_THREADS = 1
 test: $(STAMP)
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check --quiet .
 	$(BIN)/python -m nbstripout --verify notebooks/*.ipynb notebooks/assignments/source/*/*.ipynb
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -1,11 +1,14 @@
-"""What a training step costs beside the reference's, the data beside decoding files, and how both grow: `python benchmarks/training.py`.
+"""What a training step costs beside the reference's, the data beside decoding files, and how both
+grow: `python benchmarks/training.py`.
 
-The reference step is `ReferenceStep` of tests/reference_cyclegan.py on the same networks in float32: six passes through the generators and
-six through the discriminators, one call each. Both are timed in turns in one run, on as many threads as CTMRI_THREADS says (default: half
-the cores), and the median ratio is printed. Memory is the peak of a process of its own, less what it holds before the first step. FLOPs are
-counted by torch.utils.flop_counter on one reference step (a multiplication and an addition are two). `--quality 2026` trains on
-the phantom too, from that seed.
+The reference step is `ReferenceStep` of tests/reference_cyclegan.py on the same networks in
+float32: six passes through the generators and six through the discriminators, one call each. Both
+are timed in turns in one run, on as many threads as CTMRI_THREADS says (default: half the cores),
+and the median ratio is printed. Memory is the peak of a process of its own, less what it holds
+before the first step. FLOPs are counted by torch.utils.flop_counter on one reference step (a
+multiplication and an addition are two). `--quality 2026` trains on the phantom too, from that seed.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -38,7 +41,9 @@ WIDE, NARROW = Architecture(), Architecture(ngf=16, ndf=16)
 
 
 def step(kind: str, architecture: Architecture, size: int, batch: int):
-    """A function that makes one training step of a kind ("reference", "fp32", "bf16"), and the images it makes it on."""
+    """A function that makes one training step of a kind ("reference", "fp32", "bf16"), and the
+    images it makes it on.
+    """
     device = set_up(0)
     ct, mri = (torch.rand(batch, 1, size, size, device=device) * 2 - 1 for _ in range(2))
     model = CycleGAN(architecture).to(device)
@@ -52,14 +57,16 @@ def step(kind: str, architecture: Architecture, size: int, batch: int):
 
 
 def plain(module: torch.nn.Module) -> None:
-    """Put torch's own layers in the place of the package's quicker ones, as the reference has them."""
+    """Put torch's own layers, as in the reference, in the place of the package's quicker ones."""
     for name, child in module.named_children():
         if isinstance(child, layers.InstanceNorm):
             setattr(module, name, torch.nn.InstanceNorm2d(1))
         elif isinstance(child, layers.ReflectionPad):
             setattr(module, name, torch.nn.ReflectionPad2d(child.padding))
         elif isinstance(child, layers.LastConv):
-            own = torch.nn.Conv2d(child.in_channels, child.out_channels, child.kernel_size).to(child.weight)
+            own = torch.nn.Conv2d(child.in_channels, child.out_channels, child.kernel_size).to(
+                child.weight
+            )
             own.load_state_dict(child.state_dict())
             setattr(module, name, own)
         plain(child)
@@ -76,7 +83,7 @@ def seconds(call) -> float:
 
 
 def in_turns(calls: dict, rounds: int) -> dict[str, float]:
-    """The median seconds of each call, all of them once in every round, after one round to warm up."""
+    """The median seconds of each call; every round makes each call once; one round warms up."""
     times = {name: [] for name in calls}
     for _ in range(rounds + 1):
         for name, call in calls.items():
@@ -85,7 +92,10 @@ def in_turns(calls: dict, rounds: int) -> dict[str, float]:
 
 
 def peak_mb(kind: str, architecture: Architecture, size: int, batch: int, answers) -> None:
-    """Put into `answers` by how many MB two steps raise the peak memory of this process (on a GPU: of its allocator)."""
+    """Put into `answers` by how many MB two steps raise the peak memory of this process (on a GPU.
+
+    Of its allocator).
+    """
     call = step(kind, architecture, size, batch)
     if torch.cuda.is_available():
         call(), call()
@@ -115,17 +125,31 @@ def tera_flops(architecture: Architecture, size: int, batch: int) -> float:
 
 
 def steps_table(rounds: int) -> None:
-    print(f"\n{'step':34} {'reference':>10} {'ours fp32':>10} {'ours bf16':>10}  bf16/reference: time  memory")
-    for name, architecture, size, batch, turns in (("256x256, ngf 64, 9 blocks, batch 1", WIDE, 256, 1, rounds),
-                                                   ("64x64, ngf 16, 9 blocks, batch 4", NARROW, 64, 4, 5 * rounds)):
+    print(
+        f"\n{'step':34} {'reference':>10} {'ours fp32':>10} {'ours bf16':>10}  bf16/reference: "
+        "time  memory"
+    )
+    for name, architecture, size, batch, turns in (
+        ("256x256, ngf 64, 9 blocks, batch 1", WIDE, 256, 1, rounds),
+        ("64x64, ngf 16, 9 blocks, batch 4", NARROW, 64, 4, 5 * rounds),
+    ):
         kinds = ("reference", "fp32", "bf16")
         times = in_turns({kind: step(kind, architecture, size, batch) for kind in kinds}, turns)
         memory = {kind: memory_mb(kind, architecture, size, batch) for kind in kinds}
         shown = " ".join(f"{times[kind]:8.3f} s" for kind in kinds)
-        print(f"{name:34} {shown} {times['bf16'] / times['reference']:20.2f} {memory['bf16'] / memory['reference']:7.2f}")
-        print(f"{'  peak memory above the start':34} " + " ".join(f"{memory[kind]:7.0f} MB" for kind in kinds))
+        print(
+            f"{name:34} {shown} {times['bf16'] / times['reference']:20.2f} "
+            f"{memory['bf16'] / memory['reference']:7.2f}"
+        )
+        print(
+            f"{'  peak memory above the start':34} "
+            + " ".join(f"{memory[kind]:7.0f} MB" for kind in kinds)
+        )
         flops = tera_flops(architecture, size, batch)
-        print(f"{'  arithmetic':34} {flops:.3f} TFLOP a step, {flops / times['bf16']:.2f} TFLOP/s in bf16")
+        print(
+            f"{'  arithmetic':34} {flops:.3f} TFLOP a step, {flops / times['bf16']:.2f} TFLOP/s in "
+            "bf16"
+        )
 
 
 def growth_table(rounds: int) -> None:
@@ -136,38 +160,54 @@ def growth_table(rounds: int) -> None:
         cells = []
         for size in sizes:
             took = in_turns({"bf16": step("bf16", NARROW, size, batch)}, rounds)["bf16"]
-            cells.append(f"{1000 * took / batch:6.0f} ({memory_mb('bf16', NARROW, size, batch):5.0f})")
+            cells.append(
+                f"{1000 * took / batch:6.0f} ({memory_mb('bf16', NARROW, size, batch):5.0f})"
+            )
         print(f"{batch:>8} " + " ".join(f"{cell:16}" for cell in cells))
 
 
 def data_table(rounds: int) -> None:
-    """256 slices of 256x256: batches of 4 from memory, moved about, beside opening, decoding, resizing and scaling each PNG."""
+    """256 slices of 256x256.
+
+    Batches of 4 from memory, moved about, beside opening, decoding, resizing and scaling each PNG.
+    """
     slices = np.random.default_rng(0).integers(0, 255, (256, 256, 256), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for number, pixels in enumerate(slices):
             files.append(Path(folder) / f"{number}.png")
-            Image.fromarray(np.asarray(Image.fromarray(pixels).resize((64, 64)).resize((256, 256)))).save(files[-1])
+            Image.fromarray(
+                np.asarray(Image.fromarray(pixels).resize((64, 64)).resize((256, 256)))
+            ).save(files[-1])
         images = torch.from_numpy(slices).float()[:, None] / 127.5 - 1
         batches = UnpairedBatches(images, images, Training(batch_size=4), 0)
 
         def decode():
             for file in files:
                 with Image.open(io.BytesIO(file.read_bytes())) as image:
-                    resized = image.convert("L").resize((286, 286), Image.Resampling.BICUBIC).crop((15, 15, 271, 271))
+                    resized = (
+                        image.convert("L")
+                        .resize((286, 286), Image.Resampling.BICUBIC)
+                        .crop((15, 15, 271, 271))
+                    )
                     torch.from_numpy(np.array(resized)).float()[None] / 127.5 - 1
 
         def draw():
-            for number in range(32):                             # 32 x (4 CT + 4 MR) = 256 slices
+            for number in range(32):  # 32 x (4 CT + 4 MR) = 256 slices
                 batches(number)
 
         times = in_turns({"decode": decode, "draw": draw}, rounds)
-    print(f"\ndata, 256x256: {256 / times['decode']:.0f} slices/s decoded one by one, {256 / times['draw']:.0f} slices/s from memory: "
-          f"{times['decode'] / times['draw']:.0f} times as many")
+    print(
+        f"\ndata, 256x256: {256 / times['decode']:.0f} slices/s decoded one by one, "
+        f"{256 / times['draw']:.0f} slices/s from memory: {times['decode'] / times['draw']:.0f} "
+        "times as many"
+    )
 
 
 def quality(seed: int) -> None:
-    """About ten minutes on the phantom at 64x64, laptop profile with the recommended preset in bf16: masked MAE over its test patients."""
+    """About ten minutes on the phantom at 64x64, laptop profile with the recommended preset in
+    bf16: masked MAE over its test patients.
+    """
     _, settings = read_settings(None, {"preset": "recommended", "precision": "bf16"})
     device = set_up(seed)
     scans = load_scans("phantom", settings, seed)
@@ -178,12 +218,22 @@ def quality(seed: int) -> None:
     def look(step, losses):
         if step % 1000 == 0 or step == QUALITY_STEPS:
             took = time.perf_counter() - start
-            scores = evaluation.evaluate({"": evaluation.translated(model, scans.ct_scale)}, scans.test, scans.spacing_mm)
+            scores = evaluation.evaluate(
+                {"": evaluation.translated(model, scans.ct_scale)}, scans.test, scans.spacing_mm
+            )
             mae = statistics.mean(score.value for score in scores if score.metric == "MAE HU")
             print(f"  {step:6} steps, {took / 60:5.1f} min: masked MAE {mae:.1f} HU", flush=True)
 
     print(f"\nquality on the phantom at 64x64, seed {seed}", flush=True)
-    fit(model, scans.train.ct, scans.train.mri, seed=seed, on_step=look, **scans.train.for_fit(), **settings.training(QUALITY_STEPS))
+    fit(
+        model,
+        scans.train.ct,
+        scans.train.mri,
+        seed=seed,
+        on_step=look,
+        **scans.train.for_fit(),
+        **settings.training(QUALITY_STEPS),
+    )
 
 
 QUALITY_STEPS = 9500
@@ -192,7 +242,14 @@ QUALITY_STEPS = 9500
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="how often each thing is timed")
-    parser.add_argument("--quality", nargs="+", type=int, default=[], metavar="SEED", help="also train on the phantom, ten minutes each")
+    parser.add_argument(
+        "--quality",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="SEED",
+        help="also train on the phantom, ten minutes each",
+    )
     options = parser.parse_args()
     set_up(0)
     print(report())

@@ -1,1 +1,4 @@
-"""CT <-> MR translation with CycleGAN: the networks, losses, metrics and viewers that the lessons share."""
+"""CT <-> MR translation with CycleGAN.
+
+The networks, losses, metrics and viewers that the lessons share.
+"""

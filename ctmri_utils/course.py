@@ -1,4 +1,5 @@
 """Run the lessons in order, as a reader would, and leave pages to look at."""
+
 from __future__ import annotations
 
 import copy
@@ -31,19 +32,29 @@ class Executed:
     peak_gb: float
 
 
-def run_course(profile: str = "laptop", build: Path | None = None, lessons: list[int] | None = None,
-               parameters: dict | None = None, notebooks: Path | None = None) -> list[Executed]:
-    """Execute the lessons (all, or those numbered in `lessons`) with PROFILE=`profile`, in order, into `build`.
+def run_course(
+    profile: str = "laptop",
+    build: Path | None = None,
+    lessons: list[int] | None = None,
+    parameters: dict | None = None,
+    notebooks: Path | None = None,
+) -> list[Executed]:
+    """Execute the lessons (all, or those numbered in `lessons`) with PROFILE=`profile`, in order,
+    into `build`.
 
-    Leaves build/NN_name.ipynb (executed), build/NN_name.html and build/index.html; runs and checkpoints land in build/runs.
-    `parameters` are further papermill parameters, given to every lesson. Everything that can be known to be wrong is said before
-    the first lesson starts: ValueError for an unknown profile, lesson or parameter, FileNotFoundError if there are no lessons,
-    ModuleNotFoundError if the extra is missing. Raises LessonFailed, the executed copy so far being kept, if a cell fails.
+    Leaves build/NN_name.ipynb (executed), build/NN_name.html and build/index.html; runs and
+    checkpoints land in build/runs. `parameters` are further papermill parameters, given to every
+    lesson. Everything that can be known to be wrong is said before the first lesson starts:
+    ValueError for an unknown profile, lesson or parameter, FileNotFoundError if there are no
+    lessons, ModuleNotFoundError if the extra is missing. Raises LessonFailed, the executed copy so
+    far being kept, if a cell fails.
     """
     settings_for(profile)
     build = Path(build or build_folder()).resolve()
     parameters = {"PROFILE": profile, **(parameters or {})}
-    chosen = find_lessons(Path(notebooks or (CHECKOUT or Path.cwd()) / "notebooks").resolve(), lessons)
+    chosen = find_lessons(
+        Path(notebooks or (CHECKOUT or Path.cwd()) / "notebooks").resolve(), lessons
+    )
     for lesson in chosen:
         check_parameters(lesson, parameters)
 
@@ -52,7 +63,10 @@ def run_course(profile: str = "laptop", build: Path | None = None, lessons: list
     for lesson in chosen:
         print(f"{lesson.stem} ...", flush=True)
         executed.append(run_lesson(lesson, build, parameters))
-        print(f"{lesson.stem}: {executed[-1].minutes:.1f} min, at most {executed[-1].peak_gb:.1f} GB", flush=True)
+        print(
+            f"{lesson.stem}: {executed[-1].minutes:.1f} min, at most {executed[-1].peak_gb:.1f} GB",
+            flush=True,
+        )
     write_index(executed, build / "index.html", profile)
     return executed
 
@@ -61,23 +75,37 @@ def find_lessons(notebooks: Path, numbers: list[int] | None = None) -> list[Path
     """The files NN_name.ipynb of a folder in order, or only those with the given numbers."""
     found = [(int(path.name[:2]), path) for path in sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))]
     if not found:
-        raise FileNotFoundError(f"{notebooks} holds no lessons (looked for NN_name.ipynb): run this from a clone of the repository")
+        raise FileNotFoundError(
+            f"{notebooks} holds no lessons (looked for NN_name.ipynb): run this from a clone of "
+            "the repository"
+        )
     for number in numbers or []:
         if number not in dict(found):
-            raise ValueError(f"there is no lesson {number} in {notebooks}: choose from {', '.join(str(known) for known, _ in found)}")
+            raise ValueError(
+                f"there is no lesson {number} in {notebooks}: choose from "
+                f"{', '.join(str(known) for known, _ in found)}"
+            )
     return [path for number, path in found if not numbers or number in numbers]
 
 
 def check_parameters(lesson: Path, parameters: dict) -> None:
-    """Raise ValueError unless the lesson has one `parameters` cell that knows every name; papermill itself would only log it."""
+    """Raise ValueError unless the lesson has one `parameters` cell that knows every name.
+
+    Papermill itself would only log it.
+    """
     papermill = course_extra("papermill")
-    tagged = sum("parameters" in cell.metadata.get("tags", []) for cell in papermill.iorw.load_notebook_node(str(lesson)).cells)
+    tagged = sum(
+        "parameters" in cell.metadata.get("tags", [])
+        for cell in papermill.iorw.load_notebook_node(str(lesson)).cells
+    )
     if tagged != 1:
         raise ValueError(f"{lesson.name} has {tagged} cells tagged 'parameters': tag exactly one")
     known = papermill.inspect_notebook(str(lesson))
     for name in parameters:
         if name not in known:
-            raise ValueError(f"{lesson.name} has no parameter {name!r}: it knows {', '.join(sorted(known))}")
+            raise ValueError(
+                f"{lesson.name} has no parameter {name!r}: it knows {', '.join(sorted(known))}"
+            )
 
 
 def run_lesson(lesson: Path, build: Path, parameters: dict) -> Executed:
@@ -87,15 +115,30 @@ def run_lesson(lesson: Path, build: Path, parameters: dict) -> Executed:
     try:
         with kernels_see(build), peak_memory_gb() as peak:
             notebook = papermill.execute_notebook(
-                str(lesson), str(target), parameters, kernel_name="python3", cwd=str(build), progress_bar=sys.stderr.isatty(),
-                start_timeout=180, extra_arguments=["--IPKernelApp.log_level=50"])         # no word of TCP and of its own shutdown
+                str(lesson),
+                str(target),
+                parameters,
+                kernel_name="python3",
+                cwd=str(build),
+                progress_bar=sys.stderr.isatty(),
+                # no word of TCP and of its own shutdown
+                start_timeout=180,
+                extra_arguments=["--IPKernelApp.log_level=50"],
+            )
     except papermill.PapermillExecutionError as error:
-        first, why = error.source.strip().splitlines()[0], (error.evalue.strip().splitlines() or [""])[0]
-        raise LessonFailed(f"{lesson.stem} stopped in cell [{error.exec_count}] `{first}` with {error.ename}: {why} "
-                           f"({target} shows all that ran)") from error
+        first, why = (
+            error.source.strip().splitlines()[0],
+            (error.evalue.strip().splitlines() or [""])[0],
+        )
+        raise LessonFailed(
+            f"{lesson.stem} stopped in cell [{error.exec_count}] `{first}` with {error.ename}: "
+            f"{why} ({target} shows all that ran)"
+        ) from error
     except nbclient.exceptions.DeadKernelError as error:
-        raise LessonFailed(f"{lesson.stem} stopped because its kernel died, most often for want of memory "
-                           f"({target} shows all that ran)") from error
+        raise LessonFailed(
+            f"{lesson.stem} stopped because its kernel died, most often for want of memory "
+            f"({target} shows all that ran)"
+        ) from error
     minutes = (time.perf_counter() - started) / 60
     page = target.with_suffix(".html")
     write_page(notebook, page, images_from=lesson.parent)
@@ -105,16 +148,24 @@ def run_lesson(lesson: Path, build: Path, parameters: dict) -> Executed:
 def kernels_see(build: Path, **more: str) -> AbstractContextManager[None]:
     """A context in which kernels find the build folder, this package, and the variables in `more`.
 
-    Jupyter then takes the kernel of this Python environment, not one that the user installed elsewhere.
+    Jupyter then takes the kernel of this Python environment, not one that the user installed
+    elsewhere.
     """
     path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
-    return environment_variables(CTMRI_BUILD=str(build), JUPYTER_PREFER_ENV_PATH="1", PYDEVD_DISABLE_FILE_VALIDATION="1", PYTHONPATH=path,
-                                 **more)
+    return environment_variables(
+        CTMRI_BUILD=str(build),
+        JUPYTER_PREFER_ENV_PATH="1",
+        PYDEVD_DISABLE_FILE_VALIDATION="1",
+        PYTHONPATH=path,
+        **more,
+    )
 
 
 @contextmanager
 def peak_memory_gb(every_s: float = 0.2):
-    """Yield a list that is filled with the resident memory, in GB, of all processes below this one, sampled until the block ends."""
+    """Yield a list that is filled with the resident memory, in GB, of all processes below this one,
+    sampled until the block ends.
+    """
     psutil = course_extra("psutil")
     this, over, samples = psutil.Process(), threading.Event(), [0.0]
 
@@ -124,7 +175,8 @@ def peak_memory_gb(every_s: float = 0.2):
             for child in this.children(recursive=True):
                 try:
                     total += child.memory_info().rss
-                except psutil.Error:                                       # it ended in the meantime
+                except psutil.Error:
+                    # it ended in the meantime
                     continue
             samples.append(total / 1e9)
 
@@ -138,34 +190,52 @@ def peak_memory_gb(every_s: float = 0.2):
 
 
 def write_page(notebook, page: Path, images_from: Path) -> None:
-    """Render an executed notebook as one HTML file with its pictures inside, each with the alt text of its metadata, if it has one.
+    """Render an executed notebook as one HTML file with its pictures inside, each with the alt text
+    of its metadata, if it has one.
 
-    Viewers are put in as pages of their own, which need neither kernel nor network, instead of as widgets, which need both.
+    Viewers are put in as pages of their own, which need neither kernel nor network, instead of as
+    widgets, which need both.
     """
     notebook = copy.deepcopy(notebook)
-    widgets = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    widgets = (
+        notebook.metadata.get("widgets", {})
+        .get("application/vnd.jupyter.widget-state+json", {})
+        .get("state", {})
+    )
     for viewer in [key for key, widget in widgets.items() if widget["model_module"] == "anywidget"]:
         del widgets[viewer]
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         if "text/html" in output.get("data", {}):
             output.data.pop("application/vnd.jupyter.widget-view+json", None)
         alt = output.get("metadata", {}).get("image/png", {}).get("alt")
-        if alt and "image/png" in output.get("data", {}):                  # nbconvert's own template leaves the alt text out
+        # nbconvert's own template leaves the alt text out
+        if alt and "image/png" in output.get("data", {}):
             png = output.data["image/png"].replace("\n", "")
-            output.data = {"text/html": f'<img style="max-width: 100%" alt="{html.escape(alt)}" src="data:image/png;base64,{png}">'}
+            output.data = {
+                "text/html": f'<img style="max-width: 100%" alt="{html.escape(alt)}" '
+                f'src="data:image/png;base64,{png}">'
+            }
     exporter = course_extra("nbconvert").HTMLExporter(embed_images=True)
-    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": page.stem, "path": str(images_from)}})
+    body, _ = exporter.from_notebook_node(
+        notebook, resources={"metadata": {"name": page.stem, "path": str(images_from)}}
+    )
     page.write_text(body, encoding="utf-8")
 
 
 def title_of(notebook) -> str | None:
     """The first H1 of a notebook, without its mark."""
-    lines = (line for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines())
+    lines = (
+        line
+        for cell in notebook.cells
+        if cell.cell_type == "markdown"
+        for line in cell.source.splitlines()
+    )
     return next((line[2:].strip() for line in lines if line.startswith("# ")), None)
 
 
 INDEX = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>CT &lt;-&gt; MR with CycleGAN</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>CT &lt;-&gt; MR with CycleGAN</title>
 <style>
   body {{ font: 1rem/1.5 sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem }}
   th, td {{ text-align: left; padding: .3rem 1rem .3rem 0 }}
@@ -176,14 +246,29 @@ INDEX = """<!doctype html>
 {rows}
 </table></html>
 """
-ROW = '<tr><td><a href="{page}">{title}</a></td><td>{minutes:.1f} min</td><td>{peak_gb:.1f} GB</td></tr>'
+ROW = (
+    '<tr><td><a href="{page}">{title}</a></td><td>{minutes:.1f} min</td><td>{peak_gb:.1f} '
+    "GB</td></tr>"
+)
 
 
 def write_index(executed: list[Executed], index: Path, profile: str) -> None:
     """One page that links the lessons just run, with what they cost on this machine."""
-    rows = "\n".join(ROW.format(page=lesson.page.name, title=html.escape(lesson.title), minutes=lesson.minutes, peak_gb=lesson.peak_gb)
-                     for lesson in executed)
-    page = INDEX.format(profile=html.escape(profile), when=time.strftime("%Y-%m-%d %H:%M"), machine=html.escape(report()), rows=rows)
+    rows = "\n".join(
+        ROW.format(
+            page=lesson.page.name,
+            title=html.escape(lesson.title),
+            minutes=lesson.minutes,
+            peak_gb=lesson.peak_gb,
+        )
+        for lesson in executed
+    )
+    page = INDEX.format(
+        profile=html.escape(profile),
+        when=time.strftime("%Y-%m-%d %H:%M"),
+        machine=html.escape(report()),
+        rows=rows,
+    )
     index.write_text(page, encoding="utf-8")
 
 
@@ -192,30 +277,52 @@ def course_extra(name: str):
     try:
         return __import__(name)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"running the lessons needs {error.name}: pip install 'ctmri-utils[course]'") from error
+        raise ModuleNotFoundError(
+            f"running the lessons needs {error.name}: pip install 'ctmri-utils[course]'"
+        ) from error
 
 
 def add_command(commands) -> None:
     """Add `course` to the sub-commands of `python -m ctmri_utils`."""
     parser = commands.add_parser("course", help="run the lessons and render their pages")
     parser.add_argument("--profile", default="laptop", help="ci, laptop (default) or gpu")
-    parser.add_argument("--build", type=Path, help="folder for executed copies, pages and runs (default: $CTMRI_BUILD, else build/)")
-    parser.add_argument("--lessons", type=int, nargs="+", metavar="N", help="only these lessons (default: all)")
-    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-                        help="a further parameter for every lesson, such as -p SEED 1")
+    parser.add_argument(
+        "--build",
+        type=Path,
+        help="folder for executed copies, pages and runs (default: $CTMRI_BUILD, else build/)",
+    )
+    parser.add_argument(
+        "--lessons", type=int, nargs="+", metavar="N", help="only these lessons (default: all)"
+    )
+    parser.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a further parameter for every lesson, such as -p SEED 1",
+    )
     parser.set_defaults(run=command)
 
 
 def command(options) -> None:
     """`python -m ctmri_utils course`."""
     parameters = {name: literal(value) for name, value in options.parameter}
-    if "DATASET" in parameters:                                            # the lessons run in the build folder: a path means this one
+    # the lessons run in the build folder: a path means this one
+    if "DATASET" in parameters:
         dataset = parameters["DATASET"] = str(parameters["DATASET"])
         if dataset not in NAMED and Path(dataset).is_dir():
             parameters["DATASET"] = str(Path(dataset).resolve())
         elif dataset not in NAMED:
-            raise ValueError(f'DATASET={dataset!r} is neither {", ".join(NAMED)} nor a folder in {Path.cwd()}: choose one of these')
+            raise ValueError(
+                f"DATASET={dataset!r} is neither {', '.join(NAMED)} nor a folder in {Path.cwd()}: "
+                "choose one of these"
+            )
     executed = run_course(options.profile, options.build, options.lessons, parameters)
     minutes = sum(lesson.minutes for lesson in executed)
-    print(f"{len(executed)} lessons in {minutes:.1f} min. Open {executed[0].page.parent / 'index.html'} in a browser, "
-          "or read and change the lessons with `make lab`.")
+    print(
+        f"{len(executed)} lessons in {minutes:.1f} min. Open "
+        f"{executed[0].page.parent / 'index.html'} in a browser, or read and change the lessons "
+        "with `make lab`."
+    )

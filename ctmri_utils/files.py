@@ -1,4 +1,5 @@
 """Files that are written whole or not at all, and tensors too large for memory that lie in one."""
+
 from __future__ import annotations
 
 import math
@@ -13,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LARGE = 2**30                                                    # bytes from which a tensor stays on disk, mapped into memory
+# bytes from which a tensor stays on disk, mapped into memory
+LARGE = 2**30
 
 
 def existing(path: str | Path, advice: str) -> Path:
@@ -25,19 +27,23 @@ def existing(path: str | Path, advice: str) -> Path:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary neighbour to write, a file or a folder; it takes the place of `path` if the block ends well, and is gone if not.
+    """A temporary neighbour to write, a file or a folder.
+
+    It takes the place of `path` if the block ends well, and is gone if not.
 
     So whatever is killed at any moment, or out of disk, leaves the last good file. Raises OSError.
     """
     path = Path(path)
-    temporary = path.with_name(f".partial-{path.name}")          # the ending stays: some writers read it
-    remove(temporary)                                            # of a process that was killed
+    # the ending stays: some writers read it
+    temporary = path.with_name(f".partial-{path.name}")
+    remove(temporary)  # of a process that was killed
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
         if temporary.is_file():
             with temporary.open("rb+") as file:
-                os.fsync(file.fileno())                          # else a power cut could leave a renamed, empty file
+                # else a power cut could leave a renamed, empty file
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         remove(temporary)
@@ -51,7 +57,9 @@ def remove(path: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise OSError, in one sentence, if nothing could be written in this folder, which may not exist yet. Leaves nothing there."""
+    """Raise OSError, in one sentence, if nothing could be written in this folder, which may not
+    exist yet. Leaves nothing there.
+    """
     place = Path(folder)
     try:
         while not place.exists():
@@ -59,7 +67,9 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise OSError(f"{folder} cannot be written to ({error.strerror}): choose another folder for the run") from error
+        raise OSError(
+            f"{folder} cannot be written to ({error.strerror}): choose another folder for the run"
+        ) from error
 
 
 def is_large(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
@@ -67,16 +77,25 @@ def is_large(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
 
 
 def roomy(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor. One of more than LARGE bytes lies in a temporary file, of which the system holds in memory what is in use.
+    """An uninitialised tensor.
 
-    The file is nameless and goes with the tensor. Its folder is the system's for such files; the environment variable TMPDIR names
-    another, which should be on a disk: a folder in memory saves none. Raises OSError, in one sentence, if there is no room.
+    One of more than LARGE bytes lies in a temporary file, of which the system holds in memory what
+    is in use.
+
+    The file is nameless and goes with the tensor. Its folder is the system's for such files; the
+    environment variable TMPDIR names another, which should be on a disk: a folder in memory saves
+    none. Raises OSError, in one sentence, if there is no room.
     """
     if not is_large(shape, dtype):
         return torch.empty(shape, dtype=dtype)
     folder, needed = tempfile.gettempdir(), math.prod(shape) * dtype.itemsize
     free = shutil.disk_usage(folder).free
-    if needed > free:                                            # said now: later, a full disk would end the process without a word
-        raise OSError(f"{folder} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB of slices are to be kept there while they are "
-                      "used: make room, or set TMPDIR to a folder on a larger disk")
-    return torch.from_numpy(np.memmap(tempfile.TemporaryFile(), torch.empty(0, dtype=dtype).numpy().dtype, shape=shape))
+    # said now: later, a full disk would end the process without a word
+    if needed > free:
+        raise OSError(
+            f"{folder} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB of slices are to be "
+            "kept there while they are used: make room, or set TMPDIR to a folder on a larger disk"
+        )
+    return torch.from_numpy(
+        np.memmap(tempfile.TemporaryFile(), torch.empty(0, dtype=dtype).numpy().dtype, shape=shape)
+    )

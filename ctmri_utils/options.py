@@ -1,4 +1,8 @@
-"""Every setting that there is, with its default (the reference's) and its limits; the profiles are rows of `profiles.toml`."""
+"""Every setting that there is, with its default (the reference's) and its limits.
+
+The profiles are rows of `profiles.toml`.
+"""
+
 from __future__ import annotations
 
 import ast
@@ -13,13 +17,16 @@ from typing import Any
 
 
 def option(default, *, choices: tuple = (), low: float = 0, high: float = math.inf):
-    """A dataclass field that `Options` checks: one of `choices`, or a number from `low` to `high`."""
+    """A field that `Options` checks: one of `choices`, or a number from `low` to `high`."""
     return field(default=default, metadata={"choices": choices, "low": low, "high": high})
 
 
 @dataclass(frozen=True)
 class Options:
-    """A frozen set of options, checked when it is made: ValueError, in one sentence, for a wrong type, choice or range."""
+    """A frozen set of options, checked when it is made.
+
+    ValueError, in one sentence, for a wrong type, choice or range.
+    """
 
     def __post_init__(self):
         for spec in fields(self):
@@ -31,14 +38,26 @@ class Options:
             if type(value) is not kind:
                 raise ValueError(f"{spec.name}={value!r} should be {KINDS[kind]}")
             if limits.get("choices") and value not in limits["choices"]:
-                raise ValueError(f"{spec.name}={value!r} is not known: choose one of {', '.join(limits['choices'])}")
-            if kind in (int, float) and not (limits["low"] <= value <= limits["high"] and value < math.inf):
-                upper = (" and finite" if value == math.inf else "") if math.isinf(limits["high"]) else f" and at most {limits['high']:g}"
+                raise ValueError(
+                    f"{spec.name}={value!r} is not known: choose one of "
+                    f"{', '.join(limits['choices'])}"
+                )
+            if kind in (int, float) and not (
+                limits["low"] <= value <= limits["high"] and value < math.inf
+            ):
+                upper = (
+                    (" and finite" if value == math.inf else "")
+                    if math.isinf(limits["high"])
+                    else f" and at most {limits['high']:g}"
+                )
                 raise ValueError(f"{spec.name}={value} should be at least {limits['low']:g}{upper}")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]):
-        """These options from a mapping. ValueError for a name that is none of them, with the nearest one."""
+        """These options from a mapping.
+
+        ValueError for a name that is none of them, with the nearest one.
+        """
         known = [spec.name for spec in fields(cls)]
         for name in values:
             if name not in known:
@@ -57,21 +76,27 @@ KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 @dataclass(frozen=True)
 class Architecture(Options):
-    """The four networks of a CycleGAN; kept in every checkpoint, so that a file says how to rebuild its model."""
+    """The four networks of a CycleGAN.
 
-    ngf: int = option(64, low=1, high=2**16)    # width of the generators
-    ndf: int = option(64, low=1, high=2**16)    # width of the discriminators
-    n_blocks: int = option(9)                   # residual blocks of a ResNet generator
-    n_layers: int = option(3, low=1)            # layers of the PatchGAN; 3 is the reference's "basic"
+    Kept in every checkpoint, so that a file says how to rebuild its model.
+    """
+
+    ngf: int = option(64, low=1, high=2**16)  # width of the generators
+    ndf: int = option(64, low=1, high=2**16)  # width of the discriminators
+    n_blocks: int = option(9)  # residual blocks of a ResNet generator
+    # layers of the PatchGAN; 3 is the reference's "basic"
+    n_layers: int = option(3, low=1)
     norm: str = option("instance", choices=("instance", "batch", "none"))
-    generator: str = option("resnet")           # "resnet", or a U-Net named by the side it divides to one pixel: unet_256, unet_128 ...
+    # "resnet", or a U-Net named by the side it divides to one pixel: unet_256, unet_128 ...
+    generator: str = option("resnet")
     discriminator: str = option("n_layers", choices=("n_layers", "pixel"))
     dropout: bool = option(False)
     upsampling: str = option("transposed", choices=("transposed", "resize"))
-    spectral: bool = option(False)              # spectral norm on the discriminators
+    spectral: bool = option(False)  # spectral norm on the discriminators
     ct_channels: int = option(1, low=1)
     mri_channels: int = option(1, low=1)
-    ct_map: str = option("linear", choices=("linear", "piecewise", "two_windows"))         # how networks see CT: `units.CT_MAPS`
+    # how networks see CT: `units.CT_MAPS`
+    ct_map: str = option("linear", choices=("linear", "piecewise", "two_windows"))
     init: str = option("normal", choices=("normal", "xavier", "kaiming", "orthogonal"))
     init_gain: float = option(0.02)
 
@@ -81,67 +106,91 @@ GAN_MODES = ("lsgan", "vanilla", "hinge", "wgangp")
 
 @dataclass(frozen=True)
 class Objective(Options):
-    """What the networks are asked to minimise: weights beside the adversarial loss at 1, and how it is computed."""
+    """What the networks are asked to minimise.
 
-    cycle_ct: float = option(10.0)              # of |cycled_ct - ct|; the reference's lambda_A
-    cycle_mri: float = option(10.0)             # of |cycled_mri - mri|; lambda_B
-    identity: float = option(5.0)               # of |G_mri2ct(ct) - ct| + |G_ct2mri(mri) - mri|; lambda_identity times lambda
-    adversarial: float = option(1.0)            # of the discriminators' verdicts; 0: there are no discriminators
-    gradient: float = option(0.0)               # of `losses.gradient_loss`, both ways, as the next two
-    mind: float = option(0.0)                   # of `losses.mind_loss`
-    correlation: float = option(0.0)            # of `losses.correlation_loss`
-    mask: float = option(0.0)                   # of `losses.mask_loss`: the fake CT's head where the MR's is
-    nce: float = option(0.0)                    # of `losses.patch_nce_loss`, both ways
-    nce_identity: float = option(0.0)           # of the same, when a generator is given what it should produce: CUT asks for both
-    supervised: float = option(0.0)             # of |fake_ct - ct| + |fake_mri - mri|; needs pairs: sampling = "paired"
-    translation_noise: float = option(0.0)      # SD of the noise on a translation before its way back
+    Weights beside the adversarial loss at 1, and how it is computed.
+    """
+
+    cycle_ct: float = option(10.0)  # of |cycled_ct - ct|; the reference's lambda_A
+    cycle_mri: float = option(10.0)  # of |cycled_mri - mri|; lambda_B
+    # of |G_mri2ct(ct) - ct| + |G_ct2mri(mri) - mri|; lambda_identity times lambda
+    identity: float = option(5.0)
+    # of the discriminators' verdicts; 0: there are no discriminators
+    adversarial: float = option(1.0)
+    # of `losses.gradient_loss`, both ways, as the next two
+    gradient: float = option(0.0)
+    mind: float = option(0.0)  # of `losses.mind_loss`
+    correlation: float = option(0.0)  # of `losses.correlation_loss`
+    # of `losses.mask_loss`: the fake CT's head where the MR's is
+    mask: float = option(0.0)
+    nce: float = option(0.0)  # of `losses.patch_nce_loss`, both ways
+    # of the same, when a generator is given what it should produce: CUT asks for both
+    nce_identity: float = option(0.0)
+    # of |fake_ct - ct| + |fake_mri - mri|; needs pairs: sampling = "paired"
+    supervised: float = option(0.0)
+    # SD of the noise on a translation before its way back
+    translation_noise: float = option(0.0)
     gan_mode: str = option("lsgan", choices=GAN_MODES)
-    gradient_penalty: float = option(10.0)      # of wgangp
-    pool_size: int = option(50)                 # translations that a discriminator may meet again
+    gradient_penalty: float = option(10.0)  # of wgangp
+    pool_size: int = option(50)  # translations that a discriminator may meet again
 
 
 @dataclass(frozen=True)
 class Training(Options):
     """How `fit` trains: length, step size, precision, and how slices are moved about."""
 
-    steps: int = option(0)                      # training steps; 0 in a profile: what it has for the data set
-    batch_size: int = option(1, low=1)          # images of each modality per step (and per process)
-    sampling: str = option("random", choices=("random", "position", "paired"))  # which MR meets a CT: any, one of like height, its own
+    # training steps; 0 in a profile: what it has for the data set
+    steps: int = option(0)
+    batch_size: int = option(1, low=1)  # images of each modality per step (and per process)
+    # which MR meets a CT: any, one of like height, its own
+    sampling: str = option("random", choices=("random", "position", "paired"))
     learning_rate: float = option(2e-4)
-    beta1: float = option(0.5, high=1)          # of Adam
+    beta1: float = option(0.5, high=1)  # of Adam
     beta2: float = option(0.999, high=1)
     lr_policy: str = option("linear", choices=("linear", "step", "cosine", "plateau"))
-    decay_share: float = option(0.5, high=1)    # "linear": the last share of the steps, over which the rate falls
-    clip_norm: float = option(0.0)              # largest norm of a gradient; 0: whatever it is
-    ema: float = option(0.998, high=1)          # memory of the running mean of the generators' weights; 0: the last weights
+    # "linear": the last share of the steps, over which the rate falls
+    decay_share: float = option(0.5, high=1)
+    clip_norm: float = option(0.0)  # largest norm of a gradient; 0: whatever it is
+    # memory of the running mean of the generators' weights; 0: the last weights
+    ema: float = option(0.998, high=1)
     precision: str = option("fp32", choices=("fp32", "bf16", "fp16"))
-    compile: bool = option(False)               # torch.compile the networks
-    load_size: int = option(0)                  # resize training slices to this many pixels; 0: as they are
-    crop_size: int = option(0)                  # then cut out squares of this many; 0: whole
-    flip: bool = option(True)                   # mirror half of them left to right
-    shift: float = option(1 / 32, high=0.5)     # move by up to this share of the side, in whole pixels
+    compile: bool = option(False)  # torch.compile the networks
+    # resize training slices to this many pixels; 0: as they are
+    load_size: int = option(0)
+    crop_size: int = option(0)  # then cut out squares of this many; 0: whole
+    flip: bool = option(True)  # mirror half of them left to right
+    # move by up to this share of the side, in whole pixels
+    shift: float = option(1 / 32, high=0.5)
     rotation_deg: float = option(0.0, high=180)  # turn by up to this angle
-    jitter: float = option(0.0, high=1)         # brighten or darken MR by up to this share; CT never, its numbers mean something
+    # brighten or darken MR by up to this share; CT never, its numbers mean something
+    jitter: float = option(0.0, high=1)
 
 
 @dataclass(frozen=True)
 class Settings(Architecture, Objective, Training):
     """How large the lessons run, and everything else that can be set; `PROFILES` holds three."""
 
-    size: int = option(256, low=32)             # pixels per side of the phantom's slices
-    scans_size: int = option(256, low=32)       # pixels per side of real slices
-    patients: int = option(1000, low=1)         # synthetic patients per domain, for training
-    test_patients: int = option(40, low=1)      # synthetic patients with truth, for scoring
-    short_steps: int = option(150, low=1)       # training steps of a demonstration
-    scans_steps: int = option(10000, low=1)     # training steps on the embedded scans (or the reader's own)
-    phantom_steps: int = option(10000, low=1)   # training steps on the phantom
+    size: int = option(256, low=32)  # pixels per side of the phantom's slices
+    scans_size: int = option(256, low=32)  # pixels per side of real slices
+    patients: int = option(1000, low=1)  # synthetic patients per domain, for training
+    test_patients: int = option(40, low=1)  # synthetic patients with truth, for scoring
+    short_steps: int = option(150, low=1)  # training steps of a demonstration
+    # training steps on the embedded scans (or the reader's own)
+    scans_steps: int = option(10000, low=1)
+    phantom_steps: int = option(10000, low=1)  # training steps on the phantom
 
     def training(self, steps: int) -> dict[str, Any]:
-        """The options of `fit` for a training of so many steps: `fit(model, ct, mri, seed=seed, **settings.training(steps))`."""
+        """The options of `fit` for a training of so many steps.
+
+        `fit(model, ct, mri, seed=seed, **settings.training(steps))`.
+        """
         return asdict(self.pick(Training)) | {"steps": steps}
 
     def training_steps(self, dataset: str) -> int:
-        """Training steps on a data set by its name: `steps` if set, else the phantom's or everything else's."""
+        """Training steps on a data set by its name.
+
+        `steps` if set, else the phantom's or everything else's.
+        """
         return self.steps or (self.phantom_steps if dataset == "phantom" else self.scans_steps)
 
 
@@ -155,23 +204,36 @@ PRESETS = tables("presets.toml")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A settings file as a dict. Raises OSError or ValueError, in one sentence, if it cannot be read or is no TOML."""
+    """A settings file as a dict.
+
+    Raises OSError or ValueError, in one sentence, if it cannot be read or is no TOML.
+    """
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise type(error)(f"{path} cannot be read ({error.strerror}): give the path of a settings file") from error
+        raise type(error)(
+            f"{path} cannot be read ({error.strerror}): give the path of a settings file"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is no TOML text ({error}): write lines such as learning_rate = 0.0002") from error
+        raise ValueError(
+            f"{path} is no TOML text ({error}): write lines such as learning_rate = 0.0002"
+        ) from error
 
 
 def literal(text: str) -> Any:
     """A word of the command line as Python or TOML reads it (1, 6e-4, true, None), else as text."""
     try:
-        return {"true": True, "false": False}[text] if text in ("true", "false") else ast.literal_eval(text)
+        return (
+            {"true": True, "false": False}[text]
+            if text in ("true", "false")
+            else ast.literal_eval(text)
+        )
     except (ValueError, SyntaxError):
         return text
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
     """A flat mapping of texts, numbers and truth values as TOML, which `read_toml` reads back."""
-    return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
+    return "".join(
+        f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items()
+    )

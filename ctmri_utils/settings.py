@@ -1,4 +1,5 @@
 """The one place where profiles are chosen, and seeds, threads and folders are set."""
+
 from __future__ import annotations
 
 import os
@@ -17,21 +18,31 @@ from .options import PRESETS, PROFILES, Settings, read_toml
 
 
 def settings_for(profile: str) -> Settings:
-    """The sizes of a profile, with a warning where "gpu" meets none. Raises ValueError, naming the known ones, for another name."""
+    """The sizes of a profile, with a warning where "gpu" meets none.
+
+    Raises ValueError, naming the known ones, for another name.
+    """
     if profile not in PROFILES:
         raise ValueError(f"PROFILE={profile!r} is not known: choose one of {', '.join(PROFILES)}")
     if profile == "gpu" and not torch.cuda.is_available():
-        warnings.warn("PROFILE='gpu' without a GPU trains for days: choose 'laptop', or a machine with CUDA", stacklevel=2)
+        warnings.warn(
+            "PROFILE='gpu' without a GPU trains for days: choose 'laptop', or a machine with CUDA",
+            stacklevel=2,
+        )
     return PROFILES[profile]
 
 
-WHAT = {"profile": "laptop", "dataset": "phantom", "seed": 2026}             # what a settings file names besides the settings
+# what a settings file names besides the settings
+WHAT = {"profile": "laptop", "dataset": "phantom", "seed": 2026}
 
 
 def read_settings(path: Path | None, changes: dict) -> tuple[dict, Settings]:
-    """What to train on (profile, dataset, seed), and the settings: the profile's, the preset's if one is named, the file's, the `changes`.
+    """What to train on (profile, dataset, seed), and the settings.
 
-    Raises ValueError or FileNotFoundError, in one sentence that names the file, for whatever is not known or out of range.
+    The profile's, the preset's if one is named, the file's, the `changes`.
+
+    Raises ValueError or FileNotFoundError, in one sentence that names the file, for whatever is not
+    known or out of range.
     """
     said = (read_toml(path) if path else {}) | changes
     try:
@@ -42,35 +53,44 @@ def read_settings(path: Path | None, changes: dict) -> tuple[dict, Settings]:
         preset = said.pop("preset", None)
         if preset is not None and preset not in PRESETS:
             raise ValueError(f"preset={preset!r} is not known: choose one of {', '.join(PRESETS)}")
-        return what, Settings.of(asdict(settings_for(what["profile"])) | PRESETS.get(preset, {}) | said)
+        return what, Settings.of(
+            asdict(settings_for(what["profile"])) | PRESETS.get(preset, {}) | said
+        )
     except ValueError as error:
         raise ValueError(f"{path or 'the settings'}: {error}") from error
 
 
 def set_up(seed: int) -> torch.device:
-    """Seed Python, NumPy and torch, set the thread count on purpose, and return the device to train on.
+    """Seed Python, NumPy and torch, set the thread count on purpose, and return the device to train
+    on.
 
-    Threads: CTMRI_THREADS if set, else one for every two cores, since threads that wait for a busy core cost many times what they
-    bring. On the CPU the same seed and thread count give the same digits twice; a GPU may differ in the last ones. Raises ValueError
-    if CTMRI_THREADS is no whole number above zero.
+    Threads: CTMRI_THREADS if set, else one for every two cores, since threads that wait for a busy
+    core cost many times what they bring. On the CPU the same seed and thread count give the same
+    digits twice; a GPU may differ in the last ones. Raises ValueError if CTMRI_THREADS is no whole
+    number above zero.
     """
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
     threads = os.environ.get("CTMRI_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
     if not threads.isdecimal() or int(threads) < 1:
-        raise ValueError(f"CTMRI_THREADS={threads!r} must be a whole number above zero: correct or unset it")
+        raise ValueError(
+            f"CTMRI_THREADS={threads!r} must be a whole number above zero: correct or unset it"
+        )
     torch.set_num_threads(int(threads))
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
-"""Environment variables for processes whose every product of matrices is to be summed on one thread: on two it rounds differently."""
+"""Environment variables for processes whose every product of matrices is to be summed on one
+thread: on two it rounds differently.
+"""
 
 
 @contextmanager
 def environment_variables(**variables: str) -> Iterator[None]:
-    """Inside the block these environment variables are set, here and for every process that starts; then they are as they were.
+    """Inside the block these environment variables are set, here and for every process that starts;
+    then they are as they were.
 
     They belong to the whole process: blocks in two threads must not overlap.
     """
@@ -85,23 +105,35 @@ def environment_variables(**variables: str) -> Iterator[None]:
 
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else None
-"""The folder of the checkout this package runs from; None where it was installed without one, as on Colab."""
+"""The folder of the checkout this package runs from.
+
+None where it was installed without one, as on Colab.
+"""
 
 
 def data_folder() -> Path:
-    """Where the embedded scans lie: `data` in the checkout, or the copy installed inside the package."""
+    """Where the embedded scans lie.
+
+    `data` in the checkout, or the copy installed inside the package.
+    """
     return CHECKOUT / "data" if CHECKOUT else PACKAGE / "data"
 
 
 def build_folder() -> Path:
-    """Where executed lessons and training runs go: $CTMRI_BUILD, else `build` in the checkout or here. Created if missing."""
+    """Where executed lessons and training runs go.
+
+    $CTMRI_BUILD, else `build` in the checkout or here. Created if missing.
+    """
     folder = Path(os.environ.get("CTMRI_BUILD", (CHECKOUT or Path.cwd()) / "build"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def run_folder(name: str, profile: str, seed: int) -> Path:
-    """Where the training run on the data set `name` lies: lesson 03 or `python -m ctmri_utils train` writes it, later lessons find it."""
+    """Where the training run on the data set `name` lies.
+
+    Lesson 03 or `python -m ctmri_utils train` writes it, later lessons find it.
+    """
     return build_folder() / "runs" / f"{name}-{profile}-{seed}"
 
 
@@ -111,6 +143,16 @@ def checkpoint_file(name: str, profile: str, seed: int) -> Path:
 
 
 def report() -> str:
-    """One line on the machine: Python, torch, device and threads; to be printed at the top of a lesson or an issue."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return f"Python {platform.python_version()}, torch {torch.__version__}, {device}, {platform.system()} {platform.machine()}"
+    """One line on the machine.
+
+    Python, torch, device and threads; to be printed at the top of a lesson or an issue.
+    """
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
+    return (
+        f"Python {platform.python_version()}, torch {torch.__version__}, {device}, "
+        f"{platform.system()} {platform.machine()}"
+    )

@@ -1,10 +1,13 @@
-"""Rebuild data/scans: real axial head slices, CT from the InVesalius "Cranium" example and T1-weighted MRI from Colin27.
+"""Rebuild data/scans: real axial head slices, CT from the InVesalius "Cranium" example and
+T1-weighted MRI from Colin27.
 
-    python data/build_scans.py                                                    # fetches both Debian packages
+    python data/build_scans.py                            # fetches both Debian packages
     python data/build_scans.py --cranium PATH/Cranium.inv3 --colin PATH/ch2.nii.gz
 
-The same inputs and library versions give the same bytes. See data/README.md for what the slices are and what they cannot show.
+The same inputs and library versions give the same bytes. See data/README.md for what the slices are
+and what they cannot show.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -25,36 +28,58 @@ from scipy import ndimage
 
 from ctmri_utils.units import AIR_HU, STORED_HU_OFFSET
 
-SIZE = 128                                                      # pixels, rows and columns
-SPACING_MM = 1.75                                               # 224 mm field: the longer head (Colin, 213 mm) keeps 5 mm on each side
-SLICE_MM = 1.5                                                  # the CT's own slice distance
-FINE = 2                                                        # samples per output pixel and axis, averaged: the anti-alias filter
-SKIN_HU = -300.0                                                # scalp is above, headrest foam and hair below
-MR_GAIN = 0.01                                                  # stored = 100 x intensity: two decimals survive the resampling
-TEST_BANDS = (0.14, 0.38, 0.62, 0.86)                           # centres of the test bands, as fractions of the stack's height
-BAND, GUARD = 3, 1                                              # slices per test band; slices left out on each side of it
+SIZE = 128  # pixels, rows and columns
+# 224 mm field: the longer head (Colin, 213 mm) keeps 5 mm on each side
+SPACING_MM = 1.75
+SLICE_MM = 1.5  # the CT's own slice distance
+# samples per output pixel and axis, averaged: the anti-alias filter
+FINE = 2
+# scalp is above, headrest foam and hair below
+SKIN_HU = -300.0
+# stored = 100 x intensity: two decimals survive the resampling
+MR_GAIN = 0.01
+# centres of the test bands, as fractions of the stack's height
+TEST_BANDS = (0.14, 0.38, 0.62, 0.86)
+# slices per test band; slices left out on each side of it
+BAND, GUARD = 3, 1
 
 PACKAGES = {
     "invesalius-examples": "usr/share/doc/invesalius-examples/examples/Cranium.inv3",
     "mricron-data": "usr/share/mricron/templates/ch2.nii.gz",
 }
-COLUMNS = ("file", "modality", "patient", "z_mm", "split", "spacing_mm", "gain", "offset", "unit", "sha256")
+COLUMNS = (
+    "file",
+    "modality",
+    "patient",
+    "z_mm",
+    "split",
+    "spacing_mm",
+    "gain",
+    "offset",
+    "unit",
+    "sha256",
+)
 
 
 @dataclass(frozen=True)
 class Source:
-    """One head, and how to cut it. Voxels are (Z, Y, X): z upward, y from back to front, x from the patient's right to left.
+    """One head, and how to cut it.
 
-    The cut is parallel to the plane through the anterior and the posterior commissure (AC-PC); heights are mm above the AC.
+    Voxels are (Z, Y, X): z upward, y from back to front, x from the patient's right to left.
+
+    The cut is parallel to the plane through the anterior and the posterior commissure (AC-PC);
+    heights are mm above the AC.
     """
 
     modality: str
     patient: str
-    folder: str                                                 # A is CT, B is MRI
+    folder: str  # A is CT, B is MRI
     voxels: np.ndarray
     spacing_mm: tuple[float, float, float]
-    ac_mm: tuple[float, float, float]                           # anterior commissure, mm from the first voxel
-    turn_deg: tuple[float, float, float]                        # pitch, roll, yaw that bring the AC-PC plane level
+    # anterior commissure, mm from the first voxel
+    ac_mm: tuple[float, float, float]
+    # pitch, roll, yaw that bring the AC-PC plane level
+    turn_deg: tuple[float, float, float]
     bottom_mm: float
     top_mm: float
     background: float
@@ -64,42 +89,84 @@ class Source:
 
 
 def read_cranium(path: Path) -> np.ndarray:
-    """Cranium.inv3 -> (108, 256, 256) int16 HU: z upward, y from back to front, x as in the DICOM picture.
+    """Cranium.inv3 -> (108, 256, 256) int16 HU.
 
-    InVesalius turns the rows of an axial DICOM picture over and keeps its columns (invesalius/data/imagedata_utils.py).
-    Raises ValueError if the project is not the expected one.
+    Z upward, y from back to front, x as in the DICOM picture.
+
+    InVesalius turns the rows of an axial DICOM picture over and keeps its columns
+    (invesalius/data/imagedata_utils.py). Raises ValueError if the project is not the expected one.
     """
     with tarfile.open(path) as archive:
         member = {Path(name).name: name for name in archive.getnames()}
         project = plistlib.loads(archive.extractfile(member["main.plist"]).read())
         raw = archive.extractfile(member["matrix.dat"]).read()
-    if project["matrix"]["shape"] != [108, 256, 256] or project["spacing"] != [0.9570312, 0.9570312, 1.5]:
-        raise ValueError(f"{path} is not the Cranium example of InVesalius 3.1: give the one from the package invesalius-examples")
+    if project["matrix"]["shape"] != [108, 256, 256] or project["spacing"] != [
+        0.9570312,
+        0.9570312,
+        1.5,
+    ]:
+        raise ValueError(
+            f"{path} is not the Cranium example of InVesalius 3.1: give the one from the package "
+            "invesalius-examples"
+        )
     return np.frombuffer(raw, "<i2").reshape(108, 256, 256)
 
 
 def read_colin(path: Path) -> np.ndarray:
-    """ch2.nii.gz (RAS+, 1 mm) -> (181, 217, 181) uint8: z upward, y from back to front, x from right to left."""
+    """ch2.nii.gz (RAS+, 1 mm) -> (181, 217, 181) uint8.
+
+    Z upward, y from back to front, x from right to left.
+    """
     import nibabel
 
     image = nibabel.load(path)
     if image.shape != (181, 217, 181) or nibabel.aff2axcodes(image.affine) != ("R", "A", "S"):
-        raise ValueError(f"{path} is not MRIcron's ch2 template (181 x 217 x 181, RAS+): give the one from the package mricron-data")
+        raise ValueError(
+            f"{path} is not MRIcron's ch2 template (181 x 217 x 181, RAS+): give the one from the "
+            "package mricron-data"
+        )
     return np.asarray(image.dataobj).transpose(2, 1, 0)[:, :, ::-1]
 
 
 def cranium(path: Path) -> Source:
-    """The CT. AC and angles: brain cavity laid onto Colin's brain (rigid + three scales, Dice 0.98), then rounded."""
-    return Source("ct", "cranium", "A", read_cranium(path), (1.5, 0.9570312, 0.9570312), ac_mm=(81.5, 120.5, 124.0),
-                  turn_deg=(-20.0, 1.5, -3.0), bottom_mm=-12.0, top_mm=69.0,
-                  background=AIR_HU, gain=1.0, offset=-float(STORED_HU_OFFSET), unit="HU")
+    """The CT. AC and angles.
+
+    Brain cavity laid onto Colin's brain (rigid + three scales, Dice 0.98), then rounded.
+    """
+    return Source(
+        "ct",
+        "cranium",
+        "A",
+        read_cranium(path),
+        (1.5, 0.9570312, 0.9570312),
+        ac_mm=(81.5, 120.5, 124.0),
+        turn_deg=(-20.0, 1.5, -3.0),
+        bottom_mm=-12.0,
+        top_mm=69.0,
+        background=AIR_HU,
+        gain=1.0,
+        offset=-float(STORED_HU_OFFSET),
+        unit="HU",
+    )
 
 
 def colin(path: Path) -> Source:
     """The MRI, already in MNI space: AC-PC level, the AC at voxel (71, 125, 90)."""
-    return Source("mri", "colin27", "B", read_colin(path), (1.0, 1.0, 1.0), ac_mm=(71.0, 125.0, 90.0),
-                  turn_deg=(0.0, 0.0, 0.0), bottom_mm=-12.0, top_mm=78.0,
-                  background=0.0, gain=MR_GAIN, offset=0.0, unit="MR unit")
+    return Source(
+        "mri",
+        "colin27",
+        "B",
+        read_colin(path),
+        (1.0, 1.0, 1.0),
+        ac_mm=(71.0, 125.0, 90.0),
+        turn_deg=(0.0, 0.0, 0.0),
+        bottom_mm=-12.0,
+        top_mm=78.0,
+        background=0.0,
+        gain=MR_GAIN,
+        offset=0.0,
+        unit="MR unit",
+    )
 
 
 def rotation(turn_deg: tuple[float, float, float]) -> np.ndarray:
@@ -111,10 +178,19 @@ def rotation(turn_deg: tuple[float, float, float]) -> np.ndarray:
     return pitch @ roll @ yaw
 
 
-def sample(source: Source, heights_mm: np.ndarray, centre_mm: tuple[float, float], size: int, step_mm: float) -> np.ndarray:
-    """Trilinear samples (heights, size, size), float64; rows from front to back, columns from the patient's right to left.
+def sample(
+    source: Source,
+    heights_mm: np.ndarray,
+    centre_mm: tuple[float, float],
+    size: int,
+    step_mm: float,
+) -> np.ndarray:
+    """Trilinear samples (heights, size, size), float64.
 
-    Linear on purpose: it cannot overshoot, so no HU appears between air and bone that neither of them has.
+    Rows from front to back, columns from the patient's right to left.
+
+    Linear on purpose: it cannot overshoot, so no HU appears between air and bone that neither of
+    them has.
     """
     line = (np.arange(size) - (size - 1) / 2) * step_mm
     y, x = np.meshgrid(centre_mm[0] - line, centre_mm[1] + line, indexing="ij")
@@ -124,7 +200,11 @@ def sample(source: Source, heights_mm: np.ndarray, centre_mm: tuple[float, float
         cut_mm = np.stack([np.full(y.size, height), y.ravel(), x.ravel()])
         source_mm = rotation(source.turn_deg) @ cut_mm + np.array(source.ac_mm)[:, None]
         voxel = source_mm / np.array(source.spacing_mm)[:, None]
-        pictures.append(ndimage.map_coordinates(voxels, voxel, order=1, mode="constant", cval=source.background).reshape(y.shape))
+        pictures.append(
+            ndimage.map_coordinates(
+                voxels, voxel, order=1, mode="constant", cval=source.background
+            ).reshape(y.shape)
+        )
     return np.stack(pictures)
 
 
@@ -141,11 +221,17 @@ def largest_filled(mask: np.ndarray) -> np.ndarray:
 def head_only(source: Source, fine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(slices with everything outside the head set to the background, head masks), slice by slice.
 
-    CT: largest region above SKIN_HU after an opening that cuts thin bridges to the headrest, plus one sample (0.9 mm) of rim, so that
-    the skin's partial volume stays. MRI: Colin27's background is exactly 0 already, only its outline is needed.
+    CT: largest region above SKIN_HU after an opening that cuts thin bridges to the headrest, plus
+    one sample (0.9 mm) of rim, so that the skin's partial volume stays. MRI: Colin27's background
+    is exactly 0 already, only its outline is needed.
     """
     threshold = SKIN_HU if source.modality == "ct" else 15.0
-    head = np.stack([largest_filled(ndimage.binary_opening(picture > threshold, iterations=2)) for picture in fine])
+    head = np.stack(
+        [
+            largest_filled(ndimage.binary_opening(picture > threshold, iterations=2))
+            for picture in fine
+        ]
+    )
     if source.modality == "mri":
         return fine, head
     rim = np.stack([ndimage.binary_dilation(mask, np.ones((3, 3))) for mask in head])
@@ -153,12 +239,15 @@ def head_only(source: Source, fine: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def cut(source: Source) -> tuple[np.ndarray, np.ndarray]:
-    """(heights above the lowest slice in mm (N,), slices (N, SIZE, SIZE) float64 in physical units), head centred in the stack."""
+    """(heights above the lowest slice in mm (N,), slices (N, SIZE, SIZE) float64 in physical
+    units), head centred in the stack.
+    """
     count = round((source.top_mm - source.bottom_mm) / SLICE_MM) + 1
     fine_z, fine_xy = SLICE_MM / FINE, SPACING_MM / FINE
     heights = source.bottom_mm - (SLICE_MM - fine_z) / 2 + np.arange(count * FINE) * fine_z
     middle = np.array(source.voxels.shape[1:]) * source.spacing_mm[1] / 2 - source.ac_mm[1:]
-    wide = SIZE * FINE * 3 // 2                                  # a first look with room for a head that lies off centre
+    # a first look with room for a head that lies off centre
+    wide = SIZE * FINE * 3 // 2
     _, head = head_only(source, sample(source, heights, tuple(middle), wide, fine_xy))
     rows, columns = np.flatnonzero(head.any((0, 2))), np.flatnonzero(head.any((0, 1)))
     shift = (np.array([rows[0] + rows[-1], columns[0] + columns[-1]]) - (wide - 1)) / 2 * fine_xy
@@ -169,7 +258,10 @@ def cut(source: Source) -> tuple[np.ndarray, np.ndarray]:
 
 
 def splits(count: int) -> list[str]:
-    """"train", "test" or "guard" (not written) for each slice of a stack, lowest first; same relative heights for every stack."""
+    """ "train", "test" or "guard" (not written) for each slice of a stack, lowest first.
+
+    Same relative heights for every stack.
+    """
     role = ["train"] * count
     for centre in TEST_BANDS:
         first = round(centre * (count - 1)) - BAND // 2
@@ -183,24 +275,41 @@ def write(source: Source, out: Path) -> list[dict]:
     heights, slices = cut(source)
     stored = np.rint((slices - source.offset) / source.gain)
     if stored.min() < 0 or stored.max() > 65535:
-        raise ValueError(f"{source.patient}: stored values {stored.min():.0f} to {stored.max():.0f} do not fit 16 bits")
+        raise ValueError(
+            f"{source.patient}: stored values {stored.min():.0f} to {stored.max():.0f} do not fit "
+            "16 bits"
+        )
     rows = []
-    for z_mm, picture, split in zip(heights, stored.astype(np.uint16), splits(len(heights)), strict=True):
+    for z_mm, picture, split in zip(
+        heights, stored.astype(np.uint16), splits(len(heights)), strict=True
+    ):
         if split == "guard":
             continue
         path = out / f"{split}{source.folder}" / f"{source.modality}_z{round(z_mm * 10):04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path, optimize=True)
-        rows.append({
-            "file": path.relative_to(out).as_posix(), "modality": source.modality, "patient": source.patient, "z_mm": f"{z_mm:.1f}",
-            "split": split, "spacing_mm": SPACING_MM, "gain": source.gain, "offset": source.offset, "unit": source.unit,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        })
+        rows.append(
+            {
+                "file": path.relative_to(out).as_posix(),
+                "modality": source.modality,
+                "patient": source.patient,
+                "z_mm": f"{z_mm:.1f}",
+                "split": split,
+                "spacing_mm": SPACING_MM,
+                "gain": source.gain,
+                "offset": source.offset,
+                "unit": source.unit,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            }
+        )
     return rows
 
 
 def build(sources: list[Source], out: Path) -> None:
-    """Write every slice and `manifest.csv`; slices of an earlier build are removed first, licences stay."""
+    """Write every slice and `manifest.csv`.
+
+    Slices of an earlier build are removed first, licences stay.
+    """
     for folder in ("trainA", "trainB", "testA", "testB"):
         shutil.rmtree(out / folder, ignore_errors=True)
     rows = [row for source in sources for row in write(source, out)]
@@ -211,24 +320,45 @@ def build(sources: list[Source], out: Path) -> None:
 
 
 def fetch(package: str, folder: Path) -> Path:
-    """Download a Debian package, unpack it under `folder` (nothing is installed) and return the scan inside."""
+    """Download a Debian package, unpack it under `folder` (nothing is installed) and return the
+    scan inside.
+    """
     for tool in ("apt-get", "dpkg"):
         if shutil.which(tool) is None:
-            raise FileNotFoundError(f"{tool} is not on this machine, so {package} cannot be fetched: pass --cranium and --colin instead")
-    done = subprocess.run(["apt-get", "download", package], cwd=folder, capture_output=True, text=True)
+            raise FileNotFoundError(
+                f"{tool} is not on this machine, so {package} cannot be fetched: pass --cranium "
+                "and --colin instead"
+            )
+    done = subprocess.run(
+        ["apt-get", "download", package], cwd=folder, capture_output=True, text=True
+    )
     found = sorted(folder.glob(f"{package}_*.deb"))
     if done.returncode != 0 or not found:
         reason = " ".join(done.stderr.split())[-200:]
-        raise FileNotFoundError(f"apt-get could not download {package} ({reason}): run apt-get update, or pass --cranium and --colin")
+        raise FileNotFoundError(
+            f"apt-get could not download {package} ({reason}): run apt-get update, or pass "
+            "--cranium and --colin"
+        )
     subprocess.run(["dpkg", "-x", str(found[0]), str(folder / package)], check=True)
     return folder / package / PACKAGES[package]
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cranium", type=Path, help="Cranium.inv3 (default: from the Debian package invesalius-examples)")
-    parser.add_argument("--colin", type=Path, help="ch2.nii.gz (default: from the Debian package mricron-data)")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "scans", help="folder to write (default: data/scans)")
+    parser.add_argument(
+        "--cranium",
+        type=Path,
+        help="Cranium.inv3 (default: from the Debian package invesalius-examples)",
+    )
+    parser.add_argument(
+        "--colin", type=Path, help="ch2.nii.gz (default: from the Debian package mricron-data)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).parent / "scans",
+        help="folder to write (default: data/scans)",
+    )
     options = parser.parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory() as folder:

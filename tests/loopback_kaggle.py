@@ -1,7 +1,10 @@
-"""Kaggle's download call on loopback, for the real client, and a person's empty home to call it from.
+"""Kaggle's download call on loopback, for the real client, and a person's empty home to call it
+from.
 
-With KAGGLE_API_ENVIRONMENT=LOCALHOST the client asks http://localhost, and HTTP_PROXY leads that to the server here.
+With KAGGLE_API_ENVIRONMENT=LOCALHOST the client asks http://localhost, and HTTP_PROXY leads that to
+the server here.
 """
+
 import base64
 import contextlib
 import email.utils
@@ -24,7 +27,8 @@ from ctmri_utils import kaggle_download
 from ctmri_utils.kaggle_download import DATASET, DownloadFailed, download
 
 TOKEN, KEY, USER = "token-0123456789abcdef", "key-0123456789abcdef", "alice"
-CHUNK = 2**20                                                    # what the client writes at a time, and thus what it can build on
+# what the client writes at a time, and thus what it can build on
+CHUNK = 2**20
 BASIC = "Basic " + base64.b64encode(f"{USER}:{KEY}".encode()).decode()
 
 
@@ -35,9 +39,16 @@ def slices():
         for i in range(count):
             y, x = np.mgrid[-1:1:64j, -1:1:64j]
             depth = 1 - np.hypot(x / rng.uniform(0.6, 0.9), y / rng.uniform(0.7, 0.95))
-            ct = np.where(depth > 0, np.where(depth < 0.2, 250, 100), 0) + rng.normal(0, 6, y.shape) * (depth > 0)
-            mri = np.where(depth > 0, np.where(depth < 0.2, 60, 160), 0) + rng.normal(0, 6, y.shape) * (depth > 0)
-            image, buffer = np.uint8(np.clip(ct if place.endswith("A") else mri, 0, 254)), io.BytesIO()
+            ct = np.where(depth > 0, np.where(depth < 0.2, 250, 100), 0) + rng.normal(
+                0, 6, y.shape
+            ) * (depth > 0)
+            mri = np.where(depth > 0, np.where(depth < 0.2, 60, 160), 0) + rng.normal(
+                0, 6, y.shape
+            ) * (depth > 0)
+            image, buffer = (
+                np.uint8(np.clip(ct if place.endswith("A") else mri, 0, 254)),
+                io.BytesIO(),
+            )
             if place.endswith("A"):
                 Image.fromarray(np.stack([image] * 3, -1)).save(buffer, "PNG")
             else:
@@ -56,19 +67,29 @@ def zipped(files):
 
 
 class Kaggle(http.server.ThreadingHTTPServer):
-    """The download call of api.kaggle.com: who may have what, and how often the storage breaks off in the middle."""
+    """The download call of api.kaggle.com.
+
+    Who may have what, and how often the storage breaks off in the middle.
+    """
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answer)
         self.files = slices()
-        self.body, self.status, self.headers, self.drops, self.public = zipped(self.files), None, {}, 0, False
-        self.asked, self.fetched = [], []                        # Authorization of each call; Range of each fetch from the storage
+        self.body, self.status, self.headers, self.drops, self.public = (
+            zipped(self.files),
+            None,
+            {},
+            0,
+            False,
+        )
+        # Authorization of each call; Range of each fetch from the storage
+        self.asked, self.fetched = [], []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request, client_address):
-        if not isinstance(sys.exc_info()[1], ConnectionError):   # a client may hang up
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client may hang up
             super().handle_error(request, client_address)
 
 
@@ -86,16 +107,28 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def say(self, status, **answer):
-        self.send(status, json.dumps(answer).encode(), Content_Type="application/json", **self.server.headers)
+        self.send(
+            status,
+            json.dumps(answer).encode(),
+            Content_Type="application/json",
+            **self.server.headers,
+        )
 
     def do_POST(self):
-        request, who = json.loads(self.rfile.read(int(self.headers["Content-Length"]))), self.headers.get("Authorization")
+        request, who = (
+            json.loads(self.rfile.read(int(self.headers["Content-Length"]))),
+            self.headers.get("Authorization"),
+        )
         call = self.path.rpartition("/")[2]
         if call == "IntrospectToken":
             return self.say(200, active=request["token"] == TOKEN, username=USER)
         if call == "GenerateAccessToken":
             known = request["refreshToken"] == KEY
-            return self.say(200, token=TOKEN, expiresIn=3600) if known else self.say(401, code=401, message="ended")
+            return (
+                self.say(200, token=TOKEN, expiresIn=3600)
+                if known
+                else self.say(401, code=401, message="ended")
+            )
         assert call == "DownloadDataset" and self.path.startswith("http://localhost/api/v1/")
         self.server.asked.append(who)
         if self.server.status:
@@ -112,54 +145,87 @@ class Answer(http.server.BaseHTTPRequestHandler):
         start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted else 0
         self.server.fetched.append(start)
         self.send_response(206 if wanted else 200)
-        for name, value in {"Content-Length": str(len(body) - start), "Content-Type": "application/zip", "Accept-Ranges": "bytes",
-                            "ETag": f'"{hashlib.md5(body).hexdigest()}"',
-                            "Last-Modified": email.utils.formatdate(1704067200, usegmt=True)}.items():
+        for name, value in {
+            "Content-Length": str(len(body) - start),
+            "Content-Type": "application/zip",
+            "Accept-Ranges": "bytes",
+            "ETag": f'"{hashlib.md5(body).hexdigest()}"',
+            "Last-Modified": email.utils.formatdate(1704067200, usegmt=True),
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         if self.server.drops:
             self.server.drops -= 1
-            self.wfile.write(body[start:start + min(CHUNK, len(body) // 2)])
+            self.wfile.write(body[start : start + min(CHUNK, len(body) // 2)])
             self.close_connection = True
             return
         self.wfile.write(body[start:])
 
 
 def clean_environment(home, url):
-    """Environment variables of a person whose HOME holds nothing and whose Kaggle is the server at `url`; None: to be unset."""
-    known = {name: None for name in os.environ if name.startswith(("KAGGLE_", "XDG_")) or name.upper() in ("NO_PROXY", "ALL_PROXY")}
-    return known | {"HOME": str(home), "USERPROFILE": str(home), "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
-                    "HTTP_PROXY": url, "http_proxy": url}
+    """Environment variables of a person whose HOME holds nothing and whose Kaggle is the server at
+    `url`; None: to be unset.
+    """
+    known = {
+        name: None
+        for name in os.environ
+        if name.startswith(("KAGGLE_", "XDG_")) or name.upper() in ("NO_PROXY", "ALL_PROXY")
+    }
+    return known | {
+        "HOME": str(home),
+        "USERPROFILE": str(home),
+        "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
+        "HTTP_PROXY": url,
+        "http_proxy": url,
+    }
 
 
 @contextlib.contextmanager
 def served(tmp_path, monkeypatch, capfd, caplog):
-    """The server; HOME, data folder and environment of the test's own. At the end no secret stands in any output, log or file."""
+    """The server; HOME, data folder and environment of the test's own.
+
+    At the end no secret stands in any output, log or file.
+    """
     server = Kaggle()
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     (tmp_path / "home" / ".kaggle").mkdir(parents=True)
     for name, value in clean_environment(tmp_path / "home", server.url).items():
-        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(
+            name, value
+        )
     monkeypatch.setattr(kaggle_download, "data_folder", lambda: tmp_path / "data")
-    monkeypatch.setattr("time.sleep", lambda seconds: None)      # the client waits for seconds before it tries again
+    # the client waits for seconds before it tries again
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     caplog.set_level(logging.DEBUG)
     yield server
     server.shutdown()
     server.server_close()
     printed = capfd.readouterr()
-    assert not re.search("Downloading|Connection error|Dataset URL", printed.out)    # the client's own words, which may hold addresses
-    texts = [*printed, *(record.getMessage() for when in ("setup", "call") for record in caplog.get_records(when))]
-    texts += [path.read_bytes().decode("latin-1") for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    # the client's own words, which may hold addresses
+    assert not re.search("Downloading|Connection error|Dataset URL", printed.out)
+    texts = [
+        *printed,
+        *(record.getMessage() for when in ("setup", "call") for record in caplog.get_records(when)),
+    ]
+    texts += [
+        path.read_bytes().decode("latin-1")
+        for path in (tmp_path / "data").rglob("*")
+        if path.is_file()
+    ]
     assert not [secret for secret in (TOKEN, KEY) for text in texts if secret in text]
 
 
 def failure(sentence):
-    """The one sentence with which download() fails, checked to be one, to hold no secret and to be free of a cause that might."""
+    """The one sentence with which download() fails, checked to be one, to hold no secret and to be
+    free of a cause that might.
+    """
     with pytest.raises(DownloadFailed, match=sentence) as caught:
         download()
     text = str(caught.value)
     assert "\n" not in text and TOKEN not in text and KEY not in text
-    assert caught.value.__cause__ is None and (caught.value.__suppress_context__ or caught.value.__context__ is None)
+    assert caught.value.__cause__ is None and (
+        caught.value.__suppress_context__ or caught.value.__context__ is None
+    )
     return text
 
 

@@ -1,9 +1,12 @@
-"""The published algorithm once more, written out from the papers and the reference's order of calls; nothing is imported from the package.
+"""The published algorithm once more, written out from the papers and the reference's order of
+calls; nothing is imported from the package.
 
-Zhu et al. 2017 (arXiv 1703.10593) as junyanz/pytorch-CycleGAN-and-pix2pix runs it: six passes through the generators and six through the
-discriminators a step, in that order, generators before discriminators. Its names are kept: A is CT, B is MR, G_A makes B from A, and D_A
-judges B. The engine is held to `train` step by step, and `benchmarks/training.py` times `ReferenceStep`.
+Zhu et al. 2017 (arXiv 1703.10593) as junyanz/pytorch-CycleGAN-and-pix2pix runs it: six passes
+through the generators and six through the discriminators a step, in that order, generators before
+discriminators. Its names are kept: A is CT, B is MR, G_A makes B from A, and D_A judges B. The
+engine is held to `train` step by step, and `benchmarks/training.py` times `ReferenceStep`.
 """
+
 import itertools
 from collections.abc import Callable
 
@@ -19,7 +22,9 @@ def convolution(weights: Weights, key: str, x: Tensor, **options) -> Tensor:
 
 
 def doubling(weights: Weights, key: str, x: Tensor) -> Tensor:
-    return F.conv_transpose2d(x, weights[f"{key}.weight"], weights[f"{key}.bias"], stride=2, padding=1, output_padding=1)
+    return F.conv_transpose2d(
+        x, weights[f"{key}.weight"], weights[f"{key}.bias"], stride=2, padding=1, output_padding=1
+    )
 
 
 def reflected(x: Tensor, pixels: int) -> Tensor:
@@ -33,7 +38,10 @@ def norm(x: Tensor) -> Tensor:
 
 
 def resnet_generator(weights: Weights, x: Tensor) -> Tensor:
-    """c7s1-k, d2k, d4k, R4k ..., u2k, uk, c7s1: the paper's appendix, with as many blocks as there are weights for."""
+    """c7s1-k, d2k, d4k, R4k ..., u2k, uk, c7s1.
+
+    The paper's appendix, with as many blocks as there are weights for.
+    """
     blocks = len({key.split(".")[1] for key in weights if "conv_block" in key})
     x = norm(convolution(weights, "model.1", reflected(x, 3))).relu()
     for key in ("model.4", "model.7"):
@@ -47,10 +55,15 @@ def resnet_generator(weights: Weights, x: Tensor) -> Tensor:
 
 
 def patch_discriminator(weights: Weights, x: Tensor) -> Tensor:
-    """C64-C128-C256-C512 and a verdict: 4x4 convolutions, stride 2 but for the last two, no norm at either end."""
+    """C64-C128-C256-C512 and a verdict.
+
+    4x4 convolutions, stride 2 but for the last two, no norm at either end.
+    """
     places = sorted(int(key.split(".")[1]) for key in weights if key.endswith("weight"))
     for n, place in enumerate(places):
-        x = convolution(weights, f"model.{place}", x, stride=2 if n < len(places) - 2 else 1, padding=1)
+        x = convolution(
+            weights, f"model.{place}", x, stride=2 if n < len(places) - 2 else 1, padding=1
+        )
         if 0 < n < len(places) - 1:
             x = norm(x)
         if n < len(places) - 1:
@@ -62,7 +75,10 @@ class Network:
     """Weights of our own, float64, and what they compute."""
 
     def __init__(self, forward: Callable[[Weights, Tensor], Tensor], state: Weights):
-        self.forward, self.weights = forward, {key: value.detach().double().clone().requires_grad_() for key, value in state.items()}
+        self.forward, self.weights = (
+            forward,
+            {key: value.detach().double().clone().requires_grad_() for key, value in state.items()},
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.forward(self.weights, x)
@@ -72,7 +88,9 @@ class Network:
 
 
 class Pool:
-    """The last `size` fakes; a full pool hands out an older one half of the time and keeps the new one in its place.
+    """The last `size` fakes.
+
+    A full pool hands out an older one half of the time and keeps the new one in its place.
 
     Draws from torch's global source: a coin for each image, then, if it falls below 1/2, a place.
     """
@@ -104,12 +122,18 @@ def lsgan(verdict: Tensor, real: bool) -> Tensor:
 class ReferenceStep:
     """Four networks (modules, or `Network`s), two Adams, two pools, and one training step."""
 
-    def __init__(self, G_A, G_B, D_A, D_B, *, pool_size=50, lambda_A=10.0, lambda_B=10.0, lambda_identity=0.5):
+    def __init__(
+        self, G_A, G_B, D_A, D_B, *, pool_size=50, lambda_A=10.0, lambda_B=10.0, lambda_identity=0.5
+    ):
         self.G_A, self.G_B, self.D_A, self.D_B = G_A, G_B, D_A, D_B
         self.lambda_A, self.lambda_B, self.lambda_identity = lambda_A, lambda_B, lambda_identity
         self.pool_A, self.pool_B = Pool(pool_size), Pool(pool_size)
-        self.adam_G, self.adam_D = (torch.optim.Adam(itertools.chain(one.parameters(), other.parameters()), 2e-4, (0.5, 0.999))
-                                    for one, other in ((G_A, G_B), (D_A, D_B)))
+        self.adam_G, self.adam_D = (
+            torch.optim.Adam(
+                itertools.chain(one.parameters(), other.parameters()), 2e-4, (0.5, 0.999)
+            )
+            for one, other in ((G_A, G_B), (D_A, D_B))
+        )
 
     def __call__(self, real_A: Tensor, real_B: Tensor, rate: float = 2e-4) -> dict[str, Tensor]:
         for group in self.adam_G.param_groups + self.adam_D.param_groups:
@@ -153,20 +177,39 @@ class ReferenceStep:
 
 
 def linear_rate(epoch: int, n_epochs: int = 100, n_epochs_decay: int = 100) -> float:
-    """The factor of epoch 1, 2, ...: 1 for n_epochs, then on a line towards 0, which it would reach one epoch after the end.
+    """The factor of epoch 1, 2, ....
 
-    The paper's schedule. The reference's code has stepped its scheduler before each epoch since 2019, so its last one trains at 0.
+    1 for n_epochs, then on a line towards 0, which it would reach one epoch after the end.
+
+    The paper's schedule. The reference's code has stepped its scheduler before each epoch since
+    2019, so its last one trains at 0.
     """
     return 1 - max(0, epoch - n_epochs) / (n_epochs_decay + 1)
 
 
-def train(states: dict[str, Weights], batches_A: list[Tensor], batches_B: list[Tensor], *,
-          rate: Callable[[int], float] = lambda step: 2e-4, **options) -> list[dict[str, float]]:
-    """One step for each pair of batches, in float64, and each step's eight losses, weighted as the reference prints them.
+def train(
+    states: dict[str, Weights],
+    batches_A: list[Tensor],
+    batches_B: list[Tensor],
+    *,
+    rate: Callable[[int], float] = lambda step: 2e-4,
+    **options,
+) -> list[dict[str, float]]:
+    """One step for each pair of batches, in float64, and each step's eight losses, weighted as the
+    reference prints them.
 
-    states: the first weights of G_A, G_B, D_A and D_B. rate: the learning rate of step 0, 1, ... options: those of `ReferenceStep`.
+    states: the first weights of G_A, G_B, D_A and D_B. rate: the learning rate of step 0, 1, ...
+    options: those of `ReferenceStep`.
     """
     forwards = {"G": resnet_generator, "D": patch_discriminator}
-    step = ReferenceStep(**{name: Network(forwards[name[0]], states[name]) for name in ("G_A", "G_B", "D_A", "D_B")}, **options)
-    return [{name: float(loss) for name, loss in step(real_A.double(), real_B.double(), rate(n)).items()}
-            for n, (real_A, real_B) in enumerate(zip(batches_A, batches_B, strict=True))]
+    step = ReferenceStep(
+        **{name: Network(forwards[name[0]], states[name]) for name in ("G_A", "G_B", "D_A", "D_B")},
+        **options,
+    )
+    return [
+        {
+            name: float(loss)
+            for name, loss in step(real_A.double(), real_B.double(), rate(n)).items()
+        }
+        for n, (real_A, real_B) in enumerate(zip(batches_A, batches_B, strict=True))
+    ]

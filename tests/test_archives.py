@@ -1,4 +1,7 @@
-"""Hostile zips: whatever is in them, nothing lands outside the folder, memory stays small, and the end is a sentence."""
+"""Hostile zips: whatever is in them, nothing lands outside the folder, memory stays small, and the
+end is a sentence.
+"""
+
 import errno
 import io
 import re
@@ -14,7 +17,9 @@ from ctmri_utils import archives
 from ctmri_utils.archives import BadArchive, unpack
 
 NAMES = ("images/a.png", "images/sub/b.png", "c d.jpg", "é")
-GOOD = {name: np.random.default_rng(i).bytes(300) + 2000 * bytes([i]) for i, name in enumerate(NAMES)}
+GOOD = {
+    name: np.random.default_rng(i).bytes(300) + 2000 * bytes([i]) for i, name in enumerate(NAMES)
+}
 
 
 def zipped(*entries, method=zipfile.ZIP_DEFLATED):
@@ -27,17 +32,29 @@ def zipped(*entries, method=zipfile.ZIP_DEFLATED):
 
 
 def attempt(place, data):
-    """Unpack `data` in place/target, beside a file that must survive; {name: bytes}, as reported and as found."""
+    """Unpack `data` in place/target, beside a file that must survive; {name.
+
+    Bytes}, as reported and as found.
+    """
     place.mkdir(exist_ok=True)
     (place / "beside").write_text("mine")
     (place / "it.zip").write_bytes(data)
     try:
         report = unpack(place / "it.zip", place / "target", reserved=("manifest.json",))
-        found = {path.relative_to(place / "target").as_posix(): path for path in (place / "target").rglob("*") if path.is_file()}
-        assert {name: path.stat().st_size for name, path in found.items()} == {name: entry["bytes"] for name, entry in report.items()}
+        found = {
+            path.relative_to(place / "target").as_posix(): path
+            for path in (place / "target").rglob("*")
+            if path.is_file()
+        }
+        assert {name: path.stat().st_size for name, path in found.items()} == {
+            name: entry["bytes"] for name, entry in report.items()
+        }
         return {name: path.read_bytes() for name, path in found.items()}
     finally:
-        assert sorted(path.name for path in place.iterdir()) == ["beside", "it.zip", "target"] and (place / "beside").read_text() == "mine"
+        assert (
+            sorted(path.name for path in place.iterdir()) == ["beside", "it.zip", "target"]
+            and (place / "beside").read_text() == "mine"
+        )
         assert not any(path.is_symlink() for path in place.rglob("*"))
 
 
@@ -56,7 +73,9 @@ def special(kind, target=b"/etc/passwd"):
 def with_header(data, entry, **fields):
     """Change fields of one entry in the central directory: offsets as in APPNOTE 4.3.12."""
     places = {"flag": (8, "<H"), "size": (24, "<L"), "offset": (42, "<L")}
-    start = [position for position in range(len(data)) if data.startswith(b"PK\1\2", position)][entry]
+    start = [position for position in range(len(data)) if data.startswith(b"PK\1\2", position)][
+        entry
+    ]
     changed = bytearray(data)
     for name, value in fields.items():
         struct.pack_into(places[name][1], changed, start + places[name][0], value)
@@ -65,24 +84,36 @@ def with_header(data, entry, **fields):
 
 two = zipped(("a.png", 3000 * b"a"), ("b.png", 3000 * b"b"))
 HOSTILE = {
-    "upwards": (zipped(("../evil", b"x")), "leads elsewhere"), "upwards inside": (zipped(("a/../../evil", b"x")), "leads elsewhere"),
-    "absolute": (zipped(("/tmp/evil", b"x")), "leads elsewhere"), "a drive": (zipped(("C:/evil", b"x")), "odd name"),
-    "a backslash": (zipped(("..\\evil", b"x")), "odd name"), "a dot": (zipped(("./evil", b"x")), "leads elsewhere"),
-    "no name": (zipped(("a//b", b"x")), "leads elsewhere"), "a line": (zipped(("a\nb", b"x")), "odd name"),
-    "a dot at the end": (zipped(("evil.", b"x")), "odd name"), "a long name": (zipped((300 * "x", b"x")), "odd name"),
-    "a deep path": (zipped((20 * "x/" + "y", b"x")), "odd name"), "the manifest": (zipped(("manifest.json", b"{}")), "leads elsewhere"),
-    "a symbolic link": (zipped(special(stat.S_IFLNK)), "no plain file"), "a pipe": (zipped(special(stat.S_IFIFO)), "no plain file"),
+    "upwards": (zipped(("../evil", b"x")), "leads elsewhere"),
+    "upwards inside": (zipped(("a/../../evil", b"x")), "leads elsewhere"),
+    "absolute": (zipped(("/tmp/evil", b"x")), "leads elsewhere"),
+    "a drive": (zipped(("C:/evil", b"x")), "odd name"),
+    "a backslash": (zipped(("..\\evil", b"x")), "odd name"),
+    "a dot": (zipped(("./evil", b"x")), "leads elsewhere"),
+    "no name": (zipped(("a//b", b"x")), "leads elsewhere"),
+    "a line": (zipped(("a\nb", b"x")), "odd name"),
+    "a dot at the end": (zipped(("evil.", b"x")), "odd name"),
+    "a long name": (zipped((300 * "x", b"x")), "odd name"),
+    "a deep path": (zipped((20 * "x/" + "y", b"x")), "odd name"),
+    "the manifest": (zipped(("manifest.json", b"{}")), "leads elsewhere"),
+    "a symbolic link": (zipped(special(stat.S_IFLNK)), "no plain file"),
+    "a pipe": (zipped(special(stat.S_IFIFO)), "no plain file"),
     "a device": (zipped(special(stat.S_IFCHR)), "no plain file"),
-    "the same twice": (two.replace(b"b.png", b"a.png"), "one name"), "the same but for case": (two.replace(b"b.png", b"A.png"), "one name"),
+    "the same twice": (two.replace(b"b.png", b"a.png"), "one name"),
+    "the same but for case": (two.replace(b"b.png", b"A.png"), "one name"),
     "a file as a folder": (zipped(("a", b"x"), ("a/b", b"x")), "one name"),
     "a file of 4 GB": (with_header(two, 0, size=2**32 - 2), "absurdly large"),
     "many large files": (zipped(*((f"{i}.png", b"x") for i in range(3))), "are absurd"),
     "encrypted": (with_header(two, 1, flag=1), "encrypted"),
     "bzip2": (zipped(("a", b"x"), method=zipfile.ZIP_BZIP2), "unusual way"),
     "lzma": (zipped(("a", b"x"), method=zipfile.ZIP_LZMA), "unusual way"),
-    "less than declared": (with_header(two, 0, size=2999), "damaged"), "more than declared": (with_header(two, 0, size=3001), "damaged"),
-    "overlapping": (with_header(two, 1, offset=0), "damaged"), "an offset behind the end": (with_header(two, 1, offset=2**31), "damaged"),
-    "empty": (b"", "not a zip"), "a page": (b"<html>", "not a zip"), "cut off": (two[:-30], "not a zip"),
+    "less than declared": (with_header(two, 0, size=2999), "damaged"),
+    "more than declared": (with_header(two, 0, size=3001), "damaged"),
+    "overlapping": (with_header(two, 1, offset=0), "damaged"),
+    "an offset behind the end": (with_header(two, 1, offset=2**31), "damaged"),
+    "empty": (b"", "not a zip"),
+    "a page": (b"<html>", "not a zip"),
+    "cut off": (two[:-30], "not a zip"),
     "cut in front": (two[50:], "damaged"),
 }
 
@@ -95,7 +126,8 @@ def test_a_hostile_zip_is_refused_in_one_sentence(tmp_path, monkeypatch, case):
     with pytest.raises(BadArchive, match=sentence) as caught:
         attempt(tmp_path / "x", data)
     assert "\n" not in str(caught.value)
-    if sentence != "damaged":                                    # then it was seen before anything was written
+    # then it was seen before anything was written
+    if sentence != "damaged":
         assert not list((tmp_path / "x" / "target").iterdir())
 
 
@@ -140,25 +172,38 @@ def test_a_full_disk_is_known_before_anything_is_written(tmp_path, monkeypatch):
 
 
 def corrupted(data, rng):
-    """One to five bytes changed, runs overwritten or left out; half of the damage hits the headers, and a tenth is cut off as well."""
+    """One to five bytes changed, runs overwritten or left out.
+
+    Half of the damage hits the headers, and a tenth is cut off as well.
+    """
     data, heads = bytearray(data), [found.start() for found in re.finditer(b"PK", data)]
     for _ in range(rng.integers(1, 6)):
-        at = rng.integers(len(data)) if rng.random() < 0.5 else min(rng.choice(heads) + rng.integers(46), len(data) - 1)
+        at = (
+            rng.integers(len(data))
+            if rng.random() < 0.5
+            else min(rng.choice(heads) + rng.integers(46), len(data) - 1)
+        )
         kind = rng.integers(4)
         if kind == 0:
             data[at] = rng.integers(256)
         elif kind == 1:
             data[at] ^= 1 << rng.integers(8)
         elif kind == 2:
-            data[at:at + 4] = [b"\xff\xff\xff\xff", b"\0\0\0\0", b"../e", b"\xff\xff\xff\x7f"][rng.integers(4)]
+            data[at : at + 4] = [b"\xff\xff\xff\xff", b"\0\0\0\0", b"../e", b"\xff\xff\xff\x7f"][
+                rng.integers(4)
+            ]
         else:
-            del data[at:at + rng.integers(1, 40)]
-    return bytes(data[:rng.integers(len(data))] if rng.random() < 0.1 else data)
+            del data[at : at + rng.integers(1, 40)]
+    return bytes(data[: rng.integers(len(data))] if rng.random() < 0.1 else data)
 
 
 def test_600_random_corruptions_end_in_a_sentence_or_in_plain_files(tmp_path):
     rng, refused = np.random.default_rng(2026), 0
-    originals = [zipped(*GOOD.items()), zipped(*GOOD.items(), method=zipfile.ZIP_STORED), zipped(special(stat.S_IFLNK), *GOOD.items())]
+    originals = [
+        zipped(*GOOD.items()),
+        zipped(*GOOD.items(), method=zipfile.ZIP_STORED),
+        zipped(special(stat.S_IFLNK), *GOOD.items()),
+    ]
     tracemalloc.start()
     for round_ in range(600):
         try:

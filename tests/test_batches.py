@@ -1,4 +1,7 @@
-"""Training batches: every slice once a round, the same for the same seed and step, and moved as asked."""
+"""Training batches: every slice once a round, the same for the same seed and step, and moved as
+asked.
+"""
+
 import numpy as np
 import pytest
 import torch
@@ -24,22 +27,35 @@ def moves(training, images, seed=0):
 def test_every_slice_comes_once_a_round_whatever_the_processes(processes):
     training = Training(batch_size=2, **STILL)
     ct, mri = numbered(6), numbered(10)
-    parts = [UnpairedBatches(ct, mri, training, 5, process=k, processes=processes) for k in range(processes)]
+    parts = [
+        UnpairedBatches(ct, mri, training, 5, process=k, processes=processes)
+        for k in range(processes)
+    ]
     for modality, count in ((0, 6), (1, 10)):
-        seen = [round(float(image[0, 0, 0]) * 1000) for step in range(30) for part in parts for image in part(step)[modality]]
-        rounds = [seen[start:start + count] for start in range(0, len(seen) - count + 1, count)]
+        seen = [
+            round(float(image[0, 0, 0]) * 1000)
+            for step in range(30)
+            for part in parts
+            for image in part(step)[modality]
+        ]
+        rounds = [seen[start : start + count] for start in range(0, len(seen) - count + 1, count)]
         assert len(rounds) >= 6 and all(sorted(one) == list(range(count)) for one in rounds)
-        assert len({tuple(one) for one in rounds}) > 1           # shuffled anew each time
+        assert len({tuple(one) for one in rounds}) > 1  # shuffled anew each time
 
 
 def test_two_processes_see_what_one_sees_with_the_double_batch():
     ct, mri = torch.rand(5, 1, 32, 32) * 2 - 1, torch.rand(7, 1, 32, 32) * 2 - 1
     options = {"rotation_deg": 5, "jitter": 0.1}
     whole = UnpairedBatches(ct, mri, Training(batch_size=4, **options), 5)
-    halves = [UnpairedBatches(ct, mri, Training(batch_size=2, **options), 5, process=k, processes=2) for k in (0, 1)]
+    halves = [
+        UnpairedBatches(ct, mri, Training(batch_size=2, **options), 5, process=k, processes=2)
+        for k in (0, 1)
+    ]
     for step in (0, 3, 11):
         for modality in (0, 1):
-            assert torch.equal(torch.cat([half(step)[modality] for half in halves]), whole(step)[modality])
+            assert torch.equal(
+                torch.cat([half(step)[modality] for half in halves]), whole(step)[modality]
+            )
 
 
 def test_batches_depend_on_seed_and_step_alone():
@@ -47,21 +63,25 @@ def test_batches_depend_on_seed_and_step_alone():
     one, again, other = (UnpairedBatches(ct, mri, Training(), seed) for seed in (1, 1, 2))
     later = [one(step)[0] for step in (9, 2, 5)]
     torch.rand(100)
-    assert all(torch.equal(again(step)[0], batch) for step, batch in zip((9, 2, 5), later, strict=True))
+    assert all(
+        torch.equal(again(step)[0], batch) for step, batch in zip((9, 2, 5), later, strict=True)
+    )
     assert not all(torch.equal(other(step)[0], one(step)[0]) for step in range(5))
 
 
 def test_the_modalities_are_drawn_independently():
     """Paired slices would come together every time if one order served both."""
     same = UnpairedBatches(numbered(100), numbered(100), Training(**STILL), 0)
-    assert sum(torch.equal(*same(step)) for step in range(100)) < 6          # 1 expected by chance, Poisson
+    # 1 expected by chance, Poisson
+    assert sum(torch.equal(*same(step)) for step in range(100)) < 6
 
 
 def test_compact_keeps_sixteen_bits():
     images = torch.rand(70, 2, 8, 8) * 2 - 1
     stored = compact(images)
     assert stored.dtype == torch.int16 and stored.element_size() * 2 == images.element_size()
-    assert (stored / module.LEVELS - images).abs().max() <= 0.5 / module.LEVELS + 1e-7       # rounding, and float32
+    # rounding, and float32
+    assert (stored / module.LEVELS - images).abs().max() <= 0.5 / module.LEVELS + 1e-7
 
 
 def test_large_sets_are_mapped_from_a_file(monkeypatch):
@@ -69,7 +89,11 @@ def test_large_sets_are_mapped_from_a_file(monkeypatch):
     expected = [UnpairedBatches(ct, mri, Training(batch_size=3), 1)(step) for step in range(4)]
     mapped = []
     monkeypatch.setattr(files, "LARGE", 1000)
-    monkeypatch.setattr(np, "memmap", lambda *args, original=np.memmap, **kw: mapped.append(kw["shape"]) or original(*args, **kw))
+    monkeypatch.setattr(
+        np,
+        "memmap",
+        lambda *args, original=np.memmap, **kw: mapped.append(kw["shape"]) or original(*args, **kw),
+    )
     batches = UnpairedBatches(ct, mri, Training(batch_size=3), 1)
     assert mapped == [(5, 1, 32, 32), (7, 1, 32, 32)]
     for step, pair in enumerate(expected):
@@ -82,31 +106,50 @@ def test_load_size_resizes_once_and_crop_cuts_out():
     batch = UnpairedBatches(ramp, ramp, training, 0)(0)[0]
     assert batch.shape == (1, 1, 48, 48)
     # 16 bits
-    torch.testing.assert_close(batch[0, 0, 0], batch[0, 0, 47], atol=1e-4, rtol=0)         # rows are alike in a horizontal ramp
+    # rows are alike in a horizontal ramp
+    torch.testing.assert_close(batch[0, 0, 0], batch[0, 0, 47], atol=1e-4, rtol=0)
     slope = (batch[0, 0, 0, 30] - batch[0, 0, 0, 10]) / 20
-    assert slope.item() == pytest.approx(2 / 31 / 2, rel=0.02)               # half as steep, at twice the pixels
+    # half as steep, at twice the pixels
+    assert slope.item() == pytest.approx(2 / 31 / 2, rel=0.02)
 
 
 def test_cut_outs_only_move_whole_pixels_and_mirror():
-    """Every one is one of the 3 x 3 shifts of the slice or of its mirror image, with background moving in."""
+    """Every one is one of the 3 x 3 shifts of the slice or of its mirror image, with background
+    moving in.
+    """
     image = torch.rand(1, 1, 32, 32) * 2 - 1
     padded = torch.nn.functional.pad(image, [1] * 4, value=-1)
-    shifts = [padded[..., top:top + 32, left:left + 32] for top in range(3) for left in range(3)]
+    shifts = [
+        padded[..., top : top + 32, left : left + 32] for top in range(3) for left in range(3)
+    ]
     allowed = shifts + [shift.flip(-1) for shift in shifts]
     images = image.expand(400, -1, -1, -1)
     moved = cut_out(images, moves(Training(), images), Training(), -1)
-    seen = [next(i for i, candidate in enumerate(allowed) if torch.equal(candidate[0], one)) for one in moved]
+    seen = [
+        next(i for i, candidate in enumerate(allowed) if torch.equal(candidate[0], one))
+        for one in moved
+    ]
     assert set(seen) == set(range(18))
-    assert sum(i >= 9 for i in seen) / len(seen) == pytest.approx(0.5, abs=0.1)          # 400 coin tosses: one sigma is 0.025
+    # 400 coin tosses: one sigma is 0.025
+    assert sum(i >= 9 for i in seen) / len(seen) == pytest.approx(0.5, abs=0.1)
 
 
 def test_crops_come_from_everywhere_and_are_the_slices_own_pixels():
     image = torch.rand(1, 2, 24, 20) * 2 - 1
     training = Training(crop_size=16, **STILL)
-    images = image.expand(600, -1, -1, -1)                                   # 45 places: one is missed with a chance of 1e-4
+    # 45 places: one is missed with a chance of 1e-4
+    images = image.expand(600, -1, -1, -1)
     crops = cut_out(images, moves(training, images), training, -1)
-    windows = image.unfold(2, 16, 1).unfold(3, 16, 1)[0]                     # (2, 9, 5, 16, 16)
-    places = {next((top, left) for top in range(9) for left in range(5) if torch.equal(windows[:, top, left], crop)) for crop in crops}
+    windows = image.unfold(2, 16, 1).unfold(3, 16, 1)[0]  # (2, 9, 5, 16, 16)
+    places = {
+        next(
+            (top, left)
+            for top in range(9)
+            for left in range(5)
+            if torch.equal(windows[:, top, left], crop)
+        )
+        for crop in crops
+    }
     assert len(places) == 45
 
 
@@ -130,7 +173,9 @@ def test_what_rotation_moves_in_is_background():
     training = Training(rotation_deg=45, **STILL)
     white = torch.ones(8, 1, 32, 32)
     turned = distort(white, moves(training, white), training)
-    assert turned.min().item() == pytest.approx(-1, abs=1e-6) and turned[..., 16, 16].min().item() == pytest.approx(1, abs=1e-6)
+    assert turned.min().item() == pytest.approx(-1, abs=1e-6) and turned[
+        ..., 16, 16
+    ].min().item() == pytest.approx(1, abs=1e-6)
 
 
 def test_jitter_scales_mr_above_its_background_and_leaves_ct_alone():
@@ -144,25 +189,39 @@ def test_jitter_scales_mr_above_its_background_and_leaves_ct_alone():
 
 
 def test_nothing_leaves_the_range():
-    """Neither the overshoot of a bicubic resize, which would wrap around in 16 bits, nor a brightened white."""
+    """Neither the overshoot of a bicubic resize, which would wrap around in 16 bits, nor a
+    brightened white.
+    """
     edges = torch.where(torch.arange(32) % 16 < 8, -1.0, 1.0).expand(2, 1, 32, 32)
-    assert (compact(edges, 96) / module.LEVELS - torch.nn.functional.interpolate(edges, (96, 96))).abs().mean() < 0.2
+    assert (
+        compact(edges, 96) / module.LEVELS - torch.nn.functional.interpolate(edges, (96, 96))
+    ).abs().mean() < 0.2
     training = Training(jitter=0.5, **STILL)
-    assert max(distort(edges, moves(training, edges, seed), training).max() for seed in range(5)) == 1
+    assert (
+        max(distort(edges, moves(training, edges, seed), training).max() for seed in range(5)) == 1
+    )
 
 
 def test_the_modalities_are_moved_independently():
     same = torch.rand(1, 1, 32, 32) * 2 - 1
     batches = UnpairedBatches(same, same, Training(), 0)
-    assert sum(torch.equal(*batches(step)) for step in range(36)) < 12       # 2 expected by chance, of 18 ways to move
+    # 2 expected by chance, of 18 ways to move
+    assert sum(torch.equal(*batches(step)) for step in range(36)) < 12
 
 
 def test_paired_slices_come_together_and_move_as_one():
     images = torch.rand(6, 1, 32, 32) * 2 - 1
-    batches = UnpairedBatches(images, images.flip(-2), Training(batch_size=2, sampling="paired", rotation_deg=10, shift=0.1), 5)
+    batches = UnpairedBatches(
+        images,
+        images.flip(-2),
+        Training(batch_size=2, sampling="paired", rotation_deg=10, shift=0.1),
+        5,
+    )
     for step in range(6):
         assert torch.equal(batches.indexes(step, 0), batches.indexes(step, 1))
-    upright = UnpairedBatches(images, images, Training(batch_size=2, sampling="paired", rotation_deg=10, shift=0.1), 5)
+    upright = UnpairedBatches(
+        images, images, Training(batch_size=2, sampling="paired", rotation_deg=10, shift=0.1), 5
+    )
     for step in range(6):
         ct, mri = upright(step)
         assert torch.equal(ct, mri)
@@ -171,11 +230,18 @@ def test_paired_slices_come_together_and_move_as_one():
 def test_position_matched_slices_are_of_like_height_and_vary():
     ct, mri = numbered(4), numbered(50)
     heights = [0.0, 0.3, 0.62, 2.0], [i / 50 for i in range(50)]
-    batches = UnpairedBatches(ct, mri, Training(batch_size=2, sampling="position", **STILL), 5, positions=heights)
+    batches = UnpairedBatches(
+        ct, mri, Training(batch_size=2, sampling="position", **STILL), 5, positions=heights
+    )
     met = {}
     for step in range(200):
-        for one, other in zip(batches.indexes(step, 0).tolist(), batches.indexes(step, 1).tolist(), strict=True):
+        for one, other in zip(
+            batches.indexes(step, 0).tolist(), batches.indexes(step, 1).tolist(), strict=True
+        ):
             met.setdefault(one, set()).add(other)
-    assert met == {0: {0, 1}, 1: {14, 15, 16}, 2: {30, 31, 32}, 3: {49}}                    # within 0.03, or the nearest
-    again = UnpairedBatches(ct, mri, Training(batch_size=2, sampling="position", **STILL), 5, positions=heights)
+    # within 0.03, or the nearest
+    assert met == {0: {0, 1}, 1: {14, 15, 16}, 2: {30, 31, 32}, 3: {49}}
+    again = UnpairedBatches(
+        ct, mri, Training(batch_size=2, sampling="position", **STILL), 5, positions=heights
+    )
     assert torch.equal(again.indexes(17, 1), batches.indexes(17, 1))

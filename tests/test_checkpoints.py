@@ -1,4 +1,5 @@
 """Checkpoints and weights as files: whole or not at all, and nothing in them is run."""
+
 import errno
 import io
 import os
@@ -25,7 +26,10 @@ from ctmri_utils.translators import Translator
 def test_load_translator_rebuilds_the_trained_model(tmp_path):
     model, _ = train(checkpoint=tmp_path / "run.pt")
     images = torch.rand(2, 1, 32, 32) * 2 - 1
-    assert torch.equal(load_translator(tmp_path / "run.pt").translate(images, "mri"), model.translate(images, "mri"))
+    assert torch.equal(
+        load_translator(tmp_path / "run.pt").translate(images, "mri"),
+        model.translate(images, "mri"),
+    )
     assert not load_translator(tmp_path / "run.pt").training
 
 
@@ -47,7 +51,9 @@ def test_an_interrupted_save_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint({}, tmp_path / "run.pt")
-    assert [file.name for file in tmp_path.iterdir()] == ["run.pt"] and (tmp_path / "run.pt").read_bytes() == kept
+    assert [file.name for file in tmp_path.iterdir()] == ["run.pt"] and (
+        tmp_path / "run.pt"
+    ).read_bytes() == kept
 
 
 def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
@@ -57,15 +63,27 @@ def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path, monke
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(torch, "load", forbidden)
-    with pytest.raises(PermissionError, match="run.pt cannot be opened .Permission denied.: check its permissions"):
+    with pytest.raises(
+        PermissionError, match="run.pt cannot be opened .Permission denied.: check its permissions"
+    ):
         load_checkpoint(tmp_path / "run.pt")
 
 
-@pytest.mark.parametrize("change", [{"processes": []}, {"optimizers": [{}, {}]}, {"schedulers": [3, 3]}, {"processes": [{"pools": 3}]}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"processes": []},
+        {"optimizers": [{}, {}]},
+        {"schedulers": [3, 3]},
+        {"processes": [{"pools": 3}]},
+    ],
+)
 def test_a_checkpoint_with_odd_insides_gets_one_sentence(tmp_path, change):
     train(checkpoint=tmp_path / "run.pt", stop_at=2)
     torch.save(load_checkpoint(tmp_path / "run.pt") | change, tmp_path / "run.pt")
-    with pytest.raises(ValueError, match="run.pt cannot be resumed: .*; delete it, or use another file"):
+    with pytest.raises(
+        ValueError, match="run.pt cannot be resumed: .*; delete it, or use another file"
+    ):
         train(checkpoint=tmp_path / "run.pt")
 
 
@@ -75,7 +93,9 @@ def test_a_damaged_or_missing_checkpoint_gets_one_sentence(tmp_path):
     (tmp_path / "run.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="run.pt is not a readable checkpoint"):
         load_checkpoint(tmp_path / "run.pt")
-    with pytest.raises(FileNotFoundError, match="none.pt does not exist or is no file: train first"):
+    with pytest.raises(
+        FileNotFoundError, match="none.pt does not exist or is no file: train first"
+    ):
         load_checkpoint(tmp_path / "none.pt")
 
 
@@ -97,11 +117,19 @@ def test_out_of_disk_the_last_good_checkpoint_stays(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", open_full)
-        with pytest.raises(OSError, match="run.pt cannot be written .*No space left.* the checkpoint of an earlier step is kept"):
+        with pytest.raises(
+            OSError,
+            match="run.pt cannot be written .*No space left.* the checkpoint of an earlier step is "
+            "kept",
+        ):
             train(checkpoint=path)
-        with pytest.raises(OSError, match="first.pt cannot be written .*No space left.* nothing was saved"):
+        with pytest.raises(
+            OSError, match="first.pt cannot be written .*No space left.* nothing was saved"
+        ):
             save_checkpoint(load_checkpoint(path), tmp_path / "first.pt")
-    assert load_checkpoint(path)["step"] == 4 and [file.name for file in tmp_path.iterdir()] == ["run.pt"]
+    assert load_checkpoint(path)["step"] == 4 and [file.name for file in tmp_path.iterdir()] == [
+        "run.pt"
+    ]
     assert_same_bits(train(checkpoint=path)[0].state_dict(), train()[0].state_dict())
 
 
@@ -119,8 +147,15 @@ def test_a_hostile_checkpoint_is_refused_unread(tmp_path, capsys):
     assert "a checkpoint ran this" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("other", [{"model.1.weight": torch.zeros(1)}, torch.zeros(3), {"identity": {}, "step": 3},
-                                   {part: [] for part in PARTS}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model.1.weight": torch.zeros(1)},
+        torch.zeros(3),
+        {"identity": {}, "step": 3},
+        {part: [] for part in PARTS},
+    ],
+)
 def test_a_file_that_fit_did_not_write_gets_one_sentence(tmp_path, other):
     torch.save(other, tmp_path / "run.pt")
     for read in (load_translator, lambda path: train(checkpoint=path)):
@@ -134,7 +169,9 @@ def test_a_checkpoint_of_another_version_gets_one_sentence(tmp_path, change):
     state = load_checkpoint(tmp_path / "run.pt")
     state["identity"] |= change
     torch.save(state, tmp_path / "run.pt")
-    with pytest.raises(ValueError, match="run.pt does not fit this version's networks.*(group|conv_block)"):
+    with pytest.raises(
+        ValueError, match="run.pt does not fit this version's networks.*(group|conv_block)"
+    ):
         load_translator(tmp_path / "run.pt")
 
 
@@ -142,14 +179,23 @@ def test_weights_keep_both_generators_in_half_precision(tmp_path):
     model, _ = train()
     save_weights(model, tmp_path / "weights.safetensors", {"steps": 8, "note": "für"})
     again, about = load_weights(tmp_path / "weights.safetensors")
-    assert about == {"steps": 8, "note": "für"} and again.architecture == SMALL and not again.training
-    assert (tmp_path / "weights.safetensors").stat().st_size < 2.5 * sum(weight.numel() for weight in model.averaged.parameters()) + 4000
+    assert (
+        about == {"steps": 8, "note": "für"} and again.architecture == SMALL and not again.training
+    )
+    assert (tmp_path / "weights.safetensors").stat().st_size < 2.5 * sum(
+        weight.numel() for weight in model.averaged.parameters()
+    ) + 4000
     images = torch.rand(2, 1, 32, 32) * 2 - 1
     for to in ("mri", "ct"):
         # weights rounded to 11 bits; tanh of a few layers
-        torch.testing.assert_close(again.translate(images, to), model.translate(images, to), atol=2e-3, rtol=0)
+        torch.testing.assert_close(
+            again.translate(images, to), model.translate(images, to), atol=2e-3, rtol=0
+        )
         assert torch.equal(again.translate(images, to), again.translate(images, to, averaged=False))
-        assert torch.equal(again.translate(images, to), load_translator(tmp_path / "weights.safetensors").translate(images, to))
+        assert torch.equal(
+            again.translate(images, to),
+            load_translator(tmp_path / "weights.safetensors").translate(images, to),
+        )
 
 
 def test_damaged_or_foreign_weights_get_one_sentence(tmp_path):
@@ -168,7 +214,9 @@ def test_damaged_or_foreign_weights_get_one_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("dataset", ["phantom", "scans"])
-def test_lessons_start_from_the_shipped_weights_until_there_is_a_training(dataset, tmp_path, monkeypatch):
+def test_lessons_start_from_the_shipped_weights_until_there_is_a_training(
+    dataset, tmp_path, monkeypatch
+):
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
     model, whence = trained_translator(dataset, "laptop", 1)
     assert "the weights that come with the course" in whence and weights_file(dataset).is_file()
@@ -181,5 +229,8 @@ def test_lessons_start_from_the_shipped_weights_until_there_is_a_training(datase
 
 def test_a_folder_of_ones_own_has_no_weights_before_training(tmp_path, monkeypatch):
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="there is no training on mine yet .*: run lesson 03 with this DATASET first"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="there is no training on mine yet .*: run lesson 03 with this DATASET first",
+    ):
         trained_translator("mine", "laptop", 1)

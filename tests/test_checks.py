@@ -1,4 +1,7 @@
-"""Every problem is found where it is and nowhere else, nothing is touched, and hostile pictures are only named."""
+"""Every problem is found where it is and nowhere else, nothing is touched, and hostile pictures are
+only named.
+"""
+
 import contextlib
 import csv
 import re
@@ -21,7 +24,8 @@ from ctmri_utils.settings import data_folder
 from ctmri_utils.slices import FOLDERS, BadSlice, read_slice
 from ctmri_utils.units import WINDOWS
 
-COUNT = 3                                                        # slices in each folder, each of a patient of its own
+# slices in each folder, each of a patient of its own
+COUNT = 3
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,11 @@ def folder(tmp_path, people):
         (tmp_path / "set" / name).mkdir(parents=True)
         for i in range(COUNT):
             person = place * COUNT + i
-            image = as_8bit(people.ct_hu[person]) if name.endswith("A") else np.clip(people.mri[person], 0, 254).astype(np.uint8)
+            image = (
+                as_8bit(people.ct_hu[person])
+                if name.endswith("A")
+                else np.clip(people.mri[person], 0, 254).astype(np.uint8)
+            )
             Image.fromarray(image).save(tmp_path / "set" / name / f"slice{i}.png")
     return tmp_path / "set"
 
@@ -59,21 +67,37 @@ def change(path, act):
 
 def test_a_clean_folder_gets_a_table_and_no_finding(folder, capsys):
     before = {path: path.read_bytes() for path in folder.rglob("*.png")}
-    assert main(["check", str(folder.parent), "--strict"]) == 0              # found one level down
+    assert main(["check", str(folder.parent), "--strict"]) == 0  # found one level down
     printed = capsys.readouterr().out
-    assert [line.split()[:5] for line in printed.splitlines()[1:5]] == [[name, "3", "PNG", "L", "128x128"] for name in FOLDERS.values()]
-    assert "slice#.png" in printed and "nothing to object to" in printed and "no manifest.csv, so whether a person" in printed
+    assert [line.split()[:5] for line in printed.splitlines()[1:5]] == [
+        [name, "3", "PNG", "L", "128x128"] for name in FOLDERS.values()
+    ]
+    assert (
+        "slice#.png" in printed
+        and "nothing to object to" in printed
+        and "no manifest.csv, so whether a person" in printed
+    )
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
 
 
 def test_the_embedded_scans_have_neighbours_and_one_person_for_each_modality_and_are_not_swapped():
     report = check(data_folder() / "scans")
-    assert [finding.kind for finding in report.findings] == ["near-duplicate, train and test", "near-duplicate", "patients, train and test"]
-    for finding in report.findings[:2]:                          # all of them neighbours: two slices on, or three
+    assert [finding.kind for finding in report.findings] == [
+        "near-duplicate, train and test",
+        "near-duplicate",
+        "patients, train and test",
+    ]
+    # all of them neighbours: two slices on, or three
+    for finding in report.findings[:2]:
         for pair in finding.seen.split("; and")[0].split("; "):
             one, other = (int(re.search(r"_z(\d+)", name)[1]) for name in pair.split(" ~ "))
-            assert abs(one - other) <= 75                        # in tenths of a millimetre; 15 is the next slice
-    assert report.findings[2].seen == "colin27, cranium" and len(report.findings[2].files) == 24 and not report.notes
+            # in tenths of a millimetre; 15 is the next slice
+            assert abs(one - other) <= 75
+    assert (
+        report.findings[2].seen == "colin27, cranium"
+        and len(report.findings[2].files) == 24
+        and not report.notes
+    )
 
 
 def overlay(image):
@@ -82,35 +106,91 @@ def overlay(image):
     return image
 
 
-DAMAGE = {                                                       # what is done to the folder: {kind: files} that must be found, all of them
-    "cut off": (lambda f: (f / "trainB/slice1.png").write_bytes((f / "trainB/slice1.png").read_bytes()[:900]),
-                {"unreadable": ("trainB/slice1.png",)}),
-    "no picture": (lambda f: (f / "testA/slice0.png").write_text("hello"), {"unreadable": ("testA/slice0.png",)}),
-    "two pages": (lambda f: Image.new("L", (99, 99)).save(f / "testA/more.tif", save_all=True, append_images=[Image.new("L", (9, 9))]),
-                  {"unreadable": ("testA/more.tif",)}),
-    "blank": (lambda f: Image.new("L", (128, 128), 7).save(f / "trainA/slice2.png"), {"blank": ("trainA/slice2.png",)}),
-    "an overlay": (lambda f: change(f / "testB/slice0.png", overlay), {"colour": ("testB/slice0.png",)}),
-    "grey as colour is no colour": (lambda f: change(f / "testB/slice0.png", lambda image: image.convert("RGB")), {}),
-    "a copy": (lambda f: shutil.copy(f / "trainA/slice1.png", f / "trainA/again.png"),
-               {"duplicate": ("trainA/again.png", "trainA/slice1.png")}),
-    "a copy in test": (lambda f: shutil.copy(f / "trainB/slice1.png", f / "testB/slice9.png"),
-                       {"duplicate, train and test": ("trainB/slice1.png", "testB/slice9.png")}),
-    "a copy in another format": (lambda f: change(f / "trainB/slice1.png", lambda image: (image, f / "testB/slice9.tif")),
-                                 {"duplicate, train and test": ("trainB/slice1.png", "testB/slice9.tif")}),
-    "CT among the MR": (lambda f: shutil.copy(f / "trainA/slice1.png", f / "trainB/slice9.png"),
-                        {"duplicate, CT and MR": ("trainA/slice1.png", "trainB/slice9.png")}),
-    "CT among the MR of the other side": (lambda f: shutil.copy(f / "trainA/slice1.png", f / "testB/slice9.png"),
-                                          {kind: ("trainA/slice1.png", "testB/slice9.png")
-                                           for kind in ("duplicate, CT and MR", "duplicate, train and test")}),
-    "a small one": (lambda f: change(f / "trainA/slice1.png", lambda image: image.resize((100, 100), Image.Resampling.BOX)),
-                    {"mixed sizes": ("trainA/slice1.png",)}),
-    "JPEG for MR": (lambda f: [change(path, lambda image, path=path: (image, path.with_suffix(".jpg"))) or path.unlink()
-                               for path in (*(f / "trainB").iterdir(), *(f / "testB").iterdir())],
-                    {"JPEG on one side": tuple(f"{place}/slice{i}.jpg" for place in ("trainB", "testB") for i in range(COUNT))}),
-    "JPEG called png": (lambda f: change(f / "trainB/slice0.png", lambda image: image.save(f / "trainB/slice0.png", "JPEG", quality=95)
-                                         or (Image.open(f / "trainB/slice0.png"), f / "unseen.png")),
-                        {"JPEG on one side": ("trainB/slice0.png",)}),
-    "named the other way": (lambda f: (f / "trainA/slice0.png").rename(f / "trainA/mri0.png"), {"swapped?": ("trainA/mri0.png",)}),
+# what is done to the folder: {kind: files} that must be found, all of them
+DAMAGE = {
+    "cut off": (
+        lambda f: (f / "trainB/slice1.png").write_bytes(
+            (f / "trainB/slice1.png").read_bytes()[:900]
+        ),
+        {"unreadable": ("trainB/slice1.png",)},
+    ),
+    "no picture": (
+        lambda f: (f / "testA/slice0.png").write_text("hello"),
+        {"unreadable": ("testA/slice0.png",)},
+    ),
+    "two pages": (
+        lambda f: Image.new("L", (99, 99)).save(
+            f / "testA/more.tif", save_all=True, append_images=[Image.new("L", (9, 9))]
+        ),
+        {"unreadable": ("testA/more.tif",)},
+    ),
+    "blank": (
+        lambda f: Image.new("L", (128, 128), 7).save(f / "trainA/slice2.png"),
+        {"blank": ("trainA/slice2.png",)},
+    ),
+    "an overlay": (
+        lambda f: change(f / "testB/slice0.png", overlay),
+        {"colour": ("testB/slice0.png",)},
+    ),
+    "grey as colour is no colour": (
+        lambda f: change(f / "testB/slice0.png", lambda image: image.convert("RGB")),
+        {},
+    ),
+    "a copy": (
+        lambda f: shutil.copy(f / "trainA/slice1.png", f / "trainA/again.png"),
+        {"duplicate": ("trainA/again.png", "trainA/slice1.png")},
+    ),
+    "a copy in test": (
+        lambda f: shutil.copy(f / "trainB/slice1.png", f / "testB/slice9.png"),
+        {"duplicate, train and test": ("trainB/slice1.png", "testB/slice9.png")},
+    ),
+    "a copy in another format": (
+        lambda f: change(f / "trainB/slice1.png", lambda image: (image, f / "testB/slice9.tif")),
+        {"duplicate, train and test": ("trainB/slice1.png", "testB/slice9.tif")},
+    ),
+    "CT among the MR": (
+        lambda f: shutil.copy(f / "trainA/slice1.png", f / "trainB/slice9.png"),
+        {"duplicate, CT and MR": ("trainA/slice1.png", "trainB/slice9.png")},
+    ),
+    "CT among the MR of the other side": (
+        lambda f: shutil.copy(f / "trainA/slice1.png", f / "testB/slice9.png"),
+        {
+            kind: ("trainA/slice1.png", "testB/slice9.png")
+            for kind in ("duplicate, CT and MR", "duplicate, train and test")
+        },
+    ),
+    "a small one": (
+        lambda f: change(
+            f / "trainA/slice1.png", lambda image: image.resize((100, 100), Image.Resampling.BOX)
+        ),
+        {"mixed sizes": ("trainA/slice1.png",)},
+    ),
+    "JPEG for MR": (
+        lambda f: [
+            change(path, lambda image, path=path: (image, path.with_suffix(".jpg")))
+            or path.unlink()
+            for path in (*(f / "trainB").iterdir(), *(f / "testB").iterdir())
+        ],
+        {
+            "JPEG on one side": tuple(
+                f"{place}/slice{i}.jpg" for place in ("trainB", "testB") for i in range(COUNT)
+            )
+        },
+    ),
+    "JPEG called png": (
+        lambda f: change(
+            f / "trainB/slice0.png",
+            lambda image: (
+                image.save(f / "trainB/slice0.png", "JPEG", quality=95)
+                or (Image.open(f / "trainB/slice0.png"), f / "unseen.png")
+            ),
+        ),
+        {"JPEG on one side": ("trainB/slice0.png",)},
+    ),
+    "named the other way": (
+        lambda f: (f / "trainA/slice0.png").rename(f / "trainA/mri0.png"),
+        {"swapped?": ("trainA/mri0.png",)},
+    ),
 }
 
 
@@ -125,7 +205,7 @@ def test_a_problem_is_found_where_it_is_and_nowhere_else(folder, case):
 def test_saturation_is_a_share_of_the_picture_at_255(folder, share, seen):
     def brighten(image):
         pixels = np.array(image)
-        pixels.flat[np.argsort(pixels, axis=None)[-round(share * pixels.size):]] = 255
+        pixels.flat[np.argsort(pixels, axis=None)[-round(share * pixels.size) :]] = 255
         return Image.fromarray(pixels)
 
     change(folder / "trainA" / "slice1.png", brighten)
@@ -134,12 +214,19 @@ def test_saturation_is_a_share_of_the_picture_at_255(folder, share, seen):
 
 COPIES = {
     "as JPEG": lambda image, place: image.save(place.with_suffix(".jpg"), quality=70),
-    "twice as large": lambda image, place: image.resize((256, 256), Image.Resampling.BICUBIC).save(place),
+    "twice as large": lambda image, place: image.resize((256, 256), Image.Resampling.BICUBIC).save(
+        place
+    ),
     "smaller": lambda image, place: image.resize((96, 96), Image.Resampling.BOX).save(place),
     "brighter": lambda image, place: ImageEnhance.Brightness(image).enhance(0.9).save(place),
     "noisier": lambda image, place: Image.fromarray(
-        np.clip(np.array(image) + np.random.default_rng(0).normal(0, 4, image.size[::-1]), 0, 254).astype(np.uint8)).save(place),
-    "smoother": lambda image, place: Image.fromarray(gaussian_filter(np.array(image), 0.7)).save(place),
+        np.clip(
+            np.array(image) + np.random.default_rng(0).normal(0, 4, image.size[::-1]), 0, 254
+        ).astype(np.uint8)
+    ).save(place),
+    "smoother": lambda image, place: Image.fromarray(gaussian_filter(np.array(image), 0.7)).save(
+        place
+    ),
 }
 
 
@@ -152,7 +239,10 @@ def test_a_copy_saved_again_is_a_near_duplicate(folder, how, target):
     [again] = (folder / target).glob("again.*")
     kind = "near-duplicate, train and test" if target.startswith("test") else "near-duplicate"
     seen = found(folder)
-    assert set(seen.pop(kind)) == {source.relative_to(folder).as_posix(), again.relative_to(folder).as_posix()}
+    assert set(seen.pop(kind)) == {
+        source.relative_to(folder).as_posix(),
+        again.relative_to(folder).as_posix(),
+    }
     assert not [kind for kind in seen if "duplicate" in kind]
 
 
@@ -177,7 +267,9 @@ def test_a_person_on_both_sides_is_found_by_the_manifest_and_unknown_is_nobody(f
 def test_swapped_folders_are_seen_in_every_window(folder, people, window):
     for name in ("trainA", "testA"):
         for i in range(COUNT):
-            Image.fromarray(as_8bit(people.ct_hu[4 * COUNT + i + COUNT * (name == "testA")], window)).save(folder / name / f"slice{i}.png")
+            Image.fromarray(
+                as_8bit(people.ct_hu[4 * COUNT + i + COUNT * (name == "testA")], window)
+            ).save(folder / name / f"slice{i}.png")
     assert "swapped?" not in found(folder)
     for side in ("train", "test"):
         (folder / f"{side}A").rename(folder / "other")
@@ -208,7 +300,10 @@ def test_nearest_copies_agree_with_counting_bits_pair_by_pair(block):
 
 def test_the_hash_is_the_definition_and_does_not_see_contrast_and_brightness():
     thumb = np.random.default_rng(1).random((THUMB, THUMB)).cumsum(0).cumsum(1)
-    wave = np.cos(np.pi * (2 * np.arange(THUMB) + 1)[None] * np.arange(FREQUENCIES)[:, None] / (2 * THUMB))       # DCT-II, by its formula
+    # DCT-II, by its formula
+    wave = np.cos(
+        np.pi * (2 * np.arange(THUMB) + 1)[None] * np.arange(FREQUENCIES)[:, None] / (2 * THUMB)
+    )
     wave *= np.sqrt(2 / THUMB) * np.where(np.arange(FREQUENCIES) == 0, np.sqrt(0.5), 1)[:, None]
     coefficients = (wave @ thumb @ wave.T).ravel()[1:]
     np.testing.assert_array_equal(perceptual_hash(thumb), coefficients > np.median(coefficients))
@@ -220,33 +315,59 @@ def test_a_missing_or_empty_folder_and_a_bad_manifest_are_said(folder, capsys):
     for path in (folder / "testB").iterdir():
         path.unlink()
     assert main(["check", str(folder)]) == 1 and "testB holds no images" in capsys.readouterr().err
-    assert main(["check", str(folder / "nowhere")]) == 1 and "holds no trainA, trainB, testA, testB, at any" in capsys.readouterr().err
+    assert (
+        main(["check", str(folder / "nowhere")]) == 1
+        and "holds no trainA, trainB, testA, testB, at any" in capsys.readouterr().err
+    )
     (folder / "manifest.csv").write_text("file;patient\n")
-    assert main(["check", str(folder)]) == 1 and "separated by semicolons" in capsys.readouterr().err
+    assert (
+        main(["check", str(folder)]) == 1 and "separated by semicolons" in capsys.readouterr().err
+    )
 
 
-def test_the_command_draws_the_offenders_and_strict_ends_with_1(folder, tmp_path, monkeypatch, capsys):
+def test_the_command_draws_the_offenders_and_strict_ends_with_1(
+    folder, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path / "build"))
     (folder / "trainB" / "slice1.png").write_bytes(b"cut")
     shutil.copy(folder / "trainA" / "slice1.png", folder / "testA" / "again.png")
     (folder / "trainA" / "notes.txt").write_text("x")
     assert main(["check", str(folder)]) == 0 and main(["check", str(folder), "--strict"]) == 1
     printed = capsys.readouterr().out
-    assert "trainA/slice1.png = testA/again.png" in printed and "1 file(s) with other endings were left alone (.txt)" in printed
+    assert (
+        "trainA/slice1.png = testA/again.png" in printed
+        and "1 file(s) with other endings were left alone (.txt)" in printed
+    )
     with Image.open(tmp_path / "build" / "check-set.png") as picture:
         assert picture.width > 300 and picture.height > 200
     monkeypatch.setitem(sys.modules, "ctmri_utils.figures", None)
-    assert main(["check", str(folder), "--strict"]) == 1 and "no picture: " in capsys.readouterr().out
+    assert (
+        main(["check", str(folder), "--strict"]) == 1 and "no picture: " in capsys.readouterr().out
+    )
 
 
 def test_the_picture_has_a_row_for_each_finding_and_marks_what_is_saturated(folder):
     (folder / "trainA" / "cut.png").write_bytes(b"cut")
     Image.new("L", (5000, 5000)).save(folder / "trainA" / "huge.png")
-    change(folder / "testB" / "slice1.png", lambda image: image.point(lambda grey: 255 if grey > 90 else grey))
+    change(
+        folder / "testB" / "slice1.png",
+        lambda image: image.point(lambda grey: 255 if grey > 90 else grey),
+    )
     axes = offenders(check(folder)).axes
-    assert [axis.get_ylabel() for axis in axes if axis.get_ylabel()] == ["unreadable\n(2)", "saturated\n(1)"]
-    assert [axis.get_title() for axis in axes] == ["trainA/cut.png", "trainA/huge.png", "testB/slice1.png", ""]
-    frames, marked = [np.asarray(axis.images[0].get_array()) for axis in axes[:2]], np.asarray(axes[2].images[0].get_array())
+    assert [axis.get_ylabel() for axis in axes if axis.get_ylabel()] == [
+        "unreadable\n(2)",
+        "saturated\n(1)",
+    ]
+    assert [axis.get_title() for axis in axes] == [
+        "trainA/cut.png",
+        "trainA/huge.png",
+        "testB/slice1.png",
+        "",
+    ]
+    frames, marked = (
+        [np.asarray(axis.images[0].get_array()) for axis in axes[:2]],
+        np.asarray(axes[2].images[0].get_array()),
+    )
     assert all(frame.shape == (16, 16, 3) for frame in frames)
     orange = np.isclose(marked, (0.84, 0.37, 0)).all(2)
     with Image.open(folder / "testB" / "slice1.png") as image:
@@ -260,14 +381,25 @@ def test_a_clean_folder_has_no_picture(folder):
 
 def png_that_claims(width, height):
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10_000_000))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + chunk(b"IDAT", zlib.compress(bytes(10_000_000)))
+        + chunk(b"IEND", b"")
+    )
 
 
-@pytest.mark.filterwarnings("ignore")                            # Pillow warns of what may be a bomb, and refuses more
-@pytest.mark.parametrize(("width", "height"), [(5000, 5000), (13000, 13000), (60000, 60000), (2**31 - 1, 2**31 - 1), (2**31 - 1, 1)])
+# Pillow warns of what may be a bomb, and refuses more
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(5000, 5000), (13000, 13000), (60000, 60000), (2**31 - 1, 2**31 - 1), (2**31 - 1, 1)],
+)
 def test_a_header_that_claims_too_much_is_not_believed(folder, width, height):
     (folder / "trainA" / "huge.png").write_bytes(png_that_claims(width, height))
     assert found(folder) == {"unreadable": ("trainA/huge.png",)}
@@ -275,9 +407,13 @@ def test_a_header_that_claims_too_much_is_not_believed(folder, width, height):
         read_slice(folder / "trainA" / "huge.png")
 
 
-@pytest.mark.filterwarnings("ignore")                            # Pillow says on stderr and in warnings what it stumbles over
+# Pillow says on stderr and in warnings what it stumbles over
+@pytest.mark.filterwarnings("ignore")
 def test_corrupted_pictures_are_named_and_never_stop_the_check(folder):
-    rng, endings = np.random.default_rng(2026), {"png": {}, "jpg": {}, "tif": {"compression": "tiff_lzw"}, "tiff": {}}
+    rng, endings = (
+        np.random.default_rng(2026),
+        {"png": {}, "jpg": {}, "tif": {"compression": "tiff_lzw"}, "tiff": {}},
+    )
     with Image.open(folder / "trainA" / "slice0.png") as image:
         image = image.resize((40, 40))
     for i in range(600):
@@ -286,10 +422,16 @@ def test_corrupted_pictures_are_named_and_never_stop_the_check(folder):
         image.save(path, **endings[ending])
         data = bytearray(path.read_bytes())
         for _ in range(rng.integers(1, 6)):
-            data[rng.integers(min(len(data), 200) if rng.random() < 0.6 else len(data))] = rng.integers(256)
-        path.write_bytes(data[:rng.integers(len(data))] if rng.random() < 0.1 else data)
+            data[rng.integers(min(len(data), 200) if rng.random() < 0.6 else len(data))] = (
+                rng.integers(256)
+            )
+        path.write_bytes(data[: rng.integers(len(data))] if rng.random() < 0.1 else data)
         with contextlib.suppress(BadSlice):
             read_slice(path)
     report = check(folder)
-    assert 100 < len(next(finding for finding in report.findings if finding.kind == "unreadable").files) < 600
+    assert (
+        100
+        < len(next(finding for finding in report.findings if finding.kind == "unreadable").files)
+        < 600
+    )
     assert all("\n" not in finding.seen + finding.advice for finding in report.findings)

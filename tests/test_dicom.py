@@ -1,4 +1,8 @@
-"""DICOM series: sorted, scaled once, put in place; traps refused in one sentence; no name in anything that is written."""
+"""DICOM series: sorted, scaled once, put in place; traps refused in one sentence.
+
+No name in anything that is written.
+"""
+
 import traceback
 import tracemalloc
 from pathlib import Path
@@ -15,7 +19,7 @@ from ctmri_utils.settings import data_folder
 from ctmri_utils.slices import read_folder
 from ctmri_utils.volumes import Volume, axial
 
-REAL = Path(pydicom.data.__file__).parent / "test_files"        # pydicom's own, from real scanners
+REAL = Path(pydicom.data.__file__).parent / "test_files"  # pydicom's own, from real scanners
 
 
 def refusal(source) -> str:
@@ -27,13 +31,19 @@ def refusal(source) -> str:
 
 # Real files.
 
+
 def test_a_real_ct_slice_is_in_hu_and_in_place():
     volume = read_series(REAL / "CT_small.dcm")
     raw = pydicom.dcmread(REAL / "CT_small.dcm")
     stored = np.frombuffer(raw.PixelData, "<i2").reshape(128, 128)
-    np.testing.assert_array_equal(volume.values[:, :, 0], stored.T - 1024)                  # slope 1, intercept -1024, once
+    # slope 1, intercept -1024, once
+    np.testing.assert_array_equal(volume.values[:, :, 0], stored.T - 1024)
     left, back, up = -158.135803, -179.035797, -75.699997
-    np.testing.assert_allclose(volume.affine, [[-0.661468, 0, 0, -left], [0, -0.661468, 0, -back], [0, 0, 5, up], [0, 0, 0, 1]], atol=1e-6)
+    np.testing.assert_allclose(
+        volume.affine,
+        [[-0.661468, 0, 0, -left], [0, -0.661468, 0, -back], [0, 0, 5, up], [0, 0, 0, 1]],
+        atol=1e-6,
+    )
     assert volume.modality == "ct" and volume.notes == ()
 
 
@@ -45,17 +55,35 @@ def test_a_real_mr_slice_is_the_same_however_it_is_stored(how):
     np.testing.assert_array_equal(other.affine, plain.affine)
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("MR_truncated.dcm", "cannot be decoded (Explicit VR Little Endian, ValueError): copy it again"),
-    ("MR_small_jpeg_ls_lossless.dcm", "compressed (JPEG-LS Lossless Image Compression), and the plug-in for that is not installed"),
-    ("rtdose.dcm", "neither CT nor MR"), ("examples_rgb_color.dcm", "neither CT nor MR"), ("rtplan.dcm", "neither CT nor MR"),
-    ("no_meta.dcm", "lacks DICOM's mark"), ("image_dfl.dcm", "deflated as a whole"), ("zipMR.gz", "lacks DICOM's mark"),
-    ("dicomdirtests/77654033/CT2", "slices are missing (161 after slice 1, 1.25 mm being usual)"),
-    ("dicomdirtests/98892001/CT2N", "holds 0 CT or MR series (no slices)"),                 # localizers
-    ("dicomdirtests/98892003/MR700", "differ in ImageOrientationPatient, as in a localizer"),
-    ("dicomdirtests/98892003/MR2", "holds 3 CT or MR series (1, 3, 3 slices): pass"),
-    ("dicomdirtests/77654033/CR1", "holds 0 CT or MR series (no slices)"),
-])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "MR_truncated.dcm",
+            "cannot be decoded (Explicit VR Little Endian, ValueError): copy it again",
+        ),
+        (
+            "MR_small_jpeg_ls_lossless.dcm",
+            "compressed (JPEG-LS Lossless Image Compression), and the plug-in for that is not "
+            "installed",
+        ),
+        ("rtdose.dcm", "neither CT nor MR"),
+        ("examples_rgb_color.dcm", "neither CT nor MR"),
+        ("rtplan.dcm", "neither CT nor MR"),
+        ("no_meta.dcm", "lacks DICOM's mark"),
+        ("image_dfl.dcm", "deflated as a whole"),
+        ("zipMR.gz", "lacks DICOM's mark"),
+        (
+            "dicomdirtests/77654033/CT2",
+            "slices are missing (161 after slice 1, 1.25 mm being usual)",
+        ),
+        # localizers
+        ("dicomdirtests/98892001/CT2N", "holds 0 CT or MR series (no slices)"),
+        ("dicomdirtests/98892003/MR700", "differ in ImageOrientationPatient, as in a localizer"),
+        ("dicomdirtests/98892003/MR2", "holds 3 CT or MR series (1, 3, 3 slices): pass"),
+        ("dicomdirtests/77654033/CR1", "holds 0 CT or MR series (no slices)"),
+    ],
+)
 def test_what_real_files_hold_that_cannot_be_used_is_said(name, words):
     assert words in refusal(REAL / name) and name.split("/")[-1] in refusal(REAL / name)
 
@@ -64,13 +92,18 @@ def test_a_real_series_is_read_whole():
     volume = read_series(REAL / "dicomdirtests" / "98892001" / "CT5N")
     assert volume.values.shape == (16, 16, 5)
     assert np.linalg.norm(volume.affine[:3, 2]) == pytest.approx(2.5)
-    files = [path for path in sorted((REAL / "dicomdirtests" / "98892003").rglob("*")) if path.is_file()]
+    files = [
+        path for path in sorted((REAL / "dicomdirtests" / "98892003").rglob("*")) if path.is_file()
+    ]
     assert sorted(len(series) for series in find_series(files)) == [1, 1, 1, 1, 3, 3, 7]
 
 
 # Series as hospitals send them.
 
-def test_a_series_is_sorted_by_position_whatever_its_names_and_numbers_say(tmp_path, head, dicom_series):
+
+def test_a_series_is_sorted_by_position_whatever_its_names_and_numbers_say(
+    tmp_path, head, dicom_series
+):
     values, affine, _ = head(slices=9)
     dicom_series(tmp_path, values, affine)
     (tmp_path / "README.txt").write_text("not DICOM")
@@ -80,7 +113,9 @@ def test_a_series_is_sorted_by_position_whatever_its_names_and_numbers_say(tmp_p
     assert volume.modality == "ct" and volume.notes == ()
 
 
-def test_a_series_from_head_to_feet_or_of_sagittal_slices_lands_in_the_same_place(tmp_path, head, dicom_series):
+def test_a_series_from_head_to_feet_or_of_sagittal_slices_lands_in_the_same_place(
+    tmp_path, head, dicom_series
+):
     values, affine, spacing = head(slices=9)
     upright = axial(Volume(np.rint(values), affine, "ct"), 64, spacing[1])
     down = affine.copy()
@@ -95,30 +130,45 @@ def test_a_series_from_head_to_feet_or_of_sagittal_slices_lands_in_the_same_plac
 
 def test_each_slice_has_its_own_rescale(tmp_path, head, dicom_series):
     values, affine, _ = head("mri", slices=4)
-    dicom_series(tmp_path, values, affine, "mri", RescaleSlope=lambda k: 1 + k, RescaleIntercept=lambda k: -k)
-    np.testing.assert_array_equal(read_series(tmp_path).values, np.rint(values) * [1, 2, 3, 4] - [0, 1, 2, 3])
+    dicom_series(
+        tmp_path, values, affine, "mri", RescaleSlope=lambda k: 1 + k, RescaleIntercept=lambda k: -k
+    )
+    np.testing.assert_array_equal(
+        read_series(tmp_path).values, np.rint(values) * [1, 2, 3, 4] - [0, 1, 2, 3]
+    )
 
 
 def test_a_full_size_series_with_a_tilted_gantry_is_put_where_it_was(tmp_path, dicom_series):
-    """512 x 512 x 40 at 20 degrees: a straight cylinder along the table stays straight, and comes back onto the tilted grid."""
+    """512 x 512 x 40 at 20 degrees.
+
+    A straight cylinder along the table stays straight, and comes back onto the tilted grid.
+    """
     size, slices, tilt = 512, 40, np.deg2rad(20)
     affine = np.diag([-0.45, -0.45, 3.0, 1])
-    affine[:3, 1] = -0.45 * np.array([0, np.cos(tilt), np.sin(tilt)])                       # columns lean, the table does not
+    # columns lean, the table does not
+    affine[:3, 1] = -0.45 * np.array([0, np.cos(tilt), np.sin(tilt)])
     affine[:3, 3] = 115, 115, 0
-    mm = np.einsum("ab,bijk->aijk", affine[:2, :3], np.indices((size, size, slices))) + affine[:2, 3, None, None, None]
+    mm = (
+        np.einsum("ab,bijk->aijk", affine[:2, :3], np.indices((size, size, slices)))
+        + affine[:2, 3, None, None, None]
+    )
     values = np.where(np.hypot(*mm) < 80, 40, -1000).astype(np.float32)
     files = dicom_series(tmp_path, values, affine)
     volume = read_series(tmp_path)
     np.testing.assert_array_equal(volume.values, values)
-    assert "slices are missing (1 after slice 7, 2 after slice 29, 2.82 mm being usual)" in refusal(files[:7] + files[8:30] + files[32:])
+    assert "slices are missing (1 after slice 7, 2 after slice 29, 2.82 mm being usual)" in refusal(
+        files[:7] + files[8:30] + files[32:]
+    )
     [note] = volume.notes
     assert "tilted by 20.0 degrees" in note
     stack = axial(volume)
     to_pixel = np.linalg.inv(stack.affine)
-    for z, slice_ in enumerate(stack.values):                    # where the table's axis, x = y = 0, meets this leaning slice
+    # where the table's axis, x = y = 0, meets this leaning slice
+    for z, slice_ in enumerate(stack.values):
         height = (z - to_pixel[0, 3]) / to_pixel[0, 2]
         expected = (to_pixel @ [0, 0, height, 1])[1:3]
-        np.testing.assert_allclose(ndimage.center_of_mass(slice_ + 1000), expected, atol=0.1)                                # pixels
+        # pixels
+        np.testing.assert_allclose(ndimage.center_of_mass(slice_ + 1000), expected, atol=0.1)
     returned = stack.back_onto(volume, stack.values, -1000)
     assert np.mean((returned > -500) != (values > -500)) < 0.01
 
@@ -128,14 +178,25 @@ def test_the_embedded_ct_as_a_series_has_the_gaps_of_its_split(tmp_path, dicom_s
     slices = sorted(found["train", "ct"] + found["test", "ct"], key=lambda file: file.path.stem)
     heights = [int(file.path.stem[-4:]) / 10 for file in slices]
     values = np.stack([file.pixels.T for file in slices], axis=2)
-    files = dicom_series(tmp_path, values, np.diag([-1.75, -1.75, 1.5, 1]), ImagePositionPatient=lambda k: [0, 0, heights[k]])
+    files = dicom_series(
+        tmp_path,
+        values,
+        np.diag([-1.75, -1.75, 1.5, 1]),
+        ImagePositionPatient=lambda k: [0, 0, heights[k]],
+    )
     assert "slices are missing (1 after slice 6, 1 after slice 9," in refusal(tmp_path)
     np.testing.assert_array_equal(read_series(files[:6]).values, values[:, :, :6])
 
 
 GAPS = {
-    "one missing": ([0, 3, 6, 12, 15, 18], "slices are missing (1 after slice 3, 3.00 mm being usual)"),
-    "two and one missing": ([0, 9, 12, 15, 18, 24], "slices are missing (2 after slice 1, 1 after slice 5, 3.00 mm being usual)"),
+    "one missing": (
+        [0, 3, 6, 12, 15, 18],
+        "slices are missing (1 after slice 3, 3.00 mm being usual)",
+    ),
+    "two and one missing": (
+        [0, 9, 12, 15, 18, 24],
+        "slices are missing (2 after slice 1, 1 after slice 5, 3.00 mm being usual)",
+    ),
     "two distances": ([0, 2.5, 5, 7.5, 11.3, 15.1], "2.50 to 3.80 mm apart, unevenly"),
     "doubled": ([0, 3, 6, 6, 9, 12], "1 slices lie where another one lies"),
 }
@@ -151,7 +212,9 @@ def test_gaps_and_doubles_are_refused(tmp_path, head, dicom_series, case):
 
 def test_positions_rounded_to_a_tenth_of_a_millimetre_are_even_enough(tmp_path, head, dicom_series):
     values, affine, _ = head(slices=12)
-    dicom_series(tmp_path, values, affine, ImagePositionPatient=lambda k: [0.0, 0.0, round(0.625 * k, 1)])
+    dicom_series(
+        tmp_path, values, affine, ImagePositionPatient=lambda k: [0.0, 0.0, round(0.625 * k, 1)]
+    )
     assert np.linalg.norm(read_series(tmp_path).affine[:3, 2]) == pytest.approx(0.625, abs=0.01)
 
 
@@ -166,9 +229,18 @@ BAD_TAGS = {
     "no pixel size": ({"PixelSpacing": None}, "PixelSpacing is missing"),
     "no position": ({"ImagePositionPatient": None}, "ImagePositionPatient is missing"),
     "no direction": ({"ImageOrientationPatient": None}, "ImageOrientationPatient is missing"),
-    "turned": ({"ImageOrientationPatient": lambda k: [1, 0, 0, 0, 1, 0] if k else [0, 1, 0, 0, 0, -1]}, "as in a localizer"),
-    "skew": ({"ImageOrientationPatient": [1, 0, 0, 0.6, 0.8, 0]}, "no two directions at a right angle"),
-    "beside": ({"ImagePositionPatient": lambda k: [9.0 * (k == 2), 0, 3 * k]}, "do not lie on one line"),
+    "turned": (
+        {"ImageOrientationPatient": lambda k: [1, 0, 0, 0, 1, 0] if k else [0, 1, 0, 0, 0, -1]},
+        "as in a localizer",
+    ),
+    "skew": (
+        {"ImageOrientationPatient": [1, 0, 0, 0.6, 0.8, 0]},
+        "no two directions at a right angle",
+    ),
+    "beside": (
+        {"ImagePositionPatient": lambda k: [9.0 * (k == 2), 0, 3 * k]},
+        "do not lie on one line",
+    ),
     "enormous": ({"Rows": 65535, "Columns": 65535}, "65535 x 65535 pixels"),
     "sizes that do not fit": ({"Rows": 1000}, "cannot be decoded"),
     "no HU": ({"RescaleIntercept": 0}, "cannot be"),
@@ -177,7 +249,9 @@ BAD_TAGS = {
 
 
 @pytest.mark.parametrize("case", BAD_TAGS)
-def test_what_would_mislead_is_refused_and_names_no_patient(tmp_path, head, dicom_series, secrets, case):
+def test_what_would_mislead_is_refused_and_names_no_patient(
+    tmp_path, head, dicom_series, secrets, case
+):
     tags, words = BAD_TAGS[case]
     values, affine, _ = head(slices=4)
     files = dicom_series(tmp_path, values, affine, **tags)
@@ -186,10 +260,13 @@ def test_what_would_mislead_is_refused_and_names_no_patient(tmp_path, head, dico
     assert not any(secret in said for secret in secrets)
 
 
-def test_people_whose_series_have_no_uid_are_not_stacked_into_one_head(tmp_path, head, dicom_series):
+def test_people_whose_series_have_no_uid_are_not_stacked_into_one_head(
+    tmp_path, head, dicom_series
+):
     values, affine, _ = head(slices=4)
     between = affine.copy()
-    between[:3, 3] += affine[:3, 2] / 2                          # together they would be a series, evenly spaced
+    # together they would be a series, evenly spaced
+    between[:3, 3] += affine[:3, 2] / 2
     files = dicom_series(tmp_path / "a", values, affine, SeriesInstanceUID=None)
     files += dicom_series(tmp_path / "b", values, between, SeriesInstanceUID=None)
     assert [len(series) for series in find_series(files)] == [4, 4]
@@ -198,11 +275,21 @@ def test_people_whose_series_have_no_uid_are_not_stacked_into_one_head(tmp_path,
 def test_padding_becomes_air_also_where_its_sign_was_lost(tmp_path, head, dicom_series):
     values, affine, _ = head(slices=3)
     framed = values.copy()
-    framed[:5] = -2000                                           # stored as -976, or as 64560 where the pixels are unsigned
+    # stored as -976, or as 64560 where the pixels are unsigned
+    framed[:5] = -2000
     stored = [(np.rint(framed[:, :, k].T) + 1024).astype(np.int16).tobytes() for k in range(3)]
-    for name, signed, tags in (("signed", 1, {"PixelPaddingValue": -976}), ("mixed", 0, {"PixelPaddingValue": -976}),
-                               ("range", 1, {"PixelPaddingValue": -980, "PixelPaddingRangeLimit": -970})):
-        for path in dicom_series(tmp_path / name, framed, affine, PixelData=lambda k: stored[k], PixelRepresentation=signed):
+    for name, signed, tags in (
+        ("signed", 1, {"PixelPaddingValue": -976}),
+        ("mixed", 0, {"PixelPaddingValue": -976}),
+        ("range", 1, {"PixelPaddingValue": -980, "PixelPaddingRangeLimit": -970}),
+    ):
+        for path in dicom_series(
+            tmp_path / name,
+            framed,
+            affine,
+            PixelData=lambda k: stored[k],
+            PixelRepresentation=signed,
+        ):
             file = pydicom.dcmread(path)
             for keyword, value in tags.items():
                 file.add_new(keyword, "SS", value)
@@ -218,18 +305,27 @@ def test_a_negative_is_turned_over_for_mr_and_kept_for_hu(tmp_path, head, dicom_
         values, affine, _ = head(modality, slices=3)
         whole = np.rint(values)
         stored = whole if modality == "ct" else whole.max() - whole
-        dicom_series(tmp_path / modality, stored, affine, modality, PhotometricInterpretation="MONOCHROME1")
+        dicom_series(
+            tmp_path / modality, stored, affine, modality, PhotometricInterpretation="MONOCHROME1"
+        )
         volume = read_series(tmp_path / modality)
-        np.testing.assert_array_equal(volume.values, whole - (0 if modality == "ct" else whole.min()))
+        np.testing.assert_array_equal(
+            volume.values, whole - (0 if modality == "ct" else whole.min())
+        )
         assert ("MONOCHROME1" in volume.describe()) == (modality == "mri")
 
 
 def test_a_localizer_and_other_objects_are_no_scans(tmp_path, head, dicom_series):
     values, affine, _ = head(slices=3)
     files = dicom_series(tmp_path / "ct", values, affine)
-    dicom_series(tmp_path / "scout", values[:, :, :1], affine, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    dicom_series(
+        tmp_path / "scout", values[:, :, :1], affine, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    )
     dicom_series(tmp_path / "pet", values, affine, Modality="PT")
-    assert [sorted(found) for found in find_series(sorted(path for path in tmp_path.rglob("*") if path.is_file()))] == [sorted(files)]
+    assert [
+        sorted(found)
+        for found in find_series(sorted(path for path in tmp_path.rglob("*") if path.is_file()))
+    ] == [sorted(files)]
     assert read_series(tmp_path).values.shape == values.shape
 
 
@@ -250,10 +346,11 @@ def test_files_that_would_fill_the_memory_are_not_read(tmp_path, head, dicom_ser
 
 # What is written.
 
+
 def test_a_written_series_is_read_back_the_same_and_is_marked(tmp_path, head):
     for modality, name in (("ct", "CT"), ("mri", "MR")):
         values, affine, _ = head(modality, slices=5)
-        affine[:3, 2] += 0, 0.4, 0                               # a tilt
+        affine[:3, 2] += 0, 0.4, 0  # a tilt
         volume = Volume(np.rint(values), affine, modality)
         write_series(volume, tmp_path / modality)
         returned = read_series(tmp_path / modality)
@@ -261,12 +358,28 @@ def test_a_written_series_is_read_back_the_same_and_is_marked(tmp_path, head):
         np.testing.assert_allclose(returned.affine, affine, atol=1e-6)
         assert returned.modality == modality
         files = [pydicom.dcmread(path) for path in sorted((tmp_path / modality).iterdir())]
-        assert [path.name for path in sorted((tmp_path / modality).iterdir())] == [f"000{k}.dcm" for k in range(1, 6)]
+        assert [path.name for path in sorted((tmp_path / modality).iterdir())] == [
+            f"000{k}.dcm" for k in range(1, 6)
+        ]
         for k, file in enumerate(files, 1):
-            assert list(file.ImageType[:2]) == ["DERIVED", "SECONDARY"] and file.Modality == name and file.InstanceNumber == k
-            assert file.SeriesDescription == file.ImageComments == f"SYNTHETIC {name} - NOT FOR CLINICAL USE"
-            assert file.PatientName == "SYNTHETIC^NOT FOR CLINICAL USE" and file.PatientIdentityRemoved == "YES"
-        assert len({file.SOPInstanceUID for file in files}) == 5 and len({file.SeriesInstanceUID for file in files}) == 1
+            assert (
+                list(file.ImageType[:2]) == ["DERIVED", "SECONDARY"]
+                and file.Modality == name
+                and file.InstanceNumber == k
+            )
+            assert (
+                file.SeriesDescription
+                == file.ImageComments
+                == f"SYNTHETIC {name} - NOT FOR CLINICAL USE"
+            )
+            assert (
+                file.PatientName == "SYNTHETIC^NOT FOR CLINICAL USE"
+                and file.PatientIdentityRemoved == "YES"
+            )
+        assert (
+            len({file.SOPInstanceUID for file in files}) == 5
+            and len({file.SeriesInstanceUID for file in files}) == 1
+        )
     with pytest.raises(FileExistsError, match="exists already"):
         write_series(volume, tmp_path / "mri")
 
@@ -275,12 +388,26 @@ def test_every_uid_is_new_and_no_tag_comes_from_the_source(tmp_path, head, dicom
     values, affine, _ = head(slices=3)
     dicom_series(tmp_path / "in", values, affine)
     write_series(read_series(tmp_path / "in"), tmp_path / "out")
-    uids = {str(element.value) for path in (tmp_path / "in").iterdir() for element in pydicom.dcmread(path)
-            if element.keyword.endswith("InstanceUID") or element.keyword == "FrameOfReferenceUID"}
+    uids = {
+        str(element.value)
+        for path in (tmp_path / "in").iterdir()
+        for element in pydicom.dcmread(path)
+        if element.keyword.endswith("InstanceUID") or element.keyword == "FrameOfReferenceUID"
+    }
     assert len(uids) == 6
     for path in (tmp_path / "out").iterdir():
         file = pydicom.dcmread(path)
-        assert len({file.StudyInstanceUID, file.SeriesInstanceUID, file.FrameOfReferenceUID, file.SOPInstanceUID}) == 4
+        assert (
+            len(
+                {
+                    file.StudyInstanceUID,
+                    file.SeriesInstanceUID,
+                    file.FrameOfReferenceUID,
+                    file.SOPInstanceUID,
+                }
+            )
+            == 4
+        )
         for hidden in (*secrets, *uids):
             assert hidden.encode() not in path.read_bytes()
 
@@ -308,9 +435,21 @@ def test_what_dicom_cannot_hold_is_refused(tmp_path, head):
 
 # Hostile bytes.
 
-@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm", "MR_small_RLE.dcm", "MR_small_implicit.dcm", "MR_small_jp2klossless.dcm",
-                                  "J2K_pixelrep_mismatch.dcm"])
-def test_random_damage_to_real_files_only_ever_gives_a_sentence(tmp_path, damage, caplog, recwarn, capfd, name):
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CT_small.dcm",
+        "MR_small.dcm",
+        "MR_small_RLE.dcm",
+        "MR_small_implicit.dcm",
+        "MR_small_jp2klossless.dcm",
+        "J2K_pixelrep_mismatch.dcm",
+    ],
+)
+def test_random_damage_to_real_files_only_ever_gives_a_sentence(
+    tmp_path, damage, caplog, recwarn, capfd, name
+):
     whole, draw = (REAL / name).read_bytes(), np.random.default_rng(0)
     path, refused = tmp_path / "x.dcm", 0
     tracemalloc.start()
@@ -325,8 +464,9 @@ def test_random_damage_to_real_files_only_ever_gives_a_sentence(tmp_path, damage
             continue
         assert np.isfinite(volume.values).all() and volume.values.size <= 2**24
     assert refused > 5
-    assert not caplog.records and not recwarn.list and not "".join(capfd.readouterr())      # pydicom's words may quote a name
-    assert tracemalloc.get_traced_memory()[1] < 100e6            # bytes
+    # pydicom's words may quote a name
+    assert not caplog.records and not recwarn.list and not "".join(capfd.readouterr())
+    assert tracemalloc.get_traced_memory()[1] < 100e6  # bytes
     tracemalloc.stop()
 
 
@@ -336,4 +476,5 @@ def test_damage_in_a_series_is_not_overlooked(tmp_path, head, dicom_series):
     files[2].write_bytes(files[2].read_bytes()[:1500])
     assert "cannot be decoded" in refusal(tmp_path)
     files[2].write_bytes(files[2].read_bytes()[:300])
-    assert "slices are missing (1 after slice" in refusal(tmp_path)                         # nothing says any longer what it was
+    # nothing says any longer what it was
+    assert "slices are missing (1 after slice" in refusal(tmp_path)

@@ -1,4 +1,7 @@
-"""Doubt is zero where a translation cannot waver, is calibrated to the error, and its two scores agree with their definitions."""
+"""Doubt is zero where a translation cannot waver, is calibrated to the error, and its two scores
+agree with their definitions.
+"""
+
 from itertools import product
 
 import numpy as np
@@ -12,7 +15,8 @@ from ctmri_utils.scans import phantom_scans
 from ctmri_utils.units import GREY, HU, Scale
 
 RNG = np.random.default_rng(0)
-DOUBT, ERROR = RNG.integers(0, 9, (3, 12, 10)) / 2, 200 * RNG.standard_normal((3, 12, 10))      # doubt with ties, errors of both signs
+# doubt with ties, errors of both signs
+DOUBT, ERROR = RNG.integers(0, 9, (3, 12, 10)) / 2, 200 * RNG.standard_normal((3, 12, 10))
 MASK = RNG.random(DOUBT.shape) < 0.7
 IMAGES = torch.from_numpy(np.sign(RNG.standard_normal((3, 1, 16, 20)))).float()
 
@@ -27,39 +31,66 @@ class Made:
         return self.functions[to](images)
 
 
-def steady(images):                                             # pixel by pixel, and deaf to noise
+def steady(images):  # pixel by pixel, and deaf to noise
     return 0.5 * images.sign()
 
 
 # ---- the signs
 
+
 def test_every_copy_is_moved_differently_and_comes_back_to_its_place():
     copies = [(moved, back(moved)) for moved, back in d.moved_copies(IMAGES, 3)]
-    assert len(copies) == d.MOVES and all((back - IMAGES).abs().max() < 8 * d.NOISE for _, back in copies)
+    assert len(copies) == d.MOVES and all(
+        (back - IMAGES).abs().max() < 8 * d.NOISE for _, back in copies
+    )
     assert all(0.5 * d.NOISE < (back - IMAGES).std() < 2 * d.NOISE for _, back in copies)
     assert len({tuple(moved.sign().flatten().tolist()) for moved, _ in copies}) == d.MOVES
-    places = [{(-1, mirrored, up, left) for mirrored, up, left in product((False, True), range(-2, 3), range(-2, 3))
-               if torch.equal(moved.sign(), (IMAGES.flip(-1) if mirrored else IMAGES).roll((up, left), (-2, -1)))} for moved, _ in copies]
-    assert all(places) and [place.pop()[1] for place in places] == [False, True] * (d.MOVES // 2)       # and none is moved further
+    places = [
+        {
+            (-1, mirrored, up, left)
+            for mirrored, up, left in product((False, True), range(-2, 3), range(-2, 3))
+            if torch.equal(
+                moved.sign(), (IMAGES.flip(-1) if mirrored else IMAGES).roll((up, left), (-2, -1))
+            )
+        }
+        for moved, _ in copies
+    ]
+    # and none is moved further
+    assert all(places) and [place.pop()[1] for place in places] == [False, True] * (d.MOVES // 2)
 
 
 def test_a_translator_that_moves_with_the_image_has_no_doubt():
     assert not d.disagreement([Made(steady)], IMAGES, "ct", HU, 0).any()
-    assert not d.cycle_residual(Made(lambda images: images + 1, lambda images: images - 1), IMAGES, "ct", 0).round(6).any()
+    assert (
+        not d.cycle_residual(
+            Made(lambda images: images + 1, lambda images: images - 1), IMAGES, "ct", 0
+        )
+        .round(6)
+        .any()
+    )
 
 
-@pytest.mark.parametrize("place", [lambda images: torch.linspace(-1, 1, images.shape[-1]).expand_as(images),
-                                   lambda images: torch.linspace(-1, 1, images.shape[-2])[:, None].expand_as(images), torch.sin],
-                         ids=["left from right", "top from bottom", "noise"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda images: torch.linspace(-1, 1, images.shape[-1]).expand_as(images),
+        lambda images: torch.linspace(-1, 1, images.shape[-2])[:, None].expand_as(images),
+        torch.sin,
+    ],
+    ids=["left from right", "top from bottom", "noise"],
+)
 def test_what_does_not_move_with_the_image_is_doubted(place):
     assert (d.disagreement([Made(place)], IMAGES, "ct", HU, 0) > 0).all()
 
 
 def test_disagreement_is_in_hounsfield_units_and_its_noise_is_the_seed_s():
     made = d.disagreement([Made(lambda images: images)], IMAGES, "ct", HU, 0)
-    assert made.shape == (3, 16, 20) and made.mean() == pytest.approx(1000 * d.NOISE, rel=0.1)          # of 8 draws: SD is 0.9 of it
+    # of 8 draws: SD is 0.9 of it
+    assert made.shape == (3, 16, 20) and made.mean() == pytest.approx(1000 * d.NOISE, rel=0.1)
     assert np.array_equal(made, d.disagreement([Made(lambda images: images)], IMAGES, "ct", HU, 0))
-    assert not np.array_equal(made, d.disagreement([Made(lambda images: images)], IMAGES, "ct", HU, 1))
+    assert not np.array_equal(
+        made, d.disagreement([Made(lambda images: images)], IMAGES, "ct", HU, 1)
+    )
 
 
 def test_models_disagree_by_the_standard_deviation_of_what_they_say():
@@ -73,7 +104,10 @@ def test_a_scale_may_make_one_value_of_several_channels():
         def from_network(self, images):
             return 10 * images[:, :1] + images[:, 1:]
 
-    models = [Made(lambda images, share=share: torch.cat([images.sign(), share * images.sign()], 1)) for share in (0, 2)]
+    models = [
+        Made(lambda images, share=share: torch.cat([images.sign(), share * images.sign()], 1))
+        for share in (0, 2)
+    ]
     assert np.allclose(d.disagreement(models, IMAGES, "ct", TwoChannels(), 0), 1)
 
 
@@ -84,18 +118,25 @@ def test_the_residual_is_what_the_round_trip_has_lost(to, expected):
     two = torch.cat([IMAGES, IMAGES], 1)
     assert d.cycle_residual(model, two, to, 0).shape == (3, 16, 20)
     assert np.allclose(d.cycle_residual(model, two, to, 0), expected, atol=5 * d.NOISE * expected)
-    torn = Made(lambda images: images, lambda images: images * torch.tensor([1.0, 0.0])[:, None, None])
-    assert np.allclose(d.cycle_residual(torn, two, "ct", 0), 0.5, atol=0.05)               # the mean over channels
+    torn = Made(
+        lambda images: images, lambda images: images * torch.tensor([1.0, 0.0])[:, None, None]
+    )
+    # the mean over channels
+    assert np.allclose(d.cycle_residual(torn, two, "ct", 0), 0.5, atol=0.05)
 
 
 def test_nearness_falls_with_the_distance_to_bone_slice_by_slice():
     ct_hu = np.full((2, 9, 9), 40.0)
     ct_hu[0, 2, 2] = 251
     near = d.near_skull(ct_hu)
-    assert np.allclose(near[0], np.exp(-np.hypot(*np.indices((9, 9)) - 2.0 * np.ones((2, 1, 1))))) and not near[1].any()
+    assert (
+        np.allclose(near[0], np.exp(-np.hypot(*np.indices((9, 9)) - 2.0 * np.ones((2, 1, 1)))))
+        and not near[1].any()
+    )
 
 
 # ---- calibration
+
 
 def signs(seed=0, shape=(3, 40, 40)):
     rng = np.random.default_rng(seed)
@@ -106,49 +147,76 @@ def test_calibration_finds_a_known_relation_inside_the_mask():
     given, noise = signs(), np.random.default_rng(9).normal(0, 1, (3, 40, 40))
     error = 5 + 3 * given["one"] + 7 * given["two"] + noise
     mask = given["one"] > 0.3
-    signed = np.where(noise > 0, 1, -1) * error                  # too high or too low is an error alike
+    # too high or too low is an error alike
+    signed = np.where(noise > 0, 1, -1) * error
     found = d.Doubt.calibrated(given, np.where(mask, signed, 1e6), mask)
-    assert found.coefficients == pytest.approx({"constant": 5, "one": 3, "two": 7}, abs=0.25)                # 3 standard errors
+    # 3 standard errors
+    assert found.coefficients == pytest.approx({"constant": 5, "one": 3, "two": 7}, abs=0.25)
     assert found(given)[mask].mean() == pytest.approx(error[mask].mean(), abs=0.1)
     design = np.stack([np.ones(mask.sum()), given["one"][mask], given["two"][mask]], 1)
-    assert np.allclose(list(found.coefficients.values()), np.linalg.lstsq(design, error[mask], rcond=None)[0])
+    assert np.allclose(
+        list(found.coefficients.values()), np.linalg.lstsq(design, error[mask], rcond=None)[0]
+    )
 
 
 def test_a_sign_that_falls_where_errors_rise_is_not_used():
     given = signs()
-    found = d.Doubt.calibrated(given, 100 - 20 * given["one"] + 2 * given["two"], np.ones((3, 40, 40)))
+    found = d.Doubt.calibrated(
+        given, 100 - 20 * given["one"] + 2 * given["two"], np.ones((3, 40, 40))
+    )
     assert found.coefficients["one"] == 0 and min(found.coefficients.values()) >= 0
-    assert np.allclose(found(given), found.coefficients["constant"] + found.coefficients["two"] * given["two"])
+    assert np.allclose(
+        found(given), found.coefficients["constant"] + found.coefficients["two"] * given["two"]
+    )
 
 
-@pytest.mark.parametrize(("change", "sentence"), [
-    ({"mask": np.zeros((3, 40, 40))}, "is empty"), ({"error": np.ones((3, 40, 39))}, "must share one shape"),
-    ({"signs": {"one": np.ones((2, 40, 40))}}, r"one \(2, 40, 40\)"), ({"error": np.full((3, 40, 40), np.nan)}, "the error holds 4800 NaN"),
-])
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"mask": np.zeros((3, 40, 40))}, "is empty"),
+        ({"error": np.ones((3, 40, 39))}, "must share one shape"),
+        ({"signs": {"one": np.ones((2, 40, 40))}}, r"one \(2, 40, 40\)"),
+        ({"error": np.full((3, 40, 40), np.nan)}, "the error holds 4800 NaN"),
+    ],
+)
 def test_what_cannot_be_calibrated_gets_one_sentence(change, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
-        d.Doubt.calibrated(**({"signs": signs(), "error": np.ones((3, 40, 40)), "mask": np.ones((3, 40, 40))} | change))
+        d.Doubt.calibrated(
+            **(
+                {"signs": signs(), "error": np.ones((3, 40, 40)), "mask": np.ones((3, 40, 40))}
+                | change
+            )
+        )
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("given", [{}, {"one": np.ones(3)}, {"one": np.ones(3), "three": np.ones(3)}])
+@pytest.mark.parametrize(
+    "given", [{}, {"one": np.ones(3)}, {"one": np.ones(3), "three": np.ones(3)}]
+)
 def test_a_map_needs_the_signs_it_was_calibrated_on(given):
-    with pytest.raises(ValueError, match=r"calibrated on one, two, not on .*: give the same signs\."):
+    with pytest.raises(
+        ValueError, match=r"calibrated on one, two, not on .*: give the same signs\."
+    ):
         d.Doubt({"constant": 1.0, "one": 2.0, "two": 3.0})(given)
 
 
-@pytest.mark.parametrize(("ask", "sentence"), [
-    (lambda: d.disagreement([], IMAGES, "ct", HU, 0), "needs a model to disagree"),
-    (lambda: d.signs_of_doubt([], IMAGES, HU, 0), "needs a model to disagree"),
-    (lambda: d.signs_of_doubt([Made(steady)], IMAGES, GREY, 0), "CT is in grey level"),
-    (lambda: d.near_skull(np.ones((9, 9))), r"slices \(N, H, W\), got \(9, 9\)"),
-], ids=["no model", "no model, no signs", "no HU", "one slice"])
+@pytest.mark.parametrize(
+    ("ask", "sentence"),
+    [
+        (lambda: d.disagreement([], IMAGES, "ct", HU, 0), "needs a model to disagree"),
+        (lambda: d.signs_of_doubt([], IMAGES, HU, 0), "needs a model to disagree"),
+        (lambda: d.signs_of_doubt([Made(steady)], IMAGES, GREY, 0), "CT is in grey level"),
+        (lambda: d.near_skull(np.ones((9, 9))), r"slices \(N, H, W\), got \(9, 9\)"),
+    ],
+    ids=["no model", "no model, no signs", "no HU", "one slice"],
+)
 def test_what_gives_no_sign_gets_one_sentence(ask, sentence):
     with pytest.raises(ValueError, match=sentence):
         ask()
 
 
 # ---- how well it finds errors
+
 
 def test_auc_counts_the_pairs_in_the_right_order_and_ties_by_half():
     doubt, error = DOUBT[MASK], np.abs(ERROR[MASK])
@@ -160,9 +228,13 @@ def test_auc_counts_the_pairs_in_the_right_order_and_ties_by_half():
 def test_auc_of_the_error_is_one_of_its_opposite_zero_and_of_noise_a_half():
     error = np.random.default_rng(1).standard_normal((4, 60, 60))
     everywhere = np.ones(error.shape)
-    assert d.auc(np.abs(error), error, everywhere, 1) == 1 and d.auc(-np.abs(error), error, everywhere, 1) == 0
+    assert (
+        d.auc(np.abs(error), error, everywhere, 1) == 1
+        and d.auc(-np.abs(error), error, everywhere, 1) == 0
+    )
     noise = np.random.default_rng(2).standard_normal(error.shape)
-    assert d.auc(noise, error, everywhere, 1) == pytest.approx(0.5, abs=0.02)              # 4 standard deviations of 14,400 pixels
+    # 4 standard deviations of 14,400 pixels
+    assert d.auc(noise, error, everywhere, 1) == pytest.approx(0.5, abs=0.02)
     assert d.auc(everywhere, error, everywhere, 1) == 0.5
 
 
@@ -170,25 +242,45 @@ def test_risk_is_the_mean_error_of_the_most_trusted_whatever_the_order_of_ties()
     doubt, error = DOUBT[MASK], np.abs(ERROR[MASK])
     shuffled = [np.random.default_rng(seed).permutation(len(doubt)) for seed in range(3000)]
     count = round(0.4 * len(doubt))
-    drawn = np.mean([error[order][np.argsort(doubt[order], kind="stable")[:count]].mean() for order in shuffled])
-    assert d.risk_coverage(DOUBT, ERROR, MASK, [0.4])[0] == pytest.approx(drawn, rel=2e-3)               # the mean over random orders
+    drawn = np.mean(
+        [error[order][np.argsort(doubt[order], kind="stable")[:count]].mean() for order in shuffled]
+    )
+    # the mean over random orders
+    assert d.risk_coverage(DOUBT, ERROR, MASK, [0.4])[0] == pytest.approx(drawn, rel=2e-3)
     unique = DOUBT + 1e-3 * np.random.default_rng(1).random(DOUBT.shape)
     trusted = np.argsort(unique[MASK])
-    expected = [error[trusted[:max(1, round(share * len(doubt)))]].mean() for share in (1e-9, 0.1, 0.5, 0.99, 1)]
+    expected = [
+        error[trusted[: max(1, round(share * len(doubt)))]].mean()
+        for share in (1e-9, 0.1, 0.5, 0.99, 1)
+    ]
     assert np.allclose(d.risk_coverage(unique, ERROR, MASK, (1e-9, 0.1, 0.5, 0.99, 1)), expected)
 
 
 def test_risk_at_full_coverage_is_the_mean_error_and_the_error_itself_is_the_best_doubt():
-    curve, best, blind = (d.risk_coverage(doubt, ERROR, MASK) for doubt in (DOUBT, np.abs(ERROR), np.ones(DOUBT.shape)))
+    curve, best, blind = (
+        d.risk_coverage(doubt, ERROR, MASK)
+        for doubt in (DOUBT, np.abs(ERROR), np.ones(DOUBT.shape))
+    )
     assert curve[-1] == pytest.approx(np.abs(ERROR[MASK]).mean()) == best[-1]
-    assert (best <= curve + 1e-9).all() and (np.diff(best) >= 0).all() and np.allclose(blind, curve[-1])
+    assert (
+        (best <= curve + 1e-9).all()
+        and (np.diff(best) >= 0).all()
+        and np.allclose(blind, curve[-1])
+    )
 
 
-@pytest.mark.parametrize("score", [lambda *given: d.auc(*given, 100), d.risk_coverage], ids=["auc", "risk_coverage"])
-@pytest.mark.parametrize(("given", "sentence"), [
-    ((DOUBT, ERROR, 0 * DOUBT), "is empty"), ((DOUBT[:2], ERROR, MASK), r"doubt \(2, 12, 10\), error \(3, 12, 10\) and mask"),
-    ((DOUBT * np.nan, ERROR, MASK), "the doubt holds 360 NaN"), ((DOUBT, ["a"], MASK), "the error is no array of real numbers"),
-])
+@pytest.mark.parametrize(
+    "score", [lambda *given: d.auc(*given, 100), d.risk_coverage], ids=["auc", "risk_coverage"]
+)
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ((DOUBT, ERROR, 0 * DOUBT), "is empty"),
+        ((DOUBT[:2], ERROR, MASK), r"doubt \(2, 12, 10\), error \(3, 12, 10\) and mask"),
+        ((DOUBT * np.nan, ERROR, MASK), "the doubt holds 360 NaN"),
+        ((DOUBT, ["a"], MASK), "the error is no array of real numbers"),
+    ],
+)
 def test_maps_that_do_not_fit_get_one_sentence(score, given, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
         score(*given)
@@ -197,7 +289,10 @@ def test_maps_that_do_not_fit_get_one_sentence(score, given, sentence):
 
 @pytest.mark.parametrize(("limit", "count"), [(1e4, 0), (-1, int(MASK.sum()))])
 def test_a_limit_that_finds_nothing_or_everything_is_refused(limit, count):
-    with pytest.raises(ValueError, match=f"^{count} of {MASK.sum()} pixels have an error above .*choose another limit"):
+    with pytest.raises(
+        ValueError,
+        match=f"^{count} of {MASK.sum()} pixels have an error above .*choose another limit",
+    ):
         d.auc(DOUBT, ERROR, MASK, limit)
 
 
@@ -209,13 +304,19 @@ def test_a_coverage_is_a_share(coverage):
 
 # ---- the shipped weights
 
+
 @pytest.fixture(scope="module")
 def measured():
-    """Signs, signed errors in HU, and patients: of lesion-free strangers to calibrate on, of test patients, and of these with a bleed."""
+    """Signs, signed errors in HU, and patients.
+
+    Of lesion-free strangers to calibrate on, of test patients, and of these with a bleed.
+    """
     model = load_translator(weights_file("phantom"))
 
     def of(seed, lesion="none"):
-        test = phantom_scans(1, 10, 64, seed, lesion=lesion, lesion_fraction=float(lesion != "none")).test
+        test = phantom_scans(
+            1, 10, 64, seed, lesion=lesion, lesion_fraction=float(lesion != "none")
+        ).test
         error = HU.from_network(model.translate(test.mri, "ct"))[:, 0].numpy() - test.truth.ct_hu
         return d.signs_of_doubt([model], test.mri, HU, 0), error, test.truth
 
@@ -227,20 +328,28 @@ def test_calibrated_doubt_finds_large_errors_better_than_each_sign_and_a_gradien
     combined = d.Doubt.calibrated(known, known_error, calibration.head)(seen)
     fake = test.ct_hu + error
     gradient = np.stack([ndimage.gaussian_gradient_magnitude(slice_, 1) for slice_ in fake])
-    found = {name: d.auc(sign, error, test.head, 100) for name, sign in (seen | {"gradient": gradient}).items()}
+    found = {
+        name: d.auc(sign, error, test.head, 100)
+        for name, sign in (seen | {"gradient": gradient}).items()
+    }
     assert d.auc(combined, error, test.head, 100) > max(0.85, *found.values())
-    assert combined[test.head].mean() == pytest.approx(np.abs(error)[test.head].mean(), rel=0.15)       # of people it was not fitted on
+    # of people it was not fitted on
+    assert combined[test.head].mean() == pytest.approx(np.abs(error)[test.head].mean(), rel=0.15)
 
 
 def test_doubt_stays_below_the_error_of_a_missed_bleed(measured):
     (known, known_error, calibration), (healthy, _, _), (bleeding, error, test) = measured
     doubt = d.Doubt.calibrated(known, known_error, calibration.head)
-    at_lesion = [np.mean(values[test.lesion]) for values in (doubt(healthy), doubt(bleeding), np.abs(error))]
-    assert at_lesion[0] < at_lesion[1] < 0.75 * at_lesion[2]     # it rises, and not nearly enough
+    at_lesion = [
+        np.mean(values[test.lesion]) for values in (doubt(healthy), doubt(bleeding), np.abs(error))
+    ]
+    assert at_lesion[0] < at_lesion[1] < 0.75 * at_lesion[2]  # it rises, and not nearly enough
 
 
 def test_a_map_of_the_other_direction_has_the_unit_of_its_scale():
     model = load_translator(weights_file("phantom"))
     ct = phantom_scans(1, 2, 64, 7002).test.ct
     maps = [d.disagreement([model], ct, "mri", Scale(0, high, "MR unit"), 0) for high in (1, 100)]
-    assert maps[0].shape == (2, 64, 64) and np.allclose(100 * maps[0], maps[1], rtol=1e-3, atol=1e-4)
+    assert maps[0].shape == (2, 64, 64) and np.allclose(
+        100 * maps[0], maps[1], rtol=1e-3, atol=1e-4
+    )

@@ -1,4 +1,8 @@
-"""Every baseline, interval and test of `evaluation` against a second, literal computation; what it promises; what it refuses."""
+"""Every baseline, interval and test of `evaluation` against a second, literal computation.
+
+What it promises; what it refuses.
+"""
+
 import csv
 import itertools
 from dataclasses import replace
@@ -17,7 +21,13 @@ from ctmri_utils.settings import settings_for
 from ctmri_utils.translators import Architecture, CycleGAN
 from ctmri_utils.units import GREY, HU, mri_scale
 
-BLIND = ["constant", "another patient", "histogram matching", "linear regression", "lookup E[CT | MR]"]
+BLIND = [
+    "constant",
+    "another patient",
+    "histogram matching",
+    "linear regression",
+    "lookup E[CT | MR]",
+]
 SEEING = ["true CT, 1 px off", "oracle labels"]
 
 
@@ -56,6 +66,7 @@ def made_up(values, method="one", metric="MAE HU"):
 
 # ---- predictors
 
+
 def painted(mri, to_hu):
     """One slice, pixel by pixel."""
     head, ct_hu = mri_head_mask(mri), np.full(mri.shape, -1000.0)
@@ -68,14 +79,18 @@ def assert_paints(method, to_hu):
     """The first two test patients are enough; 1e-3 HU because the images are float32."""
     predicted = baselines()[method](scans().test)
     for i in range(2):
-        np.testing.assert_allclose(predicted[i], painted(scans().test.mri[i, 0].numpy(), to_hu), atol=1e-3)
+        np.testing.assert_allclose(
+            predicted[i], painted(scans().test.mri[i, 0].numpy(), to_hu), atol=1e-3
+        )
 
 
 def training_pixels():
     """(MR, CT) of every pixel in the paired training heads, collected one by one."""
     for mri, ct_hu in zip(pairs().mri, pairs().ct_hu):
         mri = mri_scale(mri, mri_head_mask(mri)).to_network(mri)
-        yield from ((float(mri[*place]), float(ct_hu[*place])) for place in np.argwhere(mri_head_mask(mri)))
+        yield from (
+            (float(mri[*place]), float(ct_hu[*place])) for place in np.argwhere(mri_head_mask(mri))
+        )
 
 
 def test_baselines_come_in_order_and_without_pairs_those_that_need_them_are_left_out():
@@ -90,29 +105,47 @@ def test_constant_is_40_hu_in_the_head():
 def test_another_patient_is_a_training_ct_that_the_seed_chooses():
     training = HU.from_network(scans().train.ct[:, 0].numpy())
     predicted = baselines()["another patient"](scans().test)
-    chosen = [[i for i, ct_hu in enumerate(training) if np.array_equal(ct_hu, one)] for one in predicted]
+    chosen = [
+        [i for i, ct_hu in enumerate(training) if np.array_equal(ct_hu, one)] for one in predicted
+    ]
     assert all(len(found) == 1 for found in chosen) and len({found[0] for found in chosen}) > 1
     np.testing.assert_array_equal(predicted, baselines()["another patient"](scans().test))
-    assert any((ev.baselines(scans().train, None, seed)["another patient"](scans().test) != predicted).any() for seed in (1, 2))
+    assert any(
+        (
+            ev.baselines(scans().train, None, seed)["another patient"](scans().test) != predicted
+        ).any()
+        for seed in (1, 2)
+    )
 
 
 def test_histogram_matching_gives_every_pixel_the_training_quantile_of_its_rank():
     training = HU.from_network(scans().train.ct[:, 0].numpy())
     pool = np.concatenate([ct_hu[ct_head_mask(ct_hu)] for ct_hu in training]).astype(float)
-    assert_paints("histogram matching",
-                  lambda mri, inside: np.quantile(pool, ((inside < mri).sum() + (inside == mri).sum() / 2) / len(inside), method="hazen"))
+    assert_paints(
+        "histogram matching",
+        lambda mri, inside: np.quantile(
+            pool, ((inside < mri).sum() + (inside == mri).sum() / 2) / len(inside), method="hazen"
+        ),
+    )
 
 
 def test_histogram_matching_depends_on_nothing_but_that_patient():
     test = scans().test
-    alone = replace(test, ct=test.ct[2:3], mri=test.mri[2:3], mri_patients=test.mri_patients[2:3], truth=None)
-    np.testing.assert_array_equal(baselines()["histogram matching"](alone)[0], baselines()["histogram matching"](test)[2])
+    alone = replace(
+        test, ct=test.ct[2:3], mri=test.mri[2:3], mri_patients=test.mri_patients[2:3], truth=None
+    )
+    np.testing.assert_array_equal(
+        baselines()["histogram matching"](alone)[0], baselines()["histogram matching"](test)[2]
+    )
 
 
 def test_linear_regression_solves_the_normal_equations():
     mri, ct_hu = np.array(list(training_pixels())).T
     slope = ((mri - mri.mean()) * (ct_hu - ct_hu.mean())).sum() / ((mri - mri.mean()) ** 2).sum()
-    assert_paints("linear regression", lambda mri_value, inside: ct_hu.mean() + slope * (mri_value - mri.mean()))
+    assert_paints(
+        "linear regression",
+        lambda mri_value, inside: ct_hu.mean() + slope * (mri_value - mri.mean()),
+    )
 
 
 def test_lookup_is_the_mean_ct_of_each_of_64_bins():
@@ -120,28 +153,50 @@ def test_lookup_is_the_mean_ct_of_each_of_64_bins():
     for mri, ct_hu in training_pixels():
         bins.setdefault(min(int((mri + 1) * 32), 63), []).append(ct_hu)
     assert len(bins) == 64
-    assert_paints("lookup E[CT | MR]", lambda mri, inside: np.mean(bins[min(int((mri + 1) * 32), 63)]))
+    assert_paints(
+        "lookup E[CT | MR]", lambda mri, inside: np.mean(bins[min(int((mri + 1) * 32), 63)])
+    )
 
 
 def test_bins_that_no_training_pixel_filled_lie_between_their_neighbours():
     test = scans().test
-    two_greys = replace(test, mri=torch.where(test.mri > -0.5, 0.0, -1.0), truth=replace(test.truth, parameters=()))
-    predicted = ev.baselines(scans().train, two_greys, seed=0)["lookup E[CT | MR]"](replace(test, truth=None))
+    two_greys = replace(
+        test, mri=torch.where(test.mri > -0.5, 0.0, -1.0), truth=replace(test.truth, parameters=())
+    )
+    predicted = ev.baselines(scans().train, two_greys, seed=0)["lookup E[CT | MR]"](
+        replace(test, truth=None)
+    )
     bins, levels = np.floor((test.mri[:, 0].numpy() + 1) * 32), predicted
     head = np.stack([mri_head_mask(scan) for scan in test.mri[:, 0].numpy()])
     dark, grey = (levels[head & (bins == b)].mean() for b in (0, 32))
-    between = head & (bins == 8)                               # a quarter of the way from bin 0 to bin 32; all float64
+    # a quarter of the way from bin 0 to bin 32; all float64
+    between = head & (bins == 8)
     assert between.any() and dark != grey
     np.testing.assert_allclose(levels[between], 0.75 * dark + 0.25 * grey, rtol=1e-9)
 
 
 def test_pairs_may_come_as_a_split_of_the_same_patients():
-    mri = torch.stack([torch.from_numpy(mri_scale(scan, mri_head_mask(scan)).to_network(scan))[None] for scan in pairs().mri])
+    mri = torch.stack(
+        [
+            torch.from_numpy(mri_scale(scan, mri_head_mask(scan)).to_network(scan))[None]
+            for scan in pairs().mri
+        ]
+    )
     names = tuple("abcd")
-    split = Split(torch.from_numpy(HU.to_network(pairs().ct_hu))[:, None], mri, names, names, names, names, truth=pairs())
+    split = Split(
+        torch.from_numpy(HU.to_network(pairs().ct_hu))[:, None],
+        mri,
+        names,
+        names,
+        names,
+        names,
+        truth=pairs(),
+    )
     from_split = ev.baselines(scans().train, split, seed=0)
     for method in BLIND[3:]:
-        np.testing.assert_array_equal(from_split[method](scans().test), baselines()[method](scans().test))
+        np.testing.assert_array_equal(
+            from_split[method](scans().test), baselines()[method](scans().test)
+        )
 
 
 def test_one_pixel_off_is_the_truth_one_column_to_the_right():
@@ -151,7 +206,10 @@ def test_one_pixel_off_is_the_truth_one_column_to_the_right():
 
 
 def test_oracle_paints_the_population_mean_of_every_tissue():
-    predicted, mean_hu = baselines()["oracle labels"](scans().test), {tissue.label: tissue.hu for tissue in TISSUES.values()}
+    predicted, mean_hu = (
+        baselines()["oracle labels"](scans().test),
+        {tissue.label: tissue.hu for tissue in TISSUES.values()},
+    )
     for n, i, j in itertools.product(range(2), range(64), range(64)):
         assert predicted[n, i, j] == mean_hu[scans().test.truth.labels[n, i, j]]
 
@@ -178,18 +236,31 @@ def test_translated_is_the_generators_output_in_hu():
 
 # ---- scores
 
+
 def test_every_value_is_its_metric_on_that_patients_slice():
     truth, mm = scans().test.truth, scans().spacing_mm
     predicted = baselines()["oracle labels"](scans().test)
     for i, patient in enumerate(scans().test.ct_patients):
         images = predicted[i], truth.ct_hu[i], truth.head[i]
         tissues = m.tissue_errors_hu(*images)
-        expected = {"MAE HU": m.mae_hu(*images), "bias HU": m.bias_hu(*images), "PSNR dB": m.psnr_db(*images, (-1024, 3000)),
-                    "SSIM": m.ssim(*images, (-1024, 3000)), "MS-SSIM": m.ms_ssim(*images, (-1024, 3071)),
-                    "air MAE HU": tissues["air_mae_hu"], "soft-tissue MAE HU": tissues["soft_mae_hu"],
-                    "bone MAE HU": tissues["bone_mae_hu"],
-                    "bone Dice": m.bone_dice(*images), "HD95 mm": m.bone_hd95_mm(*images, mm), "WEPL mm": m.wepl_error_mm(*images, mm)}
-        assert {row.metric: row.value for row in scores() if row.method == "oracle labels" and row.patient == patient} == expected
+        expected = {
+            "MAE HU": m.mae_hu(*images),
+            "bias HU": m.bias_hu(*images),
+            "PSNR dB": m.psnr_db(*images, (-1024, 3000)),
+            "SSIM": m.ssim(*images, (-1024, 3000)),
+            "MS-SSIM": m.ms_ssim(*images, (-1024, 3071)),
+            "air MAE HU": tissues["air_mae_hu"],
+            "soft-tissue MAE HU": tissues["soft_mae_hu"],
+            "bone MAE HU": tissues["bone_mae_hu"],
+            "bone Dice": m.bone_dice(*images),
+            "HD95 mm": m.bone_hd95_mm(*images, mm),
+            "WEPL mm": m.wepl_error_mm(*images, mm),
+        }
+        assert {
+            row.metric: row.value
+            for row in scores()
+            if row.method == "oracle labels" and row.patient == patient
+        } == expected
 
 
 def test_rows_are_tidy_one_for_each_method_patient_and_metric():
@@ -200,43 +271,71 @@ def test_rows_are_tidy_one_for_each_method_patient_and_metric():
 def test_a_perfect_prediction_is_perfect():
     best = {"PSNR dB": np.inf, "SSIM": 1, "MS-SSIM": 1, "bone Dice": 1}
     for row in ev.evaluate({"perfect": perfect}, scans().test, scans().spacing_mm):
-        assert row.value == pytest.approx(best.get(row.metric, 0), abs=1e-9)           # window sums in float64
+        # window sums in float64
+        assert row.value == pytest.approx(best.get(row.metric, 0), abs=1e-9)
 
 
 def test_a_constant_beats_histogram_matching_in_mae_but_finds_no_bone():
-    assert value(scores(), "constant", "MAE HU") < value(scores(), "histogram matching", "MAE HU") - 50
-    assert value(scores(), "constant", "bone Dice") == 0 < value(scores(), "histogram matching", "bone Dice")
+    assert (
+        value(scores(), "constant", "MAE HU") < value(scores(), "histogram matching", "MAE HU") - 50
+    )
+    assert (
+        value(scores(), "constant", "bone Dice")
+        == 0
+        < value(scores(), "histogram matching", "bone Dice")
+    )
 
 
 def test_several_slices_of_a_patient_become_one_value_without_the_undefined():
     patients = ("a", "a", "b", "b", "b", "c")
     test = replace(scans().test, ct_patients=patients, mri_patients=patients)
     level = [1.0, 3.0, 4.0, np.nan, 6.0, np.nan]
-    rows = ev.evaluate({"counts": lambda split: np.broadcast_to(np.array(level)[:, None, None], (6, 64, 64))}, test, 1.0,
-                       {"level": lambda pred, true, head, mm: pred[0, 0]})
+    rows = ev.evaluate(
+        {"counts": lambda split: np.broadcast_to(np.array(level)[:, None, None], (6, 64, 64))},
+        test,
+        1.0,
+        {"level": lambda pred, true, head, mm: pred[0, 0]},
+    )
     assert [row.patient for row in rows] == ["a", "b", "c"]
     np.testing.assert_array_equal([row.value for row in rows], [2, 5, np.nan])
 
 
 def test_a_refusal_names_the_slice_that_was_refused():
     test = replace(scans().test, ct_patients=("a",) * 6, mri_patients=("a",) * 6)
-    with pytest.raises(ValueError, match=rf"'mine' on slice 2 \({test.ct_names[2]}\) of patient a, MAE HU: the prediction holds 1 NaN"):
+    with pytest.raises(
+        ValueError,
+        match=rf"'mine' on slice 2 \({test.ct_names[2]}\) of patient a, MAE HU: the prediction "
+        rf"holds 1 NaN",
+    ):
         ev.evaluate({"mine": lambda split: nan_pixel()}, test, 1.0)
 
 
 def test_a_patient_is_one_head_for_the_predictors_too():
-    """One Otsu threshold for a patient's slices: the second slice at a tenth of the contrast changes the first one's head."""
+    """One Otsu threshold for a patient's slices.
+
+    The second slice at a tenth of the contrast changes the first one's head.
+    """
     mri = scans().test.mri[:2].clone()
     mri[1] = (mri[1] + 1) / 10 - 1
     split = replace(scans().test, ct=scans().test.ct[:2], mri=mri, mri_patients=("a", "a"))
-    np.testing.assert_array_equal(baselines()["constant"](split) == 40, mri_head_mask(mri[:, 0].numpy()))
+    np.testing.assert_array_equal(
+        baselines()["constant"](split) == 40, mri_head_mask(mri[:, 0].numpy())
+    )
     apart = replace(split, mri_patients=("a", "b"))
-    np.testing.assert_array_equal(baselines()["constant"](apart) == 40, np.stack([mri_head_mask(scan) for scan in mri[:, 0].numpy()]))
+    np.testing.assert_array_equal(
+        baselines()["constant"](apart) == 40,
+        np.stack([mri_head_mask(scan) for scan in mri[:, 0].numpy()]),
+    )
 
 
 def test_the_table_is_aligned_and_says_what_is_missing():
-    rows = ev.summarise(made_up([100, 110]) + made_up([0.5, 0.7], metric="bone Dice")
-                        + made_up([90, np.nan], "a longer name") + made_up([np.nan, np.nan], "a longer name", "bone Dice"), seed=0)
+    rows = ev.summarise(
+        made_up([100, 110])
+        + made_up([0.5, 0.7], metric="bone Dice")
+        + made_up([90, np.nan], "a longer name")
+        + made_up([np.nan, np.nan], "a longer name", "bone Dice"),
+        seed=0,
+    )
     assert ev.table(rows, ["bone Dice", "MAE HU"]).splitlines() == [
         "               bone Dice             MAE HU",
         "one            0.600 [0.500, 0.700]  105.0 [100.0, 110.0]",
@@ -245,45 +344,67 @@ def test_the_table_is_aligned_and_says_what_is_missing():
 
 
 def test_csv_keeps_every_digit(tmp_path):
-    rows = [ev.Score('odd, "quoted" näme', "p", "MAE HU", v) for v in (1 / 3, 1e-300, np.inf, np.nan, -0.0)]
+    rows = [
+        ev.Score('odd, "quoted" näme', "p", "MAE HU", v)
+        for v in (1 / 3, 1e-300, np.inf, np.nan, -0.0)
+    ]
     ev.write_csv(rows, tmp_path / "new folder" / "scores.csv")
     with open(tmp_path / "new folder" / "scores.csv", newline="", encoding="utf-8") as file:
         read = list(csv.DictReader(file))
-    assert [{**row, "value": repr(float(row["value"]))} for row in read] == [{**row._asdict(), "value": repr(row.value)} for row in rows]
+    assert [{**row, "value": repr(float(row["value"]))} for row in read] == [
+        {**row._asdict(), "value": repr(row.value)} for row in rows
+    ]
     for kind in (ev.summarise(scores(), 0), ev.compare_methods(scores(), "MAE HU", "constant")):
         ev.write_csv(kind, tmp_path / "kind.csv")
-        assert (tmp_path / "kind.csv").read_text(encoding="utf-8").splitlines()[0] == ",".join(kind[0]._fields)
+        assert (tmp_path / "kind.csv").read_text(encoding="utf-8").splitlines()[0] == ",".join(
+            kind[0]._fields
+        )
 
 
-@pytest.mark.parametrize("change", [lambda ct: ct, lambda ct: 0.7 * ct - 0.2, lambda ct: ((ct + 1) * 127.5).round() / 127.5 - 1],
-                         ids=["copied", "rescaled", "8 bit"])
+@pytest.mark.parametrize(
+    "change",
+    [lambda ct: ct, lambda ct: 0.7 * ct - 0.2, lambda ct: ((ct + 1) * 127.5).round() / 127.5 - 1],
+    ids=["copied", "rescaled", "8 bit"],
+)
 def test_a_planted_slice_is_found_in_both_modalities(change):
     train, test = scans().train, scans().test
     assert ev.shared_slices(train, test) == []
     ct, mri = train.ct.clone(), train.mri.clone()
     ct[3], mri[1] = change(test.ct[5]), change(test.mri[0])
-    expected = [("ct", train.ct_names[3], test.ct_names[5]), ("mri", train.mri_names[1], test.mri_names[0])]
+    expected = [
+        ("ct", train.ct_names[3], test.ct_names[5]),
+        ("mri", train.mri_names[1], test.mri_names[0]),
+    ]
     assert ev.shared_slices(replace(train, ct=ct, mri=mri), test) == expected
 
 
 def test_neighbouring_slices_of_one_real_patient_are_no_copies():
     real = load_scans("scans", settings_for("laptop"), 0)
     assert ev.shared_slices(real.train, real.test) == []
-    itself = [("ct", name, name) for name in real.train.ct_names] + [("mri", name, name) for name in real.train.mri_names]
+    itself = [("ct", name, name) for name in real.train.ct_names] + [
+        ("mri", name, name) for name in real.train.mri_names
+    ]
     assert ev.shared_slices(real.train, real.train) == itself
 
 
 def test_a_blank_slice_is_like_no_other():
-    blank = replace(scans().test, ct=torch.full_like(scans().test.ct, 0.3))                        # whose float32 mean is not quite 0.3
+    # whose float32 mean is not quite 0.3
+    blank = replace(scans().test, ct=torch.full_like(scans().test.ct, 0.3))
     assert [found for found in ev.shared_slices(blank, blank) if found[0] == "ct"] == []
 
 
 def test_the_plot_has_a_dot_and_an_interval_for_every_mean():
     from ctmri_utils.figures import interval_plot
 
-    rows = ev.summarise(made_up([1, 2, 4]) + made_up([3, 4, 5], "two") + made_up([np.inf] * 3, "three"), seed=0)
+    rows = ev.summarise(
+        made_up([1, 2, 4]) + made_up([3, 4, 5], "two") + made_up([np.inf] * 3, "three"), seed=0
+    )
     [panel] = interval_plot(rows, ["MAE HU"]).axes
-    assert [tick.get_text() for tick in panel.get_yticklabels()] == ["one", "two", "three"] and panel.yaxis_inverted()
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == [
+        "one",
+        "two",
+        "three",
+    ] and panel.yaxis_inverted()
     assert [tuple(line.get_xydata()[0]) for line in panel.lines] == [(rows[0].mean, 0), (4, 1)]
     bars = [tuple(bar.get_segments()[0].ravel()) for bar in panel.collections]
     assert bars == [(row.low, y, row.high, y) for y, row in enumerate(rows[:2])]
@@ -295,6 +416,7 @@ def test_the_plot_has_a_dot_and_an_interval_for_every_mean():
 
 
 # ---- refusals, one sentence each
+
 
 def returning(ct_hu):
     return lambda: ev.evaluate({"mine": lambda split: ct_hu}, scans().test, 1.0)
@@ -315,29 +437,78 @@ def meeting_training_patients(method, pairs):
 
 
 REFUSALS = {
-    "unpaired": (lambda: ev.evaluate({"p": perfect}, scans().train, 1.0), "different people: use cycle_error, .*mask_dice or kid"),
-    "no spacing": (lambda: ev.evaluate({"p": perfect}, scans().test, None), "got None: .*without the pixel size"),
-    "infinite spacing": (lambda: ev.evaluate({"p": perfect}, scans().test, np.inf, {}), "spacing_mm must be .* got inf"),
-    "shape": (returning(np.zeros((6, 1, 64, 64))), r"'mine' returned \(6, 1, 64, 64\), the truth is \(6, 64, 64\)"),
-    "network range": (lambda: ev.evaluate({"mine": lambda split: split.mri[:, 0].numpy()}, scans().test, 1.0), "'mine' .*cannot be HU"),
-    "grey": (lambda: ev.baselines(scans().train, None, 0, ct_scale=GREY), "grey level, from which no HU"),
+    "unpaired": (
+        lambda: ev.evaluate({"p": perfect}, scans().train, 1.0),
+        "different people: use cycle_error, .*mask_dice or kid",
+    ),
+    "no spacing": (
+        lambda: ev.evaluate({"p": perfect}, scans().test, None),
+        "got None: .*without the pixel size",
+    ),
+    "infinite spacing": (
+        lambda: ev.evaluate({"p": perfect}, scans().test, np.inf, {}),
+        "spacing_mm must be .* got inf",
+    ),
+    "shape": (
+        returning(np.zeros((6, 1, 64, 64))),
+        r"'mine' returned \(6, 1, 64, 64\), the truth is \(6, 64, 64\)",
+    ),
+    "network range": (
+        lambda: ev.evaluate({"mine": lambda split: split.mri[:, 0].numpy()}, scans().test, 1.0),
+        "'mine' .*cannot be HU",
+    ),
+    "grey": (
+        lambda: ev.baselines(scans().train, None, 0, ct_scale=GREY),
+        "grey level, from which no HU",
+    ),
     "grey model": (lambda: ev.translated(None, GREY), "grey level, from which no HU"),
     "unpaired pairs": (lambda: ev.baselines(scans().train, scans().train, 0), "different people"),
-    "leak": (meeting_training_patients("linear regression", lambda: scans().test), r"6 test patients \(first: index 0\)"),
-    "same seed": (meeting_training_patients("lookup E[CT | MR]", lambda: synthetic_patients(2, 64, seed_of_the_test_patients())),
-                  "2 test patients .*another seed"),
+    "leak": (
+        meeting_training_patients("linear regression", lambda: scans().test),
+        r"6 test patients \(first: index 0\)",
+    ),
+    "same seed": (
+        meeting_training_patients(
+            "lookup E[CT | MR]", lambda: synthetic_patients(2, 64, seed_of_the_test_patients())
+        ),
+        "2 test patients .*another seed",
+    ),
     "one patient": (lambda: ev.summarise(made_up([1]), 0), "2 of them or more, got 1"),
     "no scores": (lambda: ev.summarise([], 0), "2 of them or more, got 0"),
-    "no resamples": (lambda: ev.summarise(scores(), 0, resamples=0), "needs 40 resamples or more, got 0"),
+    "no resamples": (
+        lambda: ev.summarise(scores(), 0, resamples=0),
+        "needs 40 resamples or more, got 0",
+    ),
     "empty table": (lambda: ev.table([], []), "a table needs a metric to show"),
-    "two runs, one name": (lambda: ev.summarise(made_up([1, 2]) + made_up([3, 4]), 0), "'one' has 4 rows of MAE HU for 2 patients"),
-    "metric": (lambda: ev.compare_methods(scores(), "MAE", "constant"), "no metric 'MAE' .*choose from MAE HU, bias HU"),
-    "reference": (lambda: ev.compare_methods(scores(), "MAE HU", "best"), "no method 'best' .*choose from constant, another patient"),
-    "nobody in common": (lambda: ev.compare_methods(made_up([1, 2]) + made_up([np.nan, 1], "two"), "MAE HU", "one"), "share 1 patients"),
+    "two runs, one name": (
+        lambda: ev.summarise(made_up([1, 2]) + made_up([3, 4]), 0),
+        "'one' has 4 rows of MAE HU for 2 patients",
+    ),
+    "metric": (
+        lambda: ev.compare_methods(scores(), "MAE", "constant"),
+        "no metric 'MAE' .*choose from MAE HU, bias HU",
+    ),
+    "reference": (
+        lambda: ev.compare_methods(scores(), "MAE HU", "best"),
+        "no method 'best' .*choose from constant, another patient",
+    ),
+    "nobody in common": (
+        lambda: ev.compare_methods(made_up([1, 2]) + made_up([np.nan, 1], "two"), "MAE HU", "one"),
+        "share 1 patients",
+    ),
     "table": (lambda: ev.table(ev.summarise(scores(), 0), ["FID"]), "no metric 'FID'"),
-    "no rows": (lambda: ev.write_csv([], "nowhere.csv"), "nowhere.csv needs rows of one kind, got none"),
-    "mixed rows": (lambda: ev.write_csv([*scores(), *ev.summarise(scores(), 0)], "nowhere.csv"), "got Score and Summary"),
-    "sizes": (lambda: ev.shared_slices(scans().test, replace(scans().test, ct=scans().test.ct[..., :32])), "ct slices .*one size"),
+    "no rows": (
+        lambda: ev.write_csv([], "nowhere.csv"),
+        "nowhere.csv needs rows of one kind, got none",
+    ),
+    "mixed rows": (
+        lambda: ev.write_csv([*scores(), *ev.summarise(scores(), 0)], "nowhere.csv"),
+        "got Score and Summary",
+    ),
+    "sizes": (
+        lambda: ev.shared_slices(scans().test, replace(scans().test, ct=scans().test.ct[..., :32])),
+        "ct slices .*one size",
+    ),
 }
 
 
@@ -346,4 +517,8 @@ def test_refuses_in_one_sentence(name):
     attempt, reason = REFUSALS[name]
     with pytest.raises(ValueError, match=reason) as refusal:
         attempt()
-    assert str(refusal.value).endswith(".") and ". " not in str(refusal.value) and "\n" not in str(refusal.value)
+    assert (
+        str(refusal.value).endswith(".")
+        and ". " not in str(refusal.value)
+        and "\n" not in str(refusal.value)
+    )

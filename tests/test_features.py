@@ -1,4 +1,7 @@
-"""The named extractors: the shipped one is the one its card describes, Inception is Inception or an error, and KID sees what it should."""
+"""The named extractors: the shipped one is the one its card describes, Inception is Inception or an
+error, and KID sees what it should.
+"""
+
 import hashlib
 import importlib.util
 import json
@@ -23,7 +26,8 @@ from ctmri_utils.settings import PROFILES, data_folder
 WEIGHTS = data_folder() / "weights"
 FILE = WEIGHTS / "ctmri-small-v1.safetensors"
 SMALL = "ctmri-small-v1"
-ROUNDING = 1e-5                                                # float32 sums of other batches; features are of order 1
+# float32 sums of other batches; features are of order 1
+ROUNDING = 1e-5
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +39,10 @@ def nothing_loaded():
 
 @pytest.fixture(scope="module")
 def phantom():
-    """200 patients with both scans, and their images in [-1, 1]; half of them are for comparison with the other half."""
+    """200 patients with both scans, and their images in [-1, 1].
+
+    Half of them are for comparison with the other half.
+    """
     return phantom_scans(1, 200, 64, seed=100).test
 
 
@@ -43,7 +50,10 @@ def phantom():
 def real():
     """All embedded slices of each modality."""
     scans = load_scans("scans", PROFILES["laptop"], seed=0)
-    return {"ct": torch.cat([scans.train.ct, scans.test.ct]), "mri": torch.cat([scans.train.mri, scans.test.mri])}
+    return {
+        "ct": torch.cat([scans.train.ct, scans.test.ct]),
+        "mri": torch.cat([scans.train.mri, scans.test.mri]),
+    }
 
 
 def distance(a, b):
@@ -62,7 +72,15 @@ def card():
 
 def test_the_file_is_the_one_that_the_name_stands_for():
     assert sorted(path.name for path in WEIGHTS.iterdir()) == sorted(
-        [FILE.name, "README.md", "phantom.md", "phantom.safetensors", "scans.md", "scans.safetensors"])
+        [
+            FILE.name,
+            "README.md",
+            "phantom.md",
+            "phantom.safetensors",
+            "scans.md",
+            "scans.safetensors",
+        ]
+    )
     assert FILE.stat().st_size <= 300_000
     assert hashlib.sha256(FILE.read_bytes()).hexdigest() == fe.SMALL_SHA256
     assert card()["name"] == fe.SMALL == SMALL
@@ -72,18 +90,34 @@ def test_the_file_is_the_one_that_the_name_stands_for():
 def test_the_model_card_says_what_the_file_says():
     text = (WEIGHTS / "README.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| ([^|]+?) \| ([^|]+?) \|$", text, re.MULTILINE))
-    assert rows["SHA-256"] == f"`{fe.SMALL_SHA256}`" and rows["size"] == f"{FILE.stat().st_size:,} bytes"
+    assert (
+        rows["SHA-256"] == f"`{fe.SMALL_SHA256}`"
+        and rows["size"] == f"{FILE.stat().st_size:,} bytes"
+    )
     for key in ("parameters", "seed", "steps"):
         assert rows[key] == f"{card()[key]:,}"
     for name, value in card()["unseen patients"].items():
         assert rows[name] == f"{value:.3f}"
 
 
-@pytest.mark.parametrize(("change", "error", "message"), [
-    (lambda path: path.unlink(), FileNotFoundError, "safetensors does not exist or is no file: install ctmri-utils again"),
-    (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"), ValueError, "not those of ctmri-small-v1: restore the file"),
-])
-def test_other_weights_under_the_same_name_are_refused(tmp_path, monkeypatch, change, error, message):
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            lambda path: path.unlink(),
+            FileNotFoundError,
+            "safetensors does not exist or is no file: install ctmri-utils again",
+        ),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"),
+            ValueError,
+            "not those of ctmri-small-v1: restore the file",
+        ),
+    ],
+)
+def test_other_weights_under_the_same_name_are_refused(
+    tmp_path, monkeypatch, change, error, message
+):
     shutil.copytree(WEIGHTS, tmp_path / "weights")
     change(tmp_path / "weights" / FILE.name)
     monkeypatch.setattr(fe, "data_folder", lambda: tmp_path)
@@ -92,7 +126,9 @@ def test_other_weights_under_the_same_name_are_refused(tmp_path, monkeypatch, ch
 
 
 def builder():
-    spec = importlib.util.spec_from_file_location("build_extractor", Path(__file__).parents[1] / "data" / "build_extractor.py")
+    spec = importlib.util.spec_from_file_location(
+        "build_extractor", Path(__file__).parents[1] / "data" / "build_extractor.py"
+    )
     module = sys.modules["build_extractor"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -101,7 +137,10 @@ def builder():
 def test_the_same_seed_trains_the_same_bytes(tmp_path, monkeypatch):
     build, threads = builder(), torch.get_num_threads()
     monkeypatch.setattr(build, "EXAMINED", 1)
-    cards = [build.build(tmp_path / f"{i}.safetensors", steps=4, n=4, seed=seed) for i, seed in enumerate((3, 3, 4))]
+    cards = [
+        build.build(tmp_path / f"{i}.safetensors", steps=4, n=4, seed=seed)
+        for i, seed in enumerate((3, 3, 4))
+    ]
     torch.set_num_threads(threads)
     first, again, other = ((tmp_path / f"{i}.safetensors").read_bytes() for i in range(3))
     assert first == again != other
@@ -109,16 +148,24 @@ def test_the_same_seed_trains_the_same_bytes(tmp_path, monkeypatch):
 
 
 def test_training_disturbs_image_and_labels_alike_and_says_how():
-    """A bright upper half of tissue 2: wherever it moves, its label follows, and it is below exactly where "upside down" says so."""
+    """A bright upper half of tissue 2.
+
+    Wherever it moves, its label follows, and it is below exactly where "upside down" says so.
+    """
     build, source = builder(), torch.Generator().manual_seed(0)
     labels = torch.zeros(32, 1, 64, 64)
     labels[:, :, :32] = 2
     images, moved, truth = build.disturb(0.8 * (labels - 1), labels, torch.ones(32), source)
-    assert ((images > -0.1) == (moved == 2)).float().mean() > 0.98                       # blur and noise change pixels at the edge
+    # blur and noise change pixels at the edge
+    assert ((images > -0.1) == (moved == 2)).float().mean() > 0.98
     assert not torch.equal(moved, labels)
     above, below = moved[:, 0, :32].sum((1, 2)), moved[:, 0, 32:].sum((1, 2))
     assert torch.equal(below > above, truth[:, 1] == 1) and 0 < truth[:, 1].mean() < 1
-    assert (truth[:, 0] == 1).all() and ((truth[:, 2:4] >= 0) & (truth[:, 2:4] <= 1)).all() and (truth[:, 4].abs() <= 1).all()
+    assert (
+        (truth[:, 0] == 1).all()
+        and ((truth[:, 2:4] >= 0) & (truth[:, 2:4] <= 1)).all()
+        and (truth[:, 4].abs() <= 1).all()
+    )
     shares = build.tissue_shares(moved)
     assert shares.shape == (32, 14, 8, 8) and torch.allclose(shares.sum(1), torch.ones(32, 8, 8))
 
@@ -128,22 +175,33 @@ def test_features_do_not_depend_on_the_batch(phantom, monkeypatch):
     images = torch.cat([phantom.ct[:20], phantom.mri[:20]])
     together = fe.features(images, SMALL)
     assert together.shape == (40, 128) and together.dtype == np.float64
-    np.testing.assert_allclose(np.concatenate([fe.features(image[None], SMALL) for image in images]), together, atol=ROUNDING)
+    np.testing.assert_allclose(
+        np.concatenate([fe.features(image[None], SMALL) for image in images]),
+        together,
+        atol=ROUNDING,
+    )
     np.testing.assert_array_equal(fe.features(images.numpy(), SMALL), together)
     monkeypatch.setattr(fe, "BATCH", 7)
     np.testing.assert_allclose(fe.features(images, SMALL), together, atol=ROUNDING)
 
 
 def test_every_feature_is_centred_alive_and_bounded(phantom):
-    """On half CT, half MR. (Centre and spread come from 64, 96 and 128 pixels together, and features change a little with size.)"""
+    """On half CT, half MR. (Centre and spread come from 64, 96 and 128 pixels together, and
+    features change a little with size.)
+    """
     found = fe.features(torch.cat([phantom.ct, phantom.mri]), SMALL)
     assert np.abs(found.mean(axis=0)).mean() < 0.3
-    assert found.std(axis=0).min() > 0.05 and np.median(found.std(axis=0)) > 0.2         # a standard normal after z / (1 + |z|): 0.43
+    # a standard normal after z / (1 + |z|): 0.43
+    assert found.std(axis=0).min() > 0.05 and np.median(found.std(axis=0)) > 0.2
     assert np.abs(found).max() < 1 and 0.5 < np.abs(fe.features(noise(), SMALL)).max() < 1
 
 
 def test_any_size_from_32_pixels_will_do():
-    assert fe.features(noise(2, 32), SMALL).shape == fe.features(noise(2, 32)[..., :-1, :].repeat(1, 1, 2, 1), SMALL).shape == (2, 128)
+    assert (
+        fe.features(noise(2, 32), SMALL).shape
+        == fe.features(noise(2, 32)[..., :-1, :].repeat(1, 1, 2, 1), SMALL).shape
+        == (2, 128)
+    )
 
 
 # ---- KID on them
@@ -151,7 +209,10 @@ def test_the_result_names_its_extractor_and_is_that_of_distances(phantom):
     a, b = phantom.mri[:30], phantom.mri[30:70]
     result = fe.kid_of(a, b, SMALL, seed=5)
     assert result == (SMALL, *kid(fe.features(a, SMALL), fe.features(b, SMALL), seed=5))
-    assert f"{result}" == f"KID {result.value:.4f} [{result.low:.4f}, {result.high:.4f}] (ctmri-small-v1)"
+    assert (
+        f"{result}"
+        == f"KID {result.value:.4f} [{result.low:.4f}, {result.high:.4f}] (ctmri-small-v1)"
+    )
 
 
 @pytest.mark.parametrize("modality", ["ct", "mri"])
@@ -165,12 +226,17 @@ def blur(images, sd_px):
     axis = torch.arange(-6, 7)
     kernel = torch.exp(-0.5 * (axis / sd_px) ** 2)
     kernel = (kernel / kernel.sum())[None, None]
-    return F.conv2d(F.conv2d(F.pad(images, [6] * 4, mode="replicate"), kernel[..., None]), kernel[..., None, :])
+    return F.conv2d(
+        F.conv2d(F.pad(images, [6] * 4, mode="replicate"), kernel[..., None]), kernel[..., None, :]
+    )
 
 
 HARM = {
     "blur": (blur, (0.5, 0.75, 1.0, 1.5)),
-    "noise": (lambda images, sd: (images + sd * noise(len(images), seed=1)).clamp(-1, 1), (0.03, 0.06, 0.12, 0.24)),
+    "noise": (
+        lambda images, sd: (images + sd * noise(len(images), seed=1)).clamp(-1, 1),
+        (0.03, 0.06, 0.12, 0.24),
+    ),
     "shift": (lambda images, up: (images + up).clamp(-1, 1), (0.05, 0.1, 0.2, 0.4)),
 }
 
@@ -195,27 +261,55 @@ def test_ct_and_mr_are_further_apart_than_mild_harm(phantom):
 
 @pytest.mark.parametrize("modality", ["ct", "mri"])
 def test_real_slices_upside_down_are_told_apart(real, modality):
-    """Neighbours are 1.5 mm apart, so the two halves of a stack are closer than independent sets: below 0, mirrored or not."""
+    """Neighbours are 1.5 mm apart, so the two halves of a stack are closer than independent sets.
+
+    Below 0, mirrored or not.
+    """
     every_second, others = real[modality][::2], real[modality][1::2]
-    upright, upside_down, mirrored = (distance(every_second, images) for images in (others, others.flip(2), others.flip(3)))
+    upright, upside_down, mirrored = (
+        distance(every_second, images) for images in (others, others.flip(2), others.flip(3))
+    )
     assert upright.value < 0 and mirrored.value < 0 < upside_down.low
     assert upside_down.value - upright.value > 10 * (mirrored.value - upright.value)
 
 
 # ---- bad input
-@pytest.mark.parametrize(("a", "b", "extractor", "message"), [
-    (noise(9), noise(12), SMALL, "needs 10 images or more in each set, got 9 and 12"),
-    (noise(12), noise(12, 32), SMALL, r"the two sets hold images of \(64, 64\) and \(32, 32\) pixels"),
-    (noise(12)[:, 0], noise(12), SMALL, r"take images \(N, 1, H, W\) of one modality.*got \(12, 64, 64\)"),
-    (noise(12)[:, :, 0], noise(12), SMALL, r"got \(12, 1, 64\)"),
-    (noise(12).repeat(1, 2, 1, 1), noise(12), SMALL, r"one modality.*got \(12, 2, 64, 64\)"),
-    (noise(12), noise(12, 16), SMALL, r"H and W at least 32, got \(12, 1, 16, 16\)"),
-    (noise(0), noise(12), SMALL, r"got \(0, 1, 64, 64\)"),
-    (noise(12), noise(12) * torch.nan, SMALL, "the images hold 49152 NaN or infinite values"),
-    (1000 * noise(12), noise(12), SMALL, r"span -1000 to 1000, but extractors take \[-1, 1\]"),
-    (noise(12), noise(12).abs(), SMALL, r"span .* to 1, but extractors take \[-1, 1\] with the background near -1"),
-    (noise(12), noise(12), "inception", 'extractor=\'inception\' is not known: choose "ctmri-small-v1" or "inception-v3"'),
-])
+@pytest.mark.parametrize(
+    ("a", "b", "extractor", "message"),
+    [
+        (noise(9), noise(12), SMALL, "needs 10 images or more in each set, got 9 and 12"),
+        (
+            noise(12),
+            noise(12, 32),
+            SMALL,
+            r"the two sets hold images of \(64, 64\) and \(32, 32\) pixels",
+        ),
+        (
+            noise(12)[:, 0],
+            noise(12),
+            SMALL,
+            r"take images \(N, 1, H, W\) of one modality.*got \(12, 64, 64\)",
+        ),
+        (noise(12)[:, :, 0], noise(12), SMALL, r"got \(12, 1, 64\)"),
+        (noise(12).repeat(1, 2, 1, 1), noise(12), SMALL, r"one modality.*got \(12, 2, 64, 64\)"),
+        (noise(12), noise(12, 16), SMALL, r"H and W at least 32, got \(12, 1, 16, 16\)"),
+        (noise(0), noise(12), SMALL, r"got \(0, 1, 64, 64\)"),
+        (noise(12), noise(12) * torch.nan, SMALL, "the images hold 49152 NaN or infinite values"),
+        (1000 * noise(12), noise(12), SMALL, r"span -1000 to 1000, but extractors take \[-1, 1\]"),
+        (
+            noise(12),
+            noise(12).abs(),
+            SMALL,
+            r"span .* to 1, but extractors take \[-1, 1\] with the background near -1",
+        ),
+        (
+            noise(12),
+            noise(12),
+            "inception",
+            'extractor=\'inception\' is not known: choose "ctmri-small-v1" or "inception-v3"',
+        ),
+    ],
+)
 def test_bad_input_gets_one_sentence(a, b, extractor, message):
     with pytest.raises(ValueError, match=message) as caught:
         fe.kid_of(a, b, extractor, seed=0)
@@ -229,7 +323,10 @@ def test_the_extractor_has_no_default():
 
 # ---- Inception, or an error
 class FakeInception:
-    """Stands in for torchmetrics' class: remembers what it was given, returns four numbers per image."""
+    """Stands in for torchmetrics' class.
+
+    Remembers what it was given, returns four numbers per image.
+    """
 
     seen: list = []
 
@@ -243,7 +340,10 @@ class FakeInception:
 
 def install(monkeypatch, network):
     """A torchmetrics whose Inception is `network`."""
-    modules = {name: types.ModuleType(name) for name in ("torchmetrics", "torchmetrics.image", "torchmetrics.image.fid")}
+    modules = {
+        name: types.ModuleType(name)
+        for name in ("torchmetrics", "torchmetrics.image", "torchmetrics.image.fid")
+    }
     modules["torchmetrics.image.fid"].NoTrainInceptionV3 = network
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
@@ -260,25 +360,50 @@ def test_inception_gets_8_bit_rgb_and_its_name_is_on_the_result(monkeypatch):
     levels = torch.tensor([-1.0, 0, 1]).repeat(12)[:, None, None, None].expand(-1, 1, 32, 32)
     found = fe.features(levels, "inception-v3")
     np.testing.assert_allclose(found[:3], [[0, 0, 0, 0], [128, 128, 128, 0], [255, 255, 255, 0]])
-    assert {(part.dtype, part.shape[1:]) for part in FakeInception.seen} == {(torch.uint8, (3, 32, 32))}
+    assert {(part.dtype, part.shape[1:]) for part in FakeInception.seen} == {
+        (torch.uint8, (3, 32, 32))
+    }
     assert fe.kid_of(levels, levels, "inception-v3", seed=0).extractor == "inception-v3"
 
 
 def missing(**_):
-    raise ModuleNotFoundError("NoTrainInceptionV3 module requires that `Torch-fidelity` is installed.")
+    raise ModuleNotFoundError(
+        "NoTrainInceptionV3 module requires that `Torch-fidelity` is installed."
+    )
 
 
 def offline(**_):
     raise OSError("<urlopen error [Errno -2]\nName or service not known>")
 
 
-@pytest.mark.parametrize(("network", "error", "message"), [
-    (None, ImportError, '^"inception-v3" needs two more packages: pip install torchmetrics torch-fidelity, or choose "ctmri-small-v1"'),
-    (missing, ImportError, '^"inception-v3" needs two more packages: pip install torchmetrics torch-fidelity, or choose "ctmri-small-v1"'),
-    (offline, FileNotFoundError, r'^the weights of "inception-v3" could not be downloaded or read \(<urlopen error \[Errno -2\] Name or '
-                                 r'service not known>\): try again with a connection to github.com, or choose "ctmri-small-v1"'),
-])
-def test_without_inception_there_is_a_sentence_and_no_other_number(monkeypatch, network, error, message):
+@pytest.mark.parametrize(
+    ("network", "error", "message"),
+    [
+        (
+            None,
+            ImportError,
+            '^"inception-v3" needs two more packages: pip install torchmetrics torch-fidelity, or '
+            'choose "ctmri-small-v1"',
+        ),
+        (
+            missing,
+            ImportError,
+            '^"inception-v3" needs two more packages: pip install torchmetrics torch-fidelity, or '
+            'choose "ctmri-small-v1"',
+        ),
+        (
+            offline,
+            FileNotFoundError,
+            r'^the weights of "inception-v3" could not be downloaded or read \(<urlopen error '
+            r"\[Errno -2\] Name or "
+            r"service not known>\): try again with a connection to github.com, or choose "
+            r'"ctmri-small-v1"',
+        ),
+    ],
+)
+def test_without_inception_there_is_a_sentence_and_no_other_number(
+    monkeypatch, network, error, message
+):
     if network is None:
         monkeypatch.setitem(sys.modules, "torchmetrics", None)
         monkeypatch.delitem(sys.modules, "torchmetrics.image.fid", raising=False)

@@ -1,4 +1,5 @@
 """Figures: right side up, one grey scale per row, and a text for every picture."""
+
 import base64
 import io
 
@@ -15,18 +16,22 @@ from ctmri_utils.translators import Architecture, CycleGAN
 
 def test_montage_draws_row_zero_on_top_and_the_rows_limits_for_every_slice():
     images = np.zeros((2, 8, 8))
-    images[0, 0] = 100                                           # the forehead
-    figure = figures.montage({"ct": figures.Row(images, 0, 200), "mri": figures.Row(images, 0, 100)}, ["one", "two"])
+    images[0, 0] = 100  # the forehead
+    figure = figures.montage(
+        {"ct": figures.Row(images, 0, 200), "mri": figures.Row(images, 0, 100)}, ["one", "two"]
+    )
     pictures = np.asarray(Image.open(io.BytesIO(figures.png(figure))).convert("L"))
     first = figure.axes[0].images[0]
     assert first.origin == "upper" and first.get_interpolation() == "nearest"
     assert [axis.images[0].get_clim() for axis in figure.axes] == [(0, 200)] * 2 + [(0, 100)] * 2
-    assert [axis.get_title() for axis in figure.axes[:2]] == ["one", "two"] and figure.axes[2].get_ylabel() == "mri"
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["one", "two"] and figure.axes[
+        2
+    ].get_ylabel() == "mri"
     box = figure.axes[0].get_window_extent()
     scale = pictures.shape[0] / figure.bbox.height
     column = pictures[:, int((box.x0 + box.x1) / 2 * scale)]
     top, bottom = pictures.shape[0] - int(box.y1 * scale), pictures.shape[0] - int(box.y0 * scale)
-    assert column[top + 4] > 100 and column[bottom - 4] < 20     # bright above, dark below
+    assert column[top + 4] > 100 and column[bottom - 4] < 20  # bright above, dark below
 
 
 def test_ct_row_applies_the_clinical_window_and_names_the_known_ones():
@@ -38,7 +43,7 @@ def test_ct_row_applies_the_clinical_window_and_names_the_known_ones():
 def test_difference_row_is_symmetric_and_has_a_colour_bar():
     row = figures.difference_row(np.zeros((2, 4, 4)), 300)
     assert (row.low, row.high) == (-300, 300)
-    assert len(figures.montage({"error": row}).axes) == 3        # two slices and the bar
+    assert len(figures.montage({"error": row}).axes) == 3  # two slices and the bar
 
 
 def test_translation_rows_show_both_directions_and_both_round_trips():
@@ -46,17 +51,30 @@ def test_translation_rows_show_both_directions_and_both_round_trips():
     model = CycleGAN(Architecture(4, 4, 1, 1))
     ct, mri = torch.rand(2, 1, 32, 32) * 2 - 1, torch.rand(2, 1, 32, 32) * 2 - 1
     axes = figures.translation_rows(model, ct, mri).axes
-    assert [axes[i].get_ylabel() for i in range(0, 12, 2)] == ["ct", "fake_mri", "cycled_ct", "mri", "fake_ct", "cycled_mri"]
+    assert [axes[i].get_ylabel() for i in range(0, 12, 2)] == [
+        "ct",
+        "fake_mri",
+        "cycled_ct",
+        "mri",
+        "fake_ct",
+        "cycled_mri",
+    ]
     np.testing.assert_array_equal(axes[8].images[0].get_array(), model.translate(mri, "ct")[0, 0])
 
 
 def test_first_look_draws_doubt_below_the_scans_with_a_colour_bar():
     flat = np.zeros((2, 8, 8))
-    figure = figures.first_look(viewer.compare(flat, flat + 40, alt="two flat slices", doubt=flat + 60))
+    figure = figures.first_look(
+        viewer.compare(flat, flat + 40, alt="two flat slices", doubt=flat + 60)
+    )
     assert [figure.axes[k].get_ylabel() for k in (0, 2, 4)] == ["real", "translated", "doubt"]
     drawn = figure.axes[4].images[0]
-    assert drawn.get_clim() == (0, viewer.DOUBT_LIMIT_HU) and (drawn.get_array() == 60).all() and drawn.get_cmap().name == "inferno"
-    assert len(figure.axes) == 7 and figure.axes[6].get_ylabel() == "HU"       # the bar
+    assert (
+        drawn.get_clim() == (0, viewer.DOUBT_LIMIT_HU)
+        and (drawn.get_array() == 60).all()
+        and drawn.get_cmap().name == "inferno"
+    )
+    assert len(figure.axes) == 7 and figure.axes[6].get_ylabel() == "HU"  # the bar
     assert figure.axes[0].images[0].get_cmap().name == "gray"
 
 
@@ -66,7 +84,9 @@ def test_curves_smooth_by_the_running_mean():
 
 
 def test_histograms_have_area_one():
-    figure = figures.histograms({"a": np.arange(10.0), "b": np.full(5, 3.0)}, "HU", np.linspace(0, 10, 6))
+    figure = figures.histograms(
+        {"a": np.arange(10.0), "b": np.full(5, 3.0)}, "HU", np.linspace(0, 10, 6)
+    )
     for patch in figure.axes[0].patches:
         x, y = patch.get_xy().T
         assert np.trapezoid(y, x) == pytest.approx(1)
@@ -75,7 +95,9 @@ def test_histograms_have_area_one():
 def test_show_hands_the_text_on(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", shown.append)
-    figures.show(figures.curves({"loss": [1, 2]}, "step", "loss"), alt="a loss that rises from one to two")
+    figures.show(
+        figures.curves({"loss": [1, 2]}, "step", "loss"), alt="a loss that rises from one to two"
+    )
     data, metadata = DisplayFormatter().format(shown[0])
     assert metadata["image/png"]["alt"] == "a loss that rises from one to two"
     picture = data["image/png"]
@@ -84,17 +106,28 @@ def test_show_hands_the_text_on(monkeypatch):
 
 def test_the_first_look_of_a_viewer_is_its_first_window_and_evenly_spaced_slices():
     ct_hu, mri = np.full((9, 4, 4), 40.0), np.arange(9 * 16.0).reshape(9, 4, 4)
-    figure = figures.first_look(viewer.compare(ct_hu, mri, alt="flat slices", units=("HU", "MR unit"), names=("CT", "MR")))
+    figure = figures.first_look(
+        viewer.compare(ct_hu, mri, alt="flat slices", units=("HU", "MR unit"), names=("CT", "MR"))
+    )
     shown = [axis.images[0] for axis in figure.axes]
-    assert [axis.get_title() for axis in figure.axes[:4]] == ["slice 1", "slice 4", "slice 6", "slice 9"]
+    assert [axis.get_title() for axis in figure.axes[:4]] == [
+        "slice 1",
+        "slice 4",
+        "slice 6",
+        "slice 9",
+    ]
     assert [axis.get_ylabel() for axis in figure.axes[::4]] == ["CT", "MR"]
-    assert shown[0].get_clim() == (0, 80) and np.allclose(shown[4].get_clim(), np.percentile(mri, [0.5, 99.5]))
+    assert shown[0].get_clim() == (0, 80) and np.allclose(
+        shown[4].get_clim(), np.percentile(mri, [0.5, 99.5])
+    )
     assert np.allclose(shown[5].get_array(), mri[3], atol=143 / 4095)
 
 
 def test_the_first_look_at_errors_is_at_the_worst():
     scores = [Score("net", str(k), "MAE HU", value) for k, value in enumerate((1, 5, 3, 2, 4))]
     flat = np.zeros((5, 4, 4))
-    made = viewer.error_explorer(scores, flat, flat + 9, "01234", method="net", metrics=["MAE HU"], alt="flat slices")
+    made = viewer.error_explorer(
+        scores, flat, flat + 9, "01234", method="net", metrics=["MAE HU"], alt="flat slices"
+    )
     assert [axis.get_title() for axis in figures.first_look(made).axes[:4]] == ["1", "4", "2", "3"]
     assert len(figures.first_look(viewer.browse(np.zeros((4, 4)), alt="one slice")).axes) == 1

@@ -1,4 +1,8 @@
-"""Files of the reference in all their layouts, and ONNX; what is damaged, hostile or foreign is refused in one sentence."""
+"""Files of the reference in all their layouts, and ONNX.
+
+What is damaged, hostile or foreign is refused in one sentence.
+"""
+
 import json
 import os
 from pathlib import Path
@@ -22,7 +26,9 @@ CARD = {"ct": {"low": -1000, "high": 1000, "unit": "HU"}, "seed": 7}
 
 def network(**options):
     torch.manual_seed(0)
-    built = init_weights((make_discriminator if "ndf" in options else make_generator)(**options), gain=0.1)
+    built = init_weights(
+        (make_discriminator if "ndf" in options else make_generator)(**options), gain=0.1
+    )
     for module in built.modules():
         if getattr(module, "bias", None) is not None:
             torch.nn.init.normal_(module.bias, std=0.1)
@@ -37,12 +43,19 @@ def images(channels=1, n=2, height=32, width=48):
 
 
 def running_statistics(state):
-    """As before PyTorch 0.4: instance norm wrote statistics that it did not use, under the place after each convolution but the last."""
+    """As before PyTorch 0.4.
+
+    Instance norm wrote statistics that it did not use, under the place after each convolution but
+    the last.
+    """
     places = [key.removesuffix("weight") for key in state if key.endswith("weight")][:-1]
     for place in places:
         *head, index = place.rstrip(".").split(".")
         channels = state[place + "bias"].shape
-        for name, value in (("running_mean", torch.rand(channels)), ("running_var", torch.rand(channels))):
+        for name, value in (
+            ("running_mean", torch.rand(channels)),
+            ("running_var", torch.rand(channels)),
+        ):
             state[".".join([*head, str(int(index) + 1), name])] = value
         state[".".join([*head, str(int(index) + 1), "num_batches_tracked"])] = torch.tensor(3)
     return state
@@ -53,8 +66,12 @@ LAYOUTS = {
     "without _metadata": dict,
     "DataParallel": lambda state: {f"module.{key}": value for key, value in state.items()},
     "another order": lambda state: dict(sorted(state.items(), reverse=True)),
-    "half precision": lambda state: {key: value.half() if value.is_floating_point() else value for key, value in state.items()},
-    "PyTorch 0.4.0": lambda state: {key: value for key, value in state.items() if "num_batches_tracked" not in key},
+    "half precision": lambda state: {
+        key: value.half() if value.is_floating_point() else value for key, value in state.items()
+    },
+    "PyTorch 0.4.0": lambda state: {
+        key: value for key, value in state.items() if "num_batches_tracked" not in key
+    },
 }
 NETWORKS = [
     {"name": "resnet_9blocks", "in_channels": 3, "out_channels": 3, "ngf": 4},
@@ -71,19 +88,33 @@ NETWORKS = [
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("options", NETWORKS, ids=lambda options: "-".join(map(str, options.values())))
+@pytest.mark.parametrize(
+    "options", NETWORKS, ids=lambda options: "-".join(map(str, options.values()))
+)
 def test_every_layout_of_a_reference_file_gives_the_network_back(tmp_path, options, layout):
     written = network(**options)
     torch.save(LAYOUTS[layout](written.state_dict()), tmp_path / "latest_net_G_A.pth")
     loaded = load_reference(tmp_path / "latest_net_G_A.pth")
     if layout == "half precision":
         written = written.half().float()
-    assert not loaded.training and all(value.dtype != torch.half for value in loaded.state_dict().values())
-    assert torch.equal(loaded(images(options.get("in_channels", 1))), written(images(options.get("in_channels", 1))))
+    assert not loaded.training and all(
+        value.dtype != torch.half for value in loaded.state_dict().values()
+    )
+    assert torch.equal(
+        loaded(images(options.get("in_channels", 1))),
+        written(images(options.get("in_channels", 1))),
+    )
 
 
-@pytest.mark.parametrize("options", [{"name": "resnet_2blocks", "ngf": 4}, {"name": "resnet_2blocks", "ngf": 4, "dropout": True},
-                                     {"name": "unet_32", "ngf": 4}, {"name": "n_layers", "ndf": 4, "n_layers": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"name": "resnet_2blocks", "ngf": 4},
+        {"name": "resnet_2blocks", "ngf": 4, "dropout": True},
+        {"name": "unet_32", "ngf": 4},
+        {"name": "n_layers", "ndf": 4, "n_layers": 2},
+    ],
+)
 def test_unused_statistics_of_old_instance_norm_are_dropped(tmp_path, options):
     written = network(**options)
     torch.save(running_statistics(written.state_dict()), tmp_path / "old.pth")
@@ -101,56 +132,91 @@ def test_a_loaded_network_computes_what_the_published_one_does(tmp_path):
     torch.save(written.state_dict(), tmp_path / "G.pth")
     loaded, image = load_reference(tmp_path / "G.pth").double(), images(3).double()
     # The same arithmetic in another order, float64; the weights pass through float32.
-    torch.testing.assert_close(loaded(image), resnet_generator({key: value.float().double() for key, value in written.state_dict().items()},
-                                                               image), atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        loaded(image),
+        resnet_generator(
+            {key: value.float().double() for key, value in written.state_dict().items()}, image
+        ),
+        atol=1e-10,
+        rtol=0,
+    )
 
 
 @pytest.mark.parametrize("name", ["resnet_2blocks", "unet_32"])
 def test_a_colour_generator_becomes_a_grey_one_exactly(tmp_path, name):
     colour = network(name=name, in_channels=3, out_channels=3, ngf=4)
     last, grey = colour.model[-2] if name.startswith("resnet") else colour.model.model[-2], images()
-    with torch.no_grad():                                                  # one whose pictures are grey
-        last.weight.copy_((last.weight[:1] if name.startswith("resnet") else last.weight[:, :1]).expand_as(last.weight))
+    # one whose pictures are grey
+    with torch.no_grad():
+        last.weight.copy_(
+            (last.weight[:1] if name.startswith("resnet") else last.weight[:, :1]).expand_as(
+                last.weight
+            )
+        )
         last.bias.fill_(0.3)
     torch.save(colour.state_dict(), tmp_path / "G.pth")
     loaded = load_reference(tmp_path / "G.pth", grey=True)
     expected = colour(grey.expand(-1, 3, -1, -1))
     assert expected.std() > 0.05 and torch.equal(expected[:, 0], expected[:, 2])
-    torch.testing.assert_close(loaded(grey), expected[:, :1], atol=1e-5, rtol=0)          # float32, sums in another order
+    # float32, sums in another order
+    torch.testing.assert_close(loaded(grey), expected[:, :1], atol=1e-5, rtol=0)
 
 
 def test_a_colour_generator_whose_pictures_are_not_grey_is_averaged(tmp_path):
     """Before the tanh, so that the grey value lies between the colours'."""
     colour = network(name="resnet_2blocks", in_channels=3, out_channels=3, ngf=4)
     torch.save(colour.state_dict(), tmp_path / "G.pth")
-    grey, expected = load_reference(tmp_path / "G.pth", grey=True)(images()), colour(images().expand(-1, 3, -1, -1))
-    torch.testing.assert_close(grey, expected.atanh().mean(1, keepdim=True).tanh(), atol=1e-4, rtol=0)       # atanh magnifies rounding
-    assert (grey >= expected.amin(1, keepdim=True) - 1e-5).all() and (grey <= expected.amax(1, keepdim=True) + 1e-5).all()
+    grey, expected = (
+        load_reference(tmp_path / "G.pth", grey=True)(images()),
+        colour(images().expand(-1, 3, -1, -1)),
+    )
+    # atanh magnifies rounding
+    torch.testing.assert_close(
+        grey, expected.atanh().mean(1, keepdim=True).tanh(), atol=1e-4, rtol=0
+    )
+    assert (grey >= expected.amin(1, keepdim=True) - 1e-5).all() and (
+        grey <= expected.amax(1, keepdim=True) + 1e-5
+    ).all()
 
 
-@pytest.mark.parametrize("options", [{"name": "basic"}, {"name": "pixel", "norm": "batch"}])        # the latter's end has no bias
+# the latter's end has no bias
+@pytest.mark.parametrize("options", [{"name": "basic"}, {"name": "pixel", "norm": "batch"}])
 def test_a_colour_discriminator_judges_grey_as_before(tmp_path, options):
     colour = network(in_channels=3, ndf=4, **options)
     torch.save(colour.state_dict(), tmp_path / "D.pth")
     loaded = load_reference(tmp_path / "D.pth", grey=True)
-    torch.testing.assert_close(loaded(images()), colour(images().expand(-1, 3, -1, -1)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        loaded(images()), colour(images().expand(-1, 3, -1, -1)), atol=1e-5, rtol=0
+    )
 
 
-@pytest.mark.parametrize("options", NETWORKS, ids=lambda options: "-".join(map(str, options.values())))
+@pytest.mark.parametrize(
+    "options", NETWORKS, ids=lambda options: "-".join(map(str, options.values()))
+)
 def test_what_is_exported_is_the_plain_state_dict(tmp_path, options):
     written = network(**options)
     save_reference(tmp_path / "runs" / "latest_net_G_A.pth", written)
     state = torch.load(tmp_path / "runs" / "latest_net_G_A.pth", weights_only=True)
-    assert list(state) == list(written.state_dict()) and all(torch.equal(state[key], value) for key, value in written.state_dict().items())
+    assert list(state) == list(written.state_dict()) and all(
+        torch.equal(state[key], value) for key, value in written.state_dict().items()
+    )
     assert os.listdir(tmp_path / "runs") == ["latest_net_G_A.pth"]
 
 
-@pytest.mark.parametrize("options", [{"name": "resnet_1blocks", "ngf": 4, "upsampling": "resize"},
-                                     {"name": "pixel", "ndf": 4, "spectral": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"name": "resnet_1blocks", "ngf": 4, "upsampling": "resize"},
+        {"name": "pixel", "ndf": 4, "spectral": True},
+    ],
+)
 def test_what_the_reference_lacks_is_not_exported_to_it(tmp_path, options):
-    with pytest.raises(ValueError, match="neither resize-convolutions nor spectral norm: export to .onnx"):
+    with pytest.raises(
+        ValueError, match="neither resize-convolutions nor spectral norm: export to .onnx"
+    ):
         save_reference(tmp_path / "G.pth", network(**options))
-    torch.save(network(**options).state_dict(), tmp_path / "G.pth")        # but read, should it lie in a .pth
+    # but read, should it lie in a .pth
+    torch.save(network(**options).state_dict(), tmp_path / "G.pth")
     assert torch.equal(load_reference(tmp_path / "G.pth")(images()), network(**options)(images()))
 
 
@@ -164,18 +230,39 @@ class Hostile:
 RESNET = {"name": "resnet_2blocks", "ngf": 4}
 
 
-@pytest.mark.parametrize(("content", "sentence"), [
-    (lambda state: {"model": Hostile()}, "is damaged, or holds more than tensors"),
-    (lambda state: state["model.1.weight"], "holds no single network"),
-    (lambda state: {"G_A": state, "epoch": 3}, "holds no single network"),
-    (lambda state: {}, "fits no network of this package: these weights belong to no network known"),
-    (lambda state: {"fc.weight": torch.zeros(2, 2)}, "these weights belong to no network known"),
-    (lambda state: {key: value for key, value in state.items() if key != "model.7.bias"}, "fits no network.*model.7.bias"),
-    (lambda state: state | {"model.4.weight": torch.zeros(9, 4, 3, 3)}, "fits no network.*size mismatch"),
-    (lambda state: state | {"model.99.weight": torch.zeros(1, 1, 1, 1)}, "fits no network"),
-    (lambda state: state | {"model.1.weight": torch.zeros(1).expand(10**5, 10**5, 7, 7)}, "claims to hold more numbers than would fit"),
-    (lambda state: state | {"model.4.bias": torch.full((8,), torch.nan)}, "not finite: its training had failed"),
-])
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (lambda state: {"model": Hostile()}, "is damaged, or holds more than tensors"),
+        (lambda state: state["model.1.weight"], "holds no single network"),
+        (lambda state: {"G_A": state, "epoch": 3}, "holds no single network"),
+        (
+            lambda state: {},
+            "fits no network of this package: these weights belong to no network known",
+        ),
+        (
+            lambda state: {"fc.weight": torch.zeros(2, 2)},
+            "these weights belong to no network known",
+        ),
+        (
+            lambda state: {key: value for key, value in state.items() if key != "model.7.bias"},
+            "fits no network.*model.7.bias",
+        ),
+        (
+            lambda state: state | {"model.4.weight": torch.zeros(9, 4, 3, 3)},
+            "fits no network.*size mismatch",
+        ),
+        (lambda state: state | {"model.99.weight": torch.zeros(1, 1, 1, 1)}, "fits no network"),
+        (
+            lambda state: state | {"model.1.weight": torch.zeros(1).expand(10**5, 10**5, 7, 7)},
+            "claims to hold more numbers than would fit",
+        ),
+        (
+            lambda state: state | {"model.4.bias": torch.full((8,), torch.nan)},
+            "not finite: its training had failed",
+        ),
+    ],
+)
 @pytest.mark.parametrize("grey", [False, True])
 def test_a_foreign_or_hostile_file_gets_one_sentence(tmp_path, capsys, content, sentence, grey):
     torch.save(content(network(**RESNET).state_dict()), tmp_path / "G.pth")
@@ -211,33 +298,59 @@ def test_a_write_that_is_cut_short_leaves_the_last_good_file(tmp_path, monkeypat
 
 
 def runs_as_pytorch_does(path, generator, in_channels=1, out_channels=1):
-    """Sizes that are padded, 1 x 1 in the U-Net's depth, and larger than the traced example; more images than that; a blank slice."""
+    """Sizes that are padded, 1 x 1 in the U-Net's depth, and larger than the traced example.
+
+    More images than that; a blank slice.
+    """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     [taken], [given] = session.get_inputs(), session.get_outputs()
     assert (taken.name, taken.shape) == ("image", ["batch", in_channels, "height", "width"])
     assert (given.name, given.shape) == ("translation", ["batch", out_channels, "height", "width"])
-    for image in [*(images(in_channels, *shape) for shape in [(1, 16, 16), (3, 64, 48), (1, 33, 51), (2, 96, 160)]),
-                  torch.full((1, in_channels, 32, 32), -1.0)]:
+    for image in [
+        *(
+            images(in_channels, *shape)
+            for shape in [(1, 16, 16), (3, 64, 48), (1, 33, 51), (2, 96, 160)]
+        ),
+        torch.full((1, in_channels, 32, 32), -1.0),
+    ]:
         [found] = session.run(None, {"image": image.numpy()})
-        # float32, the same layers in another library; instance norm magnifies rounding where a map is nearly flat.
+        # float32, the same layers in another library; instance norm magnifies rounding where a map
+        # is nearly flat.
         np.testing.assert_allclose(found, generator(image).detach().numpy(), atol=2e-4, rtol=0)
     return json.loads(session.get_modelmeta().custom_metadata_map["card"])
 
 
-@pytest.mark.parametrize("options", [{"name": "unet_16", "ngf": 4, "in_channels": 2},
-                                     {"name": "resnet_1blocks", "ngf": 4, "norm": "batch", "upsampling": "resize", "dropout": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"name": "unet_16", "ngf": 4, "in_channels": 2},
+        {
+            "name": "resnet_1blocks",
+            "ngf": 4,
+            "norm": "batch",
+            "upsampling": "resize",
+            "dropout": True,
+        },
+    ],
+)
 def test_onnx_computes_what_pytorch_does_at_any_size(tmp_path, options):
     generator = network(**options)
     export_onnx(tmp_path / "G.onnx", generator.train(), CARD)
-    assert generator.training and "Dropout" not in {node.op_type for node in onnx.load(tmp_path / "G.onnx").graph.node}
-    card = runs_as_pytorch_does(tmp_path / "G.onnx", generator.eval(), options.get("in_channels", 1))
+    assert generator.training and "Dropout" not in {
+        node.op_type for node in onnx.load(tmp_path / "G.onnx").graph.node
+    }
+    card = runs_as_pytorch_does(
+        tmp_path / "G.onnx", generator.eval(), options.get("in_channels", 1)
+    )
     assert card["ct"] == CARD["ct"] and card["architecture"]["name"] == options["name"]
-    assert os.listdir(tmp_path) == ["G.onnx"]                              # the weights are inside
+    assert os.listdir(tmp_path) == ["G.onnx"]  # the weights are inside
 
 
 def test_a_missing_exporter_is_named_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
-    with pytest.raises(ModuleNotFoundError, match=r"ONNX needs onnxscript: pip install 'ctmri-utils\[export\]'"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"ONNX needs onnxscript: pip install 'ctmri-utils\[export\]'"
+    ):
         export_onnx(tmp_path / "G.onnx", network(**RESNET), CARD)
 
 
@@ -247,7 +360,15 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
     torch.manual_seed(0)
     model, scans = CycleGAN(Architecture(4, 4, 1, 1)), torch.rand(2, 1, 32, 32) * 2 - 1
-    fit(model, scans, scans, steps=2, batch_size=1, seed=3, checkpoint=tmp_path / "runs" / "scans-ci-3" / "checkpoint.pt")
+    fit(
+        model,
+        scans,
+        scans,
+        steps=2,
+        batch_size=1,
+        seed=3,
+        checkpoint=tmp_path / "runs" / "scans-ci-3" / "checkpoint.pt",
+    )
     return tmp_path / "runs" / "scans-ci-3"
 
 
@@ -256,31 +377,55 @@ def test_a_run_or_weights_are_exported_one_direction_a_file(run, tmp_path, to, c
     model = load_translator(run / "checkpoint.pt")
     save_weights(model, tmp_path / "pair.safetensors", {})
     pair = load_translator(tmp_path / "pair.safetensors")
-    sources = {"scans-ci-3": model, str(run): model, str(run / "checkpoint.pt"): model, str(tmp_path / "pair.safetensors"): pair}
+    sources = {
+        "scans-ci-3": model,
+        str(run): model,
+        str(run / "checkpoint.pt"): model,
+        str(tmp_path / "pair.safetensors"): pair,
+    }
     for source, expected in sources.items():
         assert main(["export", source, str(tmp_path / "G.pth"), "--to", to]) == 0
         assert "G.pth is written" in capsys.readouterr().out
-        assert torch.equal(load_reference(tmp_path / "G.pth")(images()), expected.translate(images(), to))
+        assert torch.equal(
+            load_reference(tmp_path / "G.pth")(images()), expected.translate(images(), to)
+        )
 
 
 def test_the_card_in_an_onnx_file_says_what_its_network_makes(run, tmp_path):
     assert main(["export", str(run), str(tmp_path / "G.onnx"), "--to", "ct"]) == 0
-    card = {entry.key: entry.value for entry in onnx.load(tmp_path / "G.onnx").metadata_props}["card"]
+    card = {entry.key: entry.value for entry in onnx.load(tmp_path / "G.onnx").metadata_props}[
+        "card"
+    ]
     assert {"makes": "ct", "source": run.name}.items() <= json.loads(card).items()
 
 
 def test_a_colour_file_is_exported_to_grey_onnx_if_asked(tmp_path):
-    save_reference(tmp_path / "G.pth", network(name="resnet_1blocks", in_channels=3, out_channels=3, ngf=4))
+    save_reference(
+        tmp_path / "G.pth", network(name="resnet_1blocks", in_channels=3, out_channels=3, ngf=4)
+    )
     assert main(["export", str(tmp_path / "G.pth"), str(tmp_path / "G.onnx"), "--grey"]) == 0
-    assert runs_as_pytorch_does(tmp_path / "G.onnx", load_reference(tmp_path / "G.pth", grey=True))["source"] == "G.pth"
+    assert (
+        runs_as_pytorch_does(tmp_path / "G.onnx", load_reference(tmp_path / "G.pth", grey=True))[
+            "source"
+        ]
+        == "G.pth"
+    )
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [
-    (["scans-ci-3", "G.pth"], "holds two generators: say --to mri"), (["scans-ci-3", "G.h5", "--to", "ct"], "G.h5 must end in one of .pth"),
-    (["scans-ci-9", "G.pth", "--to", "ct"], "does not exist"), (["nowhere.pth", "G.onnx"], "nowhere.pth does not exist"),
-    (["D.pth", "D.onnx"], "holds a discriminator"), (["nowhere.safetensors", "G.pth"], "nowhere.safetensors does not exist"),
-])
-def test_what_cannot_be_exported_is_said_in_one_sentence(run, tmp_path, monkeypatch, capsys, arguments, sentence):
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["scans-ci-3", "G.pth"], "holds two generators: say --to mri"),
+        (["scans-ci-3", "G.h5", "--to", "ct"], "G.h5 must end in one of .pth"),
+        (["scans-ci-9", "G.pth", "--to", "ct"], "does not exist"),
+        (["nowhere.pth", "G.onnx"], "nowhere.pth does not exist"),
+        (["D.pth", "D.onnx"], "holds a discriminator"),
+        (["nowhere.safetensors", "G.pth"], "nowhere.safetensors does not exist"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_in_one_sentence(
+    run, tmp_path, monkeypatch, capsys, arguments, sentence
+):
     monkeypatch.chdir(tmp_path)
     save_reference("D.pth", network(name="pixel", ndf=4))
     assert main(["export", *arguments]) == 1
@@ -292,5 +437,7 @@ def test_what_cannot_be_exported_is_said_in_one_sentence(run, tmp_path, monkeypa
 def test_a_mapped_ct_is_not_exported(tmp_path):
     model = CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, ct_map="piecewise"))
     save_weights(model, tmp_path / "pair.safetensors", {})
-    with pytest.raises(ValueError, match="was trained with ct_map = 'piecewise', which no other program undoes"):
+    with pytest.raises(
+        ValueError, match="was trained with ct_map = 'piecewise', which no other program undoes"
+    ):
         export(tmp_path / "pair.safetensors", tmp_path / "out.onnx", "ct")

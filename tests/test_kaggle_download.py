@@ -1,4 +1,8 @@
-"""Kaggle's real client against a server on loopback: what it refuses, every way to break off, and no secret anywhere."""
+"""Kaggle's real client against a server on loopback.
+
+What it refuses, every way to break off, and no secret anywhere.
+"""
+
 import errno
 import hashlib
 import json
@@ -13,7 +17,17 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from loopback_kaggle import CHUNK, KEY, TOKEN, clean_environment, failure, served, sign_in, slices, zipped
+from loopback_kaggle import (
+    CHUNK,
+    KEY,
+    TOKEN,
+    clean_environment,
+    failure,
+    served,
+    sign_in,
+    slices,
+    zipped,
+)
 
 from ctmri_utils import kaggle_download
 from ctmri_utils.__main__ import main
@@ -31,10 +45,16 @@ def kaggle(tmp_path, monkeypatch, capfd, caplog):
 
 
 def bytes_below(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
-def test_the_set_arrives_whole_with_a_manifest_and_a_second_call_does_nothing(kaggle, tmp_path, monkeypatch):
+def test_the_set_arrives_whole_with_a_manifest_and_a_second_call_does_nothing(
+    kaggle, tmp_path, monkeypatch
+):
     sign_in(monkeypatch)
     folder, target = download(), tmp_path / "data" / "kaggle"
     assert folder == target / "Dataset" / "images"
@@ -42,24 +62,42 @@ def test_the_set_arrives_whole_with_a_manifest_and_a_second_call_does_nothing(ka
     manifest = json.loads(found.pop(MANIFEST))
     assert found == kaggle.files and kaggle.asked == [f"Bearer {TOKEN}"] and kaggle.fetched == [0]
     assert manifest["dataset"] == DATASET and manifest["counts"] == {
-        f"Dataset/images/{name}": count for name, count in {"trainA": 4, "trainB": 5, "testA": 3, "testB": 2}.items()}
+        f"Dataset/images/{name}": count
+        for name, count in {"trainA": 4, "trainB": 5, "testA": 3, "testB": 2}.items()
+    }
     assert manifest["files"] == {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in kaggle.files.items()}
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in kaggle.files.items()
+    }
     before = {path: path.stat().st_mtime_ns for path in target.rglob("*")}
     assert download() == folder and len(kaggle.asked) == 1
     assert before == {path: path.stat().st_mtime_ns for path in target.rglob("*")}
     scans = load_scans("kaggle", PROFILES["ci"], seed=0)
-    assert (len(scans.train.ct), len(scans.train.mri), len(scans.test.ct), len(scans.test.mri)) == (4, 5, 3, 2)
+    assert (len(scans.train.ct), len(scans.train.mri), len(scans.test.ct), len(scans.test.mri)) == (
+        4,
+        5,
+        3,
+        2,
+    )
     table = str(check(folder))
-    assert re.search(r"trainA +4 +PNG +RGB +64x64 .*ct#\.png", table) and re.search(r"testB +2 +JPEG +L +64x64 .*mri#\.jpg", table)
+    assert re.search(r"trainA +4 +PNG +RGB +64x64 .*ct#\.png", table) and re.search(
+        r"testB +2 +JPEG +L +64x64 .*mri#\.jpg", table
+    )
     assert "JPEG on one side" in table and "swapped" not in table
 
 
-@pytest.mark.parametrize(("status", "headers", "sentence"), [
-    (401, {}, r"does not accept the variable KAGGLE_API_TOKEN \(401\)"), (403, {}, r"does not give this data set to .*\(403\): sign in at"),
-    (404, {}, r"has no data set .* any more \(404\)"), (429, {}, r"asks for a pause .*repeat in some minutes"),
-    (429, {"Retry-After": "30"}, "repeat in 30 seconds"), (500, {}, r"answered with an error \(500\): repeat later"),
-    (503, {}, r"answered with an error \(503\)")])
+@pytest.mark.parametrize(
+    ("status", "headers", "sentence"),
+    [
+        (401, {}, r"does not accept the variable KAGGLE_API_TOKEN \(401\)"),
+        (403, {}, r"does not give this data set to .*\(403\): sign in at"),
+        (404, {}, r"has no data set .* any more \(404\)"),
+        (429, {}, r"asks for a pause .*repeat in some minutes"),
+        (429, {"Retry-After": "30"}, "repeat in 30 seconds"),
+        (500, {}, r"answered with an error \(500\): repeat later"),
+        (503, {}, r"answered with an error \(503\)"),
+    ],
+)
 def test_what_kaggle_refuses_is_said(kaggle, monkeypatch, status, headers, sentence):
     sign_in(monkeypatch)
     kaggle.status, kaggle.headers = status, headers
@@ -71,37 +109,59 @@ def test_what_kaggle_refuses_is_said(kaggle, monkeypatch, status, headers, sente
 def test_no_network_is_said(kaggle, monkeypatch):
     sign_in(monkeypatch)
     for name in ("HTTP_PROXY", "http_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")           # nobody listens there
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
     failure("the connection to Kaggle failed or broke off: check the network and repeat")
 
 
 def test_a_connection_that_breaks_off_once_is_taken_up_again(kaggle, monkeypatch):
     sign_in(monkeypatch)
-    kaggle.body, kaggle.drops = zipped({**kaggle.files, "noise.bin": np.random.default_rng(0).bytes(2 * CHUNK)}), 1
+    kaggle.body, kaggle.drops = (
+        zipped({**kaggle.files, "noise.bin": np.random.default_rng(0).bytes(2 * CHUNK)}),
+        1,
+    )
     download()
     assert kaggle.fetched == [0, CHUNK]
 
 
-def test_a_connection_that_keeps_breaking_is_said_and_the_next_call_continues(kaggle, tmp_path, monkeypatch):
+def test_a_connection_that_keeps_breaking_is_said_and_the_next_call_continues(
+    kaggle, tmp_path, monkeypatch
+):
     sign_in(monkeypatch)
-    kaggle.body, kaggle.drops = zipped({**kaggle.files, "noise.bin": np.random.default_rng(0).bytes(5 * CHUNK)}), 4
+    kaggle.body, kaggle.drops = (
+        zipped({**kaggle.files, "noise.bin": np.random.default_rng(0).bytes(5 * CHUNK)}),
+        4,
+    )
     failure("failed or broke off")
     assert kaggle.fetched == [0, CHUNK, 2 * CHUNK, 3 * CHUNK]
-    with pytest.raises(FileNotFoundError, match=r"kaggle holds an unfinished download: run `python -m ctmri_utils download`"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"kaggle holds an unfinished download: run `python -m ctmri_utils download`",
+    ):
         load_scans("kaggle", PROFILES["ci"], seed=0)
-    assert download().is_dir() and kaggle.fetched[4:] == [0, 4 * CHUNK] and not (tmp_path / "data" / "kaggle" / UNFINISHED).exists()
+    assert (
+        download().is_dir()
+        and kaggle.fetched[4:] == [0, 4 * CHUNK]
+        and not (tmp_path / "data" / "kaggle" / UNFINISHED).exists()
+    )
 
 
 def test_what_was_fetched_of_another_version_is_not_built_on(kaggle, monkeypatch):
     sign_in(monkeypatch)
-    good, kaggle.body, kaggle.drops = kaggle.body, zipped({"noise.bin": np.random.default_rng(0).bytes(5 * CHUNK)}), 4
-    failure("failed or broke off")                               # and leaves more than the good version has in all
+    good, kaggle.body, kaggle.drops = (
+        kaggle.body,
+        zipped({"noise.bin": np.random.default_rng(0).bytes(5 * CHUNK)}),
+        4,
+    )
+    # and leaves more than the good version has in all
+    failure("failed or broke off")
     kaggle.body = good
     assert download().is_dir() and kaggle.fetched[4:] == [0]
 
 
 @pytest.mark.parametrize("step", ["unpacking", "moving", "manifest"])
-def test_an_interruption_is_seen_and_repeated_without_fetching_again(kaggle, tmp_path, monkeypatch, step):
+def test_an_interruption_is_seen_and_repeated_without_fetching_again(
+    kaggle, tmp_path, monkeypatch, step
+):
     sign_in(monkeypatch)
     target = tmp_path / "data" / "kaggle"
     with monkeypatch.context() as interrupted:
@@ -113,11 +173,20 @@ def test_an_interruption_is_seen_and_repeated_without_fetching_again(kaggle, tmp
                 raise KeyboardInterrupt
             return act(*arguments) if step == "moving" else {"bytes": 0}
 
-        places = {"unpacking": "ctmri_utils.archives._extract", "moving": "os.replace", "manifest": "json.dumps"}
+        places = {
+            "unpacking": "ctmri_utils.archives._extract",
+            "moving": "os.replace",
+            "manifest": "json.dumps",
+        }
         if step == "manifest":
             calls += [()] * 4
             dumps = json.dumps
-            interrupted.setattr("json.dumps", lambda record, **kw: stop_at_the_fifth() if "counts" in record else dumps(record, **kw))
+            interrupted.setattr(
+                "json.dumps",
+                lambda record, **kw: (
+                    stop_at_the_fifth() if "counts" in record else dumps(record, **kw)
+                ),
+            )
         else:
             interrupted.setattr(places[step], stop_at_the_fifth)
         with pytest.raises(KeyboardInterrupt):
@@ -125,11 +194,16 @@ def test_an_interruption_is_seen_and_repeated_without_fetching_again(kaggle, tmp
     assert not (target / MANIFEST).exists()
     with pytest.raises(FileNotFoundError, match="unfinished download"):
         load_scans("kaggle", PROFILES["ci"], seed=0)
-    kaggle.drops = 9                                             # nothing more can be fetched, nor need it be
+    # nothing more can be fetched, nor need it be
+    kaggle.drops = 9
     download()
     found = bytes_below(target)
     del found[MANIFEST]
-    assert found == kaggle.files and len(kaggle.asked) == 2 and sorted(os.listdir(target)) == ["Dataset", MANIFEST]
+    assert (
+        found == kaggle.files
+        and len(kaggle.asked) == 2
+        and sorted(os.listdir(target)) == ["Dataset", MANIFEST]
+    )
 
 
 def test_a_repair_that_is_interrupted_is_unfinished(kaggle, tmp_path, monkeypatch):
@@ -142,11 +216,20 @@ def test_a_repair_that_is_interrupted_is_unfinished(kaggle, tmp_path, monkeypatc
         load_scans("kaggle", PROFILES["ci"], seed=0)
 
 
-@pytest.mark.parametrize("damage", [
-    lambda target: next(target.rglob("ct1.png")).unlink(), lambda target: next(target.rglob("ct1.png")).write_bytes(b"cut"),
-    lambda target: (target / MANIFEST).write_text("{}"), lambda target: (target / MANIFEST).write_text("[1]"),
-    lambda target: (target / MANIFEST).write_bytes(b"\xff"), lambda target: (target / MANIFEST).unlink()])
-def test_what_is_missing_or_changed_is_fetched_again_and_other_files_are_kept(kaggle, tmp_path, monkeypatch, damage):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda target: next(target.rglob("ct1.png")).unlink(),
+        lambda target: next(target.rglob("ct1.png")).write_bytes(b"cut"),
+        lambda target: (target / MANIFEST).write_text("{}"),
+        lambda target: (target / MANIFEST).write_text("[1]"),
+        lambda target: (target / MANIFEST).write_bytes(b"\xff"),
+        lambda target: (target / MANIFEST).unlink(),
+    ],
+)
+def test_what_is_missing_or_changed_is_fetched_again_and_other_files_are_kept(
+    kaggle, tmp_path, monkeypatch, damage
+):
     sign_in(monkeypatch)
     target = tmp_path / "data" / "kaggle"
     download()
@@ -154,7 +237,12 @@ def test_what_is_missing_or_changed_is_fetched_again_and_other_files_are_kept(ka
     damage(target)
     download()
     found = bytes_below(target)
-    assert found.pop("notes.txt") == b"mine" and found.pop(MANIFEST) and found == kaggle.files and len(kaggle.asked) == 2
+    assert (
+        found.pop("notes.txt") == b"mine"
+        and found.pop(MANIFEST)
+        and found == kaggle.files
+        and len(kaggle.asked) == 2
+    )
 
 
 def test_a_full_disk_is_said_before_and_while_writing(kaggle, tmp_path, monkeypatch):
@@ -162,12 +250,21 @@ def test_a_full_disk_is_said_before_and_while_writing(kaggle, tmp_path, monkeypa
     usage = shutil.disk_usage
     with monkeypatch.context() as full:
         full.setattr("shutil.disk_usage", lambda path: usage(path)._replace(free=1000))
-        failure(r"the disk of .*kaggle is full \(0\.00 GB are needed, 0\.00 GB are left\): make room")
+        failure(
+            r"the disk of .*kaggle is full \(0\.00 GB are needed, 0\.00 GB are left\): make room"
+        )
         assert kaggle.fetched == [0] and not list((tmp_path / "data").rglob("*.zip"))
     with monkeypatch.context() as full:
-        full.setattr(zipfile.ZipExtFile, "read", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
-        failure(r"is full \(No space left on device\): make room and repeat, what was fetched is kept")
-    assert download().is_dir() and kaggle.fetched == [0] * 3     # the last time only the head of the answer was looked at
+        full.setattr(
+            zipfile.ZipExtFile,
+            "read",
+            lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")),
+        )
+        failure(
+            r"is full \(No space left on device\): make room and repeat, what was fetched is kept"
+        )
+    # the last time only the head of the answer was looked at
+    assert download().is_dir() and kaggle.fetched == [0] * 3
 
 
 def test_a_folder_that_cannot_be_written_is_said(kaggle, tmp_path, monkeypatch):
@@ -184,13 +281,23 @@ def test_an_absurd_size_is_refused_before_it_is_fetched(kaggle, tmp_path, monkey
     assert not list((tmp_path / "data").rglob("*.zip"))
 
 
-@pytest.mark.parametrize(("body", "sentence"), [
-    (b"<html>Please sign in to the network</html>", r"the zip is damaged or refused \(File is not a zip file\)"),
-    (zipped(slices())[:-3000], "the zip is damaged or refused"),
-    (zipped({"../../evil.png": b"x"}), r"'../../evil.png' has a path that leads elsewhere"),
-    (zipped({f"{UNFINISHED}/x": b"x"}), "leads elsewhere"), (zipped({MANIFEST: b"{}"}), "leads elsewhere"),
-    (zipped({"Dataset/images/trainA/ct1.png": b"x"}), "holds no trainA, trainB, testA, testB")])
-def test_a_bad_zip_is_refused_and_deleted_so_that_it_is_fetched_again(kaggle, tmp_path, monkeypatch, body, sentence):
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (
+            b"<html>Please sign in to the network</html>",
+            r"the zip is damaged or refused \(File is not a zip file\)",
+        ),
+        (zipped(slices())[:-3000], "the zip is damaged or refused"),
+        (zipped({"../../evil.png": b"x"}), r"'../../evil.png' has a path that leads elsewhere"),
+        (zipped({f"{UNFINISHED}/x": b"x"}), "leads elsewhere"),
+        (zipped({MANIFEST: b"{}"}), "leads elsewhere"),
+        (zipped({"Dataset/images/trainA/ct1.png": b"x"}), "holds no trainA, trainB, testA, testB"),
+    ],
+)
+def test_a_bad_zip_is_refused_and_deleted_so_that_it_is_fetched_again(
+    kaggle, tmp_path, monkeypatch, body, sentence
+):
     sign_in(monkeypatch)
     good, kaggle.body = kaggle.body, body
     assert "what Kaggle sent is not the data set" in failure(sentence)
@@ -201,7 +308,9 @@ def test_a_bad_zip_is_refused_and_deleted_so_that_it_is_fetched_again(kaggle, tm
 
 def test_a_missing_client_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglesdk", None)
-    with pytest.raises(ModuleNotFoundError, match=r"downloading needs .*: pip install 'ctmri-utils\[course\]'"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"downloading needs .*: pip install 'ctmri-utils\[course\]'"
+    ):
         kaggle_download.client()
 
 
@@ -220,19 +329,36 @@ def test_an_old_client_that_ends_the_program_is_said(monkeypatch):
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """A checkout of its own, so that a real command downloads into its data folder and not into ours."""
+    """A checkout of its own, so that a real command downloads into its data folder and not into
+    ours.
+    """
     place = tmp_path_factory.mktemp("checkout")
     for name in ("ctmri_utils", "data", "notebooks"):
-        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("kaggle", "__pycache__", "pictures"))
+        shutil.copytree(
+            ROOT / name,
+            place / name,
+            ignore=shutil.ignore_patterns("kaggle", "__pycache__", "pictures"),
+        )
     shutil.copy(ROOT / "pyproject.toml", place)
     return place
 
 
 def run(copy, home, server, *arguments, **variables):
-    """`python -m ctmri_utils ARGUMENTS` in the copy, as that person; (status, all that it printed)."""
-    wanted = {**os.environ, **clean_environment(home, server.url), "PYTHONPATH": str(copy), "CTMRI_BUILD": str(copy / "build"), **variables}
-    done = subprocess.run([sys.executable, "-m", "ctmri_utils", *arguments], cwd=copy, capture_output=True, text=True,
-                          env={name: value for name, value in wanted.items() if value is not None})
+    """`python -m ctmri_utils ARGUMENTS` in the copy, as that person: (status, output)."""
+    wanted = {
+        **os.environ,
+        **clean_environment(home, server.url),
+        "PYTHONPATH": str(copy),
+        "CTMRI_BUILD": str(copy / "build"),
+        **variables,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "ctmri_utils", *arguments],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in wanted.items() if value is not None},
+    )
     assert TOKEN not in done.stdout + done.stderr and KEY not in done.stdout + done.stderr
     return done.returncode, done.stdout + done.stderr
 
@@ -241,26 +367,58 @@ def test_the_commands_download_check_and_refuse(kaggle, tmp_path, monkeypatch, c
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path / "build"))
     assert main(["download"]) == 1
     said = capfd.readouterr().err
-    assert said.startswith("download: Kaggle wants to know who you are (401)") and said.count("\n") == 1
+    assert (
+        said.startswith("download: Kaggle wants to know who you are (401)")
+        and said.count("\n") == 1
+    )
     sign_in(monkeypatch)
     assert main(["download"]) == 0
     assert re.search(r'use DATASET="kaggle"\..*trainB +5 +JPEG', capfd.readouterr().out, re.S)
     folder = str(tmp_path / "data" / "kaggle")
-    assert main(["check", folder]) == 0 and main(["check", folder, "--strict"]) == 1 and (tmp_path / "build" / "check-kaggle.png").is_file()
+    assert (
+        main(["check", folder]) == 0
+        and main(["check", folder, "--strict"]) == 1
+        and (tmp_path / "build" / "check-kaggle.png").is_file()
+    )
     assert "JPEG on one side" in capfd.readouterr().out
 
 
 def test_a_real_process_that_is_told_to_be_verbose_prints_no_secret(kaggle, tmp_path, copy):
-    status, printed = run(copy, tmp_path / "home", kaggle, "download", KAGGLE_API_TOKEN=TOKEN, VERBOSE="true")
+    status, printed = run(
+        copy, tmp_path / "home", kaggle, "download", KAGGLE_API_TOKEN=TOKEN, VERBOSE="true"
+    )
     assert status == 0 and "trainA" in printed and "DEBUG:" in printed and "100%" in printed
     shutil.rmtree(copy / "data" / "kaggle")
 
 
 def test_lesson_01_downloads_and_shows_the_set_as_written(kaggle, tmp_path, copy):
-    status, printed = run(copy, tmp_path / "home", kaggle, "course", "--profile", "ci", "--lessons", "1", "-p", "DATASET", "kaggle",
-                          KAGGLE_API_TOKEN=TOKEN)
+    status, printed = run(
+        copy,
+        tmp_path / "home",
+        kaggle,
+        "course",
+        "--profile",
+        "ci",
+        "--lessons",
+        "1",
+        "-p",
+        "DATASET",
+        "kaggle",
+        KAGGLE_API_TOKEN=TOKEN,
+    )
     assert status == 0, printed
     lesson = (copy / "build" / "01_meet_the_scans.ipynb").read_text(encoding="utf-8")
-    assert TOKEN not in lesson and KEY not in lesson and (copy / "data" / "kaggle" / MANIFEST).is_file()
-    texts = "".join(output.get("text", "") for cell in nbformat.reads(lesson, 4).cells for output in cell.get("outputs", []))
-    assert "JPEG on one side" in texts and "images: 64 x 64 pixels of unknown size, CT in grey level" in texts
+    assert (
+        TOKEN not in lesson
+        and KEY not in lesson
+        and (copy / "data" / "kaggle" / MANIFEST).is_file()
+    )
+    texts = "".join(
+        output.get("text", "")
+        for cell in nbformat.reads(lesson, 4).cells
+        for output in cell.get("outputs", [])
+    )
+    assert (
+        "JPEG on one side" in texts
+        and "images: 64 x 64 pixels of unknown size, CT in grey level" in texts
+    )

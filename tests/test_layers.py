@@ -1,4 +1,8 @@
-"""The quicker layers against torch's own: values, gradients, gradients of gradients, bf16, and the names of their weights."""
+"""The quicker layers against torch's own.
+
+Values, gradients, gradients of gradients, bf16, and the names of their weights.
+"""
+
 import pytest
 import torch
 from torch import nn
@@ -36,7 +40,7 @@ PAIRS = {
 
 def pair(name):
     layer, own = (make().double() for make in PAIRS[name])
-    own.load_state_dict(layer.state_dict())                      # by the same names
+    own.load_state_dict(layer.state_dict())  # by the same names
     return layer, own
 
 
@@ -44,7 +48,8 @@ def pair(name):
 @pytest.mark.parametrize("shape", [(2, 3, 12, 17), (1, 3, 7, 7)])
 def test_they_compute_what_torch_computes(name, shape):
     for ours, theirs in both(*pair(name), random(*shape)):
-        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)         # float64, sums of some hundred terms in another order
+        # float64, sums of some hundred terms in another order
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("width", [1, 3])
@@ -67,11 +72,14 @@ def test_gradients_leave_what_comes_in_alone_and_lie_as_torchs_own(name, layout)
     result = layer(x)
     given = random(*result.shape).contiguous(memory_format=layout)
     before = given.clone()
-    gradients, owns = (torch.autograd.grad(module(x), [x, *module.parameters()], given) for module in (layer, own))
+    gradients, owns = (
+        torch.autograd.grad(module(x), [x, *module.parameters()], given) for module in (layer, own)
+    )
     assert torch.equal(given, before)
-    if layout == torch.contiguous_format:                        # else DistributedDataParallel warns
+    # else DistributedDataParallel warns
+    if layout == torch.contiguous_format:
         assert [part.stride() for part in gradients[1:]] == [part.stride() for part in owns[1:]]
-    if name != "one map":                                        # whose own choice it is
+    if name != "one map":  # whose own choice it is
         assert gradients[0].is_contiguous(memory_format=layout)
 
 
@@ -80,7 +88,7 @@ def test_padding_keeps_bf16_and_its_gradient_is_rounded_once(width):
     x = random(2, 3, 12, 12).bfloat16().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         padded = ReflectionPad(width)(x)
-        assert nn.ReflectionPad2d(width)(x).dtype == torch.float32               # what it spares us
+        assert nn.ReflectionPad2d(width)(x).dtype == torch.float32  # what it spares us
     assert padded.dtype == torch.bfloat16
     given = random(*padded.shape).bfloat16()
     padded.backward(given)
@@ -105,11 +113,14 @@ def test_one_map_in_bf16_is_as_near_to_the_truth_as_torchs_own():
 
 def test_the_quick_way_is_taken_only_where_it_is_one(monkeypatch):
     calls = []
-    monkeypatch.setattr(layers.ToOneMap, "apply", lambda *given: calls.append(1) or nn.functional.conv2d(*given))
+    monkeypatch.setattr(
+        layers.ToOneMap, "apply", lambda *given: calls.append(1) or nn.functional.conv2d(*given)
+    )
     x = random(1, 3, 12, 12, dtype=torch.float32)
-    LastConv(3, 1, 7)(x)                                         # nothing to train on
+    LastConv(3, 1, 7)(x)  # nothing to train on
     LastConv(3, 2, 7)(x.requires_grad_())
-    LastConv(3, 1, 7).to("meta")(torch.empty(1, 3, 12, 12, device="meta", requires_grad=True))                # as on a GPU
+    # as on a GPU
+    LastConv(3, 1, 7).to("meta")(torch.empty(1, 3, 12, 12, device="meta", requires_grad=True))
     assert not calls
     ResnetGenerator(ngf=4, n_blocks=1)(x[:, :1])
     assert calls

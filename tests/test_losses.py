@@ -1,4 +1,5 @@
 """Losses against values worked out by hand."""
+
 import math
 
 import numpy as np
@@ -29,8 +30,12 @@ def test_lsgan_is_the_squared_distance_to_the_label():
 def test_vanilla_is_the_cross_entropy_of_the_logit():
     verdict = torch.tensor([[[[0.7]]]])
     # float32 exponentials: 1e-6.
-    assert adversarial_loss(verdict, True, "vanilla").item() == pytest.approx(math.log(1 + math.exp(-0.7)), abs=1e-6)
-    assert adversarial_loss(verdict, False, "vanilla").item() == pytest.approx(math.log(1 + math.exp(0.7)), abs=1e-6)
+    assert adversarial_loss(verdict, True, "vanilla").item() == pytest.approx(
+        math.log(1 + math.exp(-0.7)), abs=1e-6
+    )
+    assert adversarial_loss(verdict, False, "vanilla").item() == pytest.approx(
+        math.log(1 + math.exp(0.7)), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("loss", [cycle_loss, identity_loss])
@@ -58,7 +63,11 @@ def test_hinge_asks_for_a_margin_of_the_discriminator_and_for_more_of_the_genera
 
 def test_wgangp_is_the_mean_verdict():
     verdict = torch.tensor([[[[-2.0, 0.5, 3.0]]]])
-    assert adversarial_loss(verdict, True, "wgangp").item() == generator_loss(verdict, "wgangp").item() == pytest.approx(-0.5)
+    assert (
+        adversarial_loss(verdict, True, "wgangp").item()
+        == generator_loss(verdict, "wgangp").item()
+        == pytest.approx(-0.5)
+    )
     assert adversarial_loss(verdict, False, "wgangp").item() == pytest.approx(0.5)
 
 
@@ -75,7 +84,7 @@ def test_gradient_penalty_of_a_linear_discriminator_is_known():
     penalty = gradient_penalty(linear, real, fake)
     assert penalty.item() == pytest.approx((linear[1].weight.norm() - 1).square().item(), abs=1e-12)
     penalty.backward()
-    assert linear[1].weight.grad.abs().sum() > 0                 # it teaches the discriminator
+    assert linear[1].weight.grad.abs().sum() > 0  # it teaches the discriminator
 
 
 def test_gradient_penalty_is_the_finite_difference_slope_between_the_images():
@@ -83,7 +92,7 @@ def test_gradient_penalty_is_the_finite_difference_slope_between_the_images():
     real, fake = torch.rand(2, 1, 1, 3, 3, dtype=torch.float64)
 
     def judge(images):
-        return (images ** 3).sum((1, 2, 3)) / 5
+        return (images**3).sum((1, 2, 3)) / 5
 
     torch.manual_seed(4)
     penalty = gradient_penalty(judge, real, fake)
@@ -92,33 +101,57 @@ def test_gradient_penalty_is_the_finite_difference_slope_between_the_images():
     for i in range(9):
         nudge = torch.zeros(9, dtype=torch.float64)
         nudge[i] = 1e-5
-        slope.append((judge(point + nudge.view(1, 1, 3, 3)) - judge(point - nudge.view(1, 1, 3, 3))) / 2e-5)
+        slope.append(
+            (judge(point + nudge.view(1, 1, 3, 3)) - judge(point - nudge.view(1, 1, 3, 3))) / 2e-5
+        )
     # central differences of a cubic: an error of h^2, 1e-10
-    assert penalty.item() == pytest.approx((torch.stack(slope).norm() - 1).square().item(), abs=1e-8)
+    assert penalty.item() == pytest.approx(
+        (torch.stack(slope).norm() - 1).square().item(), abs=1e-8
+    )
 
 
 def textured(seed=0, n=2, side=9):
-    return torch.rand(n, 1, side, side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
+    return (
+        torch.rand(
+            n, 1, side, side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
+        * 2
+        - 1
+    )
 
 
 def slow_mind(image):
     """Heinrich et al. 2012, pixel by pixel; image: a list of rows."""
     height, width = len(image), len(image[0])
 
-    def at(row, column):                                         # borders are repeated
+    def at(row, column):  # borders are repeated
         return image[min(max(row, 0), height - 1)][min(max(column, 0), width - 1)]
 
-    def squared(row, column, r):                                 # of the difference to the shifted image, its borders repeated in turn
+    # of the difference to the shifted image, its borders repeated in turn
+    def squared(row, column, r):
         row, column = min(max(row, 0), height - 1), min(max(column, 0), width - 1)
         return (at(row, column) - at(row + r[0], column + r[1])) ** 2
 
-    weights = {(i, j): math.exp(-(i * i + j * j) / (2 * 0.5**2)) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+    weights = {
+        (i, j): math.exp(-(i * i + j * j) / (2 * 0.5**2)) for i in (-1, 0, 1) for j in (-1, 0, 1)
+    }
     whole = sum(weights.values())
     shifts = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
-    distance = [[[sum(w * squared(row + i, column + j, r) for (i, j), w in weights.items()) / whole for r in shifts]
-                 for column in range(width)] for row in range(height)]
+    distance = [
+        [
+            [
+                sum(w * squared(row + i, column + j, r) for (i, j), w in weights.items()) / whole
+                for r in shifts
+            ]
+            for column in range(width)
+        ]
+        for row in range(height)
+    ]
     nearest = [k for k, (i, j) in enumerate(shifts) if abs(i) + abs(j) == 1]
-    variance = [[sum(distance[row][column][k] for k in nearest) / 4 for column in range(width)] for row in range(height)]
+    variance = [
+        [sum(distance[row][column][k] for k in nearest) / 4 for column in range(width)]
+        for row in range(height)
+    ]
     typical = sum(map(sum, variance)) / (height * width)
     found = [[[0.0] * width for _ in range(height)] for _ in shifts]
     for row in range(height):
@@ -133,8 +166,13 @@ def slow_mind(image):
 def test_mind_is_the_published_descriptor():
     """float64 twice: sums in another order differ by 1e-12 at most."""
     images = textured()
-    images[..., 5:] = images[..., 5:] / 100                      # next to nothing happens here, so V meets its lower limit
-    assert torch.allclose(mind(images), torch.tensor([slow_mind(image[0].tolist()) for image in images], dtype=torch.float64), atol=1e-12)
+    # next to nothing happens here, so V meets its lower limit
+    images[..., 5:] = images[..., 5:] / 100
+    assert torch.allclose(
+        mind(images),
+        torch.tensor([slow_mind(image[0].tolist()) for image in images], dtype=torch.float64),
+        atol=1e-12,
+    )
 
 
 def test_mind_in_a_flat_image_and_its_own_maximum():
@@ -144,12 +182,16 @@ def test_mind_in_a_flat_image_and_its_own_maximum():
 
 @pytest.mark.parametrize("loss", [gradient_loss, mind_loss, correlation_loss])
 def test_structure_losses_do_not_mind_polarity_or_contrast_but_structure(loss):
-    """A negative of other brightness has the same structure: 1e-6 covers float64 sums and the guards against division by 0."""
+    """A negative of other brightness has the same structure.
+
+    1e-6 covers float64 sums and the guards against division by 0.
+    """
     original = textured(side=16)
     assert loss(0.2 - 0.4 * original, original).item() == pytest.approx(0, abs=1e-6)
     moved = loss(original.roll(1, -1), original).item()
     assert 0.02 < moved <= 1
-    assert loss(original[:, :, :-1], original[:, :, :-1]) < 1e-6                     # oblong images too
+    # oblong images too
+    assert loss(original[:, :, :-1], original[:, :, :-1]) < 1e-6
     two_channels = torch.cat([original, original], 1)
     assert loss(two_channels, original).item() == pytest.approx(0, abs=1e-6)
     assert loss(original.bfloat16(), original.bfloat16()).dtype == torch.float32
@@ -169,11 +211,17 @@ def test_correlation_and_gradient_losses_are_numpys_correlations():
     one, other = textured(1), textured(2)
 
     def r2(a, b):
-        return np.mean([np.corrcoef(x.ravel(), y.ravel())[0, 1] ** 2 for x, y in zip(a, b, strict=True)])
+        return np.mean(
+            [np.corrcoef(x.ravel(), y.ravel())[0, 1] ** 2 for x, y in zip(a, b, strict=True)]
+        )
 
     a, b = one.numpy()[:, 0], other.numpy()[:, 0]
     assert correlation_loss(one, other).item() == pytest.approx(1 - r2(a, b), abs=1e-12)
-    expected = 1 - (r2(np.diff(a, axis=2), np.diff(b, axis=2)) + r2(np.diff(a, axis=1), np.diff(b, axis=1))) / 2
+    expected = (
+        1
+        - (r2(np.diff(a, axis=2), np.diff(b, axis=2)) + r2(np.diff(a, axis=1), np.diff(b, axis=1)))
+        / 2
+    )
     assert gradient_loss(one, other).item() == pytest.approx(expected, abs=1e-12)
 
 
@@ -181,8 +229,11 @@ def test_mask_loss_is_small_only_where_the_head_is():
     head = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
     head[..., 2:6, 2:6] = True
     ct_hu = torch.where(head, 40.0, -1000.0)
-    # 340 HU above the threshold is sigmoid(6.8) = 0.9989: 16 of 64 pixels miss a thousandth, the others e^-14.
-    assert mask_loss(ct_hu, head).item() == pytest.approx((1 - 1 / (1 + math.exp(-6.8))) / 4 + 0.75 / (1 + math.exp(14)), rel=1e-3)
+    # 340 HU above the threshold is sigmoid(6.8) = 0.9989: 16 of 64 pixels miss a thousandth, the
+    # others e^-14.
+    assert mask_loss(ct_hu, head).item() == pytest.approx(
+        (1 - 1 / (1 + math.exp(-6.8))) / 4 + 0.75 / (1 + math.exp(14)), rel=1e-3
+    )
     assert mask_loss(ct_hu.roll(1, -1), head).item() == pytest.approx(8 / 64, rel=0.01)
     with pytest.raises(ValueError, match="head mask is of torch.uint8 and should be bool"):
         mask_loss(ct_hu, head.byte())
@@ -193,7 +244,12 @@ def test_mask_loss_is_small_only_where_the_head_is():
 def test_patch_nce_is_the_literal_loop():
     """1e-6: the cross-entropy is computed in float32 at least, here in float64."""
     draw = torch.Generator().manual_seed(3)
-    queries, keys = (torch.nn.functional.normalize(torch.randn(2, 5, 4, generator=draw, dtype=torch.float64), dim=-1) for _ in range(2))
+    queries, keys = (
+        torch.nn.functional.normalize(
+            torch.randn(2, 5, 4, generator=draw, dtype=torch.float64), dim=-1
+        )
+        for _ in range(2)
+    )
     total = 0.0
     for q, k in zip(queries.tolist(), keys.tolist(), strict=True):
         for s in range(5):

@@ -1,4 +1,5 @@
 """Head masks against a disc whose truth is known."""
+
 import numpy as np
 import pytest
 
@@ -15,11 +16,12 @@ def dice(one, other):
 
 def test_ct_mask_fills_air_inside_and_drops_the_table_outside():
     ct_hu = np.where(HEAD, 40.0, -1000.0)
-    ct_hu[20:26, 28:36] = -1000                                  # a sinus
-    ct_hu[60:62, 5:60] = 200                                     # a table
+    ct_hu[20:26, 28:36] = -1000  # a sinus
+    ct_hu[60:62, 5:60] = 200  # a table
     mask = ct_head_mask(ct_hu)
     assert mask[22, 31] and not mask[61, 30]
-    assert dice(mask, HEAD) > 0.99                               # closing may round the disc's pixel corners
+    # closing may round the disc's pixel corners
+    assert dice(mask, HEAD) > 0.99
 
 
 def test_mri_mask_keeps_the_dark_skull_between_scalp_and_brain():

@@ -1,4 +1,7 @@
-"""Every paired metric against SynthRAD's golden values and a second implementation, written as loops."""
+"""Every paired metric against SynthRAD's golden values and a second implementation, written as
+loops.
+"""
+
 import itertools
 
 import numpy as np
@@ -17,7 +20,9 @@ def golden_volume():
     z, y, x = np.indices((48, 64, 56)).astype(np.float64)
     r2 = ((z - 23.5) / 18) ** 2 + ((y - 31.5) / 26) ** 2 + ((x - 27.5) / 22) ** 2
     mask = r2 <= 1
-    true = np.where(mask, 40 + 60 * np.sin(0.35 * x) * np.cos(0.27 * y) + 20 * np.sin(0.5 * z), -1000)
+    true = np.where(
+        mask, 40 + 60 * np.sin(0.35 * x) * np.cos(0.27 * y) + 20 * np.sin(0.5 * z), -1000
+    )
     true = np.where((r2 > 0.78) & mask, 900 + 300 * np.sin(0.2 * (x + y + z)), true)
     pred = 0.97 * true + 15 + 25 * np.cos(0.41 * x + 0.23 * y - 0.31 * z)
     return np.where(r2 > 1.15, -1000, pred), true, mask
@@ -28,29 +33,48 @@ PRED, TRUE, MASK = golden_volume()
 
 # ---- golden values; 1e-5 because the official output was recorded with six decimals
 
-@pytest.mark.parametrize(("pred", "true", "mask", "mae", "psnr", "ssim"), [
-    (PRED, TRUE, MASK, 18.439394, 45.089355, 0.994571),
-    (PRED[24], TRUE[24], MASK[24], 17.982050, 45.246638, 0.993273),
-    (PRED, TRUE, np.ones_like(MASK), 7.260614, 47.896583, 0.996839),
-], ids=["volume", "slice", "no mask flatters"])
+
+@pytest.mark.parametrize(
+    ("pred", "true", "mask", "mae", "psnr", "ssim"),
+    [
+        (PRED, TRUE, MASK, 18.439394, 45.089355, 0.994571),
+        (PRED[24], TRUE[24], MASK[24], 17.982050, 45.246638, 0.993273),
+        (PRED, TRUE, np.ones_like(MASK), 7.260614, 47.896583, 0.996839),
+    ],
+    ids=["volume", "slice", "no mask flatters"],
+)
 def test_synthrad2023_golden_values(pred, true, mask, mae, psnr, ssim):
-    scores = m.mae_hu(pred, true, mask), m.psnr_db(pred, true, mask, R23), m.ssim(pred, true, mask, R23)
+    scores = (
+        m.mae_hu(pred, true, mask),
+        m.psnr_db(pred, true, mask, R23),
+        m.ssim(pred, true, mask, R23),
+    )
     assert scores == pytest.approx((mae, psnr, ssim), abs=1e-5, rel=0)
 
 
 def test_synthrad2025_golden_values():
-    scores = m.mae_hu(PRED, TRUE, MASK), m.psnr_db(PRED, TRUE, MASK, R25), m.ms_ssim(PRED, TRUE, MASK, R25)
+    scores = (
+        m.mae_hu(PRED, TRUE, MASK),
+        m.psnr_db(PRED, TRUE, MASK, R25),
+        m.ms_ssim(PRED, TRUE, MASK, R25),
+    )
     assert scores == pytest.approx((18.439394, 45.241273, 0.998820), abs=1e-5, rel=0)
 
 
 def test_golden_mean_over_slices_is_another_number_than_the_volume():
     slices = [z for z in range(len(MASK)) if MASK[z].sum() > 200]
-    scores = [(m.mae_hu(*v), m.psnr_db(*v, R23), m.ssim(*v, R23)) for v in ((PRED[z], TRUE[z], MASK[z]) for z in slices)]
+    scores = [
+        (m.mae_hu(*v), m.psnr_db(*v, R23), m.ssim(*v, R23))
+        for v in ((PRED[z], TRUE[z], MASK[z]) for z in slices)
+    ]
     assert len(slices) == 34
-    assert np.mean(scores, axis=0) == pytest.approx((18.396146, 45.129348, 0.994730), abs=1e-5, rel=0)
+    assert np.mean(scores, axis=0) == pytest.approx(
+        (18.396146, 45.129348, 0.994730), abs=1e-5, rel=0
+    )
 
 
 # ---- a second implementation, window by window
+
 
 def windows(image, size=7):
     """Every full window of an image as one row, and the image's pixels that they are centred on."""
@@ -66,8 +90,13 @@ def terms_by_loop(x, y, width):
     for a, b in zip(windows(x)[0], windows(y)[0], strict=True):
         (vx, vxy), (_, vy) = np.cov(a, b)
         s = np.sqrt(vx * vy)
-        terms.append(((2 * a.mean() * b.mean() + c1) / (a.mean() ** 2 + b.mean() ** 2 + c1), (2 * s + c2) / (vx + vy + c2),
-                      (vxy + c2 / 2) / (s + c2 / 2)))
+        terms.append(
+            (
+                (2 * a.mean() * b.mean() + c1) / (a.mean() ** 2 + b.mean() ** 2 + c1),
+                (2 * s + c2) / (vx + vy + c2),
+                (vxy + c2 / 2) / (s + c2 / 2),
+            )
+        )
     return np.array(terms).T
 
 
@@ -77,7 +106,8 @@ def prepared(pred, true, mask, low, high):
 
 def random_pair(shape, seed):
     rng = np.random.default_rng(seed)
-    true = rng.normal(0, 900, shape)                                                                   # some voxels beyond both ends
+    # some voxels beyond both ends
+    true = rng.normal(0, 900, shape)
     return true + rng.normal(0, 300, shape), true, rng.random(shape) < 0.7
 
 
@@ -85,59 +115,88 @@ def random_pair(shape, seed):
 def test_simple_metrics_agree_with_loops_over_voxels(shape):
     pred, true, mask = random_pair(shape, seed=1)
     inside = [(p, t) for p, t, k in zip(pred.flat, true.flat, mask.flat, strict=True) if k]
-    assert m.mae_hu(pred, true, mask) == pytest.approx(sum(abs(p - t) for p, t in inside) / len(inside), rel=1e-12)
-    assert m.bias_hu(pred, true, mask) == pytest.approx(sum(p - t for p, t in inside) / len(inside), rel=1e-10)
+    assert m.mae_hu(pred, true, mask) == pytest.approx(
+        sum(abs(p - t) for p, t in inside) / len(inside), rel=1e-12
+    )
+    assert m.bias_hu(pred, true, mask) == pytest.approx(
+        sum(p - t for p, t in inside) / len(inside), rel=1e-10
+    )
     clipped = [np.clip(values, *R25) for values in zip(*inside, strict=True)]
-    assert m.psnr_db(pred, true, mask, R25) == pytest.approx(peak_signal_noise_ratio(*clipped, data_range=4095), rel=1e-12)
+    assert m.psnr_db(pred, true, mask, R25) == pytest.approx(
+        peak_signal_noise_ratio(*clipped, data_range=4095), rel=1e-12
+    )
     bone = [p - t for p, t in inside if t > 250]
-    assert m.tissue_errors_hu(pred, true, mask)["bone_bias_hu"] == pytest.approx(sum(bone) / len(bone), rel=1e-10)
+    assert m.tissue_errors_hu(pred, true, mask)["bone_bias_hu"] == pytest.approx(
+        sum(bone) / len(bone), rel=1e-10
+    )
     both = sum(p > 250 and t > 250 for p, t in inside)
-    assert m.bone_dice(pred, true, mask) == pytest.approx(2 * both / (sum(p > 250 for p, _ in inside) + len(bone)), rel=1e-12)
+    assert m.bone_dice(pred, true, mask) == pytest.approx(
+        2 * both / (sum(p > 250 for p, _ in inside) + len(bone)), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("shape", [(19, 23), (9, 11, 10)], ids=["slice", "volume"])
 def test_ssim_agrees_with_a_loop_over_windows(shape):
     pred, true, mask = random_pair(shape, seed=2)
     luminance, contrast, structure = terms_by_loop(*prepared(pred, true, mask, *R23), 4024)
-    similarity = (luminance * contrast * structure).reshape([length - 6 for length in shape])          # C and S merge into SSIM's one term
+    # C and S merge into SSIM's one term
+    similarity = (luminance * contrast * structure).reshape([length - 6 for length in shape])
     core = windows(mask)[1]
-    assert m.ssim(pred, true, mask, R23) == pytest.approx(similarity[mask[core]].mean(), abs=1e-9)      # rounding of running sums
+    # rounding of running sums
+    assert m.ssim(pred, true, mask, R23) == pytest.approx(similarity[mask[core]].mean(), abs=1e-9)
 
 
 def test_ms_ssim_agrees_with_a_loop_over_windows_and_scales():
     pred, true, mask = random_pair((60, 101), seed=3)
     (pred, true), width = prepared(pred, true, mask, *R25), 4095
-    pred, true, mask = (np.pad(image, ((18, 19), (0, 0)), mode="edge") for image in (pred, true, mask))
+    pred, true, mask = (
+        np.pad(image, ((18, 19), (0, 0)), mode="edge") for image in (pred, true, mask)
+    )
     expected = 1.0
     for weight in (0.0448, 0.2856, 0.3001, 0.2363, 0.1333):
-        luminance, contrast, structure = (np.maximum(term, 0) ** weight for term in terms_by_loop(true, pred, width))
+        luminance, contrast, structure = (
+            np.maximum(term, 0) ** weight for term in terms_by_loop(true, pred, width)
+        )
         expected *= (luminance * contrast * structure)[mask[windows(mask)[1]].ravel()].mean()
-        pred, true = (fftconvolve(image, np.ones((2, 2)) / 4, mode="same")[::2, ::2] for image in (pred, true))
+        pred, true = (
+            fftconvolve(image, np.ones((2, 2)) / 4, mode="same")[::2, ::2] for image in (pred, true)
+        )
         mask = mask[::2, ::2]
     assert 0.1 < expected < 0.99
     assert m.ms_ssim(*random_pair((60, 101), seed=3), R25) == pytest.approx(expected, abs=1e-9)
 
 
 def test_hd95_agrees_with_all_distances_between_the_surfaces():
-    pred, true, mask = (np.kron(image, np.ones((4, 4))) for image in random_pair((7, 8), seed=4))    # blocks, to have an inside
+    # blocks, to have an inside
+    pred, true, mask = (np.kron(image, np.ones((4, 4))) for image in random_pair((7, 8), seed=4))
     mask, surfaces = mask > 0, []
     for image in (pred, true):
         bone = np.pad((image > 250) & mask, 1)
-        points = [(i, j) for i, j in np.argwhere(bone) if not (bone[i - 1, j] and bone[i + 1, j] and bone[i, j - 1] and bone[i, j + 1])]
+        points = [
+            (i, j)
+            for i, j in np.argwhere(bone)
+            if not (bone[i - 1, j] and bone[i + 1, j] and bone[i, j - 1] and bone[i, j + 1])
+        ]
         surfaces.append(np.array(points) * (2.0, 0.5))
     distances = cdist(*surfaces)
-    expected = max(np.percentile(distances.min(axis=1), 95), np.percentile(distances.min(axis=0), 95))
+    expected = max(
+        np.percentile(distances.min(axis=1), 95), np.percentile(distances.min(axis=0), 95)
+    )
     assert m.bone_hd95_mm(pred, true, mask, (2.0, 0.5)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_wepl_agrees_with_a_walk_along_every_ray():
-    pred, true, mask = PRED[24, ::2, ::2], TRUE[24, ::2, ::2], MASK[24, ::2, ::2]                        # (32, 28)
+    pred, true, mask = PRED[24, ::2, ::2], TRUE[24, ::2, ::2], MASK[24, ::2, ::2]  # (32, 28)
     centre, lengths = np.argwhere(mask).mean(axis=0), []
     for image, ray in itertools.product((pred, true), range(36)):
         direction, total = np.array([np.sin(ray * np.pi / 18), np.cos(ray * np.pi / 18)]), 0.0
         for step in range(2 * 43):
             i, j = centre + direction * (step + 0.5) / 2
-            corners = [(a, b) for a in (int(np.floor(i)), int(np.floor(i)) + 1) for b in (int(np.floor(j)), int(np.floor(j)) + 1)]
+            corners = [
+                (a, b)
+                for a in (int(np.floor(i)), int(np.floor(i)) + 1)
+                for b in (int(np.floor(j)), int(np.floor(j)) + 1)
+            ]
             for a, b in corners:
                 if 0 <= a < 32 and 0 <= b < 28 and mask[a, b]:
                     density = 1 + image[a, b] / (1900 if image[a, b] > 0 else 1000)
@@ -150,4 +209,6 @@ def test_wepl_agrees_with_a_walk_along_every_ray():
 def test_rank_correlation_agrees_with_pearson_on_ranks():
     pred, true, mask = random_pair((9, 9), seed=5)
     ranks = [np.argsort(np.argsort(image[mask])) for image in (pred, true)]
-    assert m.rank_correlation(pred, true, mask) == pytest.approx(np.corrcoef(*ranks)[0, 1], rel=1e-12)
+    assert m.rank_correlation(pred, true, mask) == pytest.approx(
+        np.corrcoef(*ranks)[0, 1], rel=1e-12
+    )

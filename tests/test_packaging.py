@@ -1,4 +1,7 @@
-"""pyproject.toml, constraints.txt and environment.yml say one thing, and the package imports and installs as they promise."""
+"""pyproject.toml, constraints.txt and environment.yml say one thing, and the package imports and
+installs as they promise.
+"""
+
 import os
 import re
 import shlex
@@ -21,10 +24,25 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 CORE = ["torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow", "safetensors"]
-HEAVY = ["nibabel", "pydicom", "kaggle", "matplotlib", "ipywidgets", "anywidget", "accelerate", "papermill", "nbconvert", "IPython", "tqdm",
-         "onnx", "onnxscript", "nbgrader"]
-NEEDS_COURSE_EXTRA = ["figures"]                                           # floor 4: they draw
-LEFT_TO_TORCH = re.compile(r"nvidia-|cuda-|triton$")                       # torch itself pins its CUDA packages
+HEAVY = [
+    "nibabel",
+    "pydicom",
+    "kaggle",
+    "matplotlib",
+    "ipywidgets",
+    "anywidget",
+    "accelerate",
+    "papermill",
+    "nbconvert",
+    "IPython",
+    "tqdm",
+    "onnx",
+    "onnxscript",
+    "nbgrader",
+]
+NEEDS_COURSE_EXTRA = ["figures"]  # floor 4: they draw
+# torch itself pins its CUDA packages
+LEFT_TO_TORCH = re.compile(r"nvidia-|cuda-|triton$")
 
 
 def canonical(name):
@@ -32,7 +50,10 @@ def canonical(name):
 
 
 def constraints():
-    lines = [line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()]
+    lines = [
+        line.split("#")[0].strip()
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    ]
     return dict(line.split("==") for line in lines if line)
 
 
@@ -43,7 +64,12 @@ def direct_dependencies():
 def test_core_is_small_and_has_no_upper_bounds():
     core = [Requirement(line) for line in PROJECT["dependencies"]]
     assert [requirement.name for requirement in core] == CORE
-    assert not [str(one) for requirement in core for one in requirement.specifier if one.operator not in (">=", ">", "!=")]
+    assert not [
+        str(one)
+        for requirement in core
+        for one in requirement.specifier
+        if one.operator not in (">=", ">", "!=")
+    ]
 
 
 def test_no_dependency_is_listed_twice():
@@ -62,7 +88,11 @@ def conda_packages():
 
 def test_conda_users_get_the_same_environment():
     [python] = [line for line in conda_packages() if line.startswith("python")]
-    assert SpecifierSet(python.removeprefix("python")) == SpecifierSet(PROJECT["requires-python"]) == SpecifierSet(">=3.11")
+    assert (
+        SpecifierSet(python.removeprefix("python"))
+        == SpecifierSet(PROJECT["requires-python"])
+        == SpecifierSet(">=3.11")
+    )
     assert "pip" in conda_packages()
     [pip] = [line["pip"] for line in conda_environment() if isinstance(line, dict)]
     limits, package = pip
@@ -73,27 +103,50 @@ def test_conda_users_get_the_same_environment():
 
 
 def test_makefile_installs_the_same_extras():
-    installed = re.search(r"-c constraints\.txt -e '\.\[([\w,]+)\]'", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    installed = re.search(
+        r"-c constraints\.txt -e '\.\[([\w,]+)\]'", (ROOT / "Makefile").read_text(encoding="utf-8")
+    )
     assert set(installed[1].split(",")) == set(EXTRAS)
 
 
 def test_make_course_hands_on_what_it_is_given():
     def command(*words):
-        environment = {name: value for name, value in os.environ.items() if name not in ("DATASET", "PROFILE", "SEED", "MAKEFLAGS")}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("DATASET", "PROFILE", "SEED", "MAKEFLAGS")
+        }
         asked = ["make", "--no-print-directory", "-n", "course", *words]
-        said = subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        said = subprocess.run(
+            asked, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        )
         return shlex.split(said.stdout.splitlines()[-1])[1:]
 
     start = ["-m", "ctmri_utils", "course", "--profile"]
     assert command() == [*start, "laptop"]
-    assert command("DATASET=my scans", "PROFILE=ci", "SEED=1") == [*start, "ci", "-p", "DATASET", "my scans", "-p", "SEED", "1"]
+    assert command("DATASET=my scans", "PROFILE=ci", "SEED=1") == [
+        *start,
+        "ci",
+        "-p",
+        "DATASET",
+        "my scans",
+        "-p",
+        "SEED",
+        "1",
+    ]
 
 
 def test_constraints_pin_the_whole_environment():
-    """Everything that our requirements bring, on Linux, macOS and Windows, has one exact pin; nothing else has."""
+    """Everything that our requirements bring, on Linux, macOS and Windows, has one exact pin.
+
+    Nothing else has.
+    """
     here = default_environment()
-    systems = [here, {**here, "sys_platform": "win32", "platform_system": "Windows", "os_name": "nt"},
-               {**here, "sys_platform": "darwin", "platform_system": "Darwin"}]
+    systems = [
+        here,
+        {**here, "sys_platform": "win32", "platform_system": "Windows", "os_name": "nt"},
+        {**here, "sys_platform": "darwin", "platform_system": "Darwin"},
+    ]
     waiting, seen = direct_dependencies(), set()
     while waiting:
         requirement = waiting.pop()
@@ -103,13 +156,20 @@ def test_constraints_pin_the_whole_environment():
             seen.add((canonical(requirement.name), extra))
             try:
                 needs = map(Requirement, metadata.requires(requirement.name) or [])
-            except metadata.PackageNotFoundError:                          # needed on another system only
+            except metadata.PackageNotFoundError:
+                # needed on another system only
                 continue
-            waiting += [need for need in needs if not need.marker or any(need.marker.evaluate({**s, "extra": extra}) for s in systems)]
+            waiting += [
+                need
+                for need in needs
+                if not need.marker
+                or any(need.marker.evaluate({**s, "extra": extra}) for s in systems)
+            ]
     needed = {name for name, _ in seen if not LEFT_TO_TORCH.match(name)}
     pinned = {canonical(name) for name in constraints()}
     assert needed - pinned == set()
-    if sys.version_info[:2] == (3, 11):                                    # newer Pythons need a few packages less
+    # newer Pythons need a few packages less
+    if sys.version_info[:2] == (3, 11):
         assert pinned - needed == set()
 
 
@@ -122,20 +182,31 @@ def test_tested_version_is_the_pinned_one(requirement):
 
 def test_torch_and_torchvision_are_a_matching_pair():
     pins = constraints()
-    wanted = [Requirement(line) for line in metadata.requires("torchvision") if Requirement(line).name == "torch"]
+    wanted = [
+        Requirement(line)
+        for line in metadata.requires("torchvision")
+        if Requirement(line).name == "torch"
+    ]
     assert wanted and all(requirement.specifier.contains(pins["torch"]) for requirement in wanted)
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
-    kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)  # a compiled operator: missing if the builds do not match
+    # a compiled operator: missing if the builds do not match
+    kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
     assert kept.tolist() == [0, 2]
 
 
 def modules():
-    names = {path.stem for path in (ROOT / "ctmri_utils").glob("*.py")} - {"__init__", "__main__", *NEEDS_COURSE_EXTRA}
+    names = {path.stem for path in (ROOT / "ctmri_utils").glob("*.py")} - {
+        "__init__",
+        "__main__",
+        *NEEDS_COURSE_EXTRA,
+    }
     return ["ctmri_utils", *(f"ctmri_utils.{name}" for name in sorted(names))]
 
 
 def run_python(program, folder=ROOT):
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=folder)
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=folder
+    )
 
 
 def files_below(folder):
@@ -149,8 +220,10 @@ def test_floors_0_to_3_import_with_the_core_alone():
 
 
 def test_import_brings_nothing_heavy_beyond_torch():
-    program = ("import sys, torch\nbefore = set(sys.modules)\nimport ctmri_utils\n"
-               "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))")
+    program = (
+        "import sys, torch\nbefore = set(sys.modules)\nimport ctmri_utils\n"
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
     run = run_python(program)
     assert run.returncode == 0, run.stderr
     brought = set(run.stdout.split())
@@ -162,24 +235,52 @@ def test_a_wheel_carries_the_embedded_scans_and_weights(tmp_path):
     """Colab installs without a clone: scans and weights must come along, be found and be read."""
     source = tmp_path / "source"
     for name in ("ctmri_utils", "data"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("kaggle", "__pycache__"))
+        shutil.copytree(
+            ROOT / name, source / name, ignore=shutil.ignore_patterns("kaggle", "__pycache__")
+        )
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     target = tmp_path / "site"
-    install = [*pip, "install", "-q", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(target), str(source)]
+    install = [
+        *pip,
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--target",
+        str(target),
+        str(source),
+    ]
     subprocess.run(install, check=True, capture_output=True, text=True)
     scans = files_below(ROOT / "data" / "scans")
-    assert "manifest.csv" in scans and files_below(target / "ctmri_utils" / "data" / "scans") == scans
+    assert (
+        "manifest.csv" in scans and files_below(target / "ctmri_utils" / "data" / "scans") == scans
+    )
     assert {"viewer.mjs", "viewer.css"} <= files_below(target / "ctmri_utils")
     weights = files_below(ROOT / "data" / "weights")
-    assert "ctmri-small-v1.safetensors" in weights and files_below(target / "ctmri_utils" / "data" / "weights") == weights
+    assert (
+        "ctmri-small-v1.safetensors" in weights
+        and files_below(target / "ctmri_utils" / "data" / "weights") == weights
+    )
     studies = files_below(ROOT / "data" / "studies")
-    assert "remedies.csv" in studies and files_below(target / "ctmri_utils" / "data" / "studies") == studies
-    where = run_python(f"import sys; sys.path.insert(0, {str(target)!r})\n"
-                       "from ctmri_utils.settings import data_folder; print(data_folder())", tmp_path)
+    assert (
+        "remedies.csv" in studies
+        and files_below(target / "ctmri_utils" / "data" / "studies") == studies
+    )
+    where = run_python(
+        f"import sys; sys.path.insert(0, {str(target)!r})\n"
+        "from ctmri_utils.settings import data_folder; print(data_folder())",
+        tmp_path,
+    )
     assert Path(where.stdout.strip()) == target / "ctmri_utils" / "data", where.stderr
-    used = run_python(f"import sys, torch; sys.path.insert(0, {str(target)!r})\n"
-                      "from ctmri_utils import features as f; print(f.__file__, *f.features(-torch.ones(1, 1, 32, 32), f.SMALL).shape)",
-                      tmp_path)
-    assert used.stdout.split() == [str(target / "ctmri_utils" / "features.py"), "1", "128"], used.stderr
+    used = run_python(
+        f"import sys, torch; sys.path.insert(0, {str(target)!r})\n"
+        "from ctmri_utils import features as f; print(f.__file__, *f.features(-torch.ones(1, 1, "
+        "32, 32), f.SMALL).shape)",
+        tmp_path,
+    )
+    assert used.stdout.split() == [str(target / "ctmri_utils" / "features.py"), "1", "128"], (
+        used.stderr
+    )

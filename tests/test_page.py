@@ -1,4 +1,8 @@
-"""The page of a run, for those without Python: what is on it, and what `python -m ctmri_utils page` says when it cannot be made."""
+"""The page of a run, for those without Python.
+
+What is on it, and what `python -m ctmri_utils page` says when it cannot be made.
+"""
+
 import json
 import re
 
@@ -15,19 +19,32 @@ from ctmri_utils.units import HU
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-    """A build folder with the checkpoints of two runs of one step, on the phantom and on the embedded scans, and one misnamed."""
+    """A build folder with the checkpoints of two runs of one step, on the phantom and on the
+    embedded scans, and one misnamed.
+    """
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
     torch.manual_seed(0)
     model, images = CycleGAN(Architecture(4, 4, 1, 1)), torch.rand(2, 1, 32, 32) * 2 - 1
     for name in ("phantom-ci-3", "scans-ci-3", "nameless"):
-        fit(model, images, images, steps=1, batch_size=1, seed=3, checkpoint=tmp_path / "runs" / name / "checkpoint.pt")
+        fit(
+            model,
+            images,
+            images,
+            steps=1,
+            batch_size=1,
+            seed=3,
+            checkpoint=tmp_path / "runs" / name / "checkpoint.pt",
+        )
     return tmp_path / "runs"
 
 
 def specs(path):
     text = path.read_text(encoding="utf-8")
     assert "not for clinical use" in text
-    return [json.loads(found)["spec"] for found in re.findall(r'<script type="application/json">(.*?)</script>', text, re.S)]
+    return [
+        json.loads(found)["spec"]
+        for found in re.findall(r'<script type="application/json">(.*?)</script>', text, re.S)
+    ]
 
 
 def test_a_phantom_run_is_compared_with_the_truth(runs, capsys):
@@ -37,7 +54,11 @@ def test_a_phantom_run_is_compared_with_the_truth(runs, capsys):
     assert explorer["table"]["columns"] == ["patient", "MAE HU", "bone Dice"]
     assert len(explorer["table"]["rows"]) == settings_for("ci").test_patients
     assert [[image["unit"] for image in spec["images"]] for spec in others] == [
-        ["MR unit", "HU"], ["HU", "MR unit"], ["HU", "HU"], ["MR unit", "MR unit"]]
+        ["MR unit", "HU"],
+        ["HU", "MR unit"],
+        ["HU", "HU"],
+        ["MR unit", "MR unit"],
+    ]
     errors = [row["numbers"][0] for row in explorer["table"]["rows"]]
     assert errors == sorted(errors, reverse=True)
 
@@ -47,16 +68,25 @@ def test_an_unpaired_run_is_compared_with_its_input_only(runs, tmp_path):
     made = specs(tmp_path / "here.html")
     assert len(made) == 4 and not any("table" in spec for spec in made)
     scans = load_scans("scans", settings_for("ci"), 3)
-    assert made[2]["planes"][0]["labels"] == list(scans.test.ct_names) and made[2]["planes"][0]["mm"] == [scans.spacing_mm] * 2
+    assert (
+        made[2]["planes"][0]["labels"] == list(scans.test.ct_names)
+        and made[2]["planes"][0]["mm"] == [scans.spacing_mm] * 2
+    )
     assert made[2]["images"][0]["unit"] == HU.unit
-    assert (tmp_path / "here.html").read_text(encoding="utf-8").count("<img alt=") == 4    # a picture before each
+    # a picture before each
+    assert (tmp_path / "here.html").read_text(encoding="utf-8").count("<img alt=") == 4
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [
-    (["nameless"], "does not say its data set, profile and seed"), (["scans-ci-9"], "train first, lesson 03 shows how"),
-    (["scans-ci-3", "--dataset", "nowhere"], "nor a folder that exists"), (["scans-ci-x"], "name it like scans-laptop-2026"),
-    (["scans-ci-3", "--output", "nowhere/page.html"], "cannot write nowhere"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nameless"], "does not say its data set, profile and seed"),
+        (["scans-ci-9"], "train first, lesson 03 shows how"),
+        (["scans-ci-3", "--dataset", "nowhere"], "nor a folder that exists"),
+        (["scans-ci-x"], "name it like scans-laptop-2026"),
+        (["scans-ci-3", "--output", "nowhere/page.html"], "cannot write nowhere"),
+    ],
+)
 def test_what_cannot_be_shown_is_said_in_one_sentence(runs, capsys, arguments, sentence):
     assert main(["page", *arguments]) == 1
     assert sentence in capsys.readouterr().err

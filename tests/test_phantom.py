@@ -26,12 +26,23 @@ def label(name):
 
 
 def pure(labels, name, margin=2):
-    """Pixels at least `margin` pixels inside one tissue: the blur of render (SD half a pixel) reaches no other."""
-    return np.stack([ndimage.binary_erosion(one == label(name), np.ones((3, 3)), iterations=margin) for one in labels])
+    """Pixels at least `margin` pixels inside one tissue.
+
+    The blur of render (SD half a pixel) reaches no other.
+    """
+    return np.stack(
+        [
+            ndimage.binary_erosion(one == label(name), np.ones((3, 3)), iterations=margin)
+            for one in labels
+        ]
+    )
 
 
 def same(a, b):
-    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ARRAYS) and a.parameters == b.parameters
+    return (
+        all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ARRAYS)
+        and a.parameters == b.parameters
+    )
 
 
 @pytest.fixture(scope="module")
@@ -57,21 +68,28 @@ def test_arrays_have_the_promised_shapes_types_and_finite_values(patients, volum
             dtype = {"labels": np.uint8, "head": bool, "lesion": bool}.get(name, np.float32)
             assert array.shape == shape and array.dtype == dtype and np.isfinite(array).all(), name
     assert patients.spacing_mm == 220 / 64 and patients.slice_spacing_mm is None
-    assert volume.slice_spacing_mm == pytest.approx(4.0)       # 60 mm over 15 gaps
-    assert not patients.head[:, [0, -1]].any() and not patients.head[:, :, [0, -1]].any(), "a head must not touch the border"
+    assert volume.slice_spacing_mm == pytest.approx(4.0)  # 60 mm over 15 gaps
+    assert not patients.head[:, [0, -1]].any() and not patients.head[:, :, [0, -1]].any(), (
+        "a head must not touch the border"
+    )
 
 
-# ---- physics ------------------------------------------------------------------------------------------------------------
+# ---- physics
+
 
 def test_spgr_agrees_with_the_bloch_recursion():
-    """Longitudinal magnetisation stepped pulse by pulse until steady: an independent route to the same signal."""
+    """Longitudinal magnetisation stepped pulse by pulse until steady.
+
+    An independent route to the same signal.
+    """
     pd, t1, t2 = 0.77, 500.0, 70.0
     mz, angle = 1.0, np.deg2rad(SPGR["flip_deg"])
     for _ in range(2000):
         transverse = mz * np.sin(angle)
         mz = 1 + (mz * np.cos(angle) - 1) * np.exp(-SPGR["tr_ms"] / t1)
     expected = pd * transverse * np.exp(-SPGR["te_ms"] / t2)
-    assert spgr_signal(pd, t1, t2, **SPGR) == pytest.approx(expected, rel=1e-12)      # rounding only
+    # rounding only
+    assert spgr_signal(pd, t1, t2, **SPGR) == pytest.approx(expected, rel=1e-12)
 
 
 def test_air_and_cortical_bone_cannot_be_told_apart_by_mr_signal():
@@ -83,18 +101,24 @@ def test_air_and_cortical_bone_cannot_be_told_apart_by_mr_signal():
 
 def test_background_of_the_mr_noise_is_rayleigh():
     noise = rician_noise(np.zeros((512, 512)), 2.0, np.random.default_rng(0))
-    assert noise.mean() / 2 == pytest.approx(np.sqrt(np.pi / 2), abs=0.006)           # 5 standard errors of 262 144 draws
+    # 5 standard errors of 262 144 draws
+    assert noise.mean() / 2 == pytest.approx(np.sqrt(np.pi / 2), abs=0.006)
     assert noise.std() / 2 == pytest.approx(np.sqrt(2 - np.pi / 2), abs=0.006)
 
 
 def test_mr_noise_is_relative_to_white_matter(patients):
     white_matter = 1000 * spgr_signal(*TISSUES["white matter"][3:], **SPGR)
-    outside = ~np.stack([ndimage.binary_dilation(head, iterations=3) for head in patients.head])      # beyond the blur's reach
+    # beyond the blur's reach
+    outside = ~np.stack([ndimage.binary_dilation(head, iterations=3) for head in patients.head])
     background = patients.mri[outside]
-    assert background.mean() == pytest.approx(1.2533 * 0.03 * white_matter, rel=0.02)  # 23 000 pixels: 5 standard errors
+    # 23 000 pixels: 5 standard errors
+    assert background.mean() == pytest.approx(1.2533 * 0.03 * white_matter, rel=0.02)
     assert background.std() == pytest.approx(0.655 * 0.03 * white_matter, rel=0.03)
-    loud = synthetic_patients(12, 64, seed=3, lesion="acute", lesion_fraction=0.5, mri_noise_percent=9)
-    assert loud.mri[outside].mean() == pytest.approx(3 * background.mean(), rel=1e-5)   # the same draws, three times as large
+    loud = synthetic_patients(
+        12, 64, seed=3, lesion="acute", lesion_fraction=0.5, mri_noise_percent=9
+    )
+    # the same draws, three times as large
+    assert loud.mri[outside].mean() == pytest.approx(3 * background.mean(), rel=1e-5)
     assert np.array_equal(loud.ct_hu, patients.ct_hu)
     still = synthetic_patients(2, 64, seed=3, mri_noise_percent=0)
     np.testing.assert_allclose(still.mri, still.mri_clean * still.bias_field, rtol=1e-6)
@@ -104,21 +128,26 @@ def test_ct_noise_has_the_asked_sd_and_the_power_spectrum_of_backprojection():
     size, sd = 128, 5.0
     noise = ct_noise((200, size, size), sd, np.random.default_rng(1))
     assert noise.dtype == np.float32 and noise.std() == pytest.approx(sd, rel=0.01)
-    assert noise.std((1, 2)) == pytest.approx(np.full(200, sd), rel=0.05)             # each slice: 1 % standard error
+    # each slice: 1 % standard error
+    assert noise.std((1, 2)) == pytest.approx(np.full(200, sd), rel=0.05)
     power = (np.abs(np.fft.fft2(noise)) ** 2).mean(0)
     f = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
     assert power[0, 0] < 1e-8 * power.max()
     rising = (f > 0) & (f < 0.12)
     slope = np.polyfit(np.log(f[rising]), np.log(power[rising]) + 2 * (f[rising] / 0.25) ** 2, 1)[0]
-    assert slope == pytest.approx(1, abs=0.03)                 # proportional to frequency once the roll-off is divided out
+    # proportional to frequency once the roll-off is divided out
+    assert slope == pytest.approx(1, abs=0.03)
     assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.05
 
 
 def test_ct_noise_of_the_patients_is_what_their_parameters_say(patients):
     assert patients.ct_hu.min() >= -1024
-    for noisy, clean, head, p in zip(patients.ct_hu, patients.ct_hu_clean, patients.head, patients.parameters, strict=True):
+    for noisy, clean, head, p in zip(
+        patients.ct_hu, patients.ct_hu_clean, patients.head, patients.parameters, strict=True
+    ):
         assert 3 <= p["ct_noise_hu"] <= 6
-        assert (noisy - clean)[head].std() == pytest.approx(p["ct_noise_hu"], rel=0.1)   # 1 900 correlated pixels
+        # 1 900 correlated pixels
+        assert (noisy - clean)[head].std() == pytest.approx(p["ct_noise_hu"], rel=0.1)
 
 
 @pytest.mark.parametrize("percent", [20, 40])
@@ -126,7 +155,8 @@ def test_bias_field_spans_its_range_exactly_over_the_head(percent):
     for slices in (1, 4):
         scans = synthetic_patients(3, 64, seed=2, slices=slices, bias_percent=percent)
         for field, head in zip(scans.bias_field, scans.head, strict=True):
-            assert field[head].min() == pytest.approx(1 - percent / 200, abs=1e-6)    # 20 % is [0.90, 1.10]; float32 rounding
+            # 20 % is [0.90, 1.10]; float32 rounding
+            assert field[head].min() == pytest.approx(1 - percent / 200, abs=1e-6)
             assert field[head].max() == pytest.approx(1 + percent / 200, abs=1e-6)
             assert field.min() > 0
 
@@ -135,36 +165,48 @@ def test_bias_field_is_a_second_order_polynomial_and_absent_at_zero_percent():
     head = np.ones((5, 32, 32), bool)
     field = bias_field(head, 20, draw_patient(0, 0)["bias"])
     third_difference = [np.diff(field.astype(float), 3, axis=axis) for axis in range(3)]
-    assert max(np.abs(d).max() for d in third_difference) < 1e-6                      # float32 rounding of a quadratic
+    # float32 rounding of a quadratic
+    assert max(np.abs(d).max() for d in third_difference) < 1e-6
     assert np.array_equal(bias_field(head, 0, draw_patient(0, 0)["bias"]), np.ones_like(field))
     with pytest.raises(ValueError, match="empty"):
         bias_field(~head, 20, np.ones(9))
 
 
-# ---- anatomy ------------------------------------------------------------------------------------------------------------
+# ---- anatomy
 
-@pytest.mark.parametrize("name", ["fat", "cortical bone", "diploe", "csf", "grey matter", "white matter"])
+
+@pytest.mark.parametrize(
+    "name", ["fat", "cortical bone", "diploe", "csf", "grey matter", "white matter"]
+)
 def test_pure_voxels_have_the_patients_own_hu_and_the_tables_mr_signal(fine, name):
     where = pure(fine.labels, name)
     expected = 1000 * spgr_signal(*TISSUES[name][3:], **SPGR)
-    for ct_hu, mri, inside, p in zip(fine.ct_hu_clean, fine.mri_clean, where, fine.parameters, strict=True):
+    for ct_hu, mri, inside, p in zip(
+        fine.ct_hu_clean, fine.mri_clean, where, fine.parameters, strict=True
+    ):
         assert inside.sum() >= 20, name
-        tail = 0.005 * 2300                                    # of the blur beyond 2 pixels = 4 SD, against the largest step, air to bone
+        # of the blur beyond 2 pixels = 4 SD, against the largest step, air to bone
+        tail = 0.005 * 2300
         assert abs(np.median(ct_hu[inside]) - p["hu"][name]) < tail
-        assert np.median(mri[inside]) == pytest.approx(expected, abs=0.5)             # of 72 for white matter
+        # of 72 for white matter
+        assert np.median(mri[inside]) == pytest.approx(expected, abs=0.5)
 
 
 def test_drawn_hu_follow_the_table():
     drawn = [draw_patient(4, i)["hu"] for i in range(300)]
     for name, tissue in TISSUES.items():
         values = np.array([hu[name] for hu in drawn])
-        assert abs(values.mean() - tissue.hu) <= 0.25 * tissue.hu_sd                  # more than 4 standard errors of 300 draws
+        # more than 4 standard errors of 300 draws
+        assert abs(values.mean() - tissue.hu) <= 0.25 * tissue.hu_sd
         assert values.std() == pytest.approx(tissue.hu_sd, rel=0.2, abs=1e-9)
     assert all(700 <= hu["cortical bone"] <= 1900 for hu in drawn)
 
 
 def test_grey_to_white_contrast_is_brainwebs(fine):
-    grey, white = (np.median(fine.mri_clean[pure(fine.labels, name)]) for name in ("grey matter", "white matter"))
+    grey, white = (
+        np.median(fine.mri_clean[pure(fine.labels, name)])
+        for name in ("grey matter", "white matter")
+    )
     assert grey / white == pytest.approx(0.75, abs=0.03)
     csf = np.median(fine.mri_clean[pure(fine.labels, "csf")])
     assert csf / white == pytest.approx(0.34, abs=0.02)
@@ -173,10 +215,14 @@ def test_grey_to_white_contrast_is_brainwebs(fine):
 def test_every_head_holds_its_parts_in_order_from_the_skin_inwards(patients):
     for labels, head in zip(patients.labels, patients.head, strict=True):
         assert {"air", "skin", "fat", "cortical bone", "csf", "grey matter", "white matter"} <= {
-            name for name, t in TISSUES.items() if t.label in labels}
+            name for name, t in TISSUES.items() if t.label in labels
+        }
         assert ndimage.label(head)[1] == 1 and np.array_equal(ndimage.binary_fill_holes(head), head)
         depth = ndimage.distance_transform_edt(head)
-        medians = [np.median(depth[labels == label(name)]) for name in ("skin", "fat", "cortical bone", "grey matter", "white matter")]
+        medians = [
+            np.median(depth[labels == label(name)])
+            for name in ("skin", "fat", "cortical bone", "grey matter", "white matter")
+        ]
         assert medians == sorted(medians)
     assert 0.35 < patients.head.mean() < 0.6
 
@@ -184,15 +230,20 @@ def test_every_head_holds_its_parts_in_order_from_the_skin_inwards(patients):
 def test_front_is_row_zero_where_the_frontal_sinuses_are():
     scans = synthetic_patients(40, 64, seed=5)
     sinus = scans.labels == label("sinus air")
-    assert 5 <= sinus.any((1, 2)).sum() <= 25                  # optional: low slices of some patients
+    # optional: low slices of some patients
+    assert 5 <= sinus.any((1, 2)).sum() <= 25
     assert not sinus[:, 24:].any()
-    crest = scans.labels[:, 32:, 30:35] == label("cortical bone")                    # the skull is thickest behind, at the occipital crest
+    # the skull is thickest behind, at the occipital crest
+    crest = scans.labels[:, 32:, 30:35] == label("cortical bone")
     side = scans.labels[:, 30:35, 32:] == label("cortical bone")
     assert crest.sum() > 1.2 * side.sum()
 
 
 def test_partial_volume_averages_signals_not_labels(patients):
-    """The mean of the picture is the mean of the finely drawn tissue values: blur and block mean keep the total."""
+    """The mean of the picture is the mean of the finely drawn tissue values.
+
+    Blur and block mean keep the total.
+    """
     p = patients.parameters[0]
     pixels = ((np.arange(128) + 0.5) / 128 - 0.5) * 220
     fine = head_labels(p, pixels, pixels, p["z_mm"][0], p["lesion"])
@@ -204,54 +255,82 @@ def test_partial_volume_averages_signals_not_labels(patients):
 def test_the_same_head_is_drawn_at_every_size():
     small, large = (synthetic_patients(3, size, seed=6, bias_percent=0) for size in (64, 128))
     assert [p["hu"] for p in small.parameters] == [p["hu"] for p in large.parameters]
-    blurred = ndimage.gaussian_filter(large.ct_hu_clean, (0, 0.87, 0.87))              # from half a small pixel's blur to a large one's
+    # from half a small pixel's blur to a large one's
+    blurred = ndimage.gaussian_filter(large.ct_hu_clean, (0, 0.87, 0.87))
     halved = blurred.reshape(3, 64, 2, 64, 2).mean((2, 4))
-    assert np.abs(halved - small.ct_hu_clean).mean() < 15      # HU, measured 9: jagged edges of the finer labels
-    assert np.abs(halved - small.ct_hu_clean[[1, 2, 0]]).mean() > 80                  # measured 124: another patient
+    # HU, measured 9: jagged edges of the finer labels
+    assert np.abs(halved - small.ct_hu_clean).mean() < 15
+    # measured 124: another patient
+    assert np.abs(halved - small.ct_hu_clean[[1, 2, 0]]).mean() > 80
 
 
 def test_a_larger_field_of_view_shows_the_same_head_smaller():
     wide, close = (synthetic_patients(3, 64, seed=6, fov_mm=fov) for fov in (220, 198))
     assert close.spacing_mm == pytest.approx(198 / 64)
     ratio = close.head.sum() / wide.head.sum()
-    assert ratio == pytest.approx((220 / 198) ** 2, rel=0.03)  # less what the smaller field cuts off
+    # less what the smaller field cuts off
+    assert ratio == pytest.approx((220 / 198) ** 2, rel=0.03)
 
 
-# ---- lesions ------------------------------------------------------------------------------------------------------------
+# ---- lesions
+
 
 @pytest.mark.parametrize("fraction", [0, 0.1, 0.25, 0.5, 1])
 def test_lesion_fraction_is_kept_and_smaller_fractions_are_subsets(fraction):
-    kinds = [p["lesion"] for p in synthetic_patients(100, 32, seed=7, lesion="acute", lesion_fraction=fraction).parameters]
-    assert abs(kinds.count("acute") - 100 * fraction) <= 2     # golden-ratio sequence of 100 points
-    more = [p["lesion"] for p in synthetic_patients(100, 32, seed=7, lesion="acute", lesion_fraction=min(1, fraction + 0.2)).parameters]
+    kinds = [
+        p["lesion"]
+        for p in synthetic_patients(
+            100, 32, seed=7, lesion="acute", lesion_fraction=fraction
+        ).parameters
+    ]
+    assert abs(kinds.count("acute") - 100 * fraction) <= 2  # golden-ratio sequence of 100 points
+    more = [
+        p["lesion"]
+        for p in synthetic_patients(
+            100, 32, seed=7, lesion="acute", lesion_fraction=min(1, fraction + 0.2)
+        ).parameters
+    ]
     assert all(b == "acute" for a, b in zip(kinds, more, strict=True) if a == "acute")
 
 
 def test_lesion_mask_marks_exactly_the_patients_that_have_one(patients):
-    assert [p["lesion"] == "acute" for p in patients.parameters] == patients.lesion.any((1, 2)).tolist()
+    assert [p["lesion"] == "acute" for p in patients.parameters] == patients.lesion.any(
+        (1, 2)
+    ).tolist()
     assert 4 <= patients.lesion.any((1, 2)).sum() <= 8
 
 
-@pytest.mark.parametrize("kind, brighter_ct, brighter_mri", [("acute", True, False), ("subacute", True, True), ("tumour", False, False)])
-def test_a_lesion_changes_its_own_pixels_with_the_contrast_of_its_kind(kind, brighter_ct, brighter_mri):
+@pytest.mark.parametrize(
+    "kind, brighter_ct, brighter_mri",
+    [("acute", True, False), ("subacute", True, True), ("tumour", False, False)],
+)
+def test_a_lesion_changes_its_own_pixels_with_the_contrast_of_its_kind(
+    kind, brighter_ct, brighter_mri
+):
     healthy = synthetic_patients(30, 64, seed=9)
     ill = synthetic_patients(30, 64, seed=9, lesion=kind, lesion_fraction=1)
-    assert ill.lesion.sum((1, 2)).min() >= 8                   # pixels of 3.4 mm: about 1 cm2
+    assert ill.lesion.sum((1, 2)).min() >= 8  # pixels of 3.4 mm: about 1 cm2
     near = np.stack([ndimage.binary_dilation(m, iterations=6) for m in ill.lesion])
     for with_it, without in ((ill.ct_hu, healthy.ct_hu), (ill.mri, healthy.mri)):
-        assert np.abs(with_it - without)[~near].max() < 1e-3   # same head, same noise; away from the blur of specks below one pixel
+        # same head, same noise; away from the blur of specks below one pixel
+        assert np.abs(with_it - without)[~near].max() < 1e-3
         assert np.abs(with_it - without)[ill.lesion].mean() > 3
     white = pure(ill.labels, "white matter", margin=1)
     core = pure(ill.labels, kind, margin=1)
     ct_contrast = np.median(ill.ct_hu_clean[core]) - np.median(ill.ct_hu_clean[white])
-    assert ct_contrast == pytest.approx(TISSUES[kind].hu - TISSUES["white matter"].hu, abs=4)   # SD 6 HU over 30 patients
+    # SD 6 HU over 30 patients
+    assert ct_contrast == pytest.approx(TISSUES[kind].hu - TISSUES["white matter"].hu, abs=4)
     assert (ct_contrast > 0) == brighter_ct
     mr_ratio = np.median(ill.mri_clean[core]) / np.median(ill.mri_clean[white])
-    assert mr_ratio == pytest.approx(spgr_signal(*TISSUES[kind][3:], **SPGR) / spgr_signal(*TISSUES["white matter"][3:], **SPGR), rel=0.02)
+    assert mr_ratio == pytest.approx(
+        spgr_signal(*TISSUES[kind][3:], **SPGR) / spgr_signal(*TISSUES["white matter"][3:], **SPGR),
+        rel=0.02,
+    )
     assert (mr_ratio > 1) == brighter_mri
 
 
-# ---- seeds, parameters --------------------------------------------------------------------------------------------------
+# ---- seeds, parameters
+
 
 def test_the_same_call_gives_the_same_bits(patients):
     assert same(patients, synthetic_patients(12, 64, seed=3, lesion="acute", lesion_fraction=0.5))
@@ -261,16 +340,20 @@ def test_a_patient_does_not_depend_on_how_many_are_drawn(patients):
     for first in (0, 1, 2, 5):
         part = synthetic_patients(3, 64, seed=3, lesion="acute", lesion_fraction=0.5, first=first)
         for name in ARRAYS:
-            assert np.array_equal(getattr(part, name), getattr(patients, name)[first:first + 3]), name
-        assert part.parameters == patients.parameters[first:first + 3]
+            assert np.array_equal(
+                getattr(part, name), getattr(patients, name)[first : first + 3]
+            ), name
+        assert part.parameters == patients.parameters[first : first + 3]
 
 
 def test_different_seeds_share_no_patient():
-    radii = [draw_patient(seed, i)["half_width_mm"] for seed in (0, 1, 2, 2**32 - 1) for i in range(250)]
+    radii = [
+        draw_patient(seed, i)["half_width_mm"] for seed in (0, 1, 2, 2**32 - 1) for i in range(250)
+    ]
     assert len(set(radii)) == len(radii)
     a, b = synthetic_patients(4, 32, seed=0), synthetic_patients(4, 32, seed=1)
     noise = [(s.ct_hu - s.ct_hu_clean).reshape(4, -1) for s in (a, b)]
-    assert np.abs(np.corrcoef(*noise)[:4, 4:]).max() < 0.25    # 1 024 correlated pixels
+    assert np.abs(np.corrcoef(*noise)[:4, 4:]).max() < 0.25  # 1 024 correlated pixels
 
 
 def test_parameters_survive_json_and_rebuild_the_patient(patients):
@@ -278,12 +361,18 @@ def test_parameters_survive_json_and_rebuild_the_patient(patients):
         p = json.loads(json.dumps(patients.parameters[i]))
         ct_hu, mri, labels = render(p, 64)
         assert np.array_equal(ct_hu[0], patients.ct_hu_clean[i])
-        assert np.array_equal(mri[0], patients.mri_clean[i]) and np.array_equal(labels[0], patients.labels[i])
-        assert np.array_equal(bias_field(patients.head[i][None], p["bias_percent"], p["bias"])[0], patients.bias_field[i])
+        assert np.array_equal(mri[0], patients.mri_clean[i]) and np.array_equal(
+            labels[0], patients.labels[i]
+        )
+        assert np.array_equal(
+            bias_field(patients.head[i][None], p["bias_percent"], p["bias"])[0],
+            patients.bias_field[i],
+        )
         assert (p["seed"], p["index"]) == (3, i)
 
 
-# ---- volumes ------------------------------------------------------------------------------------------------------------
+# ---- volumes
+
 
 def test_neighbouring_slices_are_more_alike_than_distant_ones(volume):
     for name in ("ct_hu_clean", "mri_clean"):
@@ -291,18 +380,21 @@ def test_neighbouring_slices_are_more_alike_than_distant_ones(volume):
         apart = [np.abs(slices[:, gap:] - slices[:, :-gap]).mean() for gap in (1, 2, 4, 8)]
         assert apart == sorted(apart) and apart[0] < 0.35 * apart[3], name
     area = volume.head.sum((2, 3)).astype(float)
-    assert (np.diff(area[:, 3:]) < 0).all()                    # from the widest level upwards the head narrows
+    # from the widest level upwards the head narrows
+    assert (np.diff(area[:, 3:]) < 0).all()
 
 
 def test_the_skin_is_an_ellipsoid(volume):
     for area, p in zip(volume.head.sum((2, 3)), volume.parameters, strict=True):
         expected = 1 - (np.array(p["z_mm"]) / p["half_height_mm"]) ** 2
-        np.testing.assert_allclose(area / area.max(), expected / expected.max(), atol=0.03)   # outline noise turns with z, pixel count
+        # outline noise turns with z, pixel count
+        np.testing.assert_allclose(area / area.max(), expected / expected.max(), atol=0.03)
 
 
 def test_noise_is_independent_from_slice_to_slice(volume):
     noise = (volume.ct_hu - volume.ct_hu_clean).reshape(32, -1)
-    assert np.abs(np.corrcoef(noise) - np.eye(32)).max() < 0.1                        # 4 096 correlated pixels
+    # 4 096 correlated pixels
+    assert np.abs(np.corrcoef(noise) - np.eye(32)).max() < 0.1
 
 
 def test_a_lesion_in_a_volume_is_one_blob_over_a_few_slices():
@@ -313,15 +405,27 @@ def test_a_lesion_in_a_volume_is_one_blob_over_a_few_slices():
         assert np.abs(levels - p["level_mm"]).max() < 1.5 * p["lesion_radius_mm"]
 
 
-# ---- errors -------------------------------------------------------------------------------------------------------------
+# ---- errors
 
-@pytest.mark.parametrize("arguments, says", [
-    ({"n": 0}, "n must be"), ({"n": 2.0}, "whole number"), ({"size": 31}, "size must be a whole number from 32"), ({"seed": -1}, "seed"),
-    ({"seed": 2**32}, "seed"), ({"slices": 0}, "slices"), ({"first": -1}, "first"),
-    ({"lesion_fraction": 1.1, "lesion": "acute"}, "from 0 to 1"),
-    ({"mri_noise_percent": -1}, "mri_noise_percent"), ({"bias_percent": float("nan")}, "bias_percent"), ({"fov_mm": "220"}, "fov_mm"),
-    ({"lesion": "bleed"}, "acute, subacute, tumour"), ({"lesion_fraction": 0.5}, "acute, subacute, tumour"),
-])
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        ({"n": 0}, "n must be"),
+        ({"n": 2.0}, "whole number"),
+        ({"size": 31}, "size must be a whole number from 32"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**32}, "seed"),
+        ({"slices": 0}, "slices"),
+        ({"first": -1}, "first"),
+        ({"lesion_fraction": 1.1, "lesion": "acute"}, "from 0 to 1"),
+        ({"mri_noise_percent": -1}, "mri_noise_percent"),
+        ({"bias_percent": float("nan")}, "bias_percent"),
+        ({"fov_mm": "220"}, "fov_mm"),
+        ({"lesion": "bleed"}, "acute, subacute, tumour"),
+        ({"lesion_fraction": 0.5}, "acute, subacute, tumour"),
+    ],
+)
 def test_bad_arguments_are_refused_in_one_sentence(arguments, says):
     with pytest.raises(ValueError, match=says) as refused:
         synthetic_patients(**{"n": 1} | arguments)

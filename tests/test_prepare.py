@@ -1,4 +1,8 @@
-"""Volumes become a data set that the lessons can read: right numbers, people on one side of the split only, and no names."""
+"""Volumes become a data set that the lessons can read.
+
+Right numbers, people on one side of the split only, and no names.
+"""
+
 import csv
 
 import numpy as np
@@ -15,11 +19,15 @@ from ctmri_utils.volumes import Volume, axial, read_nifti, write_nifti
 
 @pytest.fixture(scope="module")
 def hospital(tmp_path_factory, head, dicom_series):
-    """CT series of three people, one of them scanned twice, and MR files of three, one of whom also had a CT."""
+    """CT series of three people, one of them scanned twice, and MR files of three, one of whom also
+    had a CT.
+    """
     root = tmp_path_factory.mktemp("hospital")
     for k, person in enumerate(("Mustermann^Erika", "Doe^Jane", "Doe^Jane", "Smith^Adam")):
         values, affine, _ = head(slices=6, seed=10 + k)
-        dicom_series(root / "ct" / f"study{k}", values, affine, PatientName=person, PatientID=person[:3])
+        dicom_series(
+            root / "ct" / f"study{k}", values, affine, PatientName=person, PatientID=person[:3]
+        )
     for k, name in enumerate(("sub-01", "sub-02", "sub-03")):
         (root / "mri" / name).mkdir(parents=True)
         values, affine, _ = head("mri", slices=6, seed=20 + k)
@@ -33,27 +41,48 @@ def rows_of(folder):
 
 
 def test_the_folder_is_read_by_the_lessons_and_holds_the_very_values(tmp_path, hospital):
-    assert main(["prepare", str(tmp_path / "set"), "--ct", str(hospital / "ct"), "--mri", str(hospital / "mri"), "--size", "64"]) == 0
+    assert (
+        main(
+            [
+                "prepare",
+                str(tmp_path / "set"),
+                "--ct",
+                str(hospital / "ct"),
+                "--mri",
+                str(hospital / "mri"),
+                "--size",
+                "64",
+            ]
+        )
+        == 0
+    )
     scans = folder_scans(tmp_path / "set", 64)
     assert scans.ct_scale.unit == "HU" and scans.spacing_mm == pytest.approx(3.5)
     files, ignored = read_folder(tmp_path / "set")
     assert not ignored
     volume = read_nifti(hospital / "mri" / "sub-02" / "T1w.nii.gz", "mri")
     stack = axial(volume, 64)
-    found = [file for side in ("train", "test") for file in files[side, "mri"]
-             if file.path.stem.startswith("mri_006_")]           # scan 6 is the second MR
+    found = [
+        file
+        for side in ("train", "test")
+        for file in files[side, "mri"]
+        if file.path.stem.startswith("mri_006_")
+    ]  # scan 6 is the second MR
     assert len(found) == 6
     for file in found:
         inside = stack.head[int(file.path.stem[-4:])]
-        low, high = np.percentile(stack.values[stack.head], [0.5, 99.5])                    # 0 and 1000 in the file
+        # 0 and 1000 in the file
+        low, high = np.percentile(stack.values[stack.head], [0.5, 99.5])
         expected = (stack.values[int(file.path.stem[-4:])][inside] - low) / (high - low) * 1000
-        np.testing.assert_allclose(file.pixels[inside], expected, atol=1000 * np.ptp(stack.values) / (high - low) / 65535)
+        np.testing.assert_allclose(
+            file.pixels[inside], expected, atol=1000 * np.ptp(stack.values) / (high - low) / 65535
+        )
     for row in rows_of(tmp_path / "set"):
         stored = np.asarray(Image.open(tmp_path / "set" / row["file"]))
         assert stored.dtype == np.uint16 and stored.shape == (64, 64)
         if row["modality"] == "ct":
             assert (float(row["gain"]), float(row["offset"]), row["unit"]) == (1, -1024, "HU")
-            assert stored[0, 0] == 24                            # air, -1000 HU
+            assert stored[0, 0] == 24  # air, -1000 HU
 
 
 def test_people_stay_on_one_side_and_have_no_names(tmp_path, hospital, secrets):
@@ -64,12 +93,21 @@ def test_people_stay_on_one_side_and_have_no_names(tmp_path, hospital, secrets):
         sides.setdefault(row["patient"], set()).add(row["split"])
         scanned.setdefault((row["modality"], row["patient"]), set()).add(row["file"].split("_")[1])
     assert all(len(side) == 1 for side in sides.values())
-    assert sorted(len(scans) for (modality, _), scans in scanned.items() if modality == "ct") == [1, 1, 2]     # Jane Doe's two are hers
+    # Jane Doe's two are hers
+    assert sorted(len(scans) for (modality, _), scans in scanned.items() if modality == "ct") == [
+        1,
+        1,
+        2,
+    ]
     assert {row["patient"] for row in rows} == {f"person-00{k}" for k in range(1, 7)}
-    assert {(row["split"], row["modality"]) for row in rows} == {(s, m) for s in ("train", "test") for m in ("ct", "mri")}
+    assert {(row["split"], row["modality"]) for row in rows} == {
+        (s, m) for s in ("train", "test") for m in ("ct", "mri")
+    }
     for path in (tmp_path / "set").rglob("*"):
         for secret in (*secrets, "Doe", "Jane", "Smith", "sub-0", "study"):
-            assert secret not in path.name and (path.is_dir() or secret.encode() not in path.read_bytes())
+            assert secret not in path.name and (
+                path.is_dir() or secret.encode() not in path.read_bytes()
+            )
 
 
 def test_a_person_with_both_scans_is_on_one_side_whatever_the_seed():
@@ -78,13 +116,24 @@ def test_a_person_with_both_scans_is_on_one_side_whatever_the_seed():
     for test in drawn:
         for names in people.values():
             assert names & test and names - test
-    assert len({frozenset(test) for test in drawn}) > 3          # it is drawn, not the first in the alphabet
+    # it is drawn, not the first in the alphabet
+    assert len({frozenset(test) for test in drawn}) > 3
     assert drawn[0] == split_people(people, 0.25, 0)
     both = {(str(k),) for k in range(10)}
     for seed in range(10):
         test = split_people({"ct": both, "mri": both | {(f"m{k}",) for k in range(10)}}, 0.4, seed)
-        assert len(test) == 8 and len(test & both) >= 4          # four CTs, and as many more as make eight MRs
-    assert len(split_people({"ct": {(str(k),) for k in range(100)}, "mri": {(f"m{k}",) for k in range(10)}}, 0.2, 0)) == 22
+        # four CTs, and as many more as make eight MRs
+        assert len(test) == 8 and len(test & both) >= 4
+    assert (
+        len(
+            split_people(
+                {"ct": {(str(k),) for k in range(100)}, "mri": {(f"m{k}",) for k in range(10)}},
+                0.2,
+                0,
+            )
+        )
+        == 22
+    )
 
 
 def test_a_dicom_id_and_a_nifti_name_can_be_the_same_person(tmp_path, head, dicom_series):
@@ -92,7 +141,10 @@ def test_a_dicom_id_and_a_nifti_name_can_be_the_same_person(tmp_path, head, dico
         values, affine, _ = head(slices=6, seed=k)
         dicom_series(tmp_path / "ct" / f"study{k}", values, affine, PatientID=f"sub-{k}")
         (tmp_path / "mri").mkdir(exist_ok=True)
-        write_nifti(Volume(head("mri", slices=6, seed=k)[0], affine, "mri"), tmp_path / "mri" / f"sub-{k}.nii.gz")
+        write_nifti(
+            Volume(head("mri", slices=6, seed=k)[0], affine, "mri"),
+            tmp_path / "mri" / f"sub-{k}.nii.gz",
+        )
     prepare(tmp_path / "set", tmp_path / "ct", tmp_path / "mri", 64)
     rows = rows_of(tmp_path / "set")
     assert len({row["patient"] for row in rows}) == 3
@@ -103,9 +155,17 @@ def test_bids_names_tell_the_person(tmp_path):
     def person(name):
         return person_of(Scan((tmp_path / name,), name), tmp_path)
 
-    for name in ("sub-01_ses-1_T1w.nii.gz", "sub-01_ses-2_T1w.nii.gz", "sub-01/anat/x.nii", "raw/sub-01/x.nii", "sub-01.nii"):
+    for name in (
+        "sub-01_ses-1_T1w.nii.gz",
+        "sub-01_ses-2_T1w.nii.gz",
+        "sub-01/anat/x.nii",
+        "raw/sub-01/x.nii",
+        "sub-01.nii",
+    ):
         assert person(name) == ("sub-01",)
-    assert person("sub-011_T1w.nii") == ("sub-011",) and person("first_second.nii.gz") == ("first_second",)
+    assert person("sub-011_T1w.nii") == ("sub-011",) and person("first_second.nii.gz") == (
+        "first_second",
+    )
 
 
 def test_a_persons_scans_of_other_gain_look_alike_to_the_network(tmp_path, head, hospital):
@@ -113,22 +173,31 @@ def test_a_persons_scans_of_other_gain_look_alike_to_the_network(tmp_path, head,
         (tmp_path / "mri" / person).mkdir(parents=True)
         values, affine, _ = head("mri", slices=6, seed=ord(person))
         for name, gain in (("first", 1), ("second", 8)):
-            write_nifti(Volume(values * gain, affine, "mri"), tmp_path / "mri" / person / f"{name}.nii")
+            write_nifti(
+                Volume(values * gain, affine, "mri"), tmp_path / "mri" / person / f"{name}.nii"
+            )
     prepare(tmp_path / "set", hospital / "ct", tmp_path / "mri", 64)
     train = folder_scans(tmp_path / "set", 64).train
     first, second = train.mri[:6], train.mri[6:]
-    np.testing.assert_allclose(first, second, atol=0.02)         # of 2: the files hold whole numbers
+    # of 2: the files hold whole numbers
+    np.testing.assert_allclose(first, second, atol=0.02)
     assert first.max() == 1
 
 
 def test_nobody_is_drawn_for_the_test_who_cannot_be_read(tmp_path, hospital, head, dicom_series):
-    for k in range(6):                                           # one folder for both modalities, as --ct and as --mri
+    # one folder for both modalities, as --ct and as --mri
+    for k in range(6):
         values, affine, _ = head("mri" if k < 4 else "ct", slices=6, seed=k)
-        dicom_series(tmp_path / "all" / str(k), values, affine, "mri" if k < 4 else "ct", PatientID=f"{k}")
+        dicom_series(
+            tmp_path / "all" / str(k), values, affine, "mri" if k < 4 else "ct", PatientID=f"{k}"
+        )
     for seed in range(4):
         notes = prepare(tmp_path / f"set{seed}", tmp_path / "all", tmp_path / "all", 64, seed=seed)
         assert sum("left out" in note for note in notes) == 6
-        assert len({(row["patient"], row["modality"]) for row in rows_of(tmp_path / f"set{seed}")}) == 6
+        assert (
+            len({(row["patient"], row["modality"]) for row in rows_of(tmp_path / f"set{seed}")})
+            == 6
+        )
 
 
 def test_a_test_share_must_be_one(tmp_path, hospital):
@@ -153,7 +222,16 @@ def test_a_bad_scan_is_left_out_with_a_note(tmp_path, hospital, head):
     notes = prepare(tmp_path / "set", hospital / "ct", tmp_path / "mri", 64)
     assert sum("3.nii: it does not begin like" in note for note in notes) == 1
     assert sum("4.nii: its values reach down to" in note for note in notes) == 1
-    assert len({row["file"].split("_")[1] for row in rows_of(tmp_path / "set") if row["modality"] == "mri"}) == 3
+    assert (
+        len(
+            {
+                row["file"].split("_")[1]
+                for row in rows_of(tmp_path / "set")
+                if row["modality"] == "mri"
+            }
+        )
+        == 3
+    )
     with pytest.raises(FileExistsError, match="exists already"):
         prepare(tmp_path / "set", hospital / "ct", tmp_path / "mri", 64)
 

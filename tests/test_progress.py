@@ -1,4 +1,5 @@
 """The live progress of a training run: what is shown, and what is kept for the slider."""
+
 import io
 
 import numpy as np
@@ -23,11 +24,27 @@ def test_live_progress_follows_the_training_and_keeps_its_strips(monkeypatch, tm
     (tmp_path / "step-000099.png").write_bytes(b"of an earlier run")
     torch.manual_seed(0)
     model, images = CycleGAN(Architecture(4, 4, 1, 1)), torch.rand(3, 1, 32, 32) * 2 - 1
-    progress = LiveProgress(model, images[:2], images[1:], steps=5, every=2, alt="noise and its translations", folder=tmp_path)
+    progress = LiveProgress(
+        model,
+        images[:2],
+        images[1:],
+        steps=5,
+        every=2,
+        alt="noise and its translations",
+        folder=tmp_path,
+    )
     fit(model, images, images, steps=5, batch_size=1, seed=0, on_step=progress)
     assert progress.bar.n == 5 and len(progress.history) == 5
-    assert len(updates) == 6 and updates[0].alt == "noise and its translations" and "up to step 5" in updates[-1].alt
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000002.png", "step-000004.png", "step-000005.png"]
+    assert (
+        len(updates) == 6
+        and updates[0].alt == "noise and its translations"
+        and "up to step 5" in updates[-1].alt
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "step-000002.png",
+        "step-000004.png",
+        "step-000005.png",
+    ]
     kept = np.asarray(Image.open(tmp_path / "step-000005.png"))
     assert np.array_equal(kept, np.asarray(Image.open(io.BytesIO(updates[-2].data))))
 
@@ -42,7 +59,9 @@ def test_finish_shows_a_run_that_was_already_done(monkeypatch):
     monkeypatch.setattr("IPython.display.display", lambda *_, **__: Handle())
     torch.manual_seed(0)
     model, images = CycleGAN(Architecture(4, 4, 1, 1)), torch.rand(3, 1, 32, 32) * 2 - 1
-    progress = LiveProgress(model, images[:2], images[1:], steps=5, every=2, alt="noise and its translations")
+    progress = LiveProgress(
+        model, images[:2], images[1:], steps=5, every=2, alt="noise and its translations"
+    )
     progress.finish([{"adversarial": 0.5, "cycle": 0.1}] * 5)
     assert progress.bar.n == 5 and len(updates) == 2 and "up to step 5" in updates[1].alt
 
@@ -65,9 +84,15 @@ def test_symptoms_name_collapse_and_identity_mapping_and_nothing_else():
     assert symptoms(honest, ct, mri) == ""
     collapsed = Fake(lambda images: mri[:1].expand_as(images), honest.to["ct"])
     assert symptoms(collapsed, ct, mri) == "every fake_mri looks alike (mode collapse)"
-    assert symptoms(Fake(honest.to["mri"], lambda images: images + 1e-3), ct, mri) == "fake_ct is its input (identity mapping)"
+    assert (
+        symptoms(Fake(honest.to["mri"], lambda images: images + 1e-3), ct, mri)
+        == "fake_ct is its input (identity mapping)"
+    )
     both = Fake(lambda images: 0 * images, lambda images: images)
-    assert symptoms(both, ct, mri) == "every fake_mri looks alike (mode collapse), fake_ct is its input (identity mapping)"
+    assert (
+        symptoms(both, ct, mri)
+        == "every fake_mri looks alike (mode collapse), fake_ct is its input (identity mapping)"
+    )
 
 
 @pytest.mark.parametrize(("ct_size", "mri_size"), [((16, 16), (24, 20)), ((24, 20), (16, 16))])
@@ -76,27 +101,38 @@ def test_symptoms_are_seen_also_where_ct_and_mr_differ_in_size(ct_size, mri_size
     ct, mri = torch.rand(4, 1, *ct_size) - 1, torch.rand(4, 1, *mri_size)
     honest = Fake(mri=lambda images: images + 1, ct=lambda images: images - 1)
     assert symptoms(honest, ct, mri) == ""
-    assert symptoms(Fake(lambda images: images + 0.05, honest.to["ct"]), ct, mri) == "fake_mri is its input (identity mapping)"
+    assert (
+        symptoms(Fake(lambda images: images + 0.05, honest.to["ct"]), ct, mri)
+        == "fake_mri is its input (identity mapping)"
+    )
     # a change of a quarter of the distance to the mean slice, which is 1: small, but no identity
     assert symptoms(Fake(lambda images: images + 0.25, honest.to["ct"]), ct, mri) == ""
 
 
 def test_symptoms_of_images_with_other_channels_are_no_identity():
     ct, mri = torch.rand(4, 2, 16, 16) - 1, torch.rand(4, 3, 16, 16)
-    assert symptoms(Fake(lambda images: images[:, [0, 1, 1]] + 1, lambda images: images[:, :2] - 1), ct, mri) == ""
+    assert (
+        symptoms(
+            Fake(lambda images: images[:, [0, 1, 1]] + 1, lambda images: images[:, :2] - 1), ct, mri
+        )
+        == ""
+    )
 
 
 def test_the_bar_appears_with_the_first_step_and_ends_its_line(capsys):
     images = torch.rand(2, 1, 8, 8) * 2 - 1
-    one, other, done = (Progress(CycleGAN(Architecture(1, 1, 0, 1)), images, images, steps=2, every=1) for _ in range(3))
-    one.bar.close()                                              # a run that `fit` refuses
+    one, other, done = (
+        Progress(CycleGAN(Architecture(1, 1, 0, 1)), images, images, steps=2, every=1)
+        for _ in range(3)
+    )
+    one.bar.close()  # a run that `fit` refuses
     assert capsys.readouterr().err == ""
     other(1, {"cycle": 1.0})
     assert "1/2" in capsys.readouterr().err
     other.finish([{"cycle": 1.0}] * 2)
     said = capsys.readouterr().err
     assert "2/2" in said and said.endswith("\n")
-    done.finish([{"cycle": 1.0}] * 2)                            # a run that had nothing left to do
+    done.finish([{"cycle": 1.0}] * 2)  # a run that had nothing left to do
     assert "2/2" in capsys.readouterr().err
 
 
@@ -107,13 +143,23 @@ def test_the_strip_shows_slices_of_different_sizes_each_in_its_own(tmp_path):
     progress = Progress(model, ct, mri, steps=2, every=1, folder=tmp_path)
     fit(model, ct, mri, steps=2, seed=0, on_step=progress)
     assert len(list(tmp_path.glob("step-*.png"))) == 2
-    drawn = [axis.images[0].get_array().shape for axis in translation_rows(model, ct, mri).axes if axis.images]
+    drawn = [
+        axis.images[0].get_array().shape
+        for axis in translation_rows(model, ct, mri).axes
+        if axis.images
+    ]
     assert drawn == [(64, 64)] * 9 + [(96, 80)] * 6
 
 
 def test_one_slice_is_no_collapse(recwarn):
     image = torch.rand(1, 1, 16, 16)
-    assert symptoms(Fake(mri=lambda images: images + 1, ct=lambda images: images - 1), image - 1, image) == "" and not recwarn
+    assert (
+        symptoms(
+            Fake(mri=lambda images: images + 1, ct=lambda images: images - 1), image - 1, image
+        )
+        == ""
+        and not recwarn
+    )
 
 
 def test_the_bar_warns_but_not_in_the_first_steps(monkeypatch):
@@ -132,7 +178,10 @@ def test_strips_of_later_steps_go_when_a_run_goes_back(tmp_path):
     for step in (2, 4, 6):
         (tmp_path / f"step-{step:06d}.png").write_bytes(b"earlier")
     images = torch.rand(3, 1, 32, 32) * 2 - 1
-    progress = Progress(CycleGAN(Architecture(4, 4, 1, 1)), images, images, steps=6, every=3, folder=tmp_path)
-    progress(4, {"cycle": 1.0})                                  # resumed after step 3
+    progress = Progress(
+        CycleGAN(Architecture(4, 4, 1, 1)), images, images, steps=6, every=3, folder=tmp_path
+    )
+    progress(4, {"cycle": 1.0})  # resumed after step 3
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000002.png"]
-    assert (progress.bar.n, progress.bar.initial) == (4, 3)      # one step was made, from which the time left is reckoned
+    # one step was made, from which the time left is reckoned
+    assert (progress.bar.n, progress.bar.initial) == (4, 3)

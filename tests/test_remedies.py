@@ -1,4 +1,8 @@
-"""The remedies as switches of one CycleGAN: each adds exactly its own loss, and an objective of 0 costs nothing."""
+"""The remedies as switches of one CycleGAN.
+
+Each adds exactly its own loss, and an objective of 0 costs nothing.
+"""
+
 from dataclasses import replace
 
 import numpy as np
@@ -27,8 +31,12 @@ def build(architecture=SMALL, seed=0, **objective):
 def slices():
     """CT and MR of two heads, float64 (2, 1, 32, 32) in [-1, 1]."""
     heads = synthetic_patients(2, 32, seed=4)
-    mri = np.stack([mri_scale(image, mri_head_mask(image)).to_network(image) for image in heads.mri])
-    return tuple(torch.from_numpy(images)[:, None].double() for images in (HU.to_network(heads.ct_hu), mri))
+    mri = np.stack(
+        [mri_scale(image, mri_head_mask(image)).to_network(image) for image in heads.mri]
+    )
+    return tuple(
+        torch.from_numpy(images)[:, None].double() for images in (HU.to_network(heads.ct_hu), mri)
+    )
 
 
 def step(slices, architecture=SMALL, **objective):
@@ -37,13 +45,21 @@ def step(slices, architecture=SMALL, **objective):
     return model, *model.training_step(*slices)
 
 
-STRUCTURE = {"gradient": losses.gradient_loss, "mind": losses.mind_loss, "correlation": losses.correlation_loss}
+STRUCTURE = {
+    "gradient": losses.gradient_loss,
+    "mind": losses.mind_loss,
+    "correlation": losses.correlation_loss,
+}
 
 
 @pytest.mark.parametrize("name", STRUCTURE)
 def test_a_structure_loss_adds_itself_both_ways(slices, name):
     """float64; 1e-9 is for the other order of the sum."""
-    (ct, mri), (_, plain, *_), (model, with_it, _, parts) = slices, step(slices), step(slices, **{name: 2.5})
+    (ct, mri), (_, plain, *_), (model, with_it, _, parts) = (
+        slices,
+        step(slices),
+        step(slices, **{name: 2.5}),
+    )
     loss = STRUCTURE[name]
     expected = loss(model.G_ct2mri(ct), ct) + loss(model.G_mri2ct(mri), mri)
     assert parts[name].item() == pytest.approx(expected.item(), abs=1e-9) and expected > 0.01
@@ -53,7 +69,11 @@ def test_a_structure_loss_adds_itself_both_ways(slices, name):
 @pytest.mark.parametrize("name", ["linear", "piecewise"])
 def test_mask_loss_looks_at_the_fake_ct_in_hu(slices, name):
     architecture = replace(SMALL, ct_map=name)
-    (_, mri), (_, plain, *_), (model, with_it, _, parts) = slices, step(slices, architecture), step(slices, architecture, mask=3)
+    (_, mri), (_, plain, *_), (model, with_it, _, parts) = (
+        slices,
+        step(slices, architecture),
+        step(slices, architecture, mask=3),
+    )
     head = torch.from_numpy(mri_head_mask(mri.float().numpy()))
     fake_ct = CT_MAPS[name].decode(model.G_mri2ct(mri))
     expected = ((((fake_ct + 1) * 1000 - 1000 + 300) / 50).sigmoid() - head.double()).abs().mean()
@@ -63,15 +83,24 @@ def test_mask_loss_looks_at_the_fake_ct_in_hu(slices, name):
 
 
 def test_supervision_is_the_distance_to_the_partner(slices):
-    (ct, mri), (model, total, critics, parts) = slices, step(slices, supervised=100, cycle_ct=0, cycle_mri=0, adversarial=0)
+    (ct, mri), (model, total, critics, parts) = (
+        slices,
+        step(slices, supervised=100, cycle_ct=0, cycle_mri=0, adversarial=0),
+    )
     expected = F.l1_loss(model.G_ct2mri(ct), mri) + F.l1_loss(model.G_mri2ct(mri), ct)
     assert total.item() == pytest.approx(100 * expected.item(), abs=1e-9)
-    assert set(parts) == {"supervised"} and critics.item() == 0 and not any(weight.requires_grad for weight in model.critics)
+    assert (
+        set(parts) == {"supervised"}
+        and critics.item() == 0
+        and not any(weight.requires_grad for weight in model.critics)
+    )
 
 
 def test_the_verdicts_have_a_weight(slices):
     _, whole, _, parts = step(slices)
-    assert (whole - step(slices, adversarial=0.25)[1]).item() == pytest.approx(0.75 * parts["adversarial"].item(), abs=1e-9)
+    assert (whole - step(slices, adversarial=0.25)[1]).item() == pytest.approx(
+        0.75 * parts["adversarial"].item(), abs=1e-9
+    )
 
 
 def test_translation_noise_is_on_the_way_back_only(slices):
@@ -94,7 +123,8 @@ def literal_contrast(contrast, generator, translation, original, seed):
             image = layer(image)
             blocks += isinstance(layer, ResnetBlock)
             halving = isinstance(layer, torch.nn.Conv2d) and layer.stride == (2, 2)
-            if i == 0 or halving or (isinstance(layer, ResnetBlock) and blocks in (1, 2)):         # of 2 blocks the second is in the middle
+            # of 2 blocks the second is in the middle
+            if i == 0 or halving or (isinstance(layer, ResnetBlock) and blocks in (1, 2)):
                 seen.append(image.clone())
         features.append(seen)
     total = 0
@@ -111,7 +141,8 @@ def literal_contrast(contrast, generator, translation, original, seed):
     return total / len(contrast.heads)
 
 
-@pytest.mark.parametrize("norm", ["instance", "none"])          # without a norm a ReLU works in place on what was seen
+# without a norm a ReLU works in place on what was seen
+@pytest.mark.parametrize("norm", ["instance", "none"])
 def test_patch_contrast_is_the_literal_loop(slices, norm):
     model = build(replace(SMALL, norm=norm), nce=1)
     ct, mri = (image[:, :, :16, :16] for image in slices)
@@ -126,22 +157,38 @@ def test_patch_contrast_is_the_literal_loop(slices, norm):
 def test_cut_needs_no_cycle_and_its_heads_learn(slices):
     model, total, _, parts = step(slices, nce=10, cycle_ct=0, cycle_mri=0)
     assert set(parts) == {"adversarial", "nce", "critic ct", "critic mri"}
-    assert total.item() == pytest.approx((parts["adversarial"] + 10 * parts["nce"]).item(), abs=1e-9)
+    assert total.item() == pytest.approx(
+        (parts["adversarial"] + 10 * parts["nce"]).item(), abs=1e-9
+    )
     total.backward()
     learned = {id(weight) for weight in model.generators}
-    assert all(id(weight) in learned and weight.grad.abs().sum() > 0 for weight in model.contrast.parameters() if weight.ndim == 2)
+    assert all(
+        id(weight) in learned and weight.grad.abs().sum() > 0
+        for weight in model.contrast.parameters()
+        if weight.ndim == 2
+    )
 
 
 def test_cut_also_contrasts_what_needs_no_translation(slices):
     """Park et al. 2020: the mean of both contrasts; the places are drawn in this order."""
-    (ct, mri), (model, total, _, parts) = slices, step(slices, nce=0.5, nce_identity=0.5, cycle_ct=0, cycle_mri=0)
+    (ct, mri), (model, total, _, parts) = (
+        slices,
+        step(slices, nce=0.5, nce_identity=0.5, cycle_ct=0, cycle_mri=0),
+    )
     torch.manual_seed(7)
     both = (("mri", model.G_ct2mri), ("ct", model.G_mri2ct))
-    contrasts = [model.contrast[to](network, network(given), given) for pair in ((ct, mri), (mri, ct))
-                 for (to, network), given in zip(both, pair, strict=True)]
+    contrasts = [
+        model.contrast[to](network, network(given), given)
+        for pair in ((ct, mri), (mri, ct))
+        for (to, network), given in zip(both, pair, strict=True)
+    ]
     assert parts["nce"].item() == pytest.approx((contrasts[0] + contrasts[1]).item(), abs=1e-9)
-    assert parts["nce_identity"].item() == pytest.approx((contrasts[2] + contrasts[3]).item(), abs=1e-9)
-    assert total.item() == pytest.approx((parts["adversarial"] + sum(contrasts) / 2).item(), abs=1e-9)
+    assert parts["nce_identity"].item() == pytest.approx(
+        (contrasts[2] + contrasts[3]).item(), abs=1e-9
+    )
+    assert total.item() == pytest.approx(
+        (parts["adversarial"] + sum(contrasts) / 2).item(), abs=1e-9
+    )
 
 
 def test_the_other_networks_start_as_those_of_a_plain_cyclegan():
@@ -160,13 +207,20 @@ def test_ct_maps_come_back(name):
 
 def test_piecewise_map_gives_soft_tissue_half_of_the_range():
     hu = torch.tensor([-1000.0, -550, -100, 25, 150, 575, 1000])
-    assert CT_MAPS["piecewise"].encode(HU.to_network(hu)).tolist() == pytest.approx([-1, -0.75, -0.5, 0, 0.5, 0.75, 1], abs=1e-6)
+    assert CT_MAPS["piecewise"].encode(HU.to_network(hu)).tolist() == pytest.approx(
+        [-1, -0.75, -0.5, 0, 0.5, 0.75, 1], abs=1e-6
+    )
 
 
 def test_two_windows_believe_the_narrow_one_only_inside_it():
-    wide, narrow = HU.to_network(torch.tensor([[40.0, 700, -500, 90]])), torch.tensor([[0.2, -0.9, 0.9, 1.0]])
+    wide, narrow = (
+        HU.to_network(torch.tensor([[40.0, 700, -500, 90]])),
+        torch.tensor([[0.2, -0.9, 0.9, 1.0]]),
+    )
     decoded = CT_MAPS["two_windows"].decode(torch.stack([wide, narrow], 1)[:, :, None])
-    assert HU.from_network(decoded).flatten().tolist() == pytest.approx([50, 700, -500, 150], abs=1e-3)
+    assert HU.from_network(decoded).flatten().tolist() == pytest.approx(
+        [50, 700, -500, 150], abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("name", CT_MAPS)
@@ -180,31 +234,61 @@ def test_a_mapped_translator_takes_and_gives_linear_ct(slices, name):
     assert model.translate(mri, "ct").shape == ct.shape
     generators, critics, _ = model.training_step(ct, mri)
     fake_mri = model.G_ct2mri(coded.encode(ct))
-    assert torch.isfinite(generators + critics) and model.D_ct.model[0].in_channels == coded.channels
+    assert (
+        torch.isfinite(generators + critics) and model.D_ct.model[0].in_channels == coded.channels
+    )
     assert F.l1_loss(model.G_mri2ct(fake_mri), coded.encode(ct)).item() == pytest.approx(
-        (model.training_step(ct, mri)[2]["cycle"] - F.l1_loss(model.G_ct2mri(model.G_mri2ct(mri)), mri)).item(), abs=1e-9)
+        (
+            model.training_step(ct, mri)[2]["cycle"]
+            - F.l1_loss(model.G_ct2mri(model.G_mri2ct(mri)), mri)
+        ).item(),
+        abs=1e-9,
+    )
 
 
 def test_settings_rebuild_a_remedied_model():
-    model = build(Architecture(ngf=4, ndf=4, n_blocks=2, n_layers=1, ct_map="piecewise"), nce=1, mind=2)
+    model = build(
+        Architecture(ngf=4, ndf=4, n_blocks=2, n_layers=1, ct_map="piecewise"), nce=1, mind=2
+    )
     again = CycleGAN.from_settings(model.settings())
-    assert again.settings() == model.settings() and again.state_dict().keys() == model.state_dict().keys()
-    older = {name: value for name, value in build().settings().items() if name not in ("ct_map", "mind", "nce", "mask")}
+    assert (
+        again.settings() == model.settings()
+        and again.state_dict().keys() == model.state_dict().keys()
+    )
+    older = {
+        name: value
+        for name, value in build().settings().items()
+        if name not in ("ct_map", "mind", "nce", "mask")
+    }
     assert CycleGAN.from_settings(older).settings() == build().settings()
 
 
-@pytest.mark.parametrize(("architecture", "objective", "sentence"), [
-    ({"ct_map": "two_windows"}, {"identity": 5}, "identity=5 needs as many CT as MR channels, and there are 2 and 1: set identity = 0"),
-    ({"ct_map": "two_windows"}, {"nce": 1}, "nce=1 needs as many CT as MR channels"),
-    ({"generator": "unet_32"}, {"nce": 1}, "nce needs the residual blocks of a ResNet"),
-    ({"n_blocks": 0}, {"nce": 1}, "nce needs the residual blocks of a ResNet"),
-    ({"ct_map": "two_windows"}, {"nce_identity": 1}, "nce_identity=1 needs as many CT as MR channels"),
-    ({"ct_channels": 3}, {"mask": 1}, "mask=1 needs one CT channel, and there are 3"),
-    ({"ct_map": "log"}, {}, "ct_map='log' is not known"),
-])
+@pytest.mark.parametrize(
+    ("architecture", "objective", "sentence"),
+    [
+        (
+            {"ct_map": "two_windows"},
+            {"identity": 5},
+            "identity=5 needs as many CT as MR channels, and there are 2 and 1: set identity = 0",
+        ),
+        ({"ct_map": "two_windows"}, {"nce": 1}, "nce=1 needs as many CT as MR channels"),
+        ({"generator": "unet_32"}, {"nce": 1}, "nce needs the residual blocks of a ResNet"),
+        ({"n_blocks": 0}, {"nce": 1}, "nce needs the residual blocks of a ResNet"),
+        (
+            {"ct_map": "two_windows"},
+            {"nce_identity": 1},
+            "nce_identity=1 needs as many CT as MR channels",
+        ),
+        ({"ct_channels": 3}, {"mask": 1}, "mask=1 needs one CT channel, and there are 3"),
+        ({"ct_map": "log"}, {}, "ct_map='log' is not known"),
+    ],
+)
 def test_what_does_not_fit_gets_one_sentence(architecture, objective, sentence):
     with pytest.raises(ValueError, match=sentence):
-        CycleGAN(Architecture(**{"ngf": 4, "ndf": 4, "n_blocks": 1} | architecture), Objective(**PLAIN | objective))
+        CycleGAN(
+            Architecture(**{"ngf": 4, "ndf": 4, "n_blocks": 1} | architecture),
+            Objective(**PLAIN | objective),
+        )
 
 
 def test_an_empty_mask_gets_one_sentence(slices):

@@ -1,4 +1,5 @@
 """Profiles, seeds, threads and folders."""
+
 import os
 import random
 from dataclasses import replace
@@ -9,7 +10,15 @@ import torch
 
 from ctmri_utils import settings
 from ctmri_utils.options import PRESETS, Architecture, Objective
-from ctmri_utils.settings import PROFILES, build_folder, environment_variables, read_settings, report, set_up, settings_for
+from ctmri_utils.settings import (
+    PROFILES,
+    build_folder,
+    environment_variables,
+    read_settings,
+    report,
+    set_up,
+    settings_for,
+)
 from ctmri_utils.translators import CycleGAN
 
 
@@ -18,17 +27,25 @@ def test_profiles_grow_from_ci_to_gpu():
         ci, laptop, gpu = (getattr(PROFILES[profile], name) for profile in ("ci", "laptop", "gpu"))
         assert ci <= laptop <= gpu
     assert settings_for("laptop") is PROFILES["laptop"]
-    assert [PROFILES["gpu"].training_steps(name) for name in ("phantom", "scans", "my/folder")] == [20000, 10000, 10000]
+    assert [PROFILES["gpu"].training_steps(name) for name in ("phantom", "scans", "my/folder")] == [
+        20000,
+        10000,
+        10000,
+    ]
 
 
 def test_the_gpu_profile_warns_where_there_is_none(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.warns(UserWarning, match="PROFILE='gpu' without a GPU trains for days: choose 'laptop'"):
+    with pytest.warns(
+        UserWarning, match="PROFILE='gpu' without a GPU trains for days: choose 'laptop'"
+    ):
         assert settings_for("gpu") is PROFILES["gpu"]
 
 
 def test_a_misspelt_profile_gets_one_sentence():
-    with pytest.raises(ValueError, match="PROFILE='labtop' is not known: choose one of ci, laptop, gpu"):
+    with pytest.raises(
+        ValueError, match="PROFILE='labtop' is not known: choose one of ci, laptop, gpu"
+    ):
         settings_for("labtop")
 
 
@@ -41,7 +58,9 @@ def test_set_up_seeds_everything_and_sets_the_threads(monkeypatch):
         draws.append((random.random(), np.random.rand(), torch.rand(()).item()))
     assert torch.get_num_threads() == 1
     torch.set_num_threads(before)
-    assert draws[0] == draws[1] and all(one != other for one, other in zip(draws[1], draws[2], strict=True))
+    assert draws[0] == draws[1] and all(
+        one != other for one, other in zip(draws[1], draws[2], strict=True)
+    )
 
 
 @pytest.mark.parametrize("threads", ["0", "two", "-1", ""])
@@ -60,13 +79,23 @@ def test_variables_are_set_for_a_block_and_then_as_they_were(monkeypatch):
     monkeypatch.setenv("CTMRI_OLD", "old")
     monkeypatch.delenv("CTMRI_NEW", raising=False)
     monkeypatch.setenv("CTMRI_EMPTY", "")
-    with pytest.raises(ZeroDivisionError), environment_variables(CTMRI_NEW="new", CTMRI_EMPTY="full", CTMRI_OLD="other"):
-        assert [os.environ[f"CTMRI_{name}"] for name in ("OLD", "NEW", "EMPTY")] == ["other", "new", "full"]
+    with (
+        pytest.raises(ZeroDivisionError),
+        environment_variables(CTMRI_NEW="new", CTMRI_EMPTY="full", CTMRI_OLD="other"),
+    ):
+        assert [os.environ[f"CTMRI_{name}"] for name in ("OLD", "NEW", "EMPTY")] == [
+            "other",
+            "new",
+            "full",
+        ]
         del os.environ["CTMRI_NEW"]
         raise ZeroDivisionError
     with pytest.raises(TypeError), environment_variables(CTMRI_OLD="other", CTMRI_NEW=1):
         pass
-    assert (os.environ["CTMRI_OLD"], os.environ["CTMRI_EMPTY"]) == ("old", "") and "CTMRI_NEW" not in os.environ
+    assert (os.environ["CTMRI_OLD"], os.environ["CTMRI_EMPTY"]) == (
+        "old",
+        "",
+    ) and "CTMRI_NEW" not in os.environ
 
 
 def test_data_folder_falls_back_to_the_installed_copy(monkeypatch):
@@ -85,7 +114,9 @@ def test_a_preset_changes_a_profile_and_gives_way_to_what_is_said(tmp_path):
     assert (paper.cycle_ct, paper.cycle_mri, paper.identity) == (10, 10, 5) and plain.cycle_ct == 5
     assert replace(paper, cycle_ct=5.0, cycle_mri=5.0, identity=0.5) == plain
     (tmp_path / "mine.toml").write_text('preset = "reference"\nidentity = 1\n')
-    assert read_settings(tmp_path / "mine.toml", {"cycle_ct": 7})[1] == replace(paper, identity=1.0, cycle_ct=7.0)
+    assert read_settings(tmp_path / "mine.toml", {"cycle_ct": 7})[1] == replace(
+        paper, identity=1.0, cycle_ct=7.0
+    )
     with pytest.raises(ValueError, match="preset='best' is not known: choose one of reference"):
         read_settings(None, {"preset": "best"})
 

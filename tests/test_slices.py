@@ -1,4 +1,8 @@
-"""Files and manifests that could mislead a network: each gets one sentence that says what, where and what to do."""
+"""Files and manifests that could mislead a network.
+
+Each gets one sentence that says what, where and what to do.
+"""
+
 import csv
 import hashlib
 import struct
@@ -27,8 +31,19 @@ def folder(tmp_path):
 
 def table(**entries):
     """Rows that fit the folder; `entries` change trainA/x.png."""
-    rows = [{"file": f"{name}/x.png", "patient": "p", "unit": "HU" if name.endswith("A") else "MR unit", "gain": "8", "offset": "-1024",
-             "spacing_mm": "", "split": side, "sha256": ""} for (side, _), name in FOLDERS.items()]
+    rows = [
+        {
+            "file": f"{name}/x.png",
+            "patient": "p",
+            "unit": "HU" if name.endswith("A") else "MR unit",
+            "gain": "8",
+            "offset": "-1024",
+            "spacing_mm": "",
+            "split": side,
+            "sha256": "",
+        }
+        for (side, _), name in FOLDERS.items()
+    ]
     rows[0].update(entries)
     return rows
 
@@ -47,15 +62,30 @@ def refusal(folder, error=ValueError):
     return str(caught.value)
 
 
-@pytest.mark.parametrize(("column", "entry", "sentence"), [
-    *[("gain", entry, f"gain {entry!r} is not a number other than zero: correct it") for entry in ("abc", "", "1,0", "nan", "inf", "0")],
-    *[("offset", entry, f"offset {entry!r} is not a number: correct it") for entry in ("abc", "", "nan")],
-    *[("spacing_mm", entry, f"spacing_mm {entry!r} is not a number above zero: correct it") for entry in ("abc", "0", "-1", "nan")],
-    *[("unit", entry, f'unit {entry!r} is unknown for CT: write "HU", or "grey level"') for entry in ("hu", "Hounsfield", "MR unit", "")],
-    ("split", "test", "split 'test' contradicts the folder, for 'train'"),
-    ("patient", " ", "the patient is empty"),
-    ("sha256", "0" * 64, "the sha256 is not that of the file"),
-])
+@pytest.mark.parametrize(
+    ("column", "entry", "sentence"),
+    [
+        *[
+            ("gain", entry, f"gain {entry!r} is not a number other than zero: correct it")
+            for entry in ("abc", "", "1,0", "nan", "inf", "0")
+        ],
+        *[
+            ("offset", entry, f"offset {entry!r} is not a number: correct it")
+            for entry in ("abc", "", "nan")
+        ],
+        *[
+            ("spacing_mm", entry, f"spacing_mm {entry!r} is not a number above zero: correct it")
+            for entry in ("abc", "0", "-1", "nan")
+        ],
+        *[
+            ("unit", entry, f'unit {entry!r} is unknown for CT: write "HU", or "grey level"')
+            for entry in ("hu", "Hounsfield", "MR unit", "")
+        ],
+        ("split", "test", "split 'test' contradicts the folder, for 'train'"),
+        ("patient", " ", "the patient is empty"),
+        ("sha256", "0" * 64, "the sha256 is not that of the file"),
+    ],
+)
 def test_a_bad_entry_is_named_with_its_row(folder, column, entry, sentence):
     write(folder, table(**{column: entry}))
     assert f"{folder / 'manifest.csv'}, row trainA/x.png: {sentence}" in refusal(folder)
@@ -85,7 +115,9 @@ def test_train_and_test_share_one_unit(folder):
 def test_grey_levels_are_8_bit(folder):
     Image.fromarray(picture(0).astype(np.uint16) * 9).save(folder / "trainA" / "x.png")
     write(folder, table(unit="grey level"))
-    assert 'row trainA/x.png: unit "grey level" means 0 to 255, but the file is 16-bit' in refusal(folder)
+    assert 'row trainA/x.png: unit "grey level" means 0 to 255, but the file is 16-bit' in refusal(
+        folder
+    )
 
 
 def test_rows_and_files_match_one_to_one(folder):
@@ -99,7 +131,9 @@ def test_rows_and_files_match_one_to_one(folder):
 
 def test_rows_shorter_or_longer_than_the_header_are_named(folder):
     for row in ("trainA/x.png,p,HU,1", "trainA/x.png,p,HU,1,0,7"):
-        (folder / "manifest.csv").write_text(f"file,patient,unit,gain,offset\n{row}\n", encoding="utf-8")
+        (folder / "manifest.csv").write_text(
+            f"file,patient,unit,gain,offset\n{row}\n", encoding="utf-8"
+        )
         assert "row trainA/x.png: it does not have 5 entries like the header" in refusal(folder)
 
 
@@ -111,12 +145,24 @@ def test_other_encodings_and_separators_are_named(folder):
 
 
 def deep_colour(path):
-    """A 16-bit RGB PNG, which Pillow cannot write: grey in all three channels, so that only its depth can give it away."""
+    """A 16-bit RGB PNG, which Pillow cannot write.
+
+    Grey in all three channels, so that only its depth can give it away.
+    """
     rows = np.repeat(picture(0).astype(">u2")[..., None] * 257, 3, -1)
     raw = b"".join(b"\0" + row.tobytes() for row in rows)
-    parts = ((b"IHDR", struct.pack(">IIBBBBB", 32, 32, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(raw)), (b"IEND", b""))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-                                                 for kind, data in parts))
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", 32, 32, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(raw)),
+        (b"IEND", b""),
+    )
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in parts
+        )
+    )
 
 
 def test_pages_transparency_and_deep_colour_are_refused(tmp_path):
@@ -128,8 +174,12 @@ def test_pages_transparency_and_deep_colour_are_refused(tmp_path):
     Image.fromarray(np.dstack([picture(0)] * 3 + [alpha])).save(tmp_path / "glass.png")
     first.save(tmp_path / "key.png", transparency=int(picture(0)[0, 0]))
     deep_colour(tmp_path / "deep.png")
-    for name, sentence in (("pages.tif", "holds 2 pages"), ("glass.png", "has transparent pixels"), ("key.png", "has transparent pixels"),
-                           ("deep.png", "holds 16-bit colour")):
+    for name, sentence in (
+        ("pages.tif", "holds 2 pages"),
+        ("glass.png", "has transparent pixels"),
+        ("key.png", "has transparent pixels"),
+        ("deep.png", "holds 16-bit colour"),
+    ):
         with pytest.raises(ValueError, match=f"{name} {sentence}"):
             read_slice(tmp_path / name)
     pixels, conversion = read_slice(tmp_path / "opaque.png")
@@ -143,7 +193,14 @@ def test_1_bit_files_are_called_what_they_are(folder):
 
 
 def test_other_endings_are_counted_and_hidden_files_ignored(folder):
-    for name in ("trainA/a.dcm", "trainA/b.BMP", "testB/c.nii.gz", "testB/d.bmp", "trainB/._x.png", "testA/.DS_Store"):
+    for name in (
+        "trainA/a.dcm",
+        "trainA/b.BMP",
+        "testB/c.nii.gz",
+        "testB/d.bmp",
+        "trainB/._x.png",
+        "testA/.DS_Store",
+    ):
         (folder / name).write_bytes(b"no image")
     (folder / "testA" / ".cache").mkdir()
     (folder / "testA" / ".cache" / "x.png").write_bytes(b"no image")
@@ -155,9 +212,13 @@ def test_other_endings_are_counted_and_hidden_files_ignored(folder):
 def test_a_file_that_may_not_be_read_is_not_called_damaged(folder, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
+
     monkeypatch.setattr(Image, "open", refuse)
     sentence = refusal(folder, PermissionError)
-    assert "x.png cannot be opened (Permission denied): check its permissions" in sentence and "damaged" not in sentence
+    assert (
+        "x.png cannot be opened (Permission denied): check its permissions" in sentence
+        and "damaged" not in sentence
+    )
 
 
 def test_the_four_folders_are_found_at_any_depth_but_not_where_hidden(tmp_path):
@@ -166,11 +227,18 @@ def test_the_four_folders_are_found_at_any_depth_but_not_where_hidden(tmp_path):
             tmp_path.joinpath(*place, name).mkdir(parents=True)
         return tmp_path.joinpath(*place)
 
-    with pytest.raises(FileNotFoundError, match="holds no trainA, trainB, testA, testB, at any depth"):
+    with pytest.raises(
+        FileNotFoundError, match="holds no trainA, trainB, testA, testB, at any depth"
+    ):
         image_folder(tmp_path)
     make(".unfinished", "files", "Dataset")
-    (tmp_path / "Another" / "trainA").mkdir(parents=True)        # not all four
+    (tmp_path / "Another" / "trainA").mkdir(parents=True)  # not all four
     with pytest.raises(FileNotFoundError, match="at any depth"):
         image_folder(tmp_path)
-    assert make("Dataset", "images") == image_folder(tmp_path) == image_folder(tmp_path / "Dataset" / "images")
-    assert image_folder(tmp_path / "Another") == tmp_path / "Another"        # so that the others are missed by name
+    assert (
+        make("Dataset", "images")
+        == image_folder(tmp_path)
+        == image_folder(tmp_path / "Dataset" / "images")
+    )
+    # so that the others are missed by name
+    assert image_folder(tmp_path / "Another") == tmp_path / "Another"

@@ -1,4 +1,7 @@
-"""Studies: rows are read with their changes, repeat to the digit, go on where they stopped, and their tables are what they say."""
+"""Studies: rows are read with their changes, repeat to the digit, go on where they stopped, and
+their tables are what they say.
+"""
+
 import json
 import math
 import os
@@ -14,7 +17,17 @@ from ctmri_utils.__main__ import main
 from ctmri_utils.options import PRESETS, PROFILES
 from ctmri_utils.scans import phantom_scans
 from ctmri_utils.settings import ONE_THREAD, data_folder
-from ctmri_utils.studies import Result, Row, differences, improvements, measure_translation, over_seeds, patients_of, read_study, run_row
+from ctmri_utils.studies import (
+    Result,
+    Row,
+    differences,
+    improvements,
+    measure_translation,
+    over_seeds,
+    patients_of,
+    read_study,
+    run_row,
+)
 
 TINY = {"steps": 3, "patients": 12, "ngf": 4, "ndf": 4, "n_blocks": 1}
 NAMES = ("remedies", "failures", "polarity")
@@ -23,24 +36,47 @@ SHIPPED = sorted(path.stem for path in (data_folder() / "studies").glob("*.csv")
 
 # ---- rows
 
+
 def test_a_row_is_the_profile_then_every_then_its_own_then_the_changes(tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text('[one.every]\nsteps = 7\nidentity = 3\nngf = 5\n[one.rows]\n"plain" = {}\n"own" = { identity = 1, ngf = 6 }\n')
+    path.write_text(
+        '[one.every]\nsteps = 7\nidentity = 3\nngf = 5\n[one.rows]\n"plain" = {}\n"own" = { '
+        "identity = 1, ngf = 6 }\n"
+    )
     rows = read_study("one", changes={"ngf": 9}, path=path)
     assert list(rows) == ["plain", "own"] and [row.identity for row in rows.values()] == [3, 1]
-    assert {(row.steps, row.ngf, row.patients) for row in rows.values()} == {(7, 9, PROFILES["laptop"].patients)}
+    assert {(row.steps, row.ngf, row.patients) for row in rows.values()} == {
+        (7, 9, PROFILES["laptop"].patients)
+    }
     small = read_study("one", "ci", path=path)["own"]
-    assert (small.steps, small.ngf, small.size, small.identity) == (PROFILES["ci"].phantom_steps, 6, PROFILES["ci"].size, 1)
+    assert (small.steps, small.ngf, small.size, small.identity) == (
+        PROFILES["ci"].phantom_steps,
+        6,
+        PROFILES["ci"].size,
+        1,
+    )
     assert read_study("one", "ci", {"steps": 2}, path)["own"].steps == 2
 
 
-@pytest.mark.parametrize(("ask", "sentence"), [
-    (lambda: read_study("cures"), "no study 'cures' in studies.toml: choose one of remedies"),
-    (lambda: read_study("remedies", "tiny"), "PROFILE='tiny' is not known: choose one of ci"),
-    (lambda: read_study("remedies", changes={"stepps": 3}), "stepps is no option here: did you mean steps"),
-    (lambda: read_study("remedies", changes={"lesion": "big"}), "lesion='big' is not known: choose one of none"),
-    (lambda: differences([Result("a", 1, "MAE HU", 1.0)], "b"), "no row 'b' to compare with: choose one of a"),
-])
+@pytest.mark.parametrize(
+    ("ask", "sentence"),
+    [
+        (lambda: read_study("cures"), "no study 'cures' in studies.toml: choose one of remedies"),
+        (lambda: read_study("remedies", "tiny"), "PROFILE='tiny' is not known: choose one of ci"),
+        (
+            lambda: read_study("remedies", changes={"stepps": 3}),
+            "stepps is no option here: did you mean steps",
+        ),
+        (
+            lambda: read_study("remedies", changes={"lesion": "big"}),
+            "lesion='big' is not known: choose one of none",
+        ),
+        (
+            lambda: differences([Result("a", 1, "MAE HU", 1.0)], "b"),
+            "no row 'b' to compare with: choose one of a",
+        ),
+    ],
+)
 def test_what_is_not_known_gets_one_sentence(ask, sentence):
     with pytest.raises(ValueError, match=sentence):
         ask()
@@ -48,33 +84,76 @@ def test_what_is_not_known_gets_one_sentence(ask, sentence):
 
 def test_the_command_refuses_an_unknown_row_before_it_trains(capsys):
     assert main(["study", "remedies", "--rows", "MIND", "SPIRIT"]) == 1
-    assert "no row 'SPIRIT' in the study remedies: choose from 'reference', 'no identity loss'" in capsys.readouterr().err
+    assert (
+        "no row 'SPIRIT' in the study remedies: choose from 'reference', 'no identity loss'"
+        in capsys.readouterr().err
+    )
 
 
 def test_the_command_says_first_how_many_hours_it_takes(capsys, monkeypatch):
     monkeypatch.setattr(studies, "run_study", lambda *asked: None)
-    monkeypatch.setattr(studies, "shipped", lambda name: [Result("MIND", seed, "CPU s per step", 2.0 * seed) for seed in (1, 2)])
-    assert main(["study", "remedies", "--rows", "MIND", "mask", "--seeds", "5", "6", "7", "-p", "steps", "600"]) == 0
-    assert "6 training(s), by the table that comes with the course 3.0 hours of one core" in capsys.readouterr().out       # 6 x 600 x 3 s
+    monkeypatch.setattr(
+        studies,
+        "shipped",
+        lambda name: [Result("MIND", seed, "CPU s per step", 2.0 * seed) for seed in (1, 2)],
+    )
+    assert (
+        main(
+            [
+                "study",
+                "remedies",
+                "--rows",
+                "MIND",
+                "mask",
+                "--seeds",
+                "5",
+                "6",
+                "7",
+                "-p",
+                "steps",
+                "600",
+            ]
+        )
+        == 0
+    )
+    # 6 x 600 x 3 s
+    assert (
+        "6 training(s), by the table that comes with the course 3.0 hours of one core"
+        in capsys.readouterr().out
+    )
 
 
-@pytest.mark.parametrize(("study", "name"), [(study, name) for study in NAMES for name in read_study(study)])
+@pytest.mark.parametrize(
+    ("study", "name"), [(study, name) for study in NAMES for name in read_study(study)]
+)
 def test_every_row_builds_and_trains(study, name):
-    row = read_study(study, changes=TINY | {"steps": 1, "size": 32, "test_patients": 2, "patients": 4})[name]
+    row = read_study(
+        study, changes=TINY | {"steps": 1, "size": 32, "test_patients": 2, "patients": 4}
+    )[name]
     model, costs = studies.train_row(row, 1, patients_of(row, 1))
-    assert costs["CPU s per step"] > 0 and all(weight.isfinite().all() for weight in model.generators)
+    assert costs["CPU s per step"] > 0 and all(
+        weight.isfinite().all() for weight in model.generators
+    )
 
 
 # ---- patients
 
-ROW = read_study("remedies", changes=TINY | {"size": 32, "test_patients": 4, "patients": 8})["reference"]
+ROW = read_study("remedies", changes=TINY | {"size": 32, "test_patients": 4, "patients": 8})[
+    "reference"
+]
 
 
 def test_patients_bleed_as_often_as_the_row_says():
-    groups = [patients_of(replace(ROW, ct_lesions=ct, mri_lesions=mri), 2) for ct, mri in ((0.0, 1.0), (1.0, 0.0))]
+    groups = [
+        patients_of(replace(ROW, ct_lesions=ct, mri_lesions=mri), 2)
+        for ct, mri in ((0.0, 1.0), (1.0, 0.0))
+    ]
     plain = patients_of(replace(ROW, lesion="none", ct_lesions=0.0, mri_lesions=0.0), 2)
     for modality, bleeding in (("ct", (0, 1)), ("mri", (1, 0))):
-        changed = [not torch.equal(getattr(group.train, modality), getattr(plain.train, modality)) for group in groups]
+        changed = [
+            not torch.equal(getattr(group.train, modality), getattr(plain.train, modality))
+            for group in groups
+        ]
         assert changed == [bool(share) for share in bleeding]
     bleeding = [int(group.test.truth.lesion.any((1, 2)).sum()) for group in (*groups, plain)]
     assert 0 < bleeding[0] == bleeding[1] < 4 and bleeding[2] == 0
@@ -82,29 +161,48 @@ def test_patients_bleed_as_often_as_the_row_says():
 
 def test_rows_share_their_test_patients_and_seeds_do_not():
     one, other = patients_of(ROW, 2), patients_of(replace(ROW, ct_lesions=1.0, ct_offset_px=3), 2)
-    assert torch.equal(one.test.mri, other.test.mri) and np.array_equal(one.test.truth.ct_hu, other.test.truth.ct_hu)
+    assert torch.equal(one.test.mri, other.test.mri) and np.array_equal(
+        one.test.truth.ct_hu, other.test.truth.ct_hu
+    )
     assert not torch.equal(one.test.mri, patients_of(ROW, 3).test.mri)
 
 
 def test_only_the_training_cts_lie_further_right():
     plain, moved = patients_of(ROW, 2), patients_of(replace(ROW, ct_offset_px=3), 2)
-    assert torch.equal(moved.train.ct[..., 3:], plain.train.ct[..., :-3]) and (moved.train.ct[..., :3] == -1).all()
-    assert torch.equal(moved.train.mri, plain.train.mri) and torch.equal(moved.test.ct, plain.test.ct)
+    assert (
+        torch.equal(moved.train.ct[..., 3:], plain.train.ct[..., :-3])
+        and (moved.train.ct[..., :3] == -1).all()
+    )
+    assert torch.equal(moved.train.mri, plain.train.mri) and torch.equal(
+        moved.test.ct, plain.test.ct
+    )
 
 
 # ---- measures
 
+
 @pytest.fixture(scope="module")
 def measured():
-    """A function: the measures of a fake CT, made from the true ones of 12 patients, half of them with a bleed."""
-    scans = patients_of(read_study("remedies", "ci", {"patients": 12, "test_patients": 12})["reference"], 5)
+    """A function: the measures of a fake CT, made from the true ones of 12 patients, half of them
+    with a bleed.
+    """
+    scans = patients_of(
+        read_study("remedies", "ci", {"patients": 12, "test_patients": 12})["reference"], 5
+    )
     return lambda make: measure_translation(make(scans.test.truth.ct_hu.astype(float)), scans)
 
 
 def test_the_truth_is_without_fault(measured):
     found = measured(lambda true: true)
-    assert (found["MAE HU"], found["soft-tissue MAE HU"], found["bone MAE HU"], found["drift px"], found["inverted"]) == (0,) * 5
-    assert found["bone Dice"] == 1 and found["lesion contrast"] == pytest.approx(1, abs=0.15)       # against the CT without noise
+    assert (
+        found["MAE HU"],
+        found["soft-tissue MAE HU"],
+        found["bone MAE HU"],
+        found["drift px"],
+        found["inverted"],
+    ) == (0,) * 5
+    # against the CT without noise
+    assert found["bone Dice"] == 1 and found["lesion contrast"] == pytest.approx(1, abs=0.15)
     assert found["lesion TPR"] > found["lesion FPR"] and abs(found["KID"]) < 0.1
 
 
@@ -114,39 +212,59 @@ def test_each_fault_is_seen_by_its_measure(measured):
     assert (right["drift px"], right["drift to the right px"]) == pytest.approx((2, 2), abs=0.05)
     down = measured(lambda true: np.roll(true, 2, axis=1))
     assert (down["drift px"], down["drift to the right px"]) == pytest.approx((2, 0), abs=0.05)
-    assert measured(lambda true: -true)["inverted"] == 1 and measured(lambda true: true.clip(max=200))["bone Dice"] == 0
+    assert (
+        measured(lambda true: -true)["inverted"] == 1
+        and measured(lambda true: true.clip(max=200))["bone Dice"] == 0
+    )
     assert measured(lambda true: np.where(true > 50, 30, true))["lesion contrast"] < 0.5
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_constant_inside_the_head_is_measured_without_a_warning(measured):
     columns = np.arange(64)
-    assert measured(lambda true: np.where((columns > 1) & (columns < 62), 40.0, -1000.0) + 0 * true)["inverted"] == 0
+    assert (
+        measured(lambda true: np.where((columns > 1) & (columns < 62), 40.0, -1000.0) + 0 * true)[
+            "inverted"
+        ]
+        == 0
+    )
 
 
 def test_a_copy_smuggles_the_field_and_an_honest_pair_does_not():
     row = read_study("remedies", "ci")["reference"]
-    scans = phantom_scans(1, 10, row.size, 5, bias_percent=0)    # in patients with a strong field it is looked for
+    # in patients with a strong field it is looked for
+    scans = phantom_scans(1, 10, row.size, 5, bias_percent=0)
 
     class Copy:
         def translate(self, images, to):
             return images
 
-    class Honest:                                                # makes the same MR of whatever CT
+    class Honest:  # makes the same MR of whatever CT
         def translate(self, images, to):
-            return images if to == "ct" else scans.test.mri[:len(images)] * 0
+            return images if to == "ct" else scans.test.mri[: len(images)] * 0
 
     copied, honest = (studies.measure_cycle(model, row, 5, scans) for model in (Copy(), Honest()))
-    assert copied["honesty"] == 0 and copied["bias through the cycle"] > 0.9 and abs(copied["bias from true CT"]) < 0.5
-    assert honest["honesty"] == 1 and honest["bias through the cycle"] == honest["bias from true CT"]
+    assert (
+        copied["honesty"] == 0
+        and copied["bias through the cycle"] > 0.9
+        and abs(copied["bias from true CT"]) < 0.5
+    )
+    assert (
+        honest["honesty"] == 1 and honest["bias through the cycle"] == honest["bias from true CT"]
+    )
 
 
 # ---- running
 
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Rows, a folder, and what two processes found in it: two rows from two seeds."""
-    rows = {name: row for name, row in read_study("remedies", "ci", TINY).items() if name in ("reference", "translation noise")}
+    rows = {
+        name: row
+        for name, row in read_study("remedies", "ci", TINY).items()
+        if name in ("reference", "translation noise")
+    }
     folder = tmp_path_factory.mktemp("study")
     return rows, folder, studies.run_study(rows, (1, 2), folder, processes=2)
 
@@ -155,14 +273,20 @@ def without_costs(results):
     return [result for result in results if result.measure not in studies.COSTS]
 
 
-def test_the_digits_depend_neither_on_the_processes_nor_on_the_threads(finished, tmp_path, monkeypatch):
+def test_the_digits_depend_neither_on_the_processes_nor_on_the_threads(
+    finished, tmp_path, monkeypatch
+):
     rows, folder, found = finished
-    for name in ONE_THREAD:                                      # NumPy's products then round differently
+    # NumPy's products then round differently
+    for name in ONE_THREAD:
         monkeypatch.setenv(name, "2")
     alone = studies.run_study(rows, (1, 2), tmp_path)
     assert {os.environ[name] for name in ONE_THREAD} == {"2"}
-    assert without_costs(alone) == without_costs(found) and len({(r.row, r.seed, r.measure) for r in found}) == len(found)
-    assert len({r.value for r in found if r.measure == "MAE HU"}) == 4                     # rows and seeds do differ
+    assert without_costs(alone) == without_costs(found) and len(
+        {(r.row, r.seed, r.measure) for r in found}
+    ) == len(found)
+    # rows and seeds do differ
+    assert len({r.value for r in found if r.measure == "MAE HU"}) == 4
     assert all(math.isfinite(r.value) and r.value > 0 for r in found if r.measure in studies.COSTS)
 
 
@@ -176,23 +300,34 @@ def test_the_table_holds_every_digit(finished, monkeypatch):
 
 def test_what_is_done_is_read_and_not_trained_again(finished, monkeypatch):
     rows, folder, found = finished
-    monkeypatch.setattr(studies, "train_row", None)              # a training would fail
-    again = [result for name, row in rows.items() for seed in (1, 2) for result in run_row(name, row, seed, folder)]
+    monkeypatch.setattr(studies, "train_row", None)  # a training would fail
+    again = [
+        result
+        for name, row in rows.items()
+        for seed in (1, 2)
+        for result in run_row(name, row, seed, folder)
+    ]
     assert again == found
 
 
 def test_other_settings_are_refused_and_nothing_is_lost(finished):
     rows, folder, _ = finished
     before = sorted(path.name for path in folder.iterdir())
-    with pytest.raises(ValueError, match="reference-1.json was made with another steps, ngf: delete it, or choose another folder"):
+    with pytest.raises(
+        ValueError,
+        match="reference-1.json was made with another steps, ngf: delete it, or choose another "
+        "folder",
+    ):
         run_row("reference", replace(rows["reference"], steps=9, ngf=5), 1, folder)
     assert before == sorted(path.name for path in folder.iterdir())
-    assert json.loads((folder / "reference-1.json").read_text())["settings"] == asdict(rows["reference"])
+    assert json.loads((folder / "reference-1.json").read_text())["settings"] == asdict(
+        rows["reference"]
+    )
 
 
 def test_a_stopped_training_goes_on_to_the_same_digits(finished, tmp_path, monkeypatch):
     row = finished[0]["reference"]
-    torch.manual_seed(123)                                       # whatever went before
+    torch.manual_seed(123)  # whatever went before
     whole = run_row("reference", row, 1, tmp_path / "whole")
     steps, fit = [], studies.fit
 
@@ -236,12 +371,20 @@ def test_an_interrupt_starts_no_further_row(monkeypatch, tmp_path):
 
 # ---- statistics over seeds
 
+
 def results_of(**values):
-    return [Result(name.replace("_", " "), seed, "MAE HU", value) for name in values for seed, value in enumerate(values[name], 1)]
+    return [
+        Result(name.replace("_", " "), seed, "MAE HU", value)
+        for name in values
+        for seed, value in enumerate(values[name], 1)
+    ]
 
 
 def test_means_over_seeds_have_the_interval_of_student():
-    """80, 84, 91: mean 85, SD sqrt((25 + 1 + 36) / 2); t of 2 degrees of freedom from a printed table, 4.3027."""
+    """80, 84, 91: mean 85, SD sqrt((25 + 1 + 36) / 2).
+
+    T of 2 degrees of freedom from a printed table, 4.3027.
+    """
     [found] = over_seeds(results_of(a=(80, 84, 91)))
     half = 4.3027 * math.sqrt(31) / math.sqrt(3)
     assert found[:3] == ("a", "MAE HU", 85) and found.n == 3
@@ -249,32 +392,50 @@ def test_means_over_seeds_have_the_interval_of_student():
 
 
 def test_differences_are_taken_seed_by_seed():
-    results = results_of(reference=(80, 90, 130), shifted=(78, 87, 129), alone=(1, 2)) + [Result("shifted", 9, "MAE HU", 1e6)]
+    results = results_of(reference=(80, 90, 130), shifted=(78, 87, 129), alone=(1, 2)) + [
+        Result("shifted", 9, "MAE HU", 1e6)
+    ]
     shifted, alone = differences(results, "reference")
-    half = 4.3027 * 1 / math.sqrt(3)                             # of -2, -3 and -1
+    half = 4.3027 * 1 / math.sqrt(3)  # of -2, -3 and -1
     assert (shifted.method, shifted.mean, shifted.n) == ("shifted", -2, 3)
     assert (shifted.low, shifted.high) == pytest.approx((-2 - half, -2 + half), abs=1e-3)
     assert (alone.mean, alone.n) == (np.mean([-79, -88]), 2)
-    assert [found.mean for found in differences(results[::-1], "reference") if found.method == "shifted"] == [-2]
+    assert [
+        found.mean for found in differences(results[::-1], "reference") if found.method == "shifted"
+    ] == [-2]
 
 
 def test_what_is_missing_is_left_out_and_one_value_has_no_interval():
-    [two], [one], [none] = (over_seeds(results_of(a=values)) for values in ((1, math.nan, 3), (5, math.nan), (math.nan,)))
-    assert (two.mean, two.n) == (2, 2) and two.high - two.mean == pytest.approx(12.706, abs=1e-3)      # t 12.706, SD sqrt(2)
+    [two], [one], [none] = (
+        over_seeds(results_of(a=values))
+        for values in ((1, math.nan, 3), (5, math.nan), (math.nan,))
+    )
+    # t 12.706, SD sqrt(2)
+    assert (two.mean, two.n) == (2, 2) and two.high - two.mean == pytest.approx(12.706, abs=1e-3)
     assert (one.mean, one.n) == (5, 1) and math.isnan(one.low) and math.isnan(one.high)
     assert none.n == 0 and math.isnan(none.mean)
 
 
 def test_improvements_need_the_whole_interval_and_no_pairs():
-    rows = {name: Row() for name in ("good", "best", "unsure", "worse")} | {"with pairs": Row(sampling="paired")}
-    results = results_of(reference=(80, 90, 130), good=(78, 88, 127), best=(70, 80, 121), with_pairs=(10, 20, 61), unsure=(60, 89, 129),
-                         worse=(90, 101, 141))
+    rows = {name: Row() for name in ("good", "best", "unsure", "worse")} | {
+        "with pairs": Row(sampling="paired")
+    }
+    results = results_of(
+        reference=(80, 90, 130),
+        good=(78, 88, 127),
+        best=(70, 80, 121),
+        with_pairs=(10, 20, 61),
+        unsure=(60, 89, 129),
+        worse=(90, 101, 141),
+    )
     assert [found.method for found in improvements(results, rows, "reference")] == ["best", "good"]
-    assert improvements(results_of(reference=(80,), good=(1,)), rows, "reference") == []             # one seed proves nothing
+    # one seed proves nothing
+    assert improvements(results_of(reference=(80,), good=(1,)), rows, "reference") == []
     assert improvements(results, rows, "reference", "KID") == []
 
 
 # ---- the tables that come with the course
+
 
 def test_there_are_tables():
     assert set(SHIPPED) == {*NAMES, "confirmation"}
@@ -282,50 +443,83 @@ def test_there_are_tables():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_table_is_whole(name):
-    """Every row of the study and no other, each measure once for each of three seeds or more, and finite."""
+    """Every row of the study and no other, each measure once for each of three seeds or more, and
+    finite.
+    """
     results = studies.shipped(name)
     seeds = {result.seed for result in results}
-    assert len(seeds) >= 3 and list(dict.fromkeys(result.row for result in results)) == list(read_study(name))
+    assert len(seeds) >= 3 and list(dict.fromkeys(result.row for result in results)) == list(
+        read_study(name)
+    )
     found = {(result.row, result.seed, result.measure) for result in results}
     assert len(found) == len(results) and all(math.isfinite(result.value) for result in results)
     measures = {result.measure for result in results}
     assert {"MAE HU", "bone Dice", "honesty", "KID", *studies.COSTS} <= measures
-    assert found == {(row, seed, measure) for row in read_study(name) for seed in seeds for measure in measures}
+    assert found == {
+        (row, seed, measure) for row in read_study(name) for seed in seeds for measure in measures
+    }
 
 
 def test_the_preset_is_what_fresh_seeds_confirmed():
     """Lesson 07's rule, on seeds that had no part in choosing the candidates."""
     fresh, rows = studies.shipped("confirmation"), read_study("remedies")
-    assert not {result.seed for result in fresh} & {result.seed for result in studies.shipped("remedies")}
-    assert {result.row for result in fresh} < rows.keys() and all(math.isfinite(result.value) for result in fresh)
+    assert not {result.seed for result in fresh} & {
+        result.seed for result in studies.shipped("remedies")
+    }
+    assert {result.row for result in fresh} < rows.keys() and all(
+        math.isfinite(result.value) for result in fresh
+    )
     best = studies.improvements(fresh, rows, "reference")[0].method
     assert replace(rows["reference"], **PRESETS["recommended"]) == rows[best]
 
 
-@pytest.mark.parametrize(("words", "sentence"), [
-    (["--seeds", "1", "1"], "a study needs one process or more and different seeds"),
-    (["--seeds", "-1"], "a study needs one process or more and different seeds"),
-    (["--processes", "0"], "a study needs one process or more and different seeds"),
-    (["-p", "patients", "8"], "patients=8 is too few for KID: choose 10 or more"),
-    (["-p", "test_patients", "8"], "test_patients=8 is too few for KID: choose 10 or more"),
-    (["--rows", "mend"], "there is no row 'mend' in the study remedies: choose from 'reference', "),
-])
-def test_what_no_study_can_be_gets_one_sentence_before_any_training(tmp_path, capsys, words, sentence):
-    assert main(["study", "remedies", "--profile", "ci", "--output", str(tmp_path / "out"), *words]) == 1
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--seeds", "1", "1"], "a study needs one process or more and different seeds"),
+        (["--seeds", "-1"], "a study needs one process or more and different seeds"),
+        (["--processes", "0"], "a study needs one process or more and different seeds"),
+        (["-p", "patients", "8"], "patients=8 is too few for KID: choose 10 or more"),
+        (["-p", "test_patients", "8"], "test_patients=8 is too few for KID: choose 10 or more"),
+        (
+            ["--rows", "mend"],
+            "there is no row 'mend' in the study remedies: choose from 'reference', ",
+        ),
+    ],
+)
+def test_what_no_study_can_be_gets_one_sentence_before_any_training(
+    tmp_path, capsys, words, sentence
+):
+    assert (
+        main(["study", "remedies", "--profile", "ci", "--output", str(tmp_path / "out"), *words])
+        == 1
+    )
     assert sentence in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("content", ['{"settings": {', "{}", "[1]", ""])
 def test_a_damaged_result_is_named(tmp_path, content):
     (tmp_path / "reference-1.json").write_text(content)
-    with pytest.raises(ValueError, match="reference-1.json cannot be read: delete it, and the same command makes it again"):
+    with pytest.raises(
+        ValueError,
+        match="reference-1.json cannot be read: delete it, and the same command makes it again",
+    ):
         run_row("reference", ROW, 1, tmp_path)
 
 
 def test_a_row_that_fails_is_named_and_does_not_stop_the_others(tmp_path, capsys):
-    rows = read_study("remedies", "ci", changes=TINY | {"steps": 1, "size": 32, "test_patients": 10, "patients": 10})
-    chosen = {"two-channel CT": replace(rows["two-channel CT"], identity=5.0), "L1 (pairs)": rows["L1 (pairs)"]}
-    with pytest.raises(ValueError, match="row 'two-channel CT', seed 1: identity=5 needs as many CT as MR channels"):
+    rows = read_study(
+        "remedies",
+        "ci",
+        changes=TINY | {"steps": 1, "size": 32, "test_patients": 10, "patients": 10},
+    )
+    chosen = {
+        "two-channel CT": replace(rows["two-channel CT"], identity=5.0),
+        "L1 (pairs)": rows["L1 (pairs)"],
+    }
+    with pytest.raises(
+        ValueError, match="row 'two-channel CT', seed 1: identity=5 needs as many CT as MR channels"
+    ):
         studies.run_study(chosen, [1], tmp_path)
     assert (tmp_path / "L1-pairs-1.json").is_file() and not (tmp_path / "table.csv").exists()
     assert "L1 (pairs), seed 1: MAE" in capsys.readouterr().out

@@ -1,4 +1,8 @@
-"""Volumes through a network and back onto their own grid, from the command line too; one bad scan costs the others nothing."""
+"""Volumes through a network and back onto their own grid, from the command line too.
+
+One bad scan costs the others nothing.
+"""
+
 import numpy as np
 import pydicom
 import pytest
@@ -39,18 +43,23 @@ def weights(tmp_path_factory):
 
 # One volume.
 
+
 def test_without_a_network_only_interpolation_and_the_networks_range_change_a_volume(head):
     values, affine, spacing = head()
     volume = Volume(values, affine, "ct")
-    result = translate_volume(Mirror(), volume, 64, spacing[1])                             # pixels of its own size
+    # pixels of its own size
+    result = translate_volume(Mirror(), volume, 64, spacing[1])
     assert result.modality == "mri" and result.values.shape == values.shape
     np.testing.assert_array_equal(result.affine, affine)
     stack = axial(volume, 64, spacing[1])
     inside = stack.back_onto(volume, stack.head.astype(np.float32), 0) > 0.99
     assert 0.3 < inside.mean() < 0.7
     expected = TRANSLATED_MRI.from_network(HU.to_network(values))
-    np.testing.assert_allclose(result.values[inside], expected[inside], atol=0.5)           # of 4095
-    np.testing.assert_allclose(result.values[~ndimage.binary_dilation(inside, np.ones((5, 5, 1)))], 0, atol=0.5)
+    # of 4095
+    np.testing.assert_allclose(result.values[inside], expected[inside], atol=0.5)
+    np.testing.assert_allclose(
+        result.values[~ndimage.binary_dilation(inside, np.ones((5, 5, 1)))], 0, atol=0.5
+    )
 
 
 def test_mr_is_scaled_by_its_own_head_and_becomes_hu(head):
@@ -64,7 +73,8 @@ def test_mr_is_scaled_by_its_own_head_and_becomes_hu(head):
     scaled = mri_scale(stack.values, stack.head).to_network(stack.values)
     np.testing.assert_allclose(images[:, 0].numpy()[stack.head], scaled[stack.head], atol=1e-5)
     rim = ndimage.binary_dilation(stack.head, np.ones((1, 3, 3)))
-    assert (images[:, 0].numpy()[~rim] == -1).all()              # what is outside of the head, the network never sees
+    # what is outside of the head, the network never sees
+    assert (images[:, 0].numpy()[~rim] == -1).all()
     assert result.modality == "ct" and result.values.min() >= -1000 and result.values.max() <= 1000
 
 
@@ -73,7 +83,10 @@ def test_the_table_below_the_head_is_gone(head):
     with_table = values.copy()
     with_table[10:54, 62:64] = 300
     models = Mirror(), Mirror()
-    plain, tabled = (translate_volume(model, Volume(one, affine, "ct"), 64, spacing[1]) for model, one in zip(models, (values, with_table)))
+    plain, tabled = (
+        translate_volume(model, Volume(one, affine, "ct"), 64, spacing[1])
+        for model, one in zip(models, (values, with_table))
+    )
     np.testing.assert_allclose(plain.values, tabled.values, atol=1e-3)
     torch.testing.assert_close(*(model.seen[0][0] for model in models))
 
@@ -94,7 +107,9 @@ def test_what_a_network_paints_outside_the_head_is_not_believed(head):
 def test_the_grid_of_any_orientation_is_kept_and_nothing_moves(head):
     values, affine, spacing = head()
     plain = translate_volume(Mirror(), Volume(values, affine, "ct"), 64, spacing[1]).values
-    their_affine = np.column_stack([affine[:, 2], -affine[:, 0], affine[:, 1], affine @ [63, 0, 0, 1]])
+    their_affine = np.column_stack(
+        [affine[:, 2], -affine[:, 0], affine[:, 1], affine @ [63, 0, 0, 1]]
+    )
     other = Volume(values.transpose(2, 0, 1)[:, ::-1], their_affine, "ct")
     turned = translate_volume(Mirror(), other, 64, spacing[1])
     np.testing.assert_allclose(turned.values, plain.transpose(2, 0, 1)[:, ::-1], atol=0.05)
@@ -108,23 +123,36 @@ def test_batches_are_sized_to_memory_and_change_nothing(head, monkeypatch, weigh
     for budget, batches in ((2**29, 1), (2 * 20 * 4 * 64**2, 6), (1, 12)):
         monkeypatch.setattr(translate, "BATCH_BYTES", budget)
         loops = []
-        results.append(translate_volume(model, volume, 64, progress=lambda steps, loops=loops: loops.append(steps) or steps).values)
+        results.append(
+            translate_volume(
+                model, volume, 64, progress=lambda steps, loops=loops: loops.append(steps) or steps
+            ).values
+        )
         assert [len(steps) for steps in loops] == [batches]
-    np.testing.assert_allclose(results[0], results[1], atol=0.01)                           # of 4095: instance norm sees each slice alone
+    # of 4095: instance norm sees each slice alone
+    np.testing.assert_allclose(results[0], results[1], atol=0.01)
     np.testing.assert_allclose(results[0], results[2], atol=0.01)
 
 
 def test_smoothing_across_slices_takes_jitter_away(head):
     class Flicker(Mirror):
         def translate(self, images, to):
-            return (images + 0.2 * (torch.arange(len(images)) % 2 - 0.5)[:, None, None, None]).clamp(-1, 1)
+            return (
+                images + 0.2 * (torch.arange(len(images)) % 2 - 0.5)[:, None, None, None]
+            ).clamp(-1, 1)
 
     values, affine, spacing = head(slices=16)
     volume = Volume(values, affine, "ct")
     stack = axial(volume, 64, spacing[1])
     inside = stack.back_onto(volume, stack.head.astype(np.float32), 0).T > 0.99
-    jitter = [slice_jitter(translate_volume(Flicker(), volume, 64, spacing[1], smooth_mm=smooth).values.T, values.T, inside)
-              for smooth in (0, spacing[0], 2 * spacing[0])]
+    jitter = [
+        slice_jitter(
+            translate_volume(Flicker(), volume, 64, spacing[1], smooth_mm=smooth).values.T,
+            values.T,
+            inside,
+        )
+        for smooth in (0, spacing[0], 2 * spacing[0])
+    ]
     assert jitter[0] > jitter[1] > jitter[2] and jitter[2] < 0.7 * jitter[0]
     for impossible in (-1.0, float("nan"), 1e12):
         with pytest.raises(ValueError, match="smoothing by .* makes no sense"):
@@ -133,11 +161,30 @@ def test_smoothing_across_slices_takes_jitter_away(head):
 
 # Many scans, and the command line.
 
+
 def test_weights_for_colour_are_refused_in_a_sentence(tmp_path, capsys):
-    for a, b in ((3, 3), (1, 3)):                                # with (1, 3), two of three channels would be dropped in silence
-        save_weights(CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, ct_channels=a, mri_channels=b), Objective(identity=0)),
-                     tmp_path / "colour.safetensors", {})
-        assert main(["translate", str(tmp_path), str(tmp_path / "out"), "--weights", str(tmp_path / "colour.safetensors")]) == 1
+    # with (1, 3), two of three channels would be dropped in silence
+    for a, b in ((3, 3), (1, 3)):
+        save_weights(
+            CycleGAN(
+                Architecture(ngf=4, ndf=4, n_blocks=1, ct_channels=a, mri_channels=b),
+                Objective(identity=0),
+            ),
+            tmp_path / "colour.safetensors",
+            {},
+        )
+        assert (
+            main(
+                [
+                    "translate",
+                    str(tmp_path),
+                    str(tmp_path / "out"),
+                    "--weights",
+                    str(tmp_path / "colour.safetensors"),
+                ]
+            )
+            == 1
+        )
         assert "for slices of 3 channels" in capsys.readouterr().err
 
 
@@ -158,16 +205,20 @@ def test_scans_are_found_and_series_get_no_name_of_a_folder(tmp_path, head, dico
             find_scans(tmp_path / nothing)
 
 
-def test_the_command_translates_files_and_series_and_back_they_are_read(tmp_path, head, dicom_series, weights, capsys, secrets):
+def test_the_command_translates_files_and_series_and_back_they_are_read(
+    tmp_path, head, dicom_series, weights, capsys, secrets
+):
     values, affine, _ = head(slices=6)
     dicom_series(tmp_path / "in" / "Mustermann Erika", values, affine)
     write_nifti(Volume(head("mri", slices=6)[0], affine, "mri"), tmp_path / "in" / "head.nii.gz")
     options = ["--weights", str(weights), "--size", "64"]
-    for source, output, made in ((tmp_path / "in", "all", {"head.nii.gz": "ct", "series-001": "mri"}),
-                                 (tmp_path / "in" / "Mustermann Erika", "series", {"": "mri"}),
-                                 (tmp_path / "in" / "Mustermann Erika", "series.nii.gz", {"": "mri"}),
-                                 (tmp_path / "in" / "head.nii.gz", "one.nii", {"": "ct"}),
-                                 (tmp_path / "in" / "head.nii.gz", "folder", {"head.nii.gz": "ct"})):
+    for source, output, made in (
+        (tmp_path / "in", "all", {"head.nii.gz": "ct", "series-001": "mri"}),
+        (tmp_path / "in" / "Mustermann Erika", "series", {"": "mri"}),
+        (tmp_path / "in" / "Mustermann Erika", "series.nii.gz", {"": "mri"}),
+        (tmp_path / "in" / "head.nii.gz", "one.nii", {"": "ct"}),
+        (tmp_path / "in" / "head.nii.gz", "folder", {"head.nii.gz": "ct"}),
+    ):
         assert main(["translate", str(source), str(tmp_path / "out" / output), *options]) == 0
         for name, modality in made.items():
             path = tmp_path / "out" / output / name
@@ -178,10 +229,16 @@ def test_the_command_translates_files_and_series_and_back_they_are_read(tmp_path
     said = "".join(capsys.readouterr())
     assert "MR made from CT, 64 x 64 x 6 voxels" in said and "CT made from MR" in said
     for path in (tmp_path / "out").rglob("*"):
-        assert not any(secret in str(path) or (path.is_file() and secret.encode() in path.read_bytes()) for secret in secrets)
+        assert not any(
+            secret in str(path) or (path.is_file() and secret.encode() in path.read_bytes())
+            for secret in secrets
+        )
     assert not any(secret in said for secret in secrets)
     first = pydicom.dcmread(tmp_path / "out" / "series" / "0001.dcm")
-    assert list(first.ImageType[:2]) == ["DERIVED", "SECONDARY"] and "NOT FOR CLINICAL USE" in first.SeriesDescription
+    assert (
+        list(first.ImageType[:2]) == ["DERIVED", "SECONDARY"]
+        and "NOT FOR CLINICAL USE" in first.SeriesDescription
+    )
 
 
 def test_a_bad_scan_is_said_and_the_others_are_made(tmp_path, head, weights, capsys):
@@ -190,10 +247,27 @@ def test_a_bad_scan_is_said_and_the_others_are_made(tmp_path, head, weights, cap
     for name in ("a.nii", "c.nii"):
         write_nifti(Volume(values, affine, "ct"), tmp_path / "in" / name)
     (tmp_path / "in" / "b.nii").write_bytes((tmp_path / "in" / "a.nii").read_bytes()[:5000])
-    assert main(["translate", str(tmp_path / "in"), str(tmp_path / "out"), "--weights", str(weights), "--size", "32"]) == 1
+    assert (
+        main(
+            [
+                "translate",
+                str(tmp_path / "in"),
+                str(tmp_path / "out"),
+                "--weights",
+                str(weights),
+                "--size",
+                "32",
+            ]
+        )
+        == 1
+    )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii", "c.nii"]
     said = capsys.readouterr().err
-    assert "scan 2 of 3 is left out" in said and "b.nii: it ends after 5000" in said and "1 of 3 scans were not translated" in said
+    assert (
+        "scan 2 of 3 is left out" in said
+        and "b.nii: it ends after 5000" in said
+        and "1 of 3 scans were not translated" in said
+    )
 
 
 def test_nothing_is_ever_overwritten(tmp_path, head, weights, capsys):
@@ -206,18 +280,25 @@ def test_nothing_is_ever_overwritten(tmp_path, head, weights, capsys):
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["{ct}", "{out}", "--weights", "missing.pt"], "missing.pt does not exist"),
-    (["nowhere", "{out}"], "nowhere does not exist: give a NIfTI file"),
-    (["{ct}", "{out}", "--to", "ct"], "like those of a CT"),
-    (["{series}", "{out}", "--to", "ct"], "it is a series of CT, not of MR"),
-    (["{ct}", "{out}", "--size", "30"], "do not suit the networks"),
-])
-def test_wrong_arguments_get_one_sentence_and_leave_nothing(tmp_path, head, dicom_series, weights, capsys, arguments, words):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{ct}", "{out}", "--weights", "missing.pt"], "missing.pt does not exist"),
+        (["nowhere", "{out}"], "nowhere does not exist: give a NIfTI file"),
+        (["{ct}", "{out}", "--to", "ct"], "like those of a CT"),
+        (["{series}", "{out}", "--to", "ct"], "it is a series of CT, not of MR"),
+        (["{ct}", "{out}", "--size", "30"], "do not suit the networks"),
+    ],
+)
+def test_wrong_arguments_get_one_sentence_and_leave_nothing(
+    tmp_path, head, dicom_series, weights, capsys, arguments, words
+):
     values, affine, _ = head(slices=3)
     write_nifti(Volume(values, affine, "ct"), tmp_path / "ct.nii")
     dicom_series(tmp_path / "series", values, affine)
-    names = {name: str(tmp_path / name) for name in ("series", "out")} | {"ct": str(tmp_path / "ct.nii")}
+    names = {name: str(tmp_path / name) for name in ("series", "out")} | {
+        "ct": str(tmp_path / "ct.nii")
+    }
     arguments = [part.format(**names) for part in arguments]
     arguments += [] if "--weights" in arguments else ["--weights", str(weights)]
     assert main(["translate", *arguments]) == 1
@@ -235,28 +316,55 @@ def test_damaged_files_never_write_outside_the_output(tmp_path, head, dicom_seri
         place.mkdir(parents=True)
         for j, content in enumerate(whole):
             (place / f"{j}.dcm").write_bytes(damage(content, draw) if j == k % 3 else content)
-        before = {path for path in tmp_path.rglob("*") if "out" not in path.relative_to(tmp_path).parts}
+        before = {
+            path for path in tmp_path.rglob("*") if "out" not in path.relative_to(tmp_path).parts
+        }
         try:
-            translate.translate_scans(place, tmp_path / "out" / str(k), Mirror(), size=32, spacing_mm=7)
+            translate.translate_scans(
+                place, tmp_path / "out" / str(k), Mirror(), size=32, spacing_mm=7
+            )
         except ValueError as error:
             assert "scans were not translated" in str(error)
         except FileNotFoundError as error:
             assert "holds no scan" in str(error)
-        assert {path for path in tmp_path.rglob("*") if "out" not in path.relative_to(tmp_path).parts} == before
-        assert not list((tmp_path / "out").rglob(".partial*")) if (tmp_path / "out").exists() else True
+        assert {
+            path for path in tmp_path.rglob("*") if "out" not in path.relative_to(tmp_path).parts
+        } == before
+        assert (
+            not list((tmp_path / "out").rglob(".partial*")) if (tmp_path / "out").exists() else True
+        )
 
 
-def test_a_file_that_may_not_be_opened_costs_the_others_nothing(tmp_path, head, weights, capsys, monkeypatch):
+def test_a_file_that_may_not_be_opened_costs_the_others_nothing(
+    tmp_path, head, weights, capsys, monkeypatch
+):
     values, affine, _ = head(slices=3)
     for name in "abc":
         write_nifti(Volume(values, affine, "ct"), tmp_path / "in" / f"{name}.nii")
 
-    def locked(path, modality=None):                             # root may open everything, so permissions cannot show it
+    # root may open everything, so permissions cannot show it
+    def locked(path, modality=None):
         if path.name == "b.nii":
-            raise PermissionError(f"{path} cannot be opened (Permission denied): check the path, its permissions and the disk")
+            raise PermissionError(
+                f"{path} cannot be opened (Permission denied): check the path, its permissions and "
+                "the disk"
+            )
         return read_nifti(path, modality)
 
     monkeypatch.setattr(translate, "read_nifti", locked)
-    assert main(["translate", str(tmp_path / "in"), str(tmp_path / "out"), "--weights", str(weights), "--size", "32"]) == 1
+    assert (
+        main(
+            [
+                "translate",
+                str(tmp_path / "in"),
+                str(tmp_path / "out"),
+                "--weights",
+                str(weights),
+                "--size",
+                "32",
+            ]
+        )
+        == 1
+    )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii", "c.nii"]
     assert "scan 2 of 3 is left out" in capsys.readouterr().err

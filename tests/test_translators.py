@@ -1,4 +1,5 @@
 """The CycleGAN's step against a literal transcription, and who learns from what."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,11 +18,14 @@ def build(seed=0, architecture=SMALL, **objective):
 
 def batches(n=2, m=2, seed=1):
     torch.manual_seed(seed)
-    return torch.rand(n, 1, 32, 32, dtype=torch.float64) * 2 - 1, torch.rand(m, 1, 32, 32, dtype=torch.float64) * 2 - 1
+    return torch.rand(n, 1, 32, 32, dtype=torch.float64) * 2 - 1, torch.rand(
+        m, 1, 32, 32, dtype=torch.float64
+    ) * 2 - 1
 
 
 def literal_losses(model, ct, mri):
     """The published algorithm, one call a line, in the reference's order; no pool."""
+
     def square(verdict, target):
         return ((verdict - target) ** 2).mean()
 
@@ -29,9 +33,15 @@ def literal_losses(model, ct, mri):
     cycled_ct, cycled_mri = model.G_mri2ct(fake_mri), model.G_ct2mri(fake_ct)
     generators = square(model.D_mri(fake_mri), 1) + square(model.D_ct(fake_ct), 1)
     generators = generators + 10 * F.l1_loss(cycled_ct, ct) + 10 * F.l1_loss(cycled_mri, mri)
-    generators = generators + 10 * 0.5 * F.l1_loss(model.G_mri2ct(ct), ct) + 10 * 0.5 * F.l1_loss(model.G_ct2mri(mri), mri)
+    generators = (
+        generators
+        + 10 * 0.5 * F.l1_loss(model.G_mri2ct(ct), ct)
+        + 10 * 0.5 * F.l1_loss(model.G_ct2mri(mri), mri)
+    )
     critics = 0.5 * (square(model.D_ct(ct), 1) + square(model.D_ct(fake_ct.detach()), 0))
-    critics = critics + 0.5 * (square(model.D_mri(mri), 1) + square(model.D_mri(fake_mri.detach()), 0))
+    critics = critics + 0.5 * (
+        square(model.D_mri(mri), 1) + square(model.D_mri(fake_mri.detach()), 0)
+    )
     return generators, critics
 
 
@@ -48,9 +58,13 @@ def test_step_equals_the_published_algorithm(sizes):
 def test_gradients_equal_the_published_algorithms():
     model = build(pool_size=0)
     generators, critics, _ = model.training_step(*batches())
-    ours = torch.autograd.grad(generators, model.generators) + torch.autograd.grad(critics, model.critics)
+    ours = torch.autograd.grad(generators, model.generators) + torch.autograd.grad(
+        critics, model.critics
+    )
     generators, critics = literal_losses(model, *batches())
-    literal = torch.autograd.grad(generators, model.generators) + torch.autograd.grad(critics, model.critics)
+    literal = torch.autograd.grad(generators, model.generators) + torch.autograd.grad(
+        critics, model.critics
+    )
     for one, other in zip(ours, literal, strict=True):
         torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
 
@@ -59,10 +73,14 @@ def test_each_loss_teaches_only_its_own_networks():
     model = build()
     generators, critics, _ = model.training_step(*batches())
     generators.backward()
-    assert all(p.grad is not None for p in model.generators) and all(p.grad is None for p in model.critics)
+    assert all(p.grad is not None for p in model.generators) and all(
+        p.grad is None for p in model.critics
+    )
     model.zero_grad()
     critics.backward()
-    assert all(p.grad is None for p in model.generators) and all(p.grad is not None for p in model.critics)
+    assert all(p.grad is None for p in model.generators) and all(
+        p.grad is not None for p in model.critics
+    )
 
 
 def test_weights_scale_their_own_part():
@@ -73,7 +91,12 @@ def test_weights_scale_their_own_part():
     for cycle_ct, cycle_mri, identity in ((0, 0, 0), (3, 0, 0), (0, 3, 0), (0, 0, 7)):
         weights = {"cycle_ct": cycle_ct, "cycle_mri": cycle_mri, "identity": identity}
         generators, _, shown = build(pool_size=0, **weights).training_step(ct, mri)
-        expected = parts["adversarial"] + cycle_ct * back_ct + cycle_mri * back_mri + identity * parts["identity"]
+        expected = (
+            parts["adversarial"]
+            + cycle_ct * back_ct
+            + cycle_mri * back_mri
+            + identity * parts["identity"]
+        )
         assert generators.item() == pytest.approx(expected.item(), abs=1e-10)
         assert ("identity" in shown) == bool(identity)
 
@@ -94,9 +117,11 @@ def test_pool_fills_first_then_swaps_half_of_the_time():
     later = torch.arange(50.0, 2050.0).reshape(-1, 1, 1, 1)
     returned = pool(later)
     older = (returned != later).float().mean().item()
-    assert older == pytest.approx(0.5, abs=0.06)                  # 2,000 coin tosses: one sigma is 0.011
+    # 2,000 coin tosses: one sigma is 0.011
+    assert older == pytest.approx(0.5, abs=0.06)
     everything = torch.cat([returned.flatten(), pool.images.flatten()])
-    assert sorted(everything.tolist()) == list(range(50)) + list(range(50, 2050))       # nothing is lost, nothing is doubled
+    # nothing is lost, nothing is doubled
+    assert sorted(everything.tolist()) == list(range(50)) + list(range(50, 2050))
 
 
 def test_pool_of_size_zero_hands_through_and_a_pool_detaches():
@@ -113,11 +138,16 @@ def test_the_pools_are_no_part_of_the_weights():
 
 def test_translate_goes_the_way_it_is_asked():
     model, (ct, mri) = build(), batches(3, 3)
-    torch.testing.assert_close(model.translate(ct, "mri", batch_size=2), model.G_ct2mri(ct), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        model.translate(ct, "mri", batch_size=2), model.G_ct2mri(ct), atol=1e-12, rtol=0
+    )
     torch.testing.assert_close(model.translate(mri, "ct"), model.G_mri2ct(mri), atol=1e-12, rtol=0)
     with torch.no_grad():
-        model.G_ct2mri.model[1].weight.mul_(2)                   # the last weights move on, their mean does not
-    torch.testing.assert_close(model.translate(ct, "mri", averaged=False), model.G_ct2mri(ct), atol=1e-12, rtol=0)
+        # the last weights move on, their mean does not
+        model.G_ct2mri.model[1].weight.mul_(2)
+    torch.testing.assert_close(
+        model.translate(ct, "mri", averaged=False), model.G_ct2mri(ct), atol=1e-12, rtol=0
+    )
     assert not torch.equal(model.translate(ct, "mri"), model.translate(ct, "mri", averaged=False))
     with pytest.raises(ValueError, match="to='mr' is not a modality"):
         model.translate(ct, "mr")
@@ -126,13 +156,30 @@ def test_translate_goes_the_way_it_is_asked():
 @pytest.mark.parametrize("options", [{"dropout": True}, {"norm": "batch"}])
 def test_a_look_in_between_changes_nothing(options):
     """Nor does it depend on chance, or on which other slices are looked at."""
-    model, (ct, _) = build(architecture=Architecture(**{"ngf": 4, "ndf": 4, "n_blocks": 1, "n_layers": 1} | options)), batches(3, 3)
-    state, chance = {name: value.clone() for name, value in model.state_dict().items()}, torch.get_rng_state()
+    model, (ct, _) = (
+        build(
+            architecture=Architecture(
+                **{"ngf": 4, "ndf": 4, "n_blocks": 1, "n_layers": 1} | options
+            )
+        ),
+        batches(3, 3),
+    )
+    state, chance = (
+        {name: value.clone() for name, value in model.state_dict().items()},
+        torch.get_rng_state(),
+    )
     for averaged in (True, False):
         together = model.translate(ct, "mri", averaged)
-        torch.testing.assert_close(torch.cat([model.translate(one, "mri", averaged) for one in ct.split(1)]), together, atol=1e-12, rtol=0)
+        torch.testing.assert_close(
+            torch.cat([model.translate(one, "mri", averaged) for one in ct.split(1)]),
+            together,
+            atol=1e-12,
+            rtol=0,
+        )
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), chance) and all(module.training for module in model.modules())
+    assert torch.equal(torch.get_rng_state(), chance) and all(
+        module.training for module in model.modules()
+    )
 
 
 def test_averages_follow_the_literal_recursion():
@@ -142,7 +189,10 @@ def test_averages_follow_the_literal_recursion():
             for weight in model.generators:
                 weight.add_(0.1 * torch.randn_like(weight))
         model.update_averages(step, memory=0.7)
-        memory, now = min(0.7, (1 + step) / (10 + step)), model.G_mri2ct.model[1].weight.detach().clone()
+        memory, now = (
+            min(0.7, (1 + step) / (10 + step)),
+            model.G_mri2ct.model[1].weight.detach().clone(),
+        )
         previous = build().G_mri2ct.model[1].weight.detach() if expected is None else expected
         expected = memory * previous + (1 - memory) * now
     # float64, thirty convex combinations
@@ -155,7 +205,9 @@ def test_averages_do_not_learn_and_follow_batch_norms_statistics():
     model.training_step(*batches())[0].backward()
     assert all(weight.grad is None for weight in model.averaged.parameters())
     model.update_averages(1)
-    for mean, statistic in zip(model.averaged["mri"].buffers(), model.G_ct2mri.buffers(), strict=True):
+    for mean, statistic in zip(
+        model.averaged["mri"].buffers(), model.G_ct2mri.buffers(), strict=True
+    ):
         assert torch.equal(mean, statistic)
 
 
@@ -171,7 +223,9 @@ def test_with_batch_norm_every_batch_goes_through_alone():
     architecture = Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1, norm="batch")
     generators, critics, _ = build(architecture=architecture, pool_size=0).training_step(*batches())
     expected = literal_losses(build(architecture=architecture, pool_size=0), *batches())
-    assert (generators.item(), critics.item()) == pytest.approx([loss.item() for loss in expected], abs=1e-10)
+    assert (generators.item(), critics.item()) == pytest.approx(
+        [loss.item() for loss in expected], abs=1e-10
+    )
 
 
 def test_hinge_and_wgangp_are_their_formulas():
@@ -181,43 +235,76 @@ def test_hinge_and_wgangp_are_their_formulas():
         torch.manual_seed(7)
         generators, critics, _ = model.training_step(ct, mri)
         fake_mri, fake_ct = model.G_ct2mri(ct), model.G_mri2ct(mri)
-        assert generators.item() == pytest.approx(-(model.D_mri(fake_mri).mean() + model.D_ct(fake_ct).mean()).item(), abs=1e-10)
+        assert generators.item() == pytest.approx(
+            -(model.D_mri(fake_mri).mean() + model.D_ct(fake_ct).mean()).item(), abs=1e-10
+        )
         expected, pairs = 0, ((model.D_mri, mri, fake_mri), (model.D_ct, ct, fake_ct))
         torch.manual_seed(7)
         for critic, real, fake in pairs:
             if mode == "hinge":
-                expected += 0.5 * ((1 - critic(real)).clamp(min=0).mean() + (1 + critic(fake)).clamp(min=0).mean())
+                expected += 0.5 * (
+                    (1 - critic(real)).clamp(min=0).mean() + (1 + critic(fake)).clamp(min=0).mean()
+                )
             else:
-                expected += critic(fake).mean() - critic(real).mean() + 10 * gradient_penalty(critic, real, fake)
+                expected += (
+                    critic(fake).mean()
+                    - critic(real).mean()
+                    + 10 * gradient_penalty(critic, real, fake)
+                )
         assert critics.item() == pytest.approx(expected.item(), abs=1e-10)
 
 
-@pytest.mark.parametrize("options", [
-    {"generator": "unet_32"}, {"discriminator": "pixel"}, {"dropout": True}, {"upsampling": "resize"}, {"spectral": True}, {"norm": "none"},
-    {"init": "orthogonal"}, {"n_blocks": 0}, {"n_layers": 2},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"generator": "unet_32"},
+        {"discriminator": "pixel"},
+        {"dropout": True},
+        {"upsampling": "resize"},
+        {"spectral": True},
+        {"norm": "none"},
+        {"init": "orthogonal"},
+        {"n_blocks": 0},
+        {"n_layers": 2},
+    ],
+)
 def test_every_architecture_trains_a_step(options):
-    model = build(architecture=Architecture(**{"ngf": 4, "ndf": 4, "n_blocks": 1, "n_layers": 1} | options))
+    model = build(
+        architecture=Architecture(**{"ngf": 4, "ndf": 4, "n_blocks": 1, "n_layers": 1} | options)
+    )
     generators, critics, _ = model.training_step(*batches())
     (generators + critics).backward()
-    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in (*model.generators, *model.critics))
+    assert all(
+        weight.grad is not None and weight.grad.isfinite().all()
+        for weight in (*model.generators, *model.critics)
+    )
 
 
 def test_channels_may_differ_but_not_with_an_identity_loss():
     architecture = Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1, ct_channels=2)
-    with pytest.raises(ValueError, match="identity=5 needs as many CT as MR channels, and there are 2 and 1: set identity = 0"):
+    with pytest.raises(
+        ValueError,
+        match="identity=5 needs as many CT as MR channels, and there are 2 and 1: set identity = 0",
+    ):
         build(architecture=architecture)
     model, (ct, mri) = build(architecture=architecture, identity=0), batches()
     generators, critics, _ = model.training_step(torch.cat([ct, -ct], 1), mri)
     (generators + critics).backward()
-    assert model.translate(mri, "ct").shape == (2, 2, 32, 32) and model.translate(torch.cat([ct, ct], 1), "mri").shape == (2, 1, 32, 32)
+    assert model.translate(mri, "ct").shape == (2, 2, 32, 32) and model.translate(
+        torch.cat([ct, ct], 1), "mri"
+    ).shape == (2, 1, 32, 32)
 
 
 def test_slices_of_odd_size_train_and_come_back_in_their_size():
     model = build()
     torch.manual_seed(3)
     ct, mri = torch.rand(2, 1, 1, 37, 42, dtype=torch.float64) * 2 - 1
-    assert model.training_step(ct, mri)[0].isfinite() and model.translate(ct, "mri").shape == (1, 1, 37, 42)
+    assert model.training_step(ct, mri)[0].isfinite() and model.translate(ct, "mri").shape == (
+        1,
+        1,
+        37,
+        42,
+    )
 
 
 def test_blank_slices_do_not_break_instance_norm():

@@ -1,4 +1,5 @@
 """Units: what goes into the network comes out again."""
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +30,8 @@ def test_mri_scale_looks_only_inside_the_head():
     head[:, 8:24, 8:24] = True
     mri[head] = np.linspace(10, 110, head.sum())
     scale = mri_scale(mri, head)
-    assert (scale.low, scale.high) == pytest.approx((10.5, 109.5), abs=1e-9)          # percentiles of a straight line, by hand
+    # percentiles of a straight line, by hand
+    assert (scale.low, scale.high) == pytest.approx((10.5, 109.5), abs=1e-9)
 
 
 def test_mri_scale_refuses_an_empty_head():
@@ -38,5 +40,12 @@ def test_mri_scale_refuses_an_empty_head():
 
 
 def test_window_blackens_below_and_whitens_above():
-    assert Window(40, 80).apply(np.array([-1000.0, 0.0, 20.0, 40.0, 80.0, 1000.0])).tolist() == [0, 0, 0.25, 0.5, 1, 1]
+    assert Window(40, 80).apply(np.array([-1000.0, 0.0, 20.0, 40.0, 80.0, 1000.0])).tolist() == [
+        0,
+        0,
+        0.25,
+        0.5,
+        1,
+        1,
+    ]
     assert WINDOWS["brain"] == Window(40, 80)

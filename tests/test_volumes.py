@@ -1,4 +1,5 @@
 """Volumes keep their place in space: to axial slices and back from every orientation."""
+
 import itertools
 
 import numpy as np
@@ -24,7 +25,8 @@ def turned(values, affine, order, flips):
 
 def moved(stack, affine):
     """By how many rows and columns the head was moved to the middle of the stack."""
-    first = np.linalg.inv(affine) @ stack.affine[:, 3]           # where its first pixel lies in the scan: x, y, z, 1
+    # where its first pixel lies in the scan: x, y, z, 1
+    first = np.linalg.inv(affine) @ stack.affine[:, 3]
     return tuple(-np.rint(first[[1, 0]]).astype(int))
 
 
@@ -32,16 +34,27 @@ def test_every_orientation_shows_the_same_slices_and_comes_back_exactly(head):
     values, affine, spacing = head()
     upright = axial(Volume(values, affine, "ct"), 64, spacing[1])
     rows, columns = moved(upright, affine)
-    assert max(abs(rows), abs(columns)) < 8                      # the phantom lies near the middle already
-    np.testing.assert_allclose(upright.values[:, 8:-8, 8:-8], np.roll(values.T, (rows, columns), (1, 2))[:, 8:-8, 8:-8], atol=0.01)
-    for order, flips in itertools.product(itertools.permutations(range(3)), itertools.product((0, 1), repeat=3)):
+    # the phantom lies near the middle already
+    assert max(abs(rows), abs(columns)) < 8
+    np.testing.assert_allclose(
+        upright.values[:, 8:-8, 8:-8],
+        np.roll(values.T, (rows, columns), (1, 2))[:, 8:-8, 8:-8],
+        atol=0.01,
+    )
+    for order, flips in itertools.product(
+        itertools.permutations(range(3)), itertools.product((0, 1), repeat=3)
+    ):
         volume = Volume(*turned(values, affine, order, flips), "ct")
         stack = axial(volume, 64, spacing[1])
-        np.testing.assert_allclose(stack.values, upright.values, atol=0.01)                 # HU; positions are rounded
+        # HU; positions are rounded
+        np.testing.assert_allclose(stack.values, upright.values, atol=0.01)
         np.testing.assert_allclose(stack.affine, upright.affine, atol=1e-6)
-        inside = stack.back_onto(volume, np.ones_like(stack.values), 0) > 0.999             # of the field, which moved with the head
+        # of the field, which moved with the head
+        inside = stack.back_onto(volume, np.ones_like(stack.values), 0) > 0.999
         assert inside.mean() > 0.85
-        np.testing.assert_allclose(stack.back_onto(volume, stack.values, -1000)[inside], volume.values[inside], atol=0.02)
+        np.testing.assert_allclose(
+            stack.back_onto(volume, stack.values, -1000)[inside], volume.values[inside], atol=0.02
+        )
 
 
 def test_an_oblique_scan_keeps_its_own_planes(head):
@@ -49,18 +62,24 @@ def test_an_oblique_scan_keeps_its_own_planes(head):
     angle = np.deg2rad(20)
     turn = np.eye(4)
     turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    straight, oblique = (axial(Volume(values, one, "ct"), 64, spacing[1]) for one in (affine, turn @ affine))
+    straight, oblique = (
+        axial(Volume(values, one, "ct"), 64, spacing[1]) for one in (affine, turn @ affine)
+    )
     np.testing.assert_allclose(oblique.values, straight.values, atol=0.01)
     np.testing.assert_allclose(oblique.affine, turn @ straight.affine, atol=1e-6)
 
 
 def test_a_gantry_tilt_is_undone_and_done_again():
-    """A straight rod along the table, scanned in slices tilted by 20 degrees: it wanders through the file, not through the stack."""
+    """A straight rod along the table, scanned in slices tilted by 20 degrees.
+
+    It wanders through the file, not through the stack.
+    """
     z, y, x = 5.0, 1.0, 1.0
     shear = z * np.tan(np.deg2rad(20))
-    affine = np.array([[-x, 0, 0, 60], [0, -y, -shear, 60], [0, 0, z, 0], [0, 0, 0, 1]])     # LPS-like axes, each slice further back
+    # LPS-like axes, each slice further back
+    affine = np.array([[-x, 0, 0, 60], [0, -y, -shear, 60], [0, 0, z, 0], [0, 0, 0, 1]])
     i, j, k = np.indices((120, 120, 15))
-    back = -(affine[1, 1] * j + affine[1, 2] * k + affine[1, 3])                             # mm
+    back = -(affine[1, 1] * j + affine[1, 2] * k + affine[1, 3])  # mm
     values = np.where(np.hypot(affine[0, 0] * i + 60, back) < 30, 40.0, -1000).astype(np.float32)
     volume = Volume(values, affine, "ct")
     stack = axial(volume, 128, 1.0)
@@ -68,7 +87,8 @@ def test_a_gantry_tilt_is_undone_and_done_again():
     def wander(slices):
         return np.ptp([ndimage.center_of_mass(slice_ + 1000)[0] for slice_ in slices])
 
-    assert wander(values.transpose(2, 1, 0)) > 20 > 0.5 > wander(stack.values)              # pixels of 1 mm
+    # pixels of 1 mm
+    assert wander(values.transpose(2, 1, 0)) > 20 > 0.5 > wander(stack.values)
     assert stack.spacing_mm == pytest.approx((5, 1, 1))
     returned = stack.back_onto(volume, stack.values, -1000)
     assert np.mean((returned > -500) != (values > -500)) < 0.002
@@ -77,34 +97,44 @@ def test_a_gantry_tilt_is_undone_and_done_again():
 @pytest.mark.parametrize("spacing_mm", [1.75, 2.5, 4.0])
 def test_a_round_trip_changes_nothing_but_interpolation_error(head, spacing_mm):
     values, affine, _ = head(size=128)
-    values = np.where(values < -900, -1000, values)              # still air
+    values = np.where(values < -900, -1000, values)  # still air
     volume = Volume(values, affine, "ct")
     stack = axial(volume, 160, spacing_mm)
     returned = stack.back_onto(volume, stack.values, volume.background)
     error = np.abs(returned - values)
-    reach = 2 * (2 * int(np.ceil(1.5 * spacing_mm)) + 1) + 1     # pixels that the filter and both interpolations may look at
-    highest, lowest = (kind(values, (reach, reach, 1)) for kind in (ndimage.maximum_filter, ndimage.minimum_filter))
-    assert (returned <= highest + 0.01).all() and (returned >= lowest - 0.01).all()          # no value that is not nearby
+    # pixels that the filter and both interpolations may look at
+    reach = 2 * (2 * int(np.ceil(1.5 * spacing_mm)) + 1) + 1
+    highest, lowest = (
+        kind(values, (reach, reach, 1)) for kind in (ndimage.maximum_filter, ndimage.minimum_filter)
+    )
+    # no value that is not nearby
+    assert (returned <= highest + 0.01).all() and (returned >= lowest - 0.01).all()
     constant = highest - lowest < 1
     assert constant.any() and error[constant].max() < 1
-    smooth = ndimage.gaussian_filter(values, (6, 6, 0))          # without edges hardly anything is lost
+    # without edges hardly anything is lost
+    smooth = ndimage.gaussian_filter(values, (6, 6, 0))
     stack = axial(Volume(smooth, affine, "ct"), 160, spacing_mm)
     error = np.abs(stack.back_onto(volume, stack.values, volume.background) - smooth)
-    assert error.mean() < 1 * spacing_mm**2 and psnr_db(smooth + error, smooth, error >= 0, (-1000, 1000)) > 35
+    assert (
+        error.mean() < 1 * spacing_mm**2
+        and psnr_db(smooth + error, smooth, error >= 0, (-1000, 1000)) > 35
+    )
 
 
 def test_noise_is_averaged_not_picked_where_pixels_get_larger():
     noise = np.random.default_rng(0).normal(0, 100, (200, 200, 4)).astype(np.float32)
     fine, coarse = np.diag([0.5, 0.5, 1, 1]), np.diag([2.0, 2, 1, 1])
     kept = resample(noise, fine, coarse, (50, 50, 4), 0)
-    assert kept[2:-2, 2:-2].std() < 25                           # a mean of 4 x 4 pixels would have 25, picking has 100 or 67 (linear)
+    # a mean of 4 x 4 pixels would have 25, picking has 100 or 67 (linear)
+    assert kept[2:-2, 2:-2].std() < 25
     assert resample(np.ones_like(noise), fine, coarse, (50, 50, 4), 0) == pytest.approx(1)
 
 
 def test_the_head_comes_to_the_middle_and_what_is_cut_is_said(head):
     values, affine, spacing = head()
     pushed = np.full((150, 150, 12), -1000, np.float32)
-    pushed[80:144, 10:74] = values                               # far off the middle, in a wide field
+    # far off the middle, in a wide field
+    pushed[80:144, 10:74] = values
     stack = axial(Volume(pushed, affine, "ct"), 64, spacing[1])
     for axes in ((0, 2), (0, 1)):
         found = np.flatnonzero(stack.head.any(axes))
@@ -118,19 +148,25 @@ def test_the_embedded_slices_as_a_volume_are_the_networks_slices_again():
     files, _ = read_folder(data_folder() / "scans")
     affine = np.diag([-1.75, -1.75, 1.5, 1])
     for modality in ("ct", "mri"):
-        values = np.stack([file.pixels for file in files["train", modality][:4]]).transpose(2, 1, 0)         # neighbours, 1.5 mm apart
+        # neighbours, 1.5 mm apart
+        values = np.stack([file.pixels for file in files["train", modality][:4]]).transpose(2, 1, 0)
         stack = axial(Volume(values, affine, modality))
         there = np.roll(values.T, moved(stack, affine), (1, 2))
-        np.testing.assert_allclose(stack.values[:, 16:-16, 16:-16], there[:, 16:-16, 16:-16], atol=0.01)
+        np.testing.assert_allclose(
+            stack.values[:, 16:-16, 16:-16], there[:, 16:-16, 16:-16], atol=0.01
+        )
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda v, a: (v, a, "pet"), "choose"),
-    (lambda v, a: (v[None], a, "ct"), "4 dimensions"),
-    (lambda v, a: (v, a * 0, "ct"), "makes no sense"),
-    (lambda v, a: (v, a * np.nan, "ct"), "makes no sense"),
-    (lambda v, a: (v, a[:, [0, 0, 2, 3]], "ct"), "makes no sense"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda v, a: (v, a, "pet"), "choose"),
+        (lambda v, a: (v[None], a, "ct"), "4 dimensions"),
+        (lambda v, a: (v, a * 0, "ct"), "makes no sense"),
+        (lambda v, a: (v, a * np.nan, "ct"), "makes no sense"),
+        (lambda v, a: (v, a[:, [0, 0, 2, 3]], "ct"), "makes no sense"),
+    ],
+)
 def test_what_is_no_volume_is_refused(head, change, words):
     values, affine, _ = head()
     with pytest.raises(ValueError, match=words):

@@ -1,4 +1,5 @@
 """NIfTI in and out: numbers, place and space kept, names left behind, hostile files refused."""
+
 import gzip
 import logging
 import sys
@@ -22,19 +23,23 @@ def save(path, data, affine=None, **header):
 
 def test_a_written_volume_is_read_back_the_same(tmp_path, head):
     values, _, _ = head()
-    volume = Volume(values, np.array([[0, 2, 0, 5], [0, 0, -3, 6], [1, 0, 0, 7], [0, 0, 0, 1.0]]), "ct", space=4)
+    volume = Volume(
+        values, np.array([[0, 2, 0, 5], [0, 0, -3, 6], [1, 0, 0, 7], [0, 0, 0, 1.0]]), "ct", space=4
+    )
     for name in ("ct.nii", "ct.nii.gz"):
         write_nifti(volume, tmp_path / name)
         returned = read_nifti(tmp_path / name, "ct")
         np.testing.assert_array_equal(returned.values, volume.values)
-        np.testing.assert_allclose(returned.affine, volume.affine, atol=1e-5)               # the file holds float32
+        # the file holds float32
+        np.testing.assert_allclose(returned.affine, volume.affine, atol=1e-5)
         assert returned.space == 4
         raw = nibabel.load(tmp_path / name)
         np.testing.assert_allclose(raw.header.get_qform(), volume.affine, atol=1e-4)
         assert raw.get_data_dtype() == np.int16
         assert raw.header["descrip"].item() == b"SYNTHETIC CT - NOT FOR CLINICAL USE"
     on_disk = np.frombuffer((tmp_path / "ct.nii").read_bytes()[112:120], "<f4")
-    assert on_disk.tolist() == [1, 0]                            # scl_slope and scl_inter themselves
+    # scl_slope and scl_inter themselves
+    assert on_disk.tolist() == [1, 0]
 
 
 def test_a_sheared_affine_is_kept_in_the_sform_alone(tmp_path, head):
@@ -60,10 +65,14 @@ def test_slope_and_intercept_are_applied_once(tmp_path, version):
 
 
 def test_axes_are_read_as_simpleitk_writes_them(tmp_path):
-    """Origin (10, 20, -30) and spacing (0.5, 0.6, 3) in LPS arrive as diag(-0.5, -0.6, 3) and (-10, -20, -30) in RAS+."""
+    """Origin (10, 20, -30) and spacing (0.5, 0.6, 3) in LPS arrive as diag(-0.5, -0.6, 3) and (-10,
+    -20, -30) in RAS+.
+    """
     affine = np.diag([-0.5, -0.6, 3, 1])
     affine[:3, 3] = -10, -20, -30
-    volume = read_nifti(save(tmp_path / "sitk.nii", np.arange(24, dtype=np.float32).reshape(2, 3, 4), affine), "mri")
+    volume = read_nifti(
+        save(tmp_path / "sitk.nii", np.arange(24, dtype=np.float32).reshape(2, 3, 4), affine), "mri"
+    )
     np.testing.assert_allclose(volume.affine, affine, atol=1e-6)
     assert volume.values[1, 2, 3] == 23
 
@@ -75,7 +84,9 @@ def test_the_modality_is_taken_from_the_values_and_said(tmp_path, head):
         volume = read_nifti(path)
         assert volume.modality == modality and f"taken for {name}" in volume.describe()
         assert "taken" not in read_nifti(path, modality).describe()
-    with pytest.raises(ValueError, match="mri.nii: .* shows no air, so it cannot be a whole slice in HU"):
+    with pytest.raises(
+        ValueError, match="mri.nii: .* shows no air, so it cannot be a whole slice in HU"
+    ):
         read_nifti(tmp_path / "mri.nii", "ct")
     with pytest.raises(ValueError, match="ct.nii: .* like those of a CT"):
         read_nifti(tmp_path / "ct.nii", "mri")
@@ -85,17 +96,38 @@ def test_what_was_not_measured_becomes_background_and_is_counted(tmp_path, head)
     values, affine, _ = head()
     values = values.copy()
     values[0, 0, :3] = np.nan, np.inf, 1e30
-    values[1] = -3024                                            # outside a scanner's circle
+    values[1] = -3024  # outside a scanner's circle
     volume = read_nifti(save(tmp_path / "x.nii", values, affine), "ct")
-    assert volume.values.min() == -1024 == volume.values[0, 0, 0] == volume.values[0, 0, 1] == volume.values[0, 0, 2]
-    assert "3 voxels are no finite numbers" in volume.describe() and "1.6% of the voxels are below -1024 HU" in volume.describe()
+    assert (
+        volume.values.min()
+        == -1024
+        == volume.values[0, 0, 0]
+        == volume.values[0, 0, 1]
+        == volume.values[0, 0, 2]
+    )
+    assert (
+        "3 voxels are no finite numbers" in volume.describe()
+        and "1.6% of the voxels are below -1024 HU" in volume.describe()
+    )
 
 
 def test_one_volume_in_four_dimensions_is_read_several_are_refused(tmp_path):
     data = np.random.default_rng(0).integers(0, 99, (4, 5, 6)).astype(np.int16)
-    assert read_nifti(save(tmp_path / "one.nii", data[..., None], np.eye(4))).values.shape == (4, 5, 6)
-    assert read_nifti(save(tmp_path / "flat.nii", data[..., 0], np.eye(4))).values.shape == (4, 5, 1)
-    with pytest.raises(ValueError, match=r"two.nii: it has 4 dimensions \(4 x 5 x 6 x 2\), and a volume has 3: save its time points"):
+    assert read_nifti(save(tmp_path / "one.nii", data[..., None], np.eye(4))).values.shape == (
+        4,
+        5,
+        6,
+    )
+    assert read_nifti(save(tmp_path / "flat.nii", data[..., 0], np.eye(4))).values.shape == (
+        4,
+        5,
+        1,
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"two.nii: it has 4 dimensions \(4 x 5 x 6 x 2\), and a volume has 3: save its time "
+        r"points",
+    ):
         read_nifti(save(tmp_path / "two.nii", np.stack([data, data], -1), np.eye(4)))
 
 
@@ -118,28 +150,39 @@ def test_missing_cut_off_and_other_files_are_named(tmp_path, head):
         read_nifti(tmp_path / "nowhere.nii")
     path = save(tmp_path / "whole.nii.gz", values, affine)
     whole = path.read_bytes()
-    for name, content, words in (("cut.nii.gz", whole[:-900], "damaged"), ("cut.nii", gzip.decompress(whole)[:-9], "it ends after"),
-                                 ("empty.nii", b"", "does not begin like"), ("text.nii.gz", b"no gzip", "damaged"),
-                                 ("text.nii", b"x" * 999, "does not begin like")):
+    for name, content, words in (
+        ("cut.nii.gz", whole[:-900], "damaged"),
+        ("cut.nii", gzip.decompress(whole)[:-9], "it ends after"),
+        ("empty.nii", b"", "does not begin like"),
+        ("text.nii.gz", b"no gzip", "damaged"),
+        ("text.nii", b"x" * 999, "does not begin like"),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=f"{name}.* {words}"):
             read_nifti(tmp_path / name)
 
 
 def test_what_a_header_claims_costs_no_memory(tmp_path):
-    """A kilobyte that claims 30000 cubed voxels, a header of gigabytes, or a gzip bomb: refused without reading or making them."""
+    """A kilobyte that claims 30000 cubed voxels, a header of gigabytes, or a gzip bomb.
+
+    Refused without reading or making them.
+    """
     path = save(tmp_path / "x.nii", np.zeros((4, 4, 4), np.int16), np.eye(4))
     small, bomb = bytearray(path.read_bytes()), gzip.compress(bytes(2**20), 9)
     huge, far = small.copy(), small.copy()
     huge[40:48] = np.array([3, 30000, 30000, 30000], "<i2").tobytes()
     far[108:112] = np.array([3e9], "<f4").tobytes()
-    tracemalloc.start()                                          # it sees NumPy's arrays too
+    tracemalloc.start()  # it sees NumPy's arrays too
     for content, words in ((huge, "30000 x 30000 x 30000 voxels"), (far, "longer than 64 MB")):
-        for name, packed in (("x.nii", bytes(content)), ("x.nii.gz", gzip.compress(bytes(content)) + 2000 * bomb)):    # unpacks to 2 GB
+        # unpacks to 2 GB
+        for name, packed in (
+            ("x.nii", bytes(content)),
+            ("x.nii.gz", gzip.compress(bytes(content)) + 2000 * bomb),
+        ):
             (tmp_path / name).write_bytes(packed)
             with pytest.raises(ValueError, match=words):
                 read_nifti(tmp_path / name)
-    assert tracemalloc.get_traced_memory()[1] < 50e6             # bytes
+    assert tracemalloc.get_traced_memory()[1] < 50e6  # bytes
     tracemalloc.stop()
 
 
@@ -148,13 +191,18 @@ def test_no_name_of_a_header_reaches_the_output(tmp_path, head, secrets):
     image = nibabel.Nifti1Image(np.rint(values).astype(np.int16), affine)
     image.header["descrip"], image.header["db_name"] = "Mustermann^Erika", "MRN-4711"
     image.header["aux_file"], image.header["intent_name"] = "19620229", "Erika"
-    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"Mustermann, Sankt Elsewhere"))
+    image.header.extensions.append(
+        nibabel.nifti1.Nifti1Extension("comment", b"Mustermann, Sankt Elsewhere")
+    )
     nibabel.save(image, tmp_path / "in.nii")
     volume = read_nifti(tmp_path / "in.nii")
     write_nifti(volume, tmp_path / "out.nii")
     assert b"Mustermann" in (tmp_path / "in.nii").read_bytes()
     for secret in secrets:
-        assert secret.encode() not in (tmp_path / "out.nii").read_bytes() and secret not in volume.describe()
+        assert (
+            secret.encode() not in (tmp_path / "out.nii").read_bytes()
+            and secret not in volume.describe()
+        )
 
 
 def test_what_16_bits_cannot_hold_is_refused(tmp_path, head):
@@ -177,24 +225,38 @@ def test_an_output_appears_whole_or_not_at_all_and_never_replaces_anything(tmp_p
     with finished(tmp_path / "empty") as temporary:
         temporary.write_text("whole")
     assert (tmp_path / "empty").read_text() == "whole"
-    with pytest.raises(FileExistsError, match="exists already"), finished(tmp_path / "empty") as temporary:
+    with (
+        pytest.raises(FileExistsError, match="exists already"),
+        finished(tmp_path / "empty") as temporary,
+    ):
         raise AssertionError
     assert (tmp_path / "empty").read_text() == "whole"
 
 
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(ModuleNotFoundError, match=r"this needs nibabel: pip install 'ctmri-utils\[course\]'"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"this needs nibabel: pip install 'ctmri-utils\[course\]'"
+    ):
         read_nifti("x.nii")
 
 
 # Hostile bytes.
 
-def test_random_damage_to_nifti_files_only_ever_gives_a_sentence(tmp_path, head, damage, caplog, recwarn, capfd):
+
+def test_random_damage_to_nifti_files_only_ever_gives_a_sentence(
+    tmp_path, head, damage, caplog, recwarn, capfd
+):
     values, affine, _ = head(size=32, slices=6)
     draw = np.random.default_rng(0)
-    whole = {name: save(tmp_path / name, values.astype(kind), affine, version=version).read_bytes()
-             for name, kind, version in (("a.nii", np.int16, 1), ("b.nii.gz", np.float32, 1), ("c.nii", np.float64, 2))}
+    whole = {
+        name: save(tmp_path / name, values.astype(kind), affine, version=version).read_bytes()
+        for name, kind, version in (
+            ("a.nii", np.int16, 1),
+            ("b.nii.gz", np.float32, 1),
+            ("c.nii", np.float64, 2),
+        )
+    }
     refused = 0
     tracemalloc.start()
     for name, content in whole.items():
@@ -212,7 +274,9 @@ def test_random_damage_to_nifti_files_only_ever_gives_a_sentence(tmp_path, head,
             except ValueError as error:
                 assert "\n" not in str(error)
     assert not caplog.records and not recwarn.list and not "".join(capfd.readouterr())
-    assert logging.getLogger("nibabel.global").isEnabledFor(logging.WARNING)                # nibabel may speak again
-    assert 100 < refused < 300                                   # some damage hits the voxels only, and makes another image
-    assert tracemalloc.get_traced_memory()[1] < 200e6            # bytes; the whole image has 24 kB
+    # nibabel may speak again
+    assert logging.getLogger("nibabel.global").isEnabledFor(logging.WARNING)
+    # some damage hits the voxels only, and makes another image
+    assert 100 < refused < 300
+    assert tracemalloc.get_traced_memory()[1] < 200e6  # bytes; the whole image has 24 kB
     tracemalloc.stop()

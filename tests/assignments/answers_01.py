@@ -1,12 +1,17 @@
 """Assignment 1: what a student would really write, wrong and right."""
+
 NAME = "01_units_windows_splits"
 
 WRONG = {
     "to_physical": {
-        "the offset is scaled too": "def to_physical(stored, gain, offset):\n    return (stored.astype(float) + offset) * gain",
-        "the offset is subtracted": "def to_physical(stored, gain, offset):\n    return stored.astype(float) * gain - offset",
-        "whole numbers wrap around": "def to_physical(stored, gain, offset):\n    return stored * gain + float(offset)",
-        "rounded to whole HU": "def to_physical(stored, gain, offset):\n    return (stored.astype(float) * gain + offset).astype(np.int32)",
+        "the offset is scaled too": "def to_physical(stored, gain, offset):\n    return "
+        "(stored.astype(float) + offset) * gain",
+        "the offset is subtracted": "def to_physical(stored, gain, offset):\n    return "
+        "stored.astype(float) * gain - offset",
+        "whole numbers wrap around": "def to_physical(stored, gain, offset):\n    return stored * "
+        "gain + float(offset)",
+        "rounded to whole HU": "def to_physical(stored, gain, offset):\n    return "
+        "(stored.astype(float) * gain + offset).astype(np.int32)",
         "changes what it was given": """
 def to_physical(stored, gain, offset):
     values = stored.astype(float) * gain + offset
@@ -60,7 +65,9 @@ def window_error(ct_hu, head, level, width):
     return (from_grey(to_grey(ct_hu, level, width), level, width) - ct_hu)[head].mean()""",
         "root of the mean square": """
 def window_error(ct_hu, head, level, width):
-    return np.sqrt(np.square(from_grey(to_grey(ct_hu, level, width), level, width) - ct_hu)[head].mean())""",
+    return np.sqrt(
+        np.square(from_grey(to_grey(ct_hu, level, width), level, width) - ct_hu)[head].mean()
+    )""",
         "divided by all pixels": """
 def window_error(ct_hu, head, level, width):
     error = np.abs(from_grey(to_grey(ct_hu, level, width), level, width) - ct_hu)
@@ -101,7 +108,11 @@ def mri_to_network(mri, head):
         "slices at random": """
 def split_by_patient(patients, test_share, seed):
     in_test = np.zeros(len(patients), dtype=bool)
-    in_test[np.random.default_rng(seed).permutation(len(patients))[:round(test_share * len(patients))]] = True
+    in_test[
+        np.random.default_rng(seed).permutation(len(patients))[
+            : round(test_share * len(patients))
+        ]
+    ] = True
     return in_test""",
         "always the last patients": """
 def split_by_patient(patients, test_share, seed):
@@ -131,7 +142,10 @@ def split_by_patient(patients, test_share, seed):
         "an empty test": """
 def split_by_patient(patients, test_share, seed):
     names = np.unique(patients)
-    return np.isin(patients, np.random.default_rng(seed).permutation(names)[:round(test_share * len(names))])""",
+    return np.isin(
+        patients,
+        np.random.default_rng(seed).permutation(names)[: round(test_share * len(names))],
+    )""",
     },
     "too_close": {
         "other patients count": """
@@ -159,69 +173,103 @@ def too_close(z_mm, patients, in_test, gap_mm):
 def too_close(z_mm, patients, in_test, gap_mm):
     patients = np.asarray(patients)
     up = z_mm[:, None] - z_mm
-    return ((up >= 0) & (up < gap_mm) & (patients[:, None] == patients))[:, in_test].any(1) & ~in_test""",
+    return ((up >= 0) & (up < gap_mm) & (patients[:, None] == patients))[:, in_test].any(
+        1
+    ) & ~in_test""",
     },
 }
 
 RIGHT = {
     "to_physical": [
-        "def to_physical(stored, gain, offset):\n    return stored.astype(np.float32) * np.float32(gain) + np.float32(offset)",
-        "def to_physical(stored, gain, offset):\n    return np.polyval([gain, offset], np.array(stored, float))",
+        "def to_physical(stored, gain, offset):\n    return stored.astype(np.float32) * "
+        "np.float32(gain) + np.float32(offset)",
+        "def to_physical(stored, gain, offset):\n    return np.polyval([gain, offset], "
+        "np.array(stored, float))",
     ],
-    "grey": ["""
+    "grey": [
+        """
 def to_grey(ct_hu, level, width):
-    return np.floor(np.interp(ct_hu, [level - width / 2, level + width / 2], [0, 255]) + 0.5).astype("uint8")
+    return np.floor(
+        np.interp(ct_hu, [level - width / 2, level + width / 2], [0, 255]) + 0.5
+    ).astype("uint8")
+
 
 def from_grey(grey, level, width):
-    return np.interp(grey, [0, 255], [level - width / 2, level + width / 2])""", """
+    return np.interp(grey, [0, 255], [level - width / 2, level + width / 2])""",
+        """
 from ctmri_utils.units import Scale, Window
+
 
 def to_grey(ct_hu, level, width):
     return np.array(np.round(Window(level, width).apply(ct_hu) * 255), dtype=np.uint8)
 
+
 def from_grey(grey, level, width):
-    return Scale(level - width / 2, level + width / 2, "HU").from_network(grey.astype(float) / 127.5 - 1)"""],
-    "window_error": ["""
+    return Scale(level - width / 2, level + width / 2, "HU").from_network(
+        grey.astype(float) / 127.5 - 1
+    )""",
+    ],
+    "window_error": [
+        """
 def window_error(ct_hu, head, level, width):
     inside = ct_hu[head]
-    return sum(abs(from_grey(to_grey(inside, level, width), level, width) - inside)) / len(inside)""", """
+    back = from_grey(to_grey(inside, level, width), level, width)
+    return sum(abs(back - inside)) / len(inside)""",
+        """
 def window_error(ct_hu, head, level, width):
     low, step = level - width / 2, width / 255
     stored = np.round((np.clip(ct_hu, low, low + width) - low) / step)
-    return np.average(np.abs(low + stored * step - ct_hu), weights=head)"""],
-    "mri_to_network": ["""
+    return np.average(np.abs(low + stored * step - ct_hu), weights=head)""",
+    ],
+    "mri_to_network": [
+        """
 from ctmri_utils.units import mri_scale
 
 def mri_to_network(mri, head):
-    return mri_scale(mri, head).to_network(mri)""", """
+    return mri_scale(mri, head).to_network(mri)""",
+        """
 def mri_to_network(mri, head):
     values = np.sort(mri[head])
-    low, high = (np.interp(q * (len(values) - 1), np.arange(len(values)), values) for q in (0.005, 0.995))
-    return np.interp(mri, [low, high], [-1, 1])"""],
-    "split_by_patient": ["""
+    low, high = (
+        np.interp(q * (len(values) - 1), np.arange(len(values)), values)
+        for q in (0.005, 0.995)
+    )
+    return np.interp(mri, [low, high], [-1, 1])""",
+    ],
+    "split_by_patient": [
+        """
 import random
 
 def split_by_patient(patients, test_share, seed):
     names = sorted(set(patients))
     count = max(1, min(len(names) - 1, round(test_share * len(names))))
     test = set(random.Random(seed).sample(names, count))
-    return np.array([name in test for name in patients])""", """
+    return np.array([name in test for name in patients])""",
+        """
 def split_by_patient(patients, test_share, seed):
     names, index = np.unique(patients, return_inverse=True)
     rank = np.argsort(np.random.RandomState(seed).rand(len(names)))
-    return (rank < np.clip(np.rint(test_share * len(names)), 1, len(names) - 1))[index]"""],
-    "too_close": ["""
+    return (rank < np.clip(np.rint(test_share * len(names)), 1, len(names) - 1))[index]""",
+    ],
+    "too_close": [
+        """
 def too_close(z_mm, patients, in_test, gap_mm):
     marked = []
     for z, name, test in zip(z_mm, patients, in_test):
-        others = [abs(z - y) for y, other, other_test in zip(z_mm, patients, in_test) if other_test and other == name]
+        others = [
+            abs(z - y)
+            for y, other, other_test in zip(z_mm, patients, in_test)
+            if other_test and other == name
+        ]
         marked.append(bool(not test and others and min(others) < gap_mm))
-    return np.array(marked)""", """
+    return np.array(marked)""",
+        """
 def too_close(z_mm, patients, in_test, gap_mm):
     marked = np.zeros(len(z_mm), bool)
     for name in set(patients):
         mine = np.array(patients) == name
         for z in z_mm[mine & in_test]:
             marked |= mine & ~in_test & (abs(z_mm - z) < gap_mm)
-    return marked"""],
+    return marked""",
+    ],
 }

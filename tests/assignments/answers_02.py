@@ -1,4 +1,5 @@
 """Assignment 2: what a student would really write, wrong and right."""
+
 NAME = "02_networks_receptive_fields"
 
 WRONG = {
@@ -89,29 +90,39 @@ def measured_field(network, size):
     "instance_norm": {
         "batch norm": """
 def instance_norm(x, eps=1e-5):
-    return (x - x.mean((0, 2, 3), keepdim=True)) / (x.var((0, 2, 3), unbiased=False, keepdim=True) + eps).sqrt()""",
+    return (x - x.mean((0, 2, 3), keepdim=True)) / (
+        x.var((0, 2, 3), unbiased=False, keepdim=True) + eps
+    ).sqrt()""",
         "layer norm": """
 def instance_norm(x, eps=1e-5):
-    return (x - x.mean((1, 2, 3), keepdim=True)) / (x.var((1, 2, 3), unbiased=False, keepdim=True) + eps).sqrt()""",
+    return (x - x.mean((1, 2, 3), keepdim=True)) / (
+        x.var((1, 2, 3), unbiased=False, keepdim=True) + eps
+    ).sqrt()""",
         "divided by n - 1": """
 def instance_norm(x, eps=1e-5):
     return (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), keepdim=True) + eps).sqrt()""",
         "eps outside of the root": """
 def instance_norm(x, eps=1e-5):
-    return (x - x.mean((2, 3), keepdim=True)) / (x.std((2, 3), unbiased=False, keepdim=True) + eps)""",
+    spread = x.std((2, 3), unbiased=False, keepdim=True)
+    return (x - x.mean((2, 3), keepdim=True)) / (spread + eps)""",
         "no eps": """
 def instance_norm(x, eps=1e-5):
     return (x - x.mean((2, 3), keepdim=True)) / x.std((2, 3), unbiased=False, keepdim=True)""",
         "divided by the variance": """
 def instance_norm(x, eps=1e-5):
-    return (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), unbiased=False, keepdim=True) + eps)""",
+    spread = x.var((2, 3), unbiased=False, keepdim=True)
+    return (x - x.mean((2, 3), keepdim=True)) / (spread + eps)""",
     },
     "dilated_block": {
         "nothing is added": """
 class DilatedBlock(nn.Module):
     def __init__(self, channels, dilation):
         super().__init__()
-        one = lambda: (nn.ReflectionPad2d(dilation), nn.Conv2d(channels, channels, 3, dilation=dilation), nn.InstanceNorm2d(channels))
+        one = lambda: (
+            nn.ReflectionPad2d(dilation),
+            nn.Conv2d(channels, channels, 3, dilation=dilation),
+            nn.InstanceNorm2d(channels),
+        )
         self.change = nn.Sequential(*one(), nn.ReLU(), *one())
 
     def forward(self, x):
@@ -120,7 +131,10 @@ class DilatedBlock(nn.Module):
 class DilatedBlock(nn.Module):
     def __init__(self, channels, dilation):
         super().__init__()
-        one = lambda: (nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation), nn.InstanceNorm2d(channels))
+        one = lambda: (
+            nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation),
+            nn.InstanceNorm2d(channels),
+        )
         self.change = nn.Sequential(*one(), nn.ReLU(), *one())
 
     def forward(self, x):
@@ -129,7 +143,11 @@ class DilatedBlock(nn.Module):
 class DilatedBlock(nn.Module):
     def __init__(self, channels, dilation):
         super().__init__()
-        one = lambda: (nn.ReflectionPad2d(dilation), nn.Conv2d(channels, channels, 3, dilation=dilation), nn.InstanceNorm2d(channels))
+        one = lambda: (
+            nn.ReflectionPad2d(dilation),
+            nn.Conv2d(channels, channels, 3, dilation=dilation),
+            nn.InstanceNorm2d(channels),
+        )
         self.change = nn.Sequential(*one(), nn.ReLU(), *one())
 
     def forward(self, x):
@@ -138,7 +156,11 @@ class DilatedBlock(nn.Module):
 class DilatedBlock(nn.Module):
     def __init__(self, channels, dilation):
         super().__init__()
-        one = lambda: (nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), nn.InstanceNorm2d(channels))
+        one = lambda: (
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3),
+            nn.InstanceNorm2d(channels),
+        )
         self.change = nn.Sequential(*one(), nn.ReLU(), *one())
 
     def forward(self, x):
@@ -147,7 +169,10 @@ class DilatedBlock(nn.Module):
 class DilatedBlock(nn.Module):
     def __init__(self, channels, dilation):
         super().__init__()
-        one = lambda: (nn.ReflectionPad2d(dilation), nn.Conv2d(channels, channels, 3, dilation=dilation))
+        one = lambda: (
+            nn.ReflectionPad2d(dilation),
+            nn.Conv2d(channels, channels, 3, dilation=dilation),
+        )
         self.change = nn.Sequential(*one(), nn.InstanceNorm2d(channels), nn.ReLU(), *one())
 
     def forward(self, x):
@@ -156,7 +181,11 @@ class DilatedBlock(nn.Module):
 class DilatedBlock(nn.Module):
     def __init__(self, channels, dilation):
         super().__init__()
-        one = (nn.ReflectionPad2d(dilation), nn.Conv2d(channels, channels, 3, dilation=dilation), nn.InstanceNorm2d(channels))
+        one = (
+            nn.ReflectionPad2d(dilation),
+            nn.Conv2d(channels, channels, 3, dilation=dilation),
+            nn.InstanceNorm2d(channels),
+        )
         self.change = nn.Sequential(*one, nn.ReLU(), *one)
 
     def forward(self, x):
@@ -167,7 +196,9 @@ class DilatedBlock(nn.Module):
 class Enlarge(nn.Module):
     def __init__(self, channels):
         super().__init__()
-        self.up = nn.ConvTranspose2d(channels, channels // 2, 3, stride=2, padding=1, output_padding=1)
+        self.up = nn.ConvTranspose2d(
+            channels, channels // 2, 3, stride=2, padding=1, output_padding=1
+        )
 
     def forward(self, x):
         return self.up(x)""",
@@ -183,7 +214,9 @@ class Enlarge(nn.Module):
 class Enlarge(nn.Module):
     def __init__(self, channels):
         super().__init__()
-        self.up = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(channels, channels // 2, 3, padding=1))
+        self.up = nn.Sequential(
+            nn.Upsample(scale_factor=2), nn.Conv2d(channels, channels // 2, 3, padding=1)
+        )
 
     def forward(self, x):
         return self.up(x)""",
@@ -191,7 +224,9 @@ class Enlarge(nn.Module):
 class Enlarge(nn.Module):
     def __init__(self, channels):
         super().__init__()
-        self.up = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(channels, 2 * channels, 3), nn.PixelShuffle(2))
+        self.up = nn.Sequential(
+            nn.ReflectionPad2d(1), nn.Conv2d(channels, 2 * channels, 3), nn.PixelShuffle(2)
+        )
 
     def forward(self, x):
         return self.up(x)""",
@@ -216,68 +251,101 @@ class Enlarge(nn.Module):
 }
 
 RIGHT = {
-    "critic_parameters": ["""
+    "critic_parameters": [
+        """
 def critic_parameters(in_channels, ndf, n_layers):
     total, width = (4 * 4 * in_channels + 1) * ndf, ndf
     for _ in range(n_layers):
         wider = min(width * 2, ndf * 8)
         total += (4 * 4 * width + 1) * wider
         width = wider
-    return total + 4 * 4 * width + 1""", """
+    return total + 4 * 4 * width + 1""",
+        """
 def critic_parameters(in_channels, ndf, n_layers):
     with torch.device("meta"):
         critic = networks.PatchDiscriminator(in_channels, ndf, n_layers)
-    return sum(parameter.numel() for parameter in critic.parameters())"""],
-    "field_on_paper": ["""
+    return sum(parameter.numel() for parameter in critic.parameters())""",
+    ],
+    "field_on_paper": [
+        """
 def field_on_paper(layers):
     field = 1
     for kernel, stride, dilation in reversed(layers):
         field = (field - 1) * stride + (kernel - 1) * dilation + 1
-    return field""", """
+    return field""",
+        """
 from math import prod
 
+
 def field_on_paper(layers):
-    return 1 + sum((k - 1) * d * prod(s for _, s, _ in layers[:i]) for i, (k, _, d) in enumerate(layers))"""],
-    "measured_field": ["""
+    return 1 + sum(
+        (k - 1) * d * prod(s for _, s, _ in layers[:i]) for i, (k, _, d) in enumerate(layers)
+    )""",
+    ],
+    "measured_field": [
+        """
 def measured_field(network, size):
     with torch.no_grad():
         image = torch.randn(1, 1, size, size)
         output = network(image)
         h, w = output.shape[2] // 2, output.shape[3] // 2
         changed = image + torch.eye(size * size).reshape(-1, 1, size, size)
-        seen = (network(changed)[:, 0, h, w] - output[0, 0, h, w]).abs().reshape(size, size) > 1e-6
+        seen = (network(changed)[:, 0, h, w] - output[0, 0, h, w]).abs().reshape(
+            size, size
+        ) > 1e-6
     rows, columns = seen.any(1).nonzero(), seen.any(0).nonzero()
-    return rows.max().item() - rows.min().item() + 1, columns.max().item() - columns.min().item() + 1""", """
+    return (
+        rows.max().item() - rows.min().item() + 1,
+        columns.max().item() - columns.min().item() + 1,
+    )""",
+        """
 def measured_field(network, size):
     def middle(image):
         output = network(image)
         return output[0, 0, output.shape[2] // 2, output.shape[3] // 2]
 
-    jacobian = torch.autograd.functional.jacobian(middle, torch.rand(1, 1, size, size))[0, 0].abs() > 0
+    jacobian = (
+        torch.autograd.functional.jacobian(middle, torch.rand(1, 1, size, size))[0, 0].abs()
+        > 0
+    )
     spans = [torch.where(jacobian.any(axis))[0] for axis in (1, 0)]
-    return tuple(int(span[-1] - span[0] + 1) for span in spans)"""],
-    "instance_norm": ["""
+    return tuple(int(span[-1] - span[0] + 1) for span in spans)""",
+    ],
+    "instance_norm": [
+        """
 def instance_norm(x, eps=1e-5):
     flat = x.flatten(2)
     variance, mean = torch.var_mean(flat, dim=2, correction=0, keepdim=True)
-    return ((flat - mean) * torch.rsqrt(variance + eps)).view_as(x)""", """
+    return ((flat - mean) * torch.rsqrt(variance + eps)).view_as(x)""",
+        """
 def instance_norm(x, eps=1e-5):
     out = torch.empty_like(x)
     for n in range(len(x)):
         for c in range(x.shape[1]):
             centred = x[n, c] - x[n, c].sum() / x[n, c].numel()
             out[n, c] = centred / ((centred**2).sum() / centred.numel() + eps) ** 0.5
-    return out"""],
-    "dilated_block": ["""
+    return out""",
+    ],
+    "dilated_block": [
+        """
 class DilatedBlock(nn.Module):
     def __init__(self, channels, dilation):
         super().__init__()
-        options = {"kernel_size": 3, "padding": dilation, "dilation": dilation, "padding_mode": "reflect"}
-        self.first, self.second = nn.Conv2d(channels, channels, **options), nn.Conv2d(channels, channels, **options)
+        options = {
+            "kernel_size": 3,
+            "padding": dilation,
+            "dilation": dilation,
+            "padding_mode": "reflect",
+        }
+        self.first, self.second = (
+            nn.Conv2d(channels, channels, **options),
+            nn.Conv2d(channels, channels, **options),
+        )
 
     def forward(self, x):
         y = nn.functional.instance_norm(self.first(x)).relu()
-        return nn.functional.instance_norm(self.second(y)) + x""", """
+        return nn.functional.instance_norm(self.second(y)) + x""",
+        """
 class DilatedBlock(nn.Module):
     def __init__(self, channels, dilation):
         super().__init__()
@@ -288,22 +356,34 @@ class DilatedBlock(nn.Module):
 
     def forward(self, x):
         change = x
-        for conv, activation in ((self.conv1, nn.functional.relu), (self.conv2, nn.Identity())):
-            change = activation(self.norm(conv(nn.functional.pad(change, (self.d,) * 4, mode="reflect"))))
-        return x + change"""],
-    "enlarge": ["""
+        for conv, activation in (
+            (self.conv1, nn.functional.relu),
+            (self.conv2, nn.Identity()),
+        ):
+            change = activation(
+                self.norm(conv(nn.functional.pad(change, (self.d,) * 4, mode="reflect")))
+            )
+        return x + change""",
+    ],
+    "enlarge": [
+        """
 class Enlarge(nn.Module):
     def __init__(self, channels):
         super().__init__()
         self.convolve = nn.Conv2d(channels, channels // 2, 3, padding=1, padding_mode="replicate")
 
     def forward(self, x):
-        return self.convolve(nn.functional.interpolate(x, scale_factor=2, mode="nearest"))""", """
+        return self.convolve(nn.functional.interpolate(x, scale_factor=2, mode="nearest"))""",
+        """
 class Enlarge(nn.Module):
     def __init__(self, channels):
         super().__init__()
-        self.up, self.mix = nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(channels, channels // 2, 1)
+        self.up, self.mix = (
+            nn.Upsample(scale_factor=2, mode="bilinear"),
+            nn.Conv2d(channels, channels // 2, 1),
+        )
 
     def forward(self, x):
-        return self.up(self.mix(x))"""],
+        return self.up(self.mix(x))""",
+    ],
 }

@@ -1,4 +1,5 @@
 """Assignment 3: what a student would really write, wrong and right."""
+
 NAME = "03_losses_pool_training_step"
 
 POOL = """
@@ -16,8 +17,11 @@ class Pool:
             shown.append(fake)
         return torch.stack(shown)
 """
-FAIR = {"coming": "fakes.detach().clone()", "coin": "torch.rand(1) < 0.5",
-        "swap": "i = random.randrange(self.size); fake, self.images[i] = self.images[i], fake"}
+FAIR = {
+    "coming": "fakes.detach().clone()",
+    "coin": "torch.rand(1) < 0.5",
+    "swap": "i = random.randrange(self.size); fake, self.images[i] = self.images[i], fake",
+}
 
 STEP = """
 def step_losses(nets, ct, mri, cycle_weight, identity_weight):
@@ -29,14 +33,21 @@ def step_losses(nets, ct, mri, cycle_weight, identity_weight):
         critic.requires_grad_({thawed})
     loss = loss + cycle_weight * ({cycle})
     loss = loss + identity_weight * ({identity})
-    critics = critic_loss({real_ct}, nets.D_ct({shown_ct})) + critic_loss(nets.D_mri(mri), nets.D_mri(fake_mri.detach()))
+    critics = critic_loss({real_ct}, nets.D_ct({shown_ct})) + critic_loss(
+        nets.D_mri(mri), nets.D_mri(fake_mri.detach())
+    )
     return loss, critics
 """
 L1 = "({} - {}).abs().mean()".format
-GOOD = {"frozen": "False", "thawed": "True", "adversarial_mri": "nets.D_mri(fake_mri)",
-        "cycle": L1("nets.G_mri2ct(fake_mri)", "ct") + " + " + L1("nets.G_ct2mri(fake_ct)", "mri"),
-        "identity": L1("nets.G_mri2ct(ct)", "ct") + " + " + L1("nets.G_ct2mri(mri)", "mri"),
-        "real_ct": "nets.D_ct(ct)", "shown_ct": "fake_ct.detach()"}
+GOOD = {
+    "frozen": "False",
+    "thawed": "True",
+    "adversarial_mri": "nets.D_mri(fake_mri)",
+    "cycle": L1("nets.G_mri2ct(fake_mri)", "ct") + " + " + L1("nets.G_ct2mri(fake_ct)", "mri"),
+    "identity": L1("nets.G_mri2ct(ct)", "ct") + " + " + L1("nets.G_ct2mri(mri)", "mri"),
+    "real_ct": "nets.D_ct(ct)",
+    "shown_ct": "fake_ct.detach()",
+}
 
 
 def pool(**changes):
@@ -48,8 +59,10 @@ def step(**changes):
 
 
 def losses(generator, critic):
-    return (f"def generator_loss(verdict_fake):\n    return {generator}\n\n"
-            f"def critic_loss(verdict_real, verdict_fake, real_label=1.0):\n    return {critic}")
+    return (
+        f"def generator_loss(verdict_fake):\n    return {generator}\n\n"
+        f"def critic_loss(verdict_real, verdict_fake, real_label=1.0):\n    return {critic}"
+    )
 
 
 ADVERSARIAL = "((verdict_fake - 1) ** 2).mean()"
@@ -57,12 +70,22 @@ REAL, FAKE = "((verdict_real - real_label) ** 2).mean()", "(verdict_fake ** 2).m
 
 WRONG = {
     "adversarial": {
-        "the generator wants to be caught": losses("(verdict_fake ** 2).mean()", f"({REAL} + {FAKE}) / 2"),
-        "the critic's targets are swapped": losses(ADVERSARIAL, f"((verdict_real ** 2).mean() + {ADVERSARIAL}) / 2"),
+        "the generator wants to be caught": losses(
+            "(verdict_fake ** 2).mean()", f"({REAL} + {FAKE}) / 2"
+        ),
+        "the critic's targets are swapped": losses(
+            ADVERSARIAL, f"((verdict_real ** 2).mean() + {ADVERSARIAL}) / 2"
+        ),
         "no half": losses(ADVERSARIAL, f"{REAL} + {FAKE}"),
-        "a sum over the patches": losses("((verdict_fake - 1) ** 2).sum()", f"({REAL} + {FAKE}) / 2"),
-        "the label is forgotten": losses(ADVERSARIAL, f"(((verdict_real - 1) ** 2).mean() + {FAKE}) / 2"),
-        "the label is used for the fakes": losses(ADVERSARIAL, f"({REAL} + ((verdict_fake - 1 + real_label) ** 2).mean()) / 2"),
+        "a sum over the patches": losses(
+            "((verdict_fake - 1) ** 2).sum()", f"({REAL} + {FAKE}) / 2"
+        ),
+        "the label is forgotten": losses(
+            ADVERSARIAL, f"(((verdict_real - 1) ** 2).mean() + {FAKE}) / 2"
+        ),
+        "the label is used for the fakes": losses(
+            ADVERSARIAL, f"({REAL} + ((verdict_fake - 1 + real_label) ** 2).mean()) / 2"
+        ),
         "square of the mean": losses("(verdict_fake.mean() - 1) ** 2", f"({REAL} + {FAKE}) / 2"),
     },
     "masked_cycle_loss": {
@@ -93,13 +116,17 @@ def masked_cycle_loss(cycled, original, head):
 def masked_cycle_loss(cycled, original, head):
     if not cycled.shape == original.shape == head.shape:
         raise ValueError
-    return torch.tensor(abs(cycled.detach().numpy() - original.numpy())[head.numpy()].mean()).requires_grad_()""",
+    return torch.tensor(
+        abs(cycled.detach().numpy() - original.numpy())[head.numpy()].mean()
+    ).requires_grad_()""",
     },
     "pool": {
         "keeps the gradient history": pool(coming="fakes.clone()"),
         "keeps no copies": pool(coming="fakes.detach()"),
         "the old one is shown, never replaced": pool(swap="fake = random.choice(self.images)"),
-        "the new one is stored and shown": pool(swap="self.images[random.randrange(self.size)] = fake"),
+        "the new one is stored and shown": pool(
+            swap="self.images[random.randrange(self.size)] = fake"
+        ),
         "always the first place": pool(swap="fake, self.images[0] = self.images[0], fake"),
         "first in, first out": pool(swap="self.images.append(fake); fake = self.images.pop(0)"),
         "always an old one": pool(coin="True"),
@@ -110,22 +137,30 @@ def masked_cycle_loss(cycled, original, head):
         "the critics' loss reaches a generator": step(shown_ct="fake_ct"),
         "the critics learn from the generators' loss": step(frozen="True"),
         "the critics stay frozen": step(thawed="False"),
-        "the generators cannot learn from the critics": step(adversarial_mri="nets.D_mri(fake_mri.detach())"),
+        "the generators cannot learn from the critics": step(
+            adversarial_mri="nets.D_mri(fake_mri.detach())"
+        ),
         "the wrong critic": step(adversarial_mri="nets.D_ct(fake_mri)"),
         "one cycle only": step(cycle=L1("nets.G_mri2ct(fake_mri)", "ct")),
-        "the identity of the wrong generator": step(identity=L1("nets.G_ct2mri(ct)", "ct") + " + " + L1("nets.G_mri2ct(mri)", "mri")),
+        "the identity of the wrong generator": step(
+            identity=L1("nets.G_ct2mri(ct)", "ct") + " + " + L1("nets.G_mri2ct(mri)", "mri")
+        ),
         "half a cycle": step(cycle=L1("fake_mri", "mri") + " + " + L1("fake_ct", "ct")),
         "real and fake swapped": step(real_ct="nets.D_ct(fake_ct.detach())", shown_ct="ct"),
     },
     "learning_rate": {
-        "falls from the start": "def learning_rate(step, steps, base):\n    return base * (1 - step / steps)",
-        "halves": "def learning_rate(step, steps, base):\n    return base if step < steps / 2 else base / 2",
-        "falls to a half": "def learning_rate(step, steps, base):\n    return base * min(1, 1.5 - step / steps)",
+        "falls from the start": "def learning_rate(step, steps, base):\n    return base * (1 - "
+        "step / steps)",
+        "halves": "def learning_rate(step, steps, base):\n    return base if step < steps / 2 else "
+        "base / 2",
+        "falls to a half": "def learning_rate(step, steps, base):\n    return base * min(1, 1.5 - "
+        "step / steps)",
         "zero at the last step": """
 def learning_rate(step, steps, base):
     half = steps // 2
     return base if step < half else base * (1 - (step - half) / (steps - 1 - half))""",
-        "whole numbers": "def learning_rate(step, steps, base):\n    return base * min(1, 2 * (steps - step) // steps)",
+        "whole numbers": "def learning_rate(step, steps, base):\n    return base * min(1, 2 * "
+        "(steps - step) // steps)",
         "the middle rounded down": """
 def learning_rate(step, steps, base):
     half = steps // 2
@@ -172,24 +207,35 @@ def update_average(average, network, memory):
 
 RIGHT = {
     "adversarial": [
-        losses("torch.nn.functional.mse_loss(verdict_fake, torch.ones_like(verdict_fake))",
-               "(torch.mean((verdict_real - real_label).square()) + torch.mean(verdict_fake.square())).div(2)"),
+        losses(
+            "torch.nn.functional.mse_loss(verdict_fake, torch.ones_like(verdict_fake))",
+            "(torch.mean((verdict_real - real_label).square()) + "
+            "torch.mean(verdict_fake.square())).div(2)",
+        ),
         "from ctmri_utils.losses import adversarial_loss\n"
-        + losses("adversarial_loss(verdict_fake, True)",
-                 "0.5 * (adversarial_loss(verdict_real - real_label + 1, True) + adversarial_loss(verdict_fake, False))"),
+        + losses(
+            "adversarial_loss(verdict_fake, True)",
+            "0.5 * (adversarial_loss(verdict_real - real_label + 1, True) + "
+            "adversarial_loss(verdict_fake, False))",
+        ),
     ],
-    "masked_cycle_loss": ["""
+    "masked_cycle_loss": [
+        """
 import torch.nn.functional as F
 
 def masked_cycle_loss(cycled, original, head):
     if cycled.shape != original.shape or head.shape != cycled.shape:
         raise ValueError("shapes differ")
-    return F.l1_loss(cycled[head], original[head])""", """
+    return F.l1_loss(cycled[head], original[head])""",
+        """
 def masked_cycle_loss(cycled, original, head):
     if len({cycled.shape, original.shape, head.shape}) > 1:
         raise ValueError("shapes differ")
-    return torch.where(head, (cycled - original).abs(), 0.0).sum() / head.sum()"""],
-    "pool": [pool(), """
+    return torch.where(head, (cycled - original).abs(), 0.0).sum() / head.sum()""",
+    ],
+    "pool": [
+        pool(),
+        """
 class Pool:
     def __init__(self, size):
         self.size, self.buffer = size, None
@@ -206,8 +252,11 @@ class Pool:
                 j = torch.randperm(self.size)[0]
                 fakes[i] = self.buffer[j]
                 self.buffer[j] = new[0]
-        return fakes"""],
-    "step_losses": [step(), """
+        return fakes""",
+    ],
+    "step_losses": [
+        step(),
+        """
 def step_losses(nets, ct, mri, cycle_weight, identity_weight):
     def judged(critic, image):
         weights = {name: value.detach() for name, value in critic.named_parameters()}
@@ -215,31 +264,49 @@ def step_losses(nets, ct, mri, cycle_weight, identity_weight):
 
     l1 = nn.L1Loss()
     fake_mri, fake_ct = nets.G_ct2mri(ct), nets.G_mri2ct(mri)
-    parts = [generator_loss(judged(nets.D_ct, fake_ct)), generator_loss(judged(nets.D_mri, fake_mri)),
-             cycle_weight * l1(nets.G_ct2mri(fake_ct), mri), cycle_weight * l1(nets.G_mri2ct(fake_mri), ct),
-             identity_weight * l1(nets.G_ct2mri(mri), mri), identity_weight * l1(nets.G_mri2ct(ct), ct)]
+    parts = [
+        generator_loss(judged(nets.D_ct, fake_ct)),
+        generator_loss(judged(nets.D_mri, fake_mri)),
+        cycle_weight * l1(nets.G_ct2mri(fake_ct), mri),
+        cycle_weight * l1(nets.G_mri2ct(fake_mri), ct),
+        identity_weight * l1(nets.G_ct2mri(mri), mri),
+        identity_weight * l1(nets.G_mri2ct(ct), ct),
+    ]
     with torch.no_grad():
         old_mri, old_ct = nets.G_ct2mri(ct), nets.G_mri2ct(mri)
-    return sum(parts), critic_loss(nets.D_ct(ct), nets.D_ct(old_ct)) + critic_loss(nets.D_mri(mri), nets.D_mri(old_mri))"""],
-    "learning_rate": ["""
+    return sum(parts), critic_loss(nets.D_ct(ct), nets.D_ct(old_ct)) + critic_loss(
+        nets.D_mri(mri), nets.D_mri(old_mri)
+    )""",
+    ],
+    "learning_rate": [
+        """
 def learning_rate(step, steps, base):
     if step <= steps / 2:
         return base
-    return base * (steps - step) / (steps / 2)""", """
+    return base * (steps - step) / (steps / 2)""",
+        """
 import numpy as np
 
 def learning_rate(step, steps, base):
-    return float(np.interp(step, [0, steps / 2, steps], [base, base, 0.0]))"""],
-    "update_average": ["""
+    return float(np.interp(step, [0, steps / 2, steps], [base, base, 0.0]))""",
+    ],
+    "update_average": [
+        """
 @torch.no_grad()
 def update_average(average, network, memory):
     for a, p in zip(average.parameters(), network.parameters()):
         a.lerp_(p, 1 - memory)
     for a, b in zip(average.buffers(), network.buffers()):
-        a.copy_(b)""", """
+        a.copy_(b)""",
+        """
 def update_average(average, network, memory):
     learned = {name for name, _ in network.named_parameters()}
     old = average.state_dict()
-    average.load_state_dict({name: memory * old[name] + (1 - memory) * value if name in learned else value
-                             for name, value in network.state_dict().items()})"""],
+    average.load_state_dict(
+        {
+            name: memory * old[name] + (1 - memory) * value if name in learned else value
+            for name, value in network.state_dict().items()
+        }
+    )""",
+    ],
 }

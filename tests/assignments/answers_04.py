@@ -1,4 +1,5 @@
 """Assignment 4: what a student would really write, wrong and right."""
+
 NAME = "04_metrics_pitfalls_failures"
 
 BY_PATIENT = """
@@ -125,7 +126,8 @@ def tissue_mae(pred, true, mask):
         "divided by the whole mask": """
 def tissue_mae(pred, true, mask):
     classes = {"air": true < -200, "bone": true > 250, "soft": (true >= -200) & (true <= 250)}
-    return {name: np.abs(pred - true)[c & mask].sum() / mask.sum() for name, c in classes.items()}""",
+    error = np.abs(pred - true)
+    return {name: error[c & mask].sum() / mask.sum() for name, c in classes.items()}""",
         "the edges belong to nobody": """
 def tissue_mae(pred, true, mask):
     classes = {"air": true < -200, "bone": true > 250, "soft": (true > -200) & (true < 250)}
@@ -138,21 +140,27 @@ def patient_interval(values, patients, seed, resamples=2000):
     values = np.asarray(values, float)
     drawn = np.random.default_rng(seed).choice(values, (resamples, len(values))).mean(1)
     return values.mean(), *np.percentile(drawn, [2.5, 97.5])""",
-        "patients for the mean, slices for the interval": BY_PATIENT + """
+        "patients for the mean, slices for the interval": BY_PATIENT
+        + """
     drawn = rng.choice(values, (resamples, len(values))).mean(1)
     return means.mean(), *np.percentile(drawn, [2.5, 97.5])""",
-        "the spread of the patients": BY_PATIENT + """
+        "the spread of the patients": BY_PATIENT
+        + """
     return means.mean(), *np.percentile(means, [2.5, 97.5])""",
-        "mean and 1.96 standard errors": BY_PATIENT + """
+        "mean and 1.96 standard errors": BY_PATIENT
+        + """
     half = 1.96 * means.std(ddof=1) / np.sqrt(len(means))
     return means.mean(), means.mean() - half, means.mean() + half""",
-        "drawn without replacement": BY_PATIENT + """
+        "drawn without replacement": BY_PATIENT
+        + """
     drawn = np.array([rng.permutation(means).mean() for _ in range(resamples)])
     return means.mean(), *np.percentile(drawn, [2.5, 97.5])""",
-        "no seed": BY_PATIENT.replace("default_rng(seed)", "default_rng()") + """
+        "no seed": BY_PATIENT.replace("default_rng(seed)", "default_rng()")
+        + """
     drawn = rng.choice(means, (resamples, len(means))).mean(1)
     return means.mean(), *np.percentile(drawn, [2.5, 97.5])""",
-        "a 90 % interval": BY_PATIENT + """
+        "a 90 % interval": BY_PATIENT
+        + """
     drawn = rng.choice(means, (resamples, len(means))).mean(1)
     return means.mean(), *np.percentile(drawn, [5, 95])""",
     },
@@ -196,56 +204,72 @@ def contrast_recovery(pred, true, lesion, reference):
 }
 
 RIGHT = {
-    "masked_mae": ["""
+    "masked_mae": [
+        """
 def masked_mae(pred, true, mask):
     if mask.sum() == 0:
         raise ValueError("nothing to average over")
-    return np.mean(np.abs(np.subtract(pred, true)), where=mask)""", """
+    return np.mean(np.abs(np.subtract(pred, true)), where=mask)""",
+        """
 def masked_mae(pred, true, mask):
     inside = mask.nonzero()
     if len(inside[0]) == 0:
         raise ValueError("empty")
-    return sum(abs(p - t) for p, t in zip(pred[inside], true[inside])) / len(inside[0])"""],
-    "psnr_db": ["""
+    return sum(abs(p - t) for p, t in zip(pred[inside], true[inside])) / len(inside[0])""",
+    ],
+    "psnr_db": [
+        """
 def psnr_db(pred, true, mask, low, high):
     error = np.clip(pred, low, high)[mask] - np.clip(true, low, high)[mask]
     with np.errstate(divide="ignore"):
-        return 20 * np.log10((high - low) / np.sqrt(np.mean(error**2)))""", """
+        return 20 * np.log10((high - low) / np.sqrt(np.mean(error**2)))""",
+        """
 from skimage.metrics import peak_signal_noise_ratio
 
 def psnr_db(pred, true, mask, low, high):
     one, other = np.clip(true[mask], low, high), np.clip(pred[mask], low, high)
-    return peak_signal_noise_ratio(one, other, data_range=high - low)"""],
-    "bone_dice": ["""
+    return peak_signal_noise_ratio(one, other, data_range=high - low)""",
+    ],
+    "bone_dice": [
+        """
 def bone_dice(pred, true, mask):
     p, t = pred[mask] > 250, true[mask] > 250
     if not (p.any() or t.any()):
         return float("nan")
     hits, misses = np.sum(p * t), np.sum(p != t)
-    return 2 * hits / (2 * hits + misses)""", """
+    return 2 * hits / (2 * hits + misses)""",
+        """
 def bone_dice(pred, true, mask):
     bones = [set(np.flatnonzero((image > 250) & mask)) for image in (pred, true)]
     total = sum(map(len, bones))
-    return 2 * len(bones[0] & bones[1]) / total if total else np.nan"""],
-    "tissue_mae": ["""
+    return 2 * len(bones[0] & bones[1]) / total if total else np.nan""",
+    ],
+    "tissue_mae": [
+        """
 def tissue_mae(pred, true, mask):
     label = np.digitize(true, [-200, np.nextafter(250, 251)])
     result = {}
     for number, name in enumerate(("air", "soft", "bone")):
         chosen = mask & (label == number)
         result[name] = np.abs(pred[chosen] - true[chosen]).mean() if chosen.any() else np.nan
-    return result""", """
+    return result""",
+        """
 def tissue_mae(pred, true, mask):
     sums = {name: [0.0, 0] for name in ("air", "soft", "bone")}
     for p, t in zip(pred[mask], true[mask]):
         name = "air" if t < -200 else "bone" if t > 250 else "soft"
         sums[name][0] += abs(p - t)
         sums[name][1] += 1
-    return {name: total / n if n else float("nan") for name, (total, n) in sums.items()}"""],
-    "patient_interval": [BY_PATIENT + """
+    return {name: total / n if n else float("nan") for name, (total, n) in sums.items()}""",
+    ],
+    "patient_interval": [
+        BY_PATIENT
+        + """
     drawn = [rng.choice(means, len(means)).mean() for _ in range(resamples)]
-    return means.mean(), np.quantile(drawn, 0.025), np.quantile(drawn, 0.975)""", """
+    return means.mean(), np.quantile(drawn, 0.025), np.quantile(drawn, 0.975)""",
+        """
 import random
+
 
 def patient_interval(values, patients, seed, resamples=2000):
     by_patient = {}
@@ -253,20 +277,30 @@ def patient_interval(values, patients, seed, resamples=2000):
         by_patient.setdefault(name, []).append(value)
     means = [sum(some) / len(some) for some in by_patient.values()]
     draw = random.Random(seed)
-    drawn = sorted(sum(draw.choices(means, k=len(means))) / len(means) for _ in range(resamples))
-    return sum(means) / len(means), drawn[round(0.025 * (resamples - 1))], drawn[round(0.975 * (resamples - 1))]"""],
-    "contrast_recovery": ["""
+    drawn = sorted(
+        sum(draw.choices(means, k=len(means))) / len(means) for _ in range(resamples)
+    )
+    return (
+        sum(means) / len(means),
+        drawn[round(0.025 * (resamples - 1))],
+        drawn[round(0.975 * (resamples - 1))],
+    )""",
+    ],
+    "contrast_recovery": [
+        """
 def contrast_recovery(pred, true, lesion, reference):
     def contrast(image):
         return np.average(image, weights=lesion) - np.average(image, weights=reference)
 
     if contrast(true) == 0:
         raise ValueError("no contrast")
-    return contrast(pred) / contrast(true)""", """
+    return contrast(pred) / contrast(true)""",
+        """
 def contrast_recovery(pred, true, lesion, reference):
     before = np.mean(true[lesion]) - np.mean(true[reference])
     if not abs(before) > 0:
         raise ValueError("no contrast in the truth")
     after = np.mean(pred[lesion]) - np.mean(pred[reference])
-    return float(np.divide(after, before))"""],
+    return float(np.divide(after, before))""",
+    ],
 }

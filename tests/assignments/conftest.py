@@ -1,4 +1,8 @@
-"""Assignments as the tests see them: run here, cell by cell, or put through nbgrader in a course of their own."""
+"""Assignments as the tests see them.
+
+Run here, cell by cell, or put through nbgrader in a course of their own.
+"""
+
 import contextlib
 import copy
 import csv
@@ -35,13 +39,19 @@ def replaced(notebook, edits):
 
 
 def run_here(notebook):
-    """{test cell: None, or the exception it ended with}: what nbgrader's kernel would find, without the kernel."""
+    """{test cell: None, or the exception it ended with}.
+
+    What nbgrader's kernel would find, without the kernel.
+    """
     names, ended = {"__name__": "__main__"}, {}
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
         try:
-            with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(io.StringIO()):
+            with (
+                warnings.catch_warnings(action="ignore"),
+                contextlib.redirect_stdout(io.StringIO()),
+            ):
                 exec(compile(to_python(cell.source), str(grade_id(cell)), "exec"), names)
             error = None
         except Exception as caught:
@@ -59,50 +69,75 @@ def sources():
 
 @pytest.fixture
 def answered():
-    """answered(name, cell, text): how the tests of assignment `name` end if `cell` is answered by `text` and all else is right."""
+    """answered(name, cell, text).
+
+    How the tests of assignment `name` end if `cell` is answered by `text` and all else is right.
+    """
     return lambda name, cell, text: run_here(replaced(source(name), {cell: text}))
 
 
 @pytest.fixture
 def marks(sources):
     """marks(notebook of assignment 1): {test: whether it passes}, hidden tests included."""
-    hidden = {grade_id(cell): cell.source for cell in sources[NAMES[0]].cells if grade_id(cell) and grade_id(cell).startswith("test_")}
-    return lambda notebook: {test: error is None for test, error in run_here(replaced(notebook, hidden)).items()}
+    hidden = {
+        grade_id(cell): cell.source
+        for cell in sources[NAMES[0]].cells
+        if grade_id(cell) and grade_id(cell).startswith("test_")
+    }
+    return lambda notebook: {
+        test: error is None for test, error in run_here(replaced(notebook, hidden)).items()
+    }
 
 
 @pytest.fixture(scope="session")
 def course(tmp_path_factory):
     """A course folder with every assignment released; `zips` are the files for students."""
     folder = tmp_path_factory.mktemp("course")
-    return SimpleNamespace(root=folder, zips=classroom.release(folder / "zips", folder), build=folder / "zips")
+    return SimpleNamespace(
+        root=folder, zips=classroom.release(folder / "zips", folder), build=folder / "zips"
+    )
 
 
 @pytest.fixture(scope="session")
 def released(course):
     """released(name): the student version of an assignment."""
-    return lambda name: nbformat.read(course.root / "release" / name / f"{name}.ipynb", as_version=4)
+    return lambda name: nbformat.read(
+        course.root / "release" / name / f"{name}.ipynb", as_version=4
+    )
 
 
 @pytest.fixture
 def solved(sources, released):
     """Assignment 1 as a good student hands it in: the released tests, the instructor's answers."""
     notebook = released(NAMES[0])
-    answers = {grade_id(cell): cell.source for cell in sources[NAMES[0]].cells if cell.metadata.get("nbgrader", {}).get("solution")}
+    answers = {
+        grade_id(cell): cell.source
+        for cell in sources[NAMES[0]].cells
+        if cell.metadata.get("nbgrader", {}).get("solution")
+    }
     return replaced(notebook, answers)
 
 
 @pytest.fixture(scope="session")
 def edited():
-    """edited(notebook, cell=source, ...): a copy with other sources; two underscores stand for a hyphen."""
-    return lambda notebook, **sources: replaced(copy.deepcopy(notebook), {name.replace("__", "-"): sources[name] for name in sources})
+    """edited(notebook, cell=source, ...).
+
+    A copy with other sources; two underscores stand for a hyphen.
+    """
+    return lambda notebook, **sources: replaced(
+        copy.deepcopy(notebook), {name.replace("__", "-"): sources[name] for name in sources}
+    )
 
 
 @pytest.fixture(scope="session")
 def hand_in(course, tmp_path_factory):
-    """hand_in({"student/NAME.ipynb": notebook or bytes}): grade them; the rows of grades.csv by (student, assignment), the output."""
+    """hand_in({"student/NAME.ipynb": notebook or bytes}).
+
+    Grade them; the rows of grades.csv by (student, assignment), the output.
+    """
     opened = classroom.open_course
 
-    def grade(files, seconds=60):                                 # seconds for a cell
+    def grade(files, seconds=60):  # seconds for a cell
         def open_course(root):
             api = opened(root)
             api.config.ExecuteToTheEnd.timeout = seconds
@@ -112,12 +147,21 @@ def hand_in(course, tmp_path_factory):
         for place, content in files.items():
             path = folder / place
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content if isinstance(content, bytes) else nbformat.writes(content, version=nbformat.NO_CONVERT).encode())
+            path.write_bytes(
+                content
+                if isinstance(content, bytes)
+                else nbformat.writes(content, version=nbformat.NO_CONVERT).encode()
+            )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(classroom, "open_course", open_course)
-            rows = {(row["student"], row["assignment"]): row for row in classroom.grade(folder, output, course.root)}
+            rows = {
+                (row["student"], row["assignment"]): row
+                for row in classroom.grade(folder, output, course.root)
+            }
         with (output / "parts.csv").open(encoding="utf-8") as lines:
-            parts = {(row["student"], row["part"]): float(row["score"]) for row in csv.DictReader(lines)}
+            parts = {
+                (row["student"], row["part"]): float(row["score"]) for row in csv.DictReader(lines)
+            }
         return SimpleNamespace(rows=rows, parts=parts, output=output)
 
     return grade

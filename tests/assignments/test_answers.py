@@ -1,17 +1,28 @@
-"""Every test cell tells wrong answers, such as students give, from right ones, however they are written.
+"""Every test cell tells wrong answers, such as students give, from right ones, however they are
+written.
 
-The answers stand in answers_NN.py: WRONG is {cell: {what is wrong: source}}, RIGHT is {cell: [source, ...]}.
+The answers stand in answers_NN.py: WRONG is {cell: {what is wrong: source}}, RIGHT is {cell:
+[source, ...]}.
 """
+
 import runpy
 from pathlib import Path
 
 import pytest
 
 ANSWERS = [runpy.run_path(str(path)) for path in sorted(Path(__file__).parent.glob("answers_*.py"))]
-WRONG = [pytest.param(book["NAME"], cell, text, id=f"{book['NAME'][:2]} {cell}: {why}")
-         for book in ANSWERS for cell, texts in book["WRONG"].items() for why, text in texts.items()]
-RIGHT = [pytest.param(book["NAME"], cell, text, id=f"{book['NAME'][:2]} {cell} {number}")
-         for book in ANSWERS for cell, texts in book["RIGHT"].items() for number, text in enumerate(texts, 1)]
+WRONG = [
+    pytest.param(book["NAME"], cell, text, id=f"{book['NAME'][:2]} {cell}: {why}")
+    for book in ANSWERS
+    for cell, texts in book["WRONG"].items()
+    for why, text in texts.items()
+]
+RIGHT = [
+    pytest.param(book["NAME"], cell, text, id=f"{book['NAME'][:2]} {cell} {number}")
+    for book in ANSWERS
+    for cell, texts in book["RIGHT"].items()
+    for number, text in enumerate(texts, 1)
+]
 
 
 @pytest.mark.parametrize("name, cell, text", WRONG)
@@ -29,7 +40,17 @@ def test_right_answer_keeps_its_marks(answered, name, cell, text):
 def test_every_autograded_cell_has_wrong_and_right_answers(sources):
     assert [book["NAME"] for book in ANSWERS] == list(sources)
     for book, notebook in zip(ANSWERS, sources.values(), strict=True):
-        graded = {cell.metadata.nbgrader.grade_id for cell in notebook.cells
-                  if cell.cell_type == "code" and cell.metadata.get("nbgrader", {}).get("grade")}
-        assert graded == {f"test_{cell}" for cell in book["WRONG"]} == {f"test_{cell}" for cell in book["RIGHT"]}
-        assert min(map(len, book["WRONG"].values())) >= 3 and min(map(len, book["RIGHT"].values())) >= 2
+        graded = {
+            cell.metadata.nbgrader.grade_id
+            for cell in notebook.cells
+            if cell.cell_type == "code" and cell.metadata.get("nbgrader", {}).get("grade")
+        }
+        assert (
+            graded
+            == {f"test_{cell}" for cell in book["WRONG"]}
+            == {f"test_{cell}" for cell in book["RIGHT"]}
+        )
+        assert (
+            min(map(len, book["WRONG"].values())) >= 3
+            and min(map(len, book["RIGHT"].values())) >= 2
+        )

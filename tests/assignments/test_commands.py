@@ -1,4 +1,5 @@
 """`python -m ctmri_utils assignments` and `grade`, in a clone of the course folder."""
+
 import csv
 import os
 import shutil
@@ -27,17 +28,26 @@ def clone(tmp_path, monkeypatch, sources):
 def test_release_and_grade(clone, sources, tmp_path, capsys):
     before = dict(os.environ)
     assert main(["assignments"]) == 0
-    assert (tmp_path / "build" / "assignments" / f"{UNITS}.zip").is_file() and f"{UNITS}.zip" in capsys.readouterr().out
+    assert (
+        tmp_path / "build" / "assignments" / f"{UNITS}.zip"
+    ).is_file() and f"{UNITS}.zip" in capsys.readouterr().out
     handed_in = tmp_path / "handed_in" / "anna"
     handed_in.mkdir(parents=True)
     nbformat.write(sources[UNITS], handed_in / f"{UNITS}.ipynb")
     assert main(["grade", str(handed_in.parent)]) == 0
     output = tmp_path / "build" / "grades"
     [row] = csv.DictReader((output / "grades.csv").read_text(encoding="utf-8").splitlines())
-    assert (row["student"], row["assignment"], row["score"], row["max_score"]) == ("anna", UNITS, "22.0", "40.0")
+    assert (row["student"], row["assignment"], row["score"], row["max_score"]) == (
+        "anna",
+        UNITS,
+        "22.0",
+        "40.0",
+    )
     parts = list(csv.DictReader((output / "parts.csv").read_text(encoding="utf-8").splitlines()))
     assert len(parts) == 9 and sum(float(part["max_score"]) for part in parts) == 40
-    assert (output / "feedback" / "anna" / f"{UNITS}.html").is_file() and (clone / "gradebook.db").is_file()
+    assert (output / "feedback" / "anna" / f"{UNITS}.html").is_file() and (
+        clone / "gradebook.db"
+    ).is_file()
     assert "1 notebooks, 1 with a note, 1 to be graded by hand" in capsys.readouterr().out
     assert dict(os.environ) == before
 
@@ -45,7 +55,11 @@ def test_release_and_grade(clone, sources, tmp_path, capsys):
 def test_nothing_to_grade_is_one_sentence(clone, tmp_path, capsys):
     assert main(["grade", str(tmp_path / "nowhere")]) == 1
     message = capsys.readouterr().err
-    assert message.startswith("grade: ") and "nowhere holds no notebook of an assignment" in message and message.count("\n") == 1
+    assert (
+        message.startswith("grade: ")
+        and "nowhere holds no notebook of an assignment" in message
+        and message.count("\n") == 1
+    )
 
 
 def test_a_broken_source_is_one_sentence(clone, capsys):
@@ -54,7 +68,11 @@ def test_a_broken_source_is_one_sentence(clone, capsys):
     nbformat.write(notebook, clone / "source" / UNITS / f"{UNITS}.ipynb")
     assert main(["assignments"]) == 1
     message = capsys.readouterr().err
-    assert f"{UNITS} cannot be released" in message and "Duplicate grade id" in message and message.count("\n") == 1, message
+    assert (
+        f"{UNITS} cannot be released" in message
+        and "Duplicate grade id" in message
+        and message.count("\n") == 1
+    ), message
 
 
 def test_outside_a_checkout(monkeypatch, capsys):

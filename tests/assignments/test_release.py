@@ -1,4 +1,8 @@
-"""The student version asks everything and gives nothing away; the source says what each part is worth."""
+"""The student version asks everything and gives nothing away.
+
+The source says what each part is worth.
+"""
+
 import re
 import zipfile
 
@@ -9,7 +13,15 @@ from nbgrader.validator import Validator
 
 from ctmri_utils import classroom
 
-SECRETS = ("SOLUTION", "HIDDEN TESTS", "MARK SCHEME", "Rubric", "Model answer", "Typical weak answer", "### END")
+SECRETS = (
+    "SOLUTION",
+    "HIDDEN TESTS",
+    "MARK SCHEME",
+    "Rubric",
+    "Model answer",
+    "Typical weak answer",
+    "### END",
+)
 
 SECRET_REGION = r"[^\n]*BEGIN (SOLUTION|HIDDEN TESTS|MARK SCHEME).*?END \1[^\n]*"
 
@@ -18,8 +30,14 @@ def graded(notebook):
     return [cell for cell in notebook.cells if "points" in cell.metadata.get("nbgrader", {})]
 
 
-@pytest.fixture(params=["01_units_windows_splits", "02_networks_receptive_fields", "03_losses_pool_training_step",
-                        "04_metrics_pitfalls_failures"])
+@pytest.fixture(
+    params=[
+        "01_units_windows_splits",
+        "02_networks_receptive_fields",
+        "03_losses_pool_training_step",
+        "04_metrics_pitfalls_failures",
+    ]
+)
 def name(request):
     return request.param
 
@@ -28,15 +46,21 @@ def test_the_zip_holds_the_student_version(course, released, name):
     [path] = [path for path in course.zips if path.stem == name]
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == [f"{name}/{name}.ipynb"]
-        assert nbformat.reads(archive.read(f"{name}/{name}.ipynb").decode(), as_version=4) == released(name)
+        assert nbformat.reads(
+            archive.read(f"{name}/{name}.ipynb").decode(), as_version=4
+        ) == released(name)
 
 
 def test_nothing_leaks(released, sources, name):
     text = nbformat.writes(released(name))
     assert not [secret for secret in SECRETS if secret in text]
-    assert all(not cell.get("outputs") and not cell.get("execution_count") for cell in released(name).cells)
+    assert all(
+        not cell.get("outputs") and not cell.get("execution_count") for cell in released(name).cells
+    )
     assert set(released(name).metadata) <= {"kernelspec", "language_info"}
-    assert all(set(cell.metadata) <= {"nbgrader", "deletable", "editable"} for cell in released(name).cells)
+    assert all(
+        set(cell.metadata) <= {"nbgrader", "deletable", "editable"} for cell in released(name).cells
+    )
     shown = lines("\n".join(cell.source for cell in released(name).cells))
     texts = [cell.source for cell in sources[name].cells]
     visible = lines("\n".join(re.sub(SECRET_REGION, "", text, flags=re.S) for text in texts))
@@ -50,29 +74,48 @@ def lines(text):
 
 def test_the_source_is_of_schema_3_and_clean(sources, name):
     MetadataValidator().validate_nb(sources[name])
-    assert all(cell.metadata.nbgrader.schema_version == 3 for cell in sources[name].cells if "nbgrader" in cell.metadata)
+    assert all(
+        cell.metadata.nbgrader.schema_version == 3
+        for cell in sources[name].cells
+        if "nbgrader" in cell.metadata
+    )
     assert all(not cell.get("outputs") for cell in sources[name].cells)
 
 
 def test_code_words_and_an_open_task_make_40_points(sources, name):
     kinds = {"code": [], "written": [], "task": []}
     for cell in graded(sources[name]):
-        kind = "task" if cell.metadata.nbgrader.task else "code" if cell.cell_type == "code" else "written"
+        kind = (
+            "task"
+            if cell.metadata.nbgrader.task
+            else "code"
+            if cell.cell_type == "code"
+            else "written"
+        )
         kinds[kind].append(cell.metadata.nbgrader.points)
-    assert {kind: sum(points) for kind, points in kinds.items()} == {"code": 22, "written": 8, "task": 10}
+    assert {kind: sum(points) for kind, points in kinds.items()} == {
+        "code": 22,
+        "written": 8,
+        "task": 10,
+    }
     assert (len(kinds["code"]), len(kinds["written"]), len(kinds["task"])) == (6, 2, 1)
 
 
 def test_each_part_states_points_minutes_and_goal(sources, name):
     about, *rest = [cell.source for cell in sources[name].cells if cell.cell_type == "markdown"]
     rows = re.findall(r"^\| ([\d, ]+) \| (.+?) \| (\d+) \| (\d+) \| (.+?) \|$", about, flags=re.M)
-    assert [part for row in rows for part in row[0].split(", ")] == [str(part) for part in range(1, 10)]
+    assert [part for row in rows for part in row[0].split(", ")] == [
+        str(part) for part in range(1, 10)
+    ]
     total, minutes = (sum(int(row[column]) for row in rows) for column in (2, 3))
     said = re.search(r"About (\d+) minutes, (\d+) points", about)
     assert total == int(said[2]) == 40 and 60 <= minutes <= 130 and abs(minutes - int(said[1])) <= 5
     titles = re.findall(r"^## (\d)\. .+ \((\d+) points, (\d+) min\)$", "\n".join(rest), flags=re.M)
     assert [int(part) for part, _, _ in titles] == list(range(1, 10))
-    assert (sum(int(points) for _, points, _ in titles), sum(int(time) for _, _, time in titles)) == (40, minutes)
+    assert (
+        sum(int(points) for _, points, _ in titles),
+        sum(int(time) for _, _, time in titles),
+    ) == (40, minutes)
     points = [int(cell.metadata.nbgrader.points) for cell in graded(sources[name])]
     assert points == [int(points) for _, points, _ in titles]
 
@@ -84,14 +127,23 @@ def test_visible_tests_tell_what_they_expect(released, name):
 
 
 def test_the_validate_button_tells_a_blank_from_a_good_answer(course, solved, tmp_path):
-    """What JupyterLab's Validate button calls, on the student's machine: no gradebook, only the visible tests."""
+    """What JupyterLab's Validate button calls, on the student's machine.
+
+    No gradebook, only the visible tests.
+    """
     nbformat.write(solved, tmp_path / "solved.ipynb")
     assert Validator().validate(str(tmp_path / "solved.ipynb")) == {}
     blank = course.root / "release" / "01_units_windows_splits" / "01_units_windows_splits.ipynb"
-    assert len(Validator().validate(str(blank))["failed"]) == 8    # six tests, and two written answers without a word
+    # six tests, and two written answers without a word
+    assert len(Validator().validate(str(blank))["failed"]) == 8
 
 
 def test_students_are_told_the_limits_of_grading(sources, name):
-    text = (classroom.CHECKOUT / "notebooks" / "assignments" / "nbgrader_config.py").read_text(encoding="utf-8")
+    text = (classroom.CHECKOUT / "notebooks" / "assignments" / "nbgrader_config.py").read_text(
+        encoding="utf-8"
+    )
     cell, notebook = re.search(r"CELL_SECONDS, NOTEBOOK_SECONDS.* = (\d+), (\d+),", text).groups()
-    assert f"a cell is stopped after {cell} s, and the whole notebook after {int(notebook) // 60} min" in sources[name].cells[0].source
+    assert (
+        f"a cell is stopped after {cell} s, and the whole notebook after {int(notebook) // 60} min"
+        in sources[name].cells[0].source
+    )

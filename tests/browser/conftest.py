@@ -1,4 +1,8 @@
-"""A real Chromium for the tests of the viewers; never skipped: where none can be had, the tests fail with the command to run."""
+"""A real Chromium for the tests of the viewers; never skipped.
+
+Where none can be had, the tests fail with the command to run.
+"""
+
 import os
 import shutil
 import subprocess
@@ -10,7 +14,13 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 LOCAL = ("file:", "data:", "blob:", "about:", "http://127.0.0.1:", "ws://127.0.0.1:")
 
 
@@ -25,7 +35,10 @@ def find_chromium(own: str, run=subprocess.run) -> str:
         for found in (*map(shutil.which, NAMES), own if Path(own).is_file() else None):
             if found:
                 return found
-    pytest.fail("no Chromium was found and none could be installed: run `python -m playwright install --with-deps chromium`")
+    pytest.fail(
+        "no Chromium was found and none could be installed: run `python -m playwright install "
+        "--with-deps chromium`"
+    )
 
 
 @pytest.fixture
@@ -36,14 +49,19 @@ def finder():
 @pytest.fixture(scope="session")
 def chrome():
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(playwright.chromium.executable_path), args=QUIET)
+        browser = playwright.chromium.launch(
+            executable_path=find_chromium(playwright.chromium.executable_path), args=QUIET
+        )
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def new_tab(chrome):
-    """Opens tabs that reach this machine only; asking for anything else, and any error in a page, fails the test at its end."""
+    """Opens tabs that reach this machine only.
+
+    Asking for anything else, and any error in a page, fails the test at its end.
+    """
     contexts, complaints = [], []
 
     def open_tab(may_miss: str = "no address", **options):
@@ -69,12 +87,14 @@ def new_tab(chrome):
 @pytest.fixture
 def open_page(new_tab, tmp_path):
     """Opens a viewer's saved page in a tab, once its slices are drawn."""
+
     def open_page(made, **options):
         made.save(tmp_path / "page.html")
         tab = new_tab(**options)
         tab.goto((tmp_path / "page.html").as_uri())
         tab.wait_for_selector(".ctmri[data-ready]", timeout=20_000)
         return tab
+
     return open_page
 
 

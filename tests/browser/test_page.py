@@ -1,4 +1,8 @@
-"""Saved pages in a real browser without a network: every pixel against NumPy, keys, mouse, windows, read-outs, times."""
+"""Saved pages in a real browser without a network.
+
+Every pixel against NumPy, keys, mouse, windows, read-outs, times.
+"""
+
 import re
 
 import numpy as np
@@ -11,20 +15,25 @@ from ctmri_utils.scans import folder_scans
 from ctmri_utils.settings import data_folder
 from ctmri_utils.units import HU, WINDOWS, Window
 
-N, H, W = 4, 26, 21                                            # odd and not square on purpose
+N, H, W = 4, 26, 21  # odd and not square on purpose
 REAL = np.random.default_rng(0).integers(-1000, 1500, (N, H, W))
 FAKE = REAL + np.random.default_rng(1).integers(-700, 700, (N, H, W))
 READ = """() => { const c = document.querySelector(".ctmri canvas");
-  return [c.height, c.width, Array.from(c.getContext("2d").getImageData(0, 0, c.width, c.height).data)]; }"""
+  const image = c.getContext("2d").getImageData(0, 0, c.width, c.height);
+  return [c.height, c.width, Array.from(image.data)]; }"""
 
 
 def grey(hu, window=WINDOWS["brain"]):
-    return np.floor(255 * ((hu - window.level) / window.width + 0.5).clip(0, 1) + 0.5)[..., None].repeat(3, -1)
+    return np.floor(255 * ((hu - window.level) / window.width + 0.5).clip(0, 1) + 0.5)[
+        ..., None
+    ].repeat(3, -1)
 
 
 def difference(real, fake, limit):
     error = ((fake - real) / limit).clip(-1, 1)
-    return np.floor(255 * np.stack([1 - (-error).clip(0), 1 - np.abs(error), 1 - error.clip(0)], -1) + 0.5)
+    return np.floor(
+        255 * np.stack([1 - (-error).clip(0), 1 - np.abs(error), 1 - error.clip(0)], -1) + 0.5
+    )
 
 
 def pixels(tab):
@@ -51,21 +60,29 @@ def test_wipe_is_numpy_s_to_the_last_pixel(tab):
     for position in (0, 37, 50, 100):
         control(tab, "Divider").fill(str(position))
         split = int(np.floor(W * position / 100 + 0.5))
-        assert np.array_equal(pixels(tab), np.concatenate([grey(REAL[0])[:, :split], grey(FAKE[0])[:, split:]], 1))
+        assert np.array_equal(
+            pixels(tab), np.concatenate([grey(REAL[0])[:, :split], grey(FAKE[0])[:, split:]], 1)
+        )
 
 
 def test_side_by_side_blend_and_checkerboard_are_numpy_s(tab):
     mode(tab, "Side by side")
     shown = pixels(tab)
-    assert np.array_equal(shown[:, :W], grey(REAL[0])) and np.array_equal(shown[:, W + 2:], grey(FAKE[0]))
-    assert (shown[:, W:W + 2] == 128).all()
+    assert np.array_equal(shown[:, :W], grey(REAL[0])) and np.array_equal(
+        shown[:, W + 2 :], grey(FAKE[0])
+    )
+    assert (shown[:, W : W + 2] == 128).all()
     mode(tab, "Blend")
     control(tab, "Share of the second").fill("30")
-    assert np.array_equal(pixels(tab), np.floor((70 * grey(REAL[0]) + 30 * grey(FAKE[0])) / 100 + 0.5))
+    assert np.array_equal(
+        pixels(tab), np.floor((70 * grey(REAL[0]) + 30 * grey(FAKE[0])) / 100 + 0.5)
+    )
     mode(tab, "Checkerboard")
-    control(tab, "Square").fill("100")                           # squares of a quarter of the width
+    control(tab, "Square").fill("100")  # squares of a quarter of the width
     y, x = np.indices((H, W)) // int(np.floor(W / 4 + 0.5))
-    assert np.array_equal(pixels(tab), np.where(((x + y) % 2)[..., None], grey(FAKE[0]), grey(REAL[0])))
+    assert np.array_equal(
+        pixels(tab), np.where(((x + y) % 2)[..., None], grey(FAKE[0]), grey(REAL[0]))
+    )
 
 
 def test_difference_is_numpy_s_and_its_limit_follows_the_slider(tab):
@@ -77,22 +94,36 @@ def test_difference_is_numpy_s_and_its_limit_follows_the_slider(tab):
 
 def test_doubt_lies_over_the_translation_in_orange_and_is_read_under_the_pointer(open_page):
     doubt = np.random.default_rng(2).integers(0, 400, (N, H, W))
-    doubt[0, 3, 17], doubt[0, 3, 16] = 0, 350                    # none, and more than the limit
-    tab = open_page(viewer.compare(REAL, FAKE, alt="noise, and how little it can be believed", doubt=doubt))
+    doubt[0, 3, 17], doubt[0, 3, 16] = 0, 350  # none, and more than the limit
+    tab = open_page(
+        viewer.compare(REAL, FAKE, alt="noise, and how little it can be believed", doubt=doubt)
+    )
     tab.locator("canvas").focus()
     tab.keyboard.press("7")
     for position, limit in ((50, 200), (75, 100)):
         control(tab, "Full colour at").fill(str(position))
         share = (doubt[0] / limit).clip(0, 1)[..., None]
         shown = pixels(tab)
-        assert np.array_equal(shown, np.floor(grey(FAKE[0]) * (1 - share) + np.array([230, 159, 0]) * share + 0.5))
-        assert np.array_equal(shown[3, 17], grey(FAKE[0])[3, 17]) and shown[3, 16].tolist() == [230, 159, 0]
-    assert tab.locator(".first").inner_text() == "translated" and "orange" in tab.locator(".said").inner_text()
+        assert np.array_equal(
+            shown, np.floor(grey(FAKE[0]) * (1 - share) + np.array([230, 159, 0]) * share + 0.5)
+        )
+        assert np.array_equal(shown[3, 17], grey(FAKE[0])[3, 17]) and shown[3, 16].tolist() == [
+            230,
+            159,
+            0,
+        ]
+    assert (
+        tab.locator(".first").inner_text() == "translated"
+        and "orange" in tab.locator(".said").inner_text()
+    )
     tab.mouse.move(*point(tab, 3, 16))
     real, fake = REAL[0, 3, 16], FAKE[0, 3, 16]
-    assert f": real {real} HU · translated {fake} HU · doubt 350 HU · difference" in tab.locator(".reading").inner_text()
+    assert (
+        f": real {real} HU · translated {fake} HU · doubt 350 HU · difference"
+        in tab.locator(".reading").inner_text()
+    )
     mode(tab, "Side by side")
-    assert pixels(tab).shape[1] == 2 * W + 2                     # two panes, not three
+    assert pixels(tab).shape[1] == 2 * W + 2  # two panes, not three
 
 
 def test_keys_change_slice_position_mode_window_and_zoom(tab):
@@ -102,14 +133,18 @@ def test_keys_change_slice_position_mode_window_and_zoom(tab):
         tab.keyboard.press(key)
     assert control(tab, "Slice").input_value() == "1"
     tab.keyboard.press("End")
-    tab.keyboard.press("ArrowUp")                                # nothing lies beyond the last slice
+    # nothing lies beyond the last slice
+    tab.keyboard.press("ArrowUp")
     tab.keyboard.press("Shift+ArrowRight")
     split = int(np.floor(W * 0.6 + 0.5))
-    assert np.array_equal(pixels(tab), np.concatenate([grey(REAL[-1])[:, :split], grey(FAKE[-1])[:, split:]], 1))
+    assert np.array_equal(
+        pixels(tab), np.concatenate([grey(REAL[-1])[:, :split], grey(FAKE[-1])[:, split:]], 1)
+    )
     for key in ("4", "Home", "3", "w", "ArrowLeft", *["ArrowLeft"] * 10, *["Shift+ArrowLeft"] * 6):
         tab.keyboard.press(key)
     assert control(tab, "Window").input_value() == "subdural"
-    assert np.array_equal(pixels(tab), grey(REAL[0], WINDOWS["subdural"]))               # a blend with nothing of the second
+    # a blend with nothing of the second
+    assert np.array_equal(pixels(tab), grey(REAL[0], WINDOWS["subdural"]))
     tab.keyboard.press("+")
     y, x = (H // 2 - H // 4 + np.arange(H) // 2), (W // 2 - W // 4 + np.arange(W) // 2)
     assert np.array_equal(pixels(tab), grey(REAL[0], WINDOWS["subdural"])[y][:, x])
@@ -120,12 +155,18 @@ def test_keys_change_slice_position_mode_window_and_zoom(tab):
 def test_the_ways_of_comparing_are_one_group_for_the_keyboard(tab):
     tab.get_by_label("Wipe", exact=True).focus()
     tab.keyboard.press("ArrowRight")
-    assert tab.locator(".ctmri").get_attribute("data-mode") == "side" and tab.locator(".modes input:checked").count() == 1
+    assert (
+        tab.locator(".ctmri").get_attribute("data-mode") == "side"
+        and tab.locator(".modes input:checked").count() == 1
+    )
 
 
 def test_a_picture_stands_before_the_viewer(tab):
     picture = tab.locator("body > img")
-    assert picture.evaluate("p => p.complete && p.naturalWidth > 300") and picture.get_attribute("alt") == "noise, and noise on noise"
+    assert (
+        picture.evaluate("p => p.complete && p.naturalWidth > 300")
+        and picture.get_attribute("alt") == "noise, and noise on noise"
+    )
     assert picture.bounding_box()["y"] < tab.locator("canvas").bounding_box()["y"]
 
 
@@ -136,27 +177,36 @@ def test_level_and_width_act_on_hounsfield_units(tab):
         assert np.array_equal(pixels(tab)[:, :W], grey(REAL[0], window))
     control(tab, "Level").fill("-200")
     control(tab, "Width").fill("900")
-    assert np.array_equal(pixels(tab)[:, W + 2:], grey(FAKE[0], Window(-200, 900)))
-    assert control(tab, "Window").input_value() == "own"         # a window of one's own
+    assert np.array_equal(pixels(tab)[:, W + 2 :], grey(FAKE[0], Window(-200, 900)))
+    assert control(tab, "Window").input_value() == "own"  # a window of one's own
 
 
 def point(tab, row, column, panes=1):
     box = tab.locator("canvas").bounding_box()
-    return box["x"] + (column + 0.5) * box["width"] / (panes * W + 2 * (panes - 1)), box["y"] + (row + 0.5) * box["height"] / H
+    return box["x"] + (column + 0.5) * box["width"] / (panes * W + 2 * (panes - 1)), box["y"] + (
+        row + 0.5
+    ) * box["height"] / H
 
 
 def test_the_pointer_reads_hounsfield_units(tab):
     tab.mouse.move(*point(tab, 3, 17))
     sign = "+" if FAKE[0, 3, 17] > REAL[0, 3, 17] else ""
     real, fake = REAL[0, 3, 17], FAKE[0, 3, 17]
-    expected = f"row 3, column 17: real {real} HU · translated {fake} HU · difference {sign}{fake - real} HU"
+    expected = (
+        f"row 3, column 17: real {real} HU · translated {fake} HU · difference {sign}{fake - real} "
+        "HU"
+    )
     assert tab.locator(".reading").inner_text() == expected
     tab.locator("canvas").focus()
-    tab.keyboard.press("ArrowUp")                                # the pointer rests, what lies under it changes
-    assert f"real {REAL[1, 3, 17]} HU · translated {FAKE[1, 3, 17]} HU" in tab.locator(".reading").inner_text()
+    # the pointer rests, what lies under it changes
+    tab.keyboard.press("ArrowUp")
+    assert (
+        f"real {REAL[1, 3, 17]} HU · translated {FAKE[1, 3, 17]} HU"
+        in tab.locator(".reading").inner_text()
+    )
     tab.keyboard.press("ArrowDown")
     mode(tab, "Side by side")
-    tab.mouse.move(*point(tab, 3, W + 2 + 17, panes=2))          # the same place in the second pane
+    tab.mouse.move(*point(tab, 3, W + 2 + 17, panes=2))  # the same place in the second pane
     assert tab.locator(".reading").inner_text() == expected
     tab.mouse.move(0, 0)
     assert tab.locator(".reading").inner_text().strip() == ""
@@ -167,7 +217,7 @@ def test_mouse_drags_the_divider_the_zoomed_picture_and_the_window(tab):
     tab.mouse.down()
     tab.mouse.move(*point(tab, 5, 4))
     tab.mouse.up()
-    assert control(tab, "Divider").input_value() == "21"         # (4 + 0.5) of 21 columns, in %
+    assert control(tab, "Divider").input_value() == "21"  # (4 + 0.5) of 21 columns, in %
     mode(tab, "Blend")
     tab.locator("canvas").focus()
     tab.keyboard.press("+")
@@ -175,7 +225,8 @@ def test_mouse_drags_the_divider_the_zoomed_picture_and_the_window(tab):
     before = pixels(tab)
     tab.mouse.move(*point(tab, 5, 10))
     tab.mouse.down()
-    tab.mouse.move(*point(tab, 5, 6))                            # two of the picture's columns to the left
+    # two of the picture's columns to the left
+    tab.mouse.move(*point(tab, 5, 6))
     tab.mouse.up()
     assert np.array_equal(pixels(tab)[:, :-4], before[:, 4:])
     tab.mouse.move(*point(tab, 5, 10))
@@ -183,7 +234,10 @@ def test_mouse_drags_the_divider_the_zoomed_picture_and_the_window(tab):
     x, y = point(tab, 5, 10)
     tab.mouse.move(x + 20, y - 10)
     tab.mouse.up(button="right")
-    assert (control(tab, "Width").input_value(), control(tab, "Level").input_value()) == ("100", "50")
+    assert (control(tab, "Width").input_value(), control(tab, "Level").input_value()) == (
+        "100",
+        "50",
+    )
 
 
 def test_wheel_changes_the_slice_only_once_the_picture_was_clicked(tab):
@@ -199,7 +253,10 @@ def test_wheel_changes_the_slice_only_once_the_picture_was_clicked(tab):
 def changes_in_two_seconds(tab):
     seen = tab.evaluate("""async () => { const c = document.querySelector("canvas"), seen = [];
         const start = performance.now();
-        while (performance.now() - start < 2000) { seen.push(c.toDataURL()); await new Promise((ok) => setTimeout(ok, 20)); }
+        while (performance.now() - start < 2000) {
+          seen.push(c.toDataURL());
+          await new Promise((ok) => setTimeout(ok, 20));
+        }
         return seen; }""")
     return sum(one != other for one, other in zip(seen, seen[1:]))
 
@@ -213,7 +270,9 @@ def test_flicker_swaps_by_itself_at_most_three_times_a_second_and_by_hand(tab):
     first = pixels(tab)
     tab.keyboard.press("Space")
     both = [grey(REAL[0]), grey(FAKE[0])]
-    assert all(any(np.array_equal(shown, one) for one in both) for shown in (first, pixels(tab))) and not np.array_equal(first, pixels(tab))
+    assert all(
+        any(np.array_equal(shown, one) for one in both) for shown in (first, pixels(tab))
+    ) and not np.array_equal(first, pixels(tab))
 
 
 def test_reduced_motion_keeps_the_flicker_still(open_page):
@@ -225,8 +284,11 @@ def test_reduced_motion_keeps_the_flicker_still(open_page):
 def test_scale_bar_and_marks_tell_size_and_side(tab):
     canvas, bar = (tab.locator(name).bounding_box()["width"] for name in ("canvas", ".bar"))
     length = float(tab.locator(".bar").inner_text().removesuffix(" mm"))
-    assert bar / canvas * W * 2.0 == pytest.approx(length, rel=0.02)                       # whole screen pixels
-    assert [tab.locator(f".pane .{side}").inner_text() for side in ("left", "right", "top", "bottom")] == list("RLAP")
+    # whole screen pixels
+    assert bar / canvas * W * 2.0 == pytest.approx(length, rel=0.02)
+    assert [
+        tab.locator(f".pane .{side}").inner_text() for side in ("left", "right", "top", "bottom")
+    ] == list("RLAP")
 
 
 def test_a_volume_is_cut_in_three_planes(open_page):
@@ -234,13 +296,15 @@ def test_a_volume_is_cut_in_three_planes(open_page):
     assert np.array_equal(pixels(tab), grey(REAL[0]))
     control(tab, "Plane").select_option("coronal")
     control(tab, "Slice").fill("7")
-    assert np.array_equal(pixels(tab), grey(REAL[::-1, 7]))      # the highest slice on top
+    assert np.array_equal(pixels(tab), grey(REAL[::-1, 7]))  # the highest slice on top
     box = tab.locator("canvas").bounding_box()
     assert box["width"] / box["height"] == pytest.approx(W * 2 / (N * 3), rel=0.02)
     control(tab, "Plane").select_option("sagittal")
     control(tab, "Slice").fill("9")
     assert np.array_equal(pixels(tab), grey(REAL[::-1, :, 9]))
-    assert [tab.locator(f".pane .{side}").inner_text() for side in ("left", "right", "top", "bottom")] == list("APSI")
+    assert [
+        tab.locator(f".pane .{side}").inner_text() for side in ("left", "right", "top", "bottom")
+    ] == list("APSI")
 
 
 def test_window_level_shows_what_a_window_hides(open_page):
@@ -248,51 +312,90 @@ def test_window_level_shows_what_a_window_hides(open_page):
     control(tab, "Window").select_option("bone")
     shown = pixels(tab)
     assert np.array_equal(shown[:, :W], grey(REAL[0], WINDOWS["bone"]))
-    assert np.array_equal(shown[:, W + 2:], grey(REAL[0], WINDOWS["everything"]))
+    assert np.array_equal(shown[:, W + 2 :], grey(REAL[0], WINDOWS["everything"]))
 
 
 def test_mr_and_ct_keep_their_own_windows_and_units(open_page):
     mri = np.linspace(0, 400, N * H * W).reshape(N, H, W)
     tab = open_page(viewer.compare(mri, FAKE, alt="MR and CT", units=("MR unit", "HU")))
-    assert tab.locator(".modes label").all_inner_texts() == ["Wipe", "Side by side", "Blend", "Checkerboard", "Flicker"]
+    assert tab.locator(".modes label").all_inner_texts() == [
+        "Wipe",
+        "Side by side",
+        "Blend",
+        "Checkerboard",
+        "Flicker",
+    ]
     mode(tab, "Side by side")
     before = pixels(tab)
     control(tab, "Window").select_option("bone")
     assert np.array_equal(pixels(tab)[:, :W], before[:, :W])
-    assert np.array_equal(pixels(tab)[:, W + 2:], grey(FAKE[0], WINDOWS["bone"]))
+    assert np.array_equal(pixels(tab)[:, W + 2 :], grey(FAKE[0], WINDOWS["bone"]))
     tab.mouse.move(*point(tab, 25, 20, panes=2))
     shown = re.search(r"real ([\d.]+) MR unit · translated", tab.locator(".reading").inner_text())
-    assert float(shown[1]) == pytest.approx(mri[0, 25, 20], abs=0.1)                       # stored in steps of 400 / 4095
+    # stored in steps of 400 / 4095
+    assert float(shown[1]) == pytest.approx(mri[0, 25, 20], abs=0.1)
 
 
 METRICS = ["MAE HU", "bone Dice"]
 
 
 def scored(errors):
-    return [Score("net", name, metric, value / scale) for name, value in errors.items() for metric, scale in zip(METRICS, (1, 300))]
+    return [
+        Score("net", name, metric, value / scale)
+        for name, value in errors.items()
+        for metric, scale in zip(METRICS, (1, 300))
+    ]
 
 
 def test_explorer_starts_with_the_worst_and_follows_table_and_scatter(open_page):
     errors = {"anna": 90.0, "ben": 200.0, "cleo": float("inf"), "dora": float("nan")}
-    tab = open_page(viewer.error_explorer(scored(errors), REAL, FAKE, list(errors), method="net", metrics=METRICS, alt="noise of four"))
-    assert tab.locator("tbody td:first-child").all_inner_texts() == ["cleo", "ben", "anna", "dora"]        # not scored: last
+    tab = open_page(
+        viewer.error_explorer(
+            scored(errors),
+            REAL,
+            FAKE,
+            list(errors),
+            method="net",
+            metrics=METRICS,
+            alt="noise of four",
+        )
+    )
+    # not scored: last
+    assert tab.locator("tbody td:first-child").all_inner_texts() == ["cleo", "ben", "anna", "dora"]
     lines = tab.locator("tbody tr")
     assert [line.split() for line in lines.all_inner_texts()] == [
-        ["cleo", "∞", "∞"], ["ben", "200", "0.667"], ["anna", "90", "0.3"], ["dora", "–", "–"]]
+        ["cleo", "∞", "∞"],
+        ["ben", "200", "0.667"],
+        ["anna", "90", "0.3"],
+        ["dora", "–", "–"],
+    ]
     chosen = tab.locator("td button[aria-current=true]")
     assert chosen.all_inner_texts() == ["cleo"] and tab.locator(".dot").count() == 2
     control(tab, "Divider").fill("100")
     tab.get_by_role("button", name="ben").click()
     assert np.array_equal(pixels(tab), grey(REAL[1])) and chosen.all_inner_texts() == ["ben"]
     tab.locator(".dot[data-case=anna]").click()
-    assert np.array_equal(pixels(tab), grey(REAL[0])) and "anna" in tab.locator(".said").inner_text()
+    assert (
+        np.array_equal(pixels(tab), grey(REAL[0])) and "anna" in tab.locator(".said").inner_text()
+    )
     anna, ben = (tab.locator(f".dot[data-case={name}]").bounding_box() for name in ("anna", "ben"))
-    assert anna["x"] < ben["x"] and anna["y"] > ben["y"]         # 90 HU lies left of 200 HU, and 0.3 below 0.667
+    # 90 HU lies left of 200 HU, and 0.3 below 0.667
+    assert anna["x"] < ben["x"] and anna["y"] > ben["y"]
 
 
 def test_explorer_of_one_metric_has_no_scatter(open_page):
     errors = {"anna": 90.0, "ben": 200.0, "cleo": 120.0, "dora": 100.0}
-    tab = open_page(viewer.error_explorer(scored(errors), REAL, FAKE, list(errors), method="net", metrics=METRICS[:1], alt="noise of four"))
+    tab = open_page(
+        viewer.error_explorer(
+            scored(errors),
+            REAL,
+            FAKE,
+            list(errors),
+            method="net",
+            metrics=METRICS[:1],
+            alt="noise of four",
+        )
+    )
     assert tab.locator("tbody tr").count() == 4 and not tab.locator(".plot").is_visible()
 
 
@@ -305,8 +408,11 @@ def test_strips_of_a_training_follow_the_slider(open_page, tmp_path):
     assert (pixels(tab) == 200).all() and tab.locator(".said").inner_text() == "step 20"
 
 
-@pytest.mark.parametrize("stack", [np.zeros((1, 8, 8)), np.full((8, 8), 40), np.full((3, 1, 1), 1e6), np.zeros((10_000, 4, 4))],
-                         ids=["one slice", "no stack", "beyond int16", "10,000 slices"])
+@pytest.mark.parametrize(
+    "stack",
+    [np.zeros((1, 8, 8)), np.full((8, 8), 40), np.full((3, 1, 1), 1e6), np.zeros((10_000, 4, 4))],
+    ids=["one slice", "no stack", "beyond int16", "10,000 slices"],
+)
 def test_odd_but_honest_slices_give_a_picture(open_page, stack):
     tab = open_page(viewer.compare(stack, stack, alt="nothing much"))
     assert np.array_equal(pixels(tab), grey(np.atleast_3d(stack.T).T[0].clip(-32768, 32767)))
@@ -315,33 +421,47 @@ def test_odd_but_honest_slices_give_a_picture(open_page, stack):
 
 
 def test_64_slices_at_256_load_with_two_seconds_of_work_and_step_with_50_ms(open_page):
-    """By the processor time of the page's own thread, which other programs on the machine do not change."""
+    """By the processor time of the page's own thread, which other programs on the machine do not
+    change.
+    """
     real = np.random.default_rng(0).integers(-100, 100, (64, 256, 256))
     tab = open_page(viewer.compare(real, real[::-1], alt="much noise"))
     session = tab.context.new_cdp_session(tab)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
 
     def worked_s(action):
-        before, _, after = session.send("Performance.getMetrics"), action(), session.send("Performance.getMetrics")
-        begun, ended = ({metric["name"]: metric["value"] for metric in reply["metrics"]}["TaskDuration"] for reply in (before, after))
+        before, _, after = (
+            session.send("Performance.getMetrics"),
+            action(),
+            session.send("Performance.getMetrics"),
+        )
+        begun, ended = (
+            {metric["name"]: metric["value"] for metric in reply["metrics"]}["TaskDuration"]
+            for reply in (before, after)
+        )
         return ended - begun
 
     def load():
         tab.reload()
         tab.wait_for_selector(".ctmri[data-ready]")
 
-    def step():                                                  # six slices in each of five ways of comparing
+    # six slices in each of five ways of comparing
+    def step():
         tab.evaluate("""async () => { const c = document.querySelector("canvas");
             const pixel = () => c.getContext("2d").getImageData(0, 0, 256, 256).data.join();
-            for (const key of ["1", "2", "3", "4", "5"]) {
+            const press = (key) =>
               c.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+            for (const key of ["1", "2", "3", "4", "5"]) {
+              press(key);
               const before = pixel();
-              for (let k = 0; k < 6; k++) c.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowUp", bubbles: true }));
+              for (let k = 0; k < 6; k++) press("ArrowUp");
               if (pixel() === before) throw new Error("nothing changed");
             } }""")
 
     loaded_s, step_ms = worked_s(load), 1000 * worked_s(step) / 30
-    assert 0 < loaded_s < 2 and 0 < step_ms < 50, f"{loaded_s:.2f} s of work to load, {step_ms:.1f} ms a step"
+    assert 0 < loaded_s < 2 and 0 < step_ms < 50, (
+        f"{loaded_s:.2f} s of work to load, {step_ms:.1f} ms a step"
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -349,14 +469,29 @@ def test_screenshots(open_page, screenshots, scheme):
     ct_hu = HU.from_network(folder_scans(data_folder() / "scans", 128).test.ct[:, 0].numpy())
     names = [f"patient {k}" for k in range(len(ct_hu))]
     scores = scored({name: 100.0 + 9 * k for k, name in enumerate(names)})
-    made = viewer.error_explorer(scores, ct_hu, ct_hu * 0.9 + 20, names, method="net", metrics=METRICS, spacing_mm=1.7,
-                                 alt="CT slices, and the same with less contrast")
+    made = viewer.error_explorer(
+        scores,
+        ct_hu,
+        ct_hu * 0.9 + 20,
+        names,
+        method="net",
+        metrics=METRICS,
+        spacing_mm=1.7,
+        alt="CT slices, and the same with less contrast",
+    )
     tab = open_page(made, color_scheme=scheme)
     tab.screenshot(path=screenshots / f"page_{scheme}_wipe.png")
     mode(tab, "Difference")
     tab.screenshot(path=screenshots / f"page_{scheme}_difference.png")
-    doubtful = open_page(viewer.compare(ct_hu, ct_hu * 0.9 + 20, alt="CT slices, and doubt of what is dense", doubt=(ct_hu / 5).clip(0)),
-                         color_scheme=scheme)
+    doubtful = open_page(
+        viewer.compare(
+            ct_hu,
+            ct_hu * 0.9 + 20,
+            alt="CT slices, and doubt of what is dense",
+            doubt=(ct_hu / 5).clip(0),
+        ),
+        color_scheme=scheme,
+    )
     mode(doubtful, "Doubt")
     doubtful.screenshot(path=screenshots / f"page_{scheme}_doubt.png", full_page=True)
     background = tab.evaluate("getComputedStyle(document.querySelector('.said')).color")
@@ -365,9 +500,9 @@ def test_screenshots(open_page, screenshots, scheme):
 
 def test_slices_that_cannot_be_read_are_said_to_be_so(new_tab, tmp_path):
     made = viewer.browse(REAL, alt="noise, and half of it missing")
-    made.data = made.data[:len(made.data) // 2]
+    made.data = made.data[: len(made.data) // 2]
     made.save(tmp_path / "page.html")
     tab = new_tab()
     tab.goto((tmp_path / "page.html").as_uri())
     tab.get_by_text("The slices could not be read: TypeError").wait_for()
-    assert tab.locator(".ctmri").count() == 0                    # no controls that move nothing
+    assert tab.locator(".ctmri").count() == 0  # no controls that move nothing

@@ -1,8 +1,12 @@
-"""Numbers that a rebuilding of the code must not change: trainings, metrics, prepared slices, volumes, weights and ONNX.
+"""Numbers that a rebuilding of the code must not change.
 
-`python tests/golden/digests.py` compares with digests.json, bit by bit, and names what differs; `--write` makes the file anew. The test
-beside it compares with a tolerance, because another processor adds in another order.
+Trainings, metrics, prepared slices, volumes, weights and ONNX.
+
+`python tests/golden/digests.py` compares with digests.json, bit by bit, and names what differs;
+`--write` makes the file anew. The test beside it compares with a tolerance, because another
+processor adds in another order.
 """
+
 import hashlib
 import json
 import sys
@@ -70,12 +74,24 @@ TRAININGS = {
     "correlation": ({}, {"correlation": 1.0}, {"crop_size": 24, "batch_size": 2}),
     "mask": ({}, {"mask": 10.0}, {"ema": 0.0}),
     "CUT": ({}, ALONE | {"nce": 0.5, "nce_identity": 0.5, "pool_size": 0}, {}),
-    "translation noise": ({"upsampling": "resize"}, {"translation_noise": 0.05}, {"lr_policy": "plateau"}),
+    "translation noise": (
+        {"upsampling": "resize"},
+        {"translation_noise": 0.05},
+        {"lr_policy": "plateau"},
+    ),
     "supervised": ({}, ALONE | {"supervised": 100.0}, {"sampling": "paired"}),
-    "regression": ({}, ALONE | {"adversarial": 0.0, "supervised": 100.0}, {"sampling": "paired", "batch_size": 2}),
+    "regression": (
+        {},
+        ALONE | {"adversarial": 0.0, "supervised": 100.0},
+        {"sampling": "paired", "batch_size": 2},
+    ),
     "two windows": ({"ct_map": "two_windows"}, {"identity": 0.0}, {}),
     "batch norm, dropout": ({"norm": "batch", "dropout": True}, {}, {"batch_size": 2}),
-    "U-Net, pixel": ({"generator": "unet_32", "discriminator": "pixel"}, {"pool_size": 3}, {"load_size": 36, "crop_size": 32}),
+    "U-Net, pixel": (
+        {"generator": "unet_32", "discriminator": "pixel"},
+        {"pool_size": 3},
+        {"load_size": 36, "crop_size": 32},
+    ),
 }
 
 
@@ -84,22 +100,40 @@ def digest(values) -> dict:
     array = np.ascontiguousarray(values)
     flat = array.astype(np.float64).ravel()
     ramp = np.linspace(1, 2, flat.size)
-    return {"sha256": hashlib.sha256(array.tobytes()).hexdigest()[:16],
-            "numbers": [float(flat @ ramp), float(np.abs(flat).sum()), float(np.square(flat).sum())]}
+    return {
+        "sha256": hashlib.sha256(array.tobytes()).hexdigest()[:16],
+        "numbers": [float(flat @ ramp), float(np.abs(flat).sum()), float(np.square(flat).sum())],
+    }
 
 
 def state_digest(state: dict) -> dict:
-    return digest(np.concatenate([value.detach().double().numpy().ravel() for value in state.values()]))
+    return digest(
+        np.concatenate([value.detach().double().numpy().ravel() for value in state.values()])
+    )
 
 
 def train(name: str, dtype: torch.dtype = torch.float64) -> dict:
-    """30 steps from one seed; float64, so that another machine's rounding stays far below the tolerance."""
+    """30 steps from one seed.
+
+    Float64, so that another machine's rounding stays far below the tolerance.
+    """
     architecture, objective, training = TRAININGS[name]
     scans = phantom_scans(6, 2, 32, seed=7, paired=training.get("sampling") == "paired")
     torch.manual_seed(11)
-    model = CycleGAN(Architecture(**SMALL_NETWORKS | architecture), Objective(**objective)).to(dtype)
-    losses = fit(model, scans.train.ct, scans.train.mri, seed=5, **scans.train.for_fit(), **{"steps": STEPS, "learning_rate": 1e-3} | training)
-    weights = state_digest({key: value for key, value in model.state_dict().items() if value.is_floating_point()})
+    model = CycleGAN(Architecture(**SMALL_NETWORKS | architecture), Objective(**objective)).to(
+        dtype
+    )
+    losses = fit(
+        model,
+        scans.train.ct,
+        scans.train.mri,
+        seed=5,
+        **scans.train.for_fit(),
+        **{"steps": STEPS, "learning_rate": 1e-3} | training,
+    )
+    weights = state_digest(
+        {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
+    )
     return {"weights": weights, "losses": digest([sum(step.values()) for step in losses])}
 
 
@@ -119,11 +153,21 @@ def metrics() -> dict:
     for where, part in (("3-D", slice(None)), ("2-D", 8)):
         t, w, h = true[part], wrong[part], head[part]
         found[where] = [
-            mae_hu(w, t, h), bias_hu(w, t, h), psnr_db(w, t, h, SYNTHRAD2023_RANGE), psnr_db(w, t, h, SYNTHRAD2025_RANGE),
-            ssim(w, t, h, SYNTHRAD2023_RANGE), ms_ssim(w, t, h, SYNTHRAD2025_RANGE), bone_dice(w, t, h),
-            bone_hd95_mm(w, t, h, 3.0), wepl_error_mm(w, t, h, 3.0), *tissue_errors_hu(w, t, h).values(),
-            nmae(other[part], mri[part], h, span), rank_correlation(other[part], mri[part], h),
-            *contrast_ratios(mri[part], {"bone": h & (t > 250), "soft": h & (t < 100)}, "soft").values(),
+            mae_hu(w, t, h),
+            bias_hu(w, t, h),
+            psnr_db(w, t, h, SYNTHRAD2023_RANGE),
+            psnr_db(w, t, h, SYNTHRAD2025_RANGE),
+            ssim(w, t, h, SYNTHRAD2023_RANGE),
+            ms_ssim(w, t, h, SYNTHRAD2025_RANGE),
+            bone_dice(w, t, h),
+            bone_hd95_mm(w, t, h, 3.0),
+            wepl_error_mm(w, t, h, 3.0),
+            *tissue_errors_hu(w, t, h).values(),
+            nmae(other[part], mri[part], h, span),
+            rank_correlation(other[part], mri[part], h),
+            *contrast_ratios(
+                mri[part], {"bone": h & (t > 250), "soft": h & (t < 100)}, "soft"
+            ).values(),
         ]
     rng = np.random.default_rng(2)
     a, b = rng.normal(size=(40, 8)), rng.normal(0.3, 1, size=(50, 8))
@@ -131,15 +175,24 @@ def metrics() -> dict:
     patient = synthetic_patients(2, 64, 5, lesion="subacute", lesion_fraction=1.0)
     white = patient.labels == 7
     found["faithfulness"] = [
-        lesion_contrast_recovery(patient.ct_hu[0], patient.ct_hu_clean[0], patient.lesion[0], white[0]),
-        float(detects_lesion(patient.ct_hu[0], patient.head[0])), *shift_px(wrong[8], true[8]), mask_dice(wrong > 0, true > 0),
-        bias_correlation(patient.mri[0], patient.mri_clean[0], patient.bias_field[0], white[0]), checkerboard_db(wrong[8]),
+        lesion_contrast_recovery(
+            patient.ct_hu[0], patient.ct_hu_clean[0], patient.lesion[0], white[0]
+        ),
+        float(detects_lesion(patient.ct_hu[0], patient.head[0])),
+        *shift_px(wrong[8], true[8]),
+        mask_dice(wrong > 0, true > 0),
+        bias_correlation(patient.mri[0], patient.mri_clean[0], patient.bias_field[0], white[0]),
+        checkerboard_db(wrong[8]),
         slice_jitter(wrong, true, head),
     ]
     images = torch.from_numpy(mri[:, None] / mri.max() * 2 - 1).float()
     mask = torch.from_numpy(head[:, None])
-    found["honesty"] = [honesty_ratio(lambda x: x * 0.9, lambda x: x * 0.8, images, images * 0.7, mask)]
-    return {name: digest(values) for name, values in found.items()} | {"features": digest(features(images, SMALL))}
+    found["honesty"] = [
+        honesty_ratio(lambda x: x * 0.9, lambda x: x * 0.8, images, images * 0.7, mask)
+    ]
+    return {name: digest(values) for name, values in found.items()} | {
+        "features": digest(features(images, SMALL))
+    }
 
 
 def people(folder: Path) -> None:
@@ -166,7 +219,9 @@ def files() -> dict:
         rows = (folder / "prepared" / "manifest.csv").read_text(encoding="utf-8").splitlines()
         # Without the files' own hashes: another zlib packs the same pixels otherwise.
         manifest = "\n".join(sorted(row.rpartition(",")[0] for row in rows))
-        found["prepared slices"] = digest(torch.cat([scans.train.ct, scans.train.mri, scans.test.ct, scans.test.mri]).numpy())
+        found["prepared slices"] = digest(
+            torch.cat([scans.train.ct, scans.train.mri, scans.test.ct, scans.test.mri]).numpy()
+        )
         found["manifest"] = digest(np.frombuffer(manifest.encode(), np.uint8))
 
         model = load_translator(data_folder() / "weights" / "scans.safetensors")
@@ -178,7 +233,9 @@ def files() -> dict:
         found["DICOM read back"] = digest(read_series(folder / "series").values)
 
         save_weights(model, folder / "weights.safetensors", {"steps": 1})
-        found["weights bytes"] = digest(np.frombuffer((folder / "weights.safetensors").read_bytes(), np.uint8))
+        found["weights bytes"] = digest(
+            np.frombuffer((folder / "weights.safetensors").read_bytes(), np.uint8)
+        )
         found["ONNX"] = onnx(model, folder / "ct.onnx")
     found["embedded scans"] = digest(embedded())
     return found
@@ -190,7 +247,11 @@ def dicom(folder: Path) -> dict:
 
     lines = []
     for path in sorted(folder.iterdir()):
-        tags = [f"{tag.tag} {tag.VR} {tag.value if tag.VR != 'OW' else tag.value.hex()}" for tag in pydicom.dcmread(path) if tag.VR != "UI"]
+        tags = [
+            f"{tag.tag} {tag.VR} {tag.value if tag.VR != 'OW' else tag.value.hex()}"
+            for tag in pydicom.dcmread(path)
+            if tag.VR != "UI"
+        ]
         lines += [path.name, *tags]
     return digest(np.frombuffer("\n".join(lines).encode(), np.uint8))
 
@@ -222,7 +283,10 @@ def differences(made: dict, kept: dict, path: str = "") -> list[str]:
     if "sha256" in kept:
         if made["sha256"] == kept["sha256"]:
             return []
-        shares = [abs(new - old) / max(abs(old), 1e-12) for new, old in zip(made["numbers"], kept["numbers"], strict=True)]
+        shares = [
+            abs(new - old) / max(abs(old), 1e-12)
+            for new, old in zip(made["numbers"], kept["numbers"], strict=True)
+        ]
         return [f"{path}: other bits, numbers differ by {max(shares):.1e}"]
     return [line for name in kept for line in differences(made[name], kept[name], f"{path}/{name}")]
 
@@ -232,4 +296,7 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
         FILE.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     else:
-        print("\n".join(differences(made, json.loads(FILE.read_text(encoding="utf-8")))) or "every digest is the same to the bit")
+        print(
+            "\n".join(differences(made, json.loads(FILE.read_text(encoding="utf-8"))))
+            or "every digest is the same to the bit"
+        )

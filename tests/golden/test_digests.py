@@ -1,4 +1,5 @@
 """What the code computes is what it computed before the rooms were built: see digests.py."""
+
 import json
 
 import digests
@@ -8,7 +9,8 @@ import torch
 
 KEPT = json.loads(digests.FILE.read_text(encoding="utf-8"))
 
-# Relative. In float64 another order of additions stays below 1e-9 over 30 steps (measured against the published algorithm).
+# Relative. In float64 another order of additions stays below 1e-9 over 30 steps (measured against
+# the published algorithm).
 DOUBLE = 1e-7
 # Files and metrics hold rounded pixels and float32 results of a network.
 SINGLE = 1e-3

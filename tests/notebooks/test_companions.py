@@ -1,4 +1,5 @@
-"""Glossary, quiz, instructor guide: every term, link and number leads to something that is there."""
+"""Glossary, quiz, instructor guide: every term, link and number leads somewhere."""
+
 import re
 
 import nbformat
@@ -6,8 +7,11 @@ import pytest
 import rules
 
 NOTEBOOKS = rules.ROOT / "notebooks"
-GLOSSARY = re.findall(r"^\| (.+?) \| (.+?) \| \[(\d)\.(\d+)\]\((.+?)\) \|$",
-                      (NOTEBOOKS / "GLOSSARY.md").read_text(encoding="utf-8"), flags=re.M)
+GLOSSARY = re.findall(
+    r"^\| (.+?) \| (.+?) \| \[(\d)\.(\d+)\]\((.+?)\) \|$",
+    (NOTEBOOKS / "GLOSSARY.md").read_text(encoding="utf-8"),
+    flags=re.M,
+)
 QUIZ = re.split(r"^## ", (NOTEBOOKS / "QUIZ.md").read_text(encoding="utf-8"), flags=re.M)[1:]
 
 
@@ -18,7 +22,9 @@ def section(lesson, number):
     return re.sub(r"[\s*_-]+", " ", dict(zip(parts[1::2], parts[2::2]))[number]).lower()
 
 
-@pytest.mark.parametrize("term, meaning, lesson, number, link", GLOSSARY, ids=[row[0] for row in GLOSSARY])
+@pytest.mark.parametrize(
+    "term, meaning, lesson, number, link", GLOSSARY, ids=[row[0] for row in GLOSSARY]
+)
 def test_term_stands_in_the_section_it_links(term, meaning, lesson, number, link):
     assert re.sub(r"[\s-]+", " ", term).lower() in section(link, f"{lesson}.{number}")
     assert int(link[:2]) == int(lesson) and len(meaning) > 15
@@ -36,8 +42,14 @@ def test_the_quiz_asks_about_every_lesson():
 
 @pytest.mark.parametrize("part", QUIZ, ids=lambda part: part.partition("]")[0])
 def test_each_question_has_a_folded_answer(part):
-    pairs = re.findall(r"^(\d)\. (.+)\n\n   <details><summary>Answer</summary>\n\n   (.+)\n\n   </details>$", part, flags=re.M)
-    assert [int(number) for number, _, _ in pairs] == list(range(1, len(pairs) + 1)) and 3 <= len(pairs) <= 7
+    pairs = re.findall(
+        r"^(\d)\. (.+)\n\n   <details><summary>Answer</summary>\n\n   (.+)\n\n   </details>$",
+        part,
+        flags=re.M,
+    )
+    assert [int(number) for number, _, _ in pairs] == list(range(1, len(pairs) + 1)) and 3 <= len(
+        pairs
+    ) <= 7
     assert part.count("<details>") == len(pairs) and all(len(answer) > 20 for _, _, answer in pairs)
 
 
@@ -45,11 +57,17 @@ def test_each_question_has_a_folded_answer(part):
 def test_links_lead_to_files(page):
     path = NOTEBOOKS / page
     links = re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8"))
-    assert [link for link in links if "://" not in link and not (path.parent / link).is_file()] == []
+    assert [
+        link for link in links if "://" not in link and not (path.parent / link).is_file()
+    ] == []
 
 
 def test_the_guide_knows_every_assignment():
     guide = (NOTEBOOKS / "assignments" / "README.md").read_text(encoding="utf-8")
     for path in sorted((NOTEBOOKS / "assignments" / "source").glob("*/*.ipynb")):
-        number, title = re.search(r"^# Assignment (\d): (.+)$", nbformat.read(path, as_version=4).cells[0].source, flags=re.M).groups()
+        number, title = re.search(
+            r"^# Assignment (\d): (.+)$",
+            nbformat.read(path, as_version=4).cells[0].source,
+            flags=re.M,
+        ).groups()
         assert f"| {number} {title} |" in guide and path.parent.name == path.stem

@@ -1,4 +1,5 @@
 """What a lesson writes in the open is what the package holds: same names, same numbers."""
+
 import ast
 
 import pytest
@@ -10,7 +11,10 @@ from ctmri_utils.options import Architecture, Objective
 
 
 def definitions(name: str) -> dict:
-    """The functions and classes of notebooks/`name`.ipynb, in a namespace of their own; of the rest only the imports have run."""
+    """The functions and classes of notebooks/`name`.ipynb, in a namespace of their own.
+
+    Of the rest only the imports have run.
+    """
     lesson = rules.load(rules.ROOT / "notebooks" / f"{name}.ipynb")
     wanted = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef
     kept = [node for tree in lesson.trees for node in tree.body if isinstance(node, wanted)]
@@ -21,18 +25,21 @@ def definitions(name: str) -> dict:
 
 # Lesson 02: the networks.
 
+
 @pytest.fixture(scope="module")
 def lesson_02():
     return definitions("02_build_the_networks")
 
 
 NETWORKS = [
-    ("ResnetGenerator", {}),                                               # the defaults are the published sizes
+    # the defaults are the published sizes
+    ("ResnetGenerator", {}),
     ("ResnetGenerator", {"in_channels": 2, "out_channels": 3, "ngf": 4, "n_blocks": 3}),
     ("ResnetGenerator", {"ngf": 4, "n_blocks": 1, "norm": "batch"}),
     ("ResnetGenerator", {"ngf": 4, "n_blocks": 0, "norm": "none"}),
     ("PatchDiscriminator", {}),
-    ("PatchDiscriminator", {"in_channels": 2, "ndf": 4, "n_layers": 4}),   # 4: the width stops growing at 8 ndf
+    # 4: the width stops growing at 8 ndf
+    ("PatchDiscriminator", {"in_channels": 2, "ndf": 4, "n_layers": 4}),
     ("PatchDiscriminator", {"ndf": 4, "n_layers": 1, "norm": "batch"}),
     ("PatchDiscriminator", {"ndf": 4, "n_layers": 2, "norm": "none"}),
 ]
@@ -41,12 +48,14 @@ NETWORKS = [
 @pytest.mark.parametrize(("network", "options"), NETWORKS)
 def test_the_networks_of_lesson_02_are_the_packages(lesson_02, network, options):
     ours, packaged = build(lesson_02[network], options), build(getattr(networks, network), options)
-    assert type(ours) is not type(packaged)                                # the lesson's own class, not an import of the package's
+    # the lesson's own class, not an import of the package's
+    assert type(ours) is not type(packaged)
     assert_same_bits(ours.state_dict(), packaged.state_dict())
     torch.manual_seed(1)
     images = torch.rand(2, options.get("in_channels", 1), 48, 48) * 2 - 1
     with torch.no_grad():
-        for mode in (True, False):                                         # batch norm is another function in eval mode
+        # batch norm is another function in eval mode
+        for mode in (True, False):
             assert_same_numbers(ours.train(mode), packaged.train(mode), images)
 
 
@@ -62,7 +71,9 @@ def assert_same_bits(one: dict, other: dict):
 
 def assert_same_numbers(one: torch.nn.Module, other: torch.nn.Module, images: torch.Tensor):
     """Float64: the package's instance norm adds in another order, which is quicker."""
-    torch.testing.assert_close(one.double()(images.double()), other.double()(images.double()), atol=1e-9, rtol=0)
+    torch.testing.assert_close(
+        one.double()(images.double()), other.double()(images.double()), atol=1e-9, rtol=0
+    )
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
@@ -75,31 +86,46 @@ def test_the_block_of_lesson_02_is_the_packages(lesson_02, norm):
 
 # Lesson 03: the losses, the pool and the training step.
 
+
 @pytest.fixture(scope="module")
 def lesson_03():
     namespace = definitions("03_train_a_cyclegan")
-    namespace["objective"] = Objective(cycle_ct=10, cycle_mri=3, identity=1, pool_size=0)    # the step reads the lesson's weights
+    # the step reads the lesson's weights
+    namespace["objective"] = Objective(cycle_ct=10, cycle_mri=3, identity=1, pool_size=0)
     return namespace
 
 
 def test_the_training_step_of_lesson_03_is_the_packages(lesson_03):
     torch.manual_seed(0)
-    model = translators.CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1), lesson_03["objective"]).double()
+    model = translators.CycleGAN(
+        Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1), lesson_03["objective"]
+    ).double()
     ct, mri = torch.rand(2, 2, 1, 32, 32, dtype=torch.float64) * 2 - 1
     generators, critics = lesson_03["training_step"](model, ct, mri)
     packaged = model.training_step(ct, mri)
     # float64; only the batching of the calls differs
     assert generators.item() == pytest.approx(packaged[0].item(), abs=1e-10)
     assert critics.item() == pytest.approx(packaged[1].item(), abs=1e-10)
-    for weights, ours, theirs in ((model.generators, generators, packaged[0]), (model.critics, critics, packaged[1])):
-        for one, other in zip(torch.autograd.grad(ours, weights), torch.autograd.grad(theirs, weights)):
+    for weights, ours, theirs in (
+        (model.generators, generators, packaged[0]),
+        (model.critics, critics, packaged[1]),
+    ):
+        for one, other in zip(
+            torch.autograd.grad(ours, weights), torch.autograd.grad(theirs, weights)
+        ):
             torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
 
 
 def test_the_training_step_of_lesson_03_has_at_most_twenty_lines():
-    cells = [cell.source for cell in rules.load(rules.ROOT / "notebooks" / "03_train_a_cyclegan.ipynb").code]
+    cells = [
+        cell.source
+        for cell in rules.load(rules.ROOT / "notebooks" / "03_train_a_cyclegan.ipynb").code
+    ]
     step = next(source for source in cells if "def training_step" in source)
-    assert len([line for line in step[step.index("def training_step"):].splitlines() if line.strip()]) <= 20
+    assert (
+        len([line for line in step[step.index("def training_step") :].splitlines() if line.strip()])
+        <= 20
+    )
 
 
 def test_the_pool_of_lesson_03_is_the_packages(lesson_03):
@@ -115,4 +141,8 @@ def test_the_losses_of_lesson_03_are_the_packages(lesson_03):
     one, other = torch.rand(2, 2, 1, 8, 8)
     assert lesson_03["adversarial"](one, 1.0) == losses.adversarial_loss(one, True)
     assert lesson_03["adversarial"](one, 0.0) == losses.adversarial_loss(one, False)
-    assert lesson_03["mean_absolute"](one, other) == losses.cycle_loss(one, other) == losses.identity_loss(one, other)
+    assert (
+        lesson_03["mean_absolute"](one, other)
+        == losses.cycle_loss(one, other)
+        == losses.identity_loss(one, other)
+    )

@@ -1,4 +1,5 @@
-"""The lessons keep the house rules; and each rule is seen to bite on a small lesson that breaks it."""
+"""The lessons keep the rules, and each rule bites on a small lesson that breaks it."""
+
 import subprocess
 import sys
 
@@ -27,24 +28,37 @@ def test_readme_badges_come_from_the_one_setting():
 
 def lesson():
     """A lesson that keeps every rule; the tests below break one at a time."""
+
     def md(text):
         return nb.new_markdown_cell(text)
 
     def code(text, *tags):
         return nb.new_code_cell(text, metadata={"tags": list(tags)} if tags else {})
 
-    install = f'import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q "ctmri-utils[course] @ git+{rules.REPOSITORY}"'
+    install = (
+        'import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q "ctmri-utils[course] '
+        f'@ git+{rules.REPOSITORY}"'
+    )
     solution = "<details><summary>Solution</summary>\n\n```python\n# level 40\n```\n</details>"
     cells = [
-        md(f"{rules.badge('07_tiny')}\n# A tiny lesson\nFor teaching, not for clinical use.\n\n**Goals**\n\n- count\n- look"),
+        md(
+            f"{rules.badge('07_tiny')}\n# A tiny lesson\nFor teaching, not for clinical use.\n\n"
+            "**Goals**\n\n- count\n- look"
+        ),
         code(install),
         code('DATASET = "scans"  # or a folder\nPROFILE = "laptop"\nSEED = 0', "parameters"),
         md("## 7.1 Count\n" + "Counting goes on and on until all slices are counted. " * 5),
         *[code(f"print({number})", "nbval-check-output") for number in range(5)],
-        code("import matplotlib.pyplot as plt\n\nfrom ctmri_utils import figures\n\nfig = plt.figure()\n"
-             'figures.show(fig, alt=f"slice {SEED} of the embedded CT scan")'),
+        code(
+            "import matplotlib.pyplot as plt\n\nfrom ctmri_utils import figures\n\nfig = "
+            "plt.figure()\n"
+            'figures.show(fig, alt=f"slice {SEED} of the embedded CT scan")'
+        ),
         *[md("A word.") for _ in range(14)],
-        *[md(f"### Exercise {number} (5 min)\nTry the next window.\n{solution}") for number in (1, 2, 3)],
+        *[
+            md(f"### Exercise {number} (5 min)\nTry the next window.\n{solution}")
+            for number in (1, 2, 3)
+        ],
         md("## 7.2 What you learned\n- counted\n- looked"),
     ]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -64,6 +78,7 @@ def swap(old, new):
         assert any(old in cell.source for cell in cells)
         for cell in cells:
             cell.source = cell.source.replace(old, new)
+
     return change
 
 
@@ -147,7 +162,11 @@ def test_every_rule_is_broken_below():
     assert {name for name, _ in BREAKS} == {rule.__name__ for rule in rules.RULES}
 
 
-@pytest.mark.parametrize(("name", "change"), BREAKS, ids=[f"{name}-{position}" for position, (name, _) in enumerate(BREAKS)])
+@pytest.mark.parametrize(
+    ("name", "change"),
+    BREAKS,
+    ids=[f"{name}-{position}" for position, (name, _) in enumerate(BREAKS)],
+)
 def test_rule_bites(name, change):
     broken = lesson()
     change(broken.cells)
@@ -161,14 +180,19 @@ def test_the_kernel_must_be_the_reader_s_own():
     assert list(rules.stripped(foreign))
 
 
-@pytest.mark.parametrize("allowed", [
-    'print(f"{SEED}/{SEED} done, about ~5 min, 3:/4")',
-    'import warnings\n\nwith warnings.catch_warnings():\n    warnings.simplefilter("ignore")',
-    "figures.use_course_style()\nplt.rcParams.update({})\nplt.close()",
-    'def draw():\n    figures.show(plt.figure(), alt="the loss falls and then levels out")\n\ndraw()',
-    "def draw():\n    plt.plot([1])",
-    'from ctmri_utils.viewer import compare\n\ncompare(scans, alt="real, translated and difference")',
-])
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        'print(f"{SEED}/{SEED} done, about ~5 min, 3:/4")',
+        'import warnings\n\nwith warnings.catch_warnings():\n    warnings.simplefilter("ignore")',
+        "figures.use_course_style()\nplt.rcParams.update({})\nplt.close()",
+        'def draw():\n    figures.show(plt.figure(), alt="the loss falls and then levels out")\n\n'
+        "draw()",
+        "def draw():\n    plt.plot([1])",
+        'from ctmri_utils.viewer import compare\n\ncompare(scans, alt="real, translated and '
+        'difference")',
+    ],
+)
 def test_rules_let_honest_code_pass(allowed):
     kept = lesson()
     add_code(allowed)(kept.cells)
@@ -182,7 +206,13 @@ def test_a_heading_in_a_code_fence_is_not_a_heading():
 
 
 def test_prose_counts_what_is_read():
-    assert rules.prose_words("Two words. ```x = 1```\n$a b c$ ![alt text](a/b.png) [three more words](http://a.b/c) <img alt='no'> 42") == 5
+    assert (
+        rules.prose_words(
+            "Two words. ```x = 1```\n$a b c$ ![alt text](a/b.png) [three more words](http://a.b/c) "
+            "<img alt='no'> 42"
+        )
+        == 5
+    )
 
 
 def test_fix_badges_mends_notebook_and_readme(tmp_path):
@@ -190,8 +220,16 @@ def test_fix_badges_mends_notebook_and_readme(tmp_path):
     (tmp_path / "notebooks").mkdir()
     path, readme = tmp_path / "notebooks" / "07_tiny.ipynb", tmp_path / "README.md"
     text = rules.nbformat.writes(right.notebook)
-    path.write_text(text.replace("ctmri/ctmri-utils", "other/fork").replace("notebooks/07_tiny", "notebooks/01_old"), encoding="utf-8")
-    readme.write_text(rules.badge("01_meet_the_scans").replace("ctmri/ctmri-utils", "other/fork"), encoding="utf-8")
+    path.write_text(
+        text.replace("ctmri/ctmri-utils", "other/fork").replace(
+            "notebooks/07_tiny", "notebooks/01_old"
+        ),
+        encoding="utf-8",
+    )
+    readme.write_text(
+        rules.badge("01_meet_the_scans").replace("ctmri/ctmri-utils", "other/fork"),
+        encoding="utf-8",
+    )
     assert rules.fix_badges(tmp_path) == [path, readme]
     assert rules.breaches(rules.load(path)) == []
     assert readme.read_text(encoding="utf-8") == rules.badge("01_meet_the_scans")
@@ -203,6 +241,10 @@ def test_breaches_are_listed_on_the_command_line(tmp_path):
     add_code("!ls")(broken.cells)
     path = tmp_path / "07_tiny.ipynb"
     rules.nbformat.write(broken.notebook, path)
-    listing = subprocess.run([sys.executable, rules.__file__, str(path)], capture_output=True, text=True)
+    listing = subprocess.run(
+        [sys.executable, rules.__file__, str(path)], capture_output=True, text=True
+    )
     assert listing.returncode == 1
-    assert listing.stdout.strip() == "07_tiny: forbidden_code: shell command with ! in the cell `!ls`"
+    assert (
+        listing.stdout.strip() == "07_tiny: forbidden_code: shell command with ! in the cell `!ls`"
+    )

@@ -1,7 +1,10 @@
-"""The lessons run (PROFILE=ci, by papermill, in order), print the same when run again (nbval), and describe their pictures.
+"""The lessons run (PROFILE=ci, by papermill, in order), print the same when run again (nbval), and
+describe their pictures.
 
-The tests of this file follow each other on one worker (`--dist loadfile`): lesson 04 reads what 03 trained.
+The tests of this file follow each other on one worker (`--dist loadfile`): lesson 04 reads what 03
+trained.
 """
+
 import html.parser
 import os
 import shutil
@@ -20,24 +23,72 @@ BUILD = rules.ROOT / "build" / "ci"
 
 
 def nbval(executed: Path) -> subprocess.CompletedProcess:
-    """Run an executed copy again, with the parameters it was given, and compare its marked cells letter by letter."""
+    """Run an executed copy again, with the parameters it was given, and compare its marked cells
+    letter by letter.
+    """
     sanitize = Path(__file__).with_name("sanitize.cfg")
-    flags = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", f"--nbval-sanitize-with={sanitize}"]
-    plain = ["-q", "-p", "no:playwright", "-p", "no:cacheprovider", "-o", "addopts=", "-o", "timeout=0", "-c", os.devnull]
+    flags = [
+        "--nbval-lax",
+        "--nbval-current-env",
+        "--nbval-cell-timeout=300",
+        f"--nbval-sanitize-with={sanitize}",
+    ]
+    plain = [
+        "-q",
+        "-p",
+        "no:playwright",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "addopts=",
+        "-o",
+        "timeout=0",
+        "-c",
+        os.devnull,
+    ]
     paths = [str(rules.ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "CTMRI_BUILD": str(executed.parent), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    return subprocess.run([sys.executable, "-m", "pytest", *flags, *plain, f"--rootdir={executed.parent}", str(executed)],
-                          capture_output=True, text=True, env=environment)
+    environment = {
+        **os.environ,
+        "CTMRI_BUILD": str(executed.parent),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            *flags,
+            *plain,
+            f"--rootdir={executed.parent}",
+            str(executed),
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
 
 
 def compared_cells(executed: Path) -> int:
-    """How many cells nbval compares for their text: marked, run, and with text that is not the mere name of an object."""
+    """How many cells nbval compares for their text.
+
+    Marked, run, and with text that is not the mere name of an object.
+    """
+
     def text(output):
         return output.get("text") or output.get("data", {}).get("text/plain", "")
 
-    cells = [cell for cell in nbformat.read(executed, as_version=4).cells if "nbval-check-output" in cell.metadata.get("tags", [])]
-    return sum(bool(cell.execution_count) and any(text(output).strip() and not text(output).startswith("<") for output in cell.outputs)
-               for cell in cells)
+    cells = [
+        cell
+        for cell in nbformat.read(executed, as_version=4).cells
+        if "nbval-check-output" in cell.metadata.get("tags", [])
+    ]
+    return sum(
+        bool(cell.execution_count)
+        and any(
+            text(output).strip() and not text(output).startswith("<") for output in cell.outputs
+        )
+        for cell in cells
+    )
 
 
 class Pictures(html.parser.HTMLParser):
@@ -81,22 +132,33 @@ def test_every_picture_on_the_page_is_described(name):
 
 
 def tiny_lesson(folder: Path, *sources: str) -> Path:
-    """A lesson 01_tiny.ipynb of a parameters cell and the given cells, all marked for comparison."""
+    """A lesson 01_tiny.ipynb: a parameters cell and the given cells, all marked to compare."""
     cells = [nb.new_code_cell('PROFILE = "laptop"\nSEED = 0', metadata={"tags": ["parameters"]})]
-    cells += [nb.new_code_cell(source, metadata={"tags": ["nbval-check-output"]}) for source in sources]
+    cells += [
+        nb.new_code_cell(source, metadata={"tags": ["nbval-check-output"]}) for source in sources
+    ]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     folder.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nb.new_notebook(cells=cells, metadata={"kernelspec": kernel}), folder / "01_tiny.ipynb")
+    nbformat.write(
+        nb.new_notebook(cells=cells, metadata={"kernelspec": kernel}), folder / "01_tiny.ipynb"
+    )
     return folder
 
 
 def executed_copy(tmp_path: Path, *sources: str) -> Path:
-    [executed] = run_course("ci", tmp_path / "build", notebooks=tiny_lesson(tmp_path / "notebooks", *sources))
+    [executed] = run_course(
+        "ci", tmp_path / "build", notebooks=tiny_lesson(tmp_path / "notebooks", *sources)
+    )
     return executed.notebook
 
 
 def test_nbval_passes_what_repeats_and_bites_on_a_changed_number(tmp_path):
-    copy = executed_copy(tmp_path, "import random", "random.seed(SEED)\nprint(PROFILE, round(random.random(), 3))", "object()")
+    copy = executed_copy(
+        tmp_path,
+        "import random",
+        "random.seed(SEED)\nprint(PROFILE, round(random.random(), 3))",
+        "object()",
+    )
     assert compared_cells(copy) == 1
     kept = nbval(copy)
     assert kept.returncode == 0, kept.stdout
@@ -110,8 +172,12 @@ def test_nbval_passes_what_repeats_and_bites_on_a_changed_number(tmp_path):
 
 
 def test_nbval_bites_on_an_unseeded_number_and_on_a_broken_slider(tmp_path):
-    copy = executed_copy(tmp_path, "import random\n\nfrom ipywidgets import interact", "print(random.random())",
-                         "@interact(level=(0, 9))\ndef look(level):\n    raise ValueError('the picture is missing')")
+    copy = executed_copy(
+        tmp_path,
+        "import random\n\nfrom ipywidgets import interact",
+        "print(random.random())",
+        "@interact(level=(0, 9))\ndef look(level):\n    raise ValueError('the picture is missing')",
+    )
     bitten = nbval(copy)
     assert bitten.returncode == 1
     assert "2 failed" in bitten.stdout
