@@ -193,7 +193,8 @@ def data_table(rounds: int) -> None:
                     torch.from_numpy(np.array(resized)).float()[None] / 127.5 - 1
 
         def draw():
-            for number in range(32):  # 32 x (4 CT + 4 MR) = 256 slices
+            # 32 x (4 CT + 4 MR) = 256 slices
+            for number in range(32):
                 batches(number)
 
         times = in_turns({"decode": decode, "draw": draw}, rounds)

@@ -49,8 +49,10 @@ class Look:
     Of its pixels the extremes, and what the comparisons need.
     """
 
-    name: str  # below the folder, with forward slashes
-    key: tuple[str, str]  # (side, modality), as in FOLDERS
+    # below the folder, with forward slashes
+    name: str
+    # (side, modality), as in FOLDERS
+    key: tuple[str, str]
     header: tuple[str, str, str] = ("?", "?", "?")
     # (kind, sentence) if it cannot be a slice; then nothing below is set
     problem: tuple[str, str] | None = None
@@ -58,8 +60,10 @@ class Look:
     saturated: bool = False
     # of the pixels, so that the same picture in another format counts as the same
     digest: str = ""
-    bits: np.ndarray | None = None  # perceptual hash, (255,) bool
-    rim: float = float("nan")  # brightness of the head's rim over that of its inside
+    # perceptual hash, (255,) bool
+    bits: np.ndarray | None = None
+    # brightness of the head's rim over that of its inside
+    rim: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,8 @@ def _rim(thumb: np.ndarray) -> float:
     depth = distance_transform_edt(np.pad(binary_fill_holes(thumb > thumb.mean() / 2), 1))[
         1:-1, 1:-1
     ]
-    depth /= max(depth.max(), THUMB / 8)  # a speck has no inside
+    # a speck has no inside
+    depth /= max(depth.max(), THUMB / 8)
     rim, inside = thumb[(depth > 0) & (depth <= RIM_DEPTH)], thumb[depth > RIM_DEPTH]
     return float(rim.mean() / inside.mean()) if rim.size and inside.size else float("nan")
 
@@ -444,7 +449,8 @@ def command(options) -> int:
 
 def _picture(report: Report, name: str) -> str:
     try:
-        from .figures import offenders, png  # of a higher floor: only the command draws
+        # of a higher floor: only the command draws
+        from .figures import offenders, png
     except ImportError as error:
         return f"no picture: {error}"
     picture = build_folder() / f"check-{name}.png"

@@ -34,7 +34,8 @@ SCORES = (
     "task_score",
     "max_task_score",
     "needs_manual_grade",
-)  # of nbgrader's gradebook
+    # of nbgrader's gradebook
+)
 
 
 def open_course(root: Path | None = None):
@@ -206,7 +207,8 @@ def grade_one(api, student: str, name: str, path: Path, asked: Path) -> tuple[st
             nbformat.read(folder(api, "autograded", student, name) / f"{name}.ipynb", as_version=4)
         )
         result = api.generate_feedback(name, student)
-    if "KeyboardInterrupt" in result.get("error", ""):  # nbgrader catches it, too
+    # nbgrader catches it, too
+    if "KeyboardInterrupt" in result.get("error", ""):
         raise KeyboardInterrupt
     if not result["success"]:
         return f"not graded, nbgrader failed: {reason(result)}", False

@@ -31,7 +31,8 @@ KNOWN = {name: modality for modality, name in MODALITIES.items()}
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 MOST_FILE_BYTES = 2**28
 MOST_SERIES_BYTES = 2**31
-MOST_PIXELS = 2**24  # of one slice
+# of one slice
+MOST_PIXELS = 2**24
 # how far off its place a slice may be, in slice distances: rounding
 OFF_LINE = 0.2
 TILTED_DEG = 0.5
@@ -47,7 +48,8 @@ MRI_TAGS = {
     "EchoTime": None,
     "RepetitionTime": None,
     "EchoTrainLength": None,
-}  # the standard asks for them
+    # the standard asks for them
+}
 CT_TAGS = {"RescaleType": "HU", "KVP": None, "AcquisitionNumber": None}
 
 
@@ -291,7 +293,8 @@ def _in_place(datasets: list) -> tuple[list, np.ndarray, list[str]]:
                 f"slices of {thickness:g} mm lie {step @ normal:.2f} mm apart: what is between "
                 "them was not scanned"
             )
-    height, width = numbers(datasets[0], "PixelSpacing", 2)  # distance of rows, then of columns
+    # distance of rows, then of columns
+    height, width = numbers(datasets[0], "PixelSpacing", 2)
     affine = np.eye(4)
     affine[:3] = RAS @ np.column_stack(
         [along_row * width, along_column * height, step, positions[0]]

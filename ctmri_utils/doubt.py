@@ -24,7 +24,8 @@ from .units import Scale
 # 16 bring 0.005 of AUC for twice the time
 MOVES = 8
 FURTHEST_PX = 2
-NOISE = 0.02  # SD, of the network's range of 2
+# SD, of the network's range of 2
+NOISE = 0.02
 CONSTANT = "constant"
 
 

@@ -244,7 +244,8 @@ def bias_correlation(mri, mri_clean, bias_field, brain) -> float:
         checked_image(image, brain, None)[0] for image in (mri_clean, bias_field)
     )
     one_slice(brain)
-    floor = 0.01 * np.median(mri_clean[brain])  # a generator may paint 0, or below
+    # a generator may paint 0, or below
+    floor = 0.01 * np.median(mri_clean[brain])
     ratio = np.where(brain, np.log(np.maximum(mri, floor) / np.maximum(mri_clean, floor)), 0)
     weight = ndimage.gaussian_filter(brain.astype(float), FIELD_BLUR_PX)
     shown = ndimage.gaussian_filter(ratio, FIELD_BLUR_PX)[brain] / weight[brain]

@@ -27,7 +27,8 @@ from .settings import data_folder
 
 SMALL, INCEPTION = "ctmri-small-v1", "inception-v3"
 SMALL_SHA256 = "df97ec0f54a80e02e3943e832270bf9cb357fd3f2ba38b3f26a10acb80f3e046"
-SMALLEST = 32  # pixels per side
+# pixels per side
+SMALLEST = 32
 # bounds the memory, changes no result beyond rounding
 BATCH = 32
 
@@ -72,7 +73,8 @@ class SmallEncoder(nn.Module):
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Texture (N, 24, H/2, W/2) and deep (N, 40, H/8, W/8) maps; sides are rounded up."""
-        texture = self.texture(images + 1)  # background 0, like the padding
+        # background 0, like the padding
+        texture = self.texture(images + 1)
         return texture, self.deep(texture)
 
     def pooled(self, maps: Sequence[Tensor]) -> Tensor:

@@ -102,7 +102,8 @@ def first_look(viewer, columns: int = 4) -> Figure:
     for image in spec["images"]:
         level, width = image["window"] or (spec["state"]["level"], spec["state"]["width"])
         values = viewer.values[image["source"], shown] * image["gain"] + image["offset"]
-        look = ("inferno", image["unit"]) if "limit" in image else ()  # a doubt map
+        # a doubt map
+        look = ("inferno", image["unit"]) if "limit" in image else ()
         rows[image["name"]] = Row(values, level - width / 2, level + width / 2, *look)
     return montage(rows, [labels[k] if labels else f"slice {k + 1}" for k in shown])
 

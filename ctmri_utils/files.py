@@ -36,7 +36,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     # the ending stays: some writers read it
     temporary = path.with_name(f".partial-{path.name}")
-    remove(temporary)  # of a process that was killed
+    # of a process that was killed
+    remove(temporary)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary

@@ -256,7 +256,8 @@ def _colab(name: str, useless: list[str]) -> str | None:
             f"the Colab secret {name} is not shared with this notebook: switch on its notebook "
             "access"
         )
-    except Exception:  # Colab did not answer
+    except Exception:
+        # Colab did not answer
         useless.append(f"the Colab secret {name} could not be read")
     return None
 

@@ -43,7 +43,8 @@ class Reflection(torch.autograd.Function):
         )
         for axis in (-1, -2):
             last = total.shape[axis] - 1
-            for k in range(width):  # line k mirrors line 2 width - k
+            # line k mirrors line 2 width - k
+            for k in range(width):
                 total.select(axis, 2 * width - k).add_(total.select(axis, k))
                 total.select(axis, last - 2 * width + k).add_(total.select(axis, last - k))
         # dense, in the layout that came

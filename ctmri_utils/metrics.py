@@ -16,7 +16,8 @@ import numpy as np
 from scipy import ndimage, stats
 from skimage.metrics import structural_similarity
 
-SYNTHRAD2023_RANGE = (-1024.0, 3000.0)  # PSNR peak 4024 HU
+# PSNR peak 4024 HU
+SYNTHRAD2023_RANGE = (-1024.0, 3000.0)
 # PSNR peak 4095 HU, the evaluation container since 2025-05-12
 SYNTHRAD2025_RANGE = (-1024.0, 3071.0)
 AIR_BELOW_HU = -200.0

@@ -69,7 +69,8 @@ class Generator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        down, across = -height % self.multiple, -width % self.multiple  # pixels to add
+        # pixels to add
+        down, across = -height % self.multiple, -width % self.multiple
         if not self.pad and (down or across):
             raise ValueError(
                 f"the generator got {height}x{width} pixels: both sides must be divisible by "

@@ -81,9 +81,12 @@ class Architecture(Options):
     Kept in every checkpoint, so that a file says how to rebuild its model.
     """
 
-    ngf: int = option(64, low=1, high=2**16)  # width of the generators
-    ndf: int = option(64, low=1, high=2**16)  # width of the discriminators
-    n_blocks: int = option(9)  # residual blocks of a ResNet generator
+    # width of the generators
+    ngf: int = option(64, low=1, high=2**16)
+    # width of the discriminators
+    ndf: int = option(64, low=1, high=2**16)
+    # residual blocks of a ResNet generator
+    n_blocks: int = option(9)
     # layers of the PatchGAN; 3 is the reference's "basic"
     n_layers: int = option(3, low=1)
     norm: str = option("instance", choices=("instance", "batch", "none"))
@@ -92,7 +95,8 @@ class Architecture(Options):
     discriminator: str = option("n_layers", choices=("n_layers", "pixel"))
     dropout: bool = option(False)
     upsampling: str = option("transposed", choices=("transposed", "resize"))
-    spectral: bool = option(False)  # spectral norm on the discriminators
+    # spectral norm on the discriminators
+    spectral: bool = option(False)
     ct_channels: int = option(1, low=1)
     mri_channels: int = option(1, low=1)
     # how networks see CT: `units.CT_MAPS`
@@ -111,19 +115,24 @@ class Objective(Options):
     Weights beside the adversarial loss at 1, and how it is computed.
     """
 
-    cycle_ct: float = option(10.0)  # of |cycled_ct - ct|; the reference's lambda_A
-    cycle_mri: float = option(10.0)  # of |cycled_mri - mri|; lambda_B
+    # of |cycled_ct - ct|; the reference's lambda_A
+    cycle_ct: float = option(10.0)
+    # of |cycled_mri - mri|; lambda_B
+    cycle_mri: float = option(10.0)
     # of |G_mri2ct(ct) - ct| + |G_ct2mri(mri) - mri|; lambda_identity times lambda
     identity: float = option(5.0)
     # of the discriminators' verdicts; 0: there are no discriminators
     adversarial: float = option(1.0)
     # of `losses.gradient_loss`, both ways, as the next two
     gradient: float = option(0.0)
-    mind: float = option(0.0)  # of `losses.mind_loss`
-    correlation: float = option(0.0)  # of `losses.correlation_loss`
+    # of `losses.mind_loss`
+    mind: float = option(0.0)
+    # of `losses.correlation_loss`
+    correlation: float = option(0.0)
     # of `losses.mask_loss`: the fake CT's head where the MR's is
     mask: float = option(0.0)
-    nce: float = option(0.0)  # of `losses.patch_nce_loss`, both ways
+    # of `losses.patch_nce_loss`, both ways
+    nce: float = option(0.0)
     # of the same, when a generator is given what it should produce: CUT asks for both
     nce_identity: float = option(0.0)
     # of |fake_ct - ct| + |fake_mri - mri|; needs pairs: sampling = "paired"
@@ -131,8 +140,10 @@ class Objective(Options):
     # SD of the noise on a translation before its way back
     translation_noise: float = option(0.0)
     gan_mode: str = option("lsgan", choices=GAN_MODES)
-    gradient_penalty: float = option(10.0)  # of wgangp
-    pool_size: int = option(50)  # translations that a discriminator may meet again
+    # of wgangp
+    gradient_penalty: float = option(10.0)
+    # translations that a discriminator may meet again
+    pool_size: int = option(50)
 
 
 @dataclass(frozen=True)
@@ -141,27 +152,34 @@ class Training(Options):
 
     # training steps; 0 in a profile: what it has for the data set
     steps: int = option(0)
-    batch_size: int = option(1, low=1)  # images of each modality per step (and per process)
+    # images of each modality per step (and per process)
+    batch_size: int = option(1, low=1)
     # which MR meets a CT: any, one of like height, its own
     sampling: str = option("random", choices=("random", "position", "paired"))
     learning_rate: float = option(2e-4)
-    beta1: float = option(0.5, high=1)  # of Adam
+    # of Adam
+    beta1: float = option(0.5, high=1)
     beta2: float = option(0.999, high=1)
     lr_policy: str = option("linear", choices=("linear", "step", "cosine", "plateau"))
     # "linear": the last share of the steps, over which the rate falls
     decay_share: float = option(0.5, high=1)
-    clip_norm: float = option(0.0)  # largest norm of a gradient; 0: whatever it is
+    # largest norm of a gradient; 0: whatever it is
+    clip_norm: float = option(0.0)
     # memory of the running mean of the generators' weights; 0: the last weights
     ema: float = option(0.998, high=1)
     precision: str = option("fp32", choices=("fp32", "bf16", "fp16"))
-    compile: bool = option(False)  # torch.compile the networks
+    # torch.compile the networks
+    compile: bool = option(False)
     # resize training slices to this many pixels; 0: as they are
     load_size: int = option(0)
-    crop_size: int = option(0)  # then cut out squares of this many; 0: whole
-    flip: bool = option(True)  # mirror half of them left to right
+    # then cut out squares of this many; 0: whole
+    crop_size: int = option(0)
+    # mirror half of them left to right
+    flip: bool = option(True)
     # move by up to this share of the side, in whole pixels
     shift: float = option(1 / 32, high=0.5)
-    rotation_deg: float = option(0.0, high=180)  # turn by up to this angle
+    # turn by up to this angle
+    rotation_deg: float = option(0.0, high=180)
     # brighten or darken MR by up to this share; CT never, its numbers mean something
     jitter: float = option(0.0, high=1)
 
@@ -170,14 +188,20 @@ class Training(Options):
 class Settings(Architecture, Objective, Training):
     """How large the lessons run, and everything else that can be set; `PROFILES` holds three."""
 
-    size: int = option(256, low=32)  # pixels per side of the phantom's slices
-    scans_size: int = option(256, low=32)  # pixels per side of real slices
-    patients: int = option(1000, low=1)  # synthetic patients per domain, for training
-    test_patients: int = option(40, low=1)  # synthetic patients with truth, for scoring
-    short_steps: int = option(150, low=1)  # training steps of a demonstration
+    # pixels per side of the phantom's slices
+    size: int = option(256, low=32)
+    # pixels per side of real slices
+    scans_size: int = option(256, low=32)
+    # synthetic patients per domain, for training
+    patients: int = option(1000, low=1)
+    # synthetic patients with truth, for scoring
+    test_patients: int = option(40, low=1)
+    # training steps of a demonstration
+    short_steps: int = option(150, low=1)
     # training steps on the embedded scans (or the reader's own)
     scans_steps: int = option(10000, low=1)
-    phantom_steps: int = option(10000, low=1)  # training steps on the phantom
+    # training steps on the phantom
+    phantom_steps: int = option(10000, low=1)
 
     def training(self, steps: int) -> dict[str, Any]:
         """The options of `fit` for a training of so many steps.

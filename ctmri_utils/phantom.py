@@ -31,21 +31,30 @@ class Tissue(NamedTuple):
     t2_ms: float
 
 
-TISSUES = {  # label, HU, SD, PD, T1, T2
-    "air": Tissue(0, -1000, 0, 0.0, 1, 1),  # by definition
+# label, HU, SD, PD, T1, T2
+TISSUES = {
+    # by definition
+    "air": Tissue(0, -1000, 0, 0.0, 1, 1),
     # assumption: air with a little mucosa
     "sinus air": Tissue(1, -950, 20, 0.02, 343, 70),
-    "skin": Tissue(2, 40, 8, 0.80, 343, 70),  # Gach 2008 (its scalp)
-    "fat": Tissue(3, -95, 5, 1.0, 350, 70),  # BrainWeb
-    "muscle": Tissue(4, 50, 5, 1.0, 900, 47),  # BrainWeb
+    # Gach 2008 (its scalp)
+    "skin": Tissue(2, 40, 8, 0.80, 343, 70),
+    # BrainWeb
+    "fat": Tissue(3, -95, 5, 1.0, 350, 70),
+    # BrainWeb
+    "muscle": Tissue(4, 50, 5, 1.0, 900, 47),
     # T2* 0.42-0.50 ms: no signal is left at the echo
     "cortical bone": Tissue(5, 1300, 150, 0.10, 250, 0.5),
     # Gach 2008; the proton density of fatty marrow
     "diploe": Tissue(6, 450, 80, 0.70, 552, 50),
-    "csf": Tissue(7, 8, 2, 1.0, 2569, 329),  # BrainWeb
-    "grey matter": Tissue(8, 38, 1.5, 0.86, 833, 83),  # BrainWeb
-    "white matter": Tissue(9, 28, 1.5, 0.77, 500, 70),  # BrainWeb
-    "dura": Tissue(10, 50, 5, 0.80, 900, 47),  # assumption: muscle with less water
+    # BrainWeb
+    "csf": Tissue(7, 8, 2, 1.0, 2569, 329),
+    # BrainWeb
+    "grey matter": Tissue(8, 38, 1.5, 0.86, 833, 83),
+    # BrainWeb
+    "white matter": Tissue(9, 28, 1.5, 0.77, 500, 70),
+    # assumption: muscle with less water
+    "dura": Tissue(10, 50, 5, 0.80, 900, 47),
     # fresh bleed: bright on CT, dark on T1
     "acute": Tissue(11, 70, 6, 0.85, 900, 40),
     # days old, methaemoglobin: still bright on CT, bright on T1
@@ -59,7 +68,8 @@ Labels are the values in `SyntheticPatients.labels`.
 """
 
 LESIONS = ("acute", "subacute", "tumour")
-SPGR = {"tr_ms": 18.0, "te_ms": 10.0, "flip_deg": 30.0}  # BrainWeb's T1 protocol at 1.5 T
+# BrainWeb's T1 protocol at 1.5 T
+SPGR = {"tr_ms": 18.0, "te_ms": 10.0, "flip_deg": 30.0}
 # the equation gives 0.07 for white matter; MR units are arbitrary
 MRI_UNITS = 1000.0
 FIELD_OF_VIEW_MM = 220.0
@@ -138,7 +148,8 @@ def ct_noise(shape: tuple[int, ...], sd_hu: float, rng: np.random.Generator) -> 
     return np.fft.irfft2(white * amplitude[:, : white.shape[-1]], s=shape[-2:]).astype(np.float32)
 
 
-RANGES = {  # uniform between patients; adults
+# uniform between patients; adults
+RANGES = {
     "half_width_mm": (73, 83),
     "half_length_mm": (90, 100),
     "half_height_mm": (78, 92),

@@ -25,7 +25,8 @@ from .settings import Settings, data_folder
 from .slices import FOLDERS, UNKNOWN, SliceFile, read_folder, width_mm
 from .units import AIR_HU, GREY, HU, Scale, mri_scale
 
-NAMED = ("scans", "phantom", "kaggle")  # every other data set is a folder
+# every other data set is a folder
+NAMED = ("scans", "phantom", "kaggle")
 # values this little below air are noise, not something lost
 NOISE_HU = 50
 PERCENTILES = (
@@ -271,7 +272,8 @@ def folder_scans(folder: Path, size: int) -> UnpairedScans:
         raise ValueError(
             f"size={size} does not suit the networks: choose a multiple of 4, at least 32"
         )
-    images: dict[tuple[str, str], Tensor] = {}  # (N, 1, size, size) each
+    # (N, 1, size, size) each
+    images: dict[tuple[str, str], Tensor] = {}
 
     def take(file: SliceFile, key: tuple[str, str], k: int, count: int) -> None:
         if key not in images:

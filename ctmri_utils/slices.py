@@ -27,7 +27,8 @@ FOLDERS = {
 }
 # the patient of a file that no manifest explains
 UNKNOWN = "unknown"
-COLUMNS = ("file", "patient", "unit", "gain", "offset")  # what a manifest must have
+# what a manifest must have
+COLUMNS = ("file", "patient", "unit", "gain", "offset")
 GREY_AS_COLOUR = "grey stored as colour; one channel was kept"
 ONE_BIT = "1-bit pixels, only black and white: rather a mask than a slice"
 # Pillow's
@@ -61,13 +62,16 @@ class SliceFile:
     """A slice as read, in its physical unit."""
 
     path: Path
-    pixels: np.ndarray | None  # (H, W) float32 in `unit`; None if they are kept elsewhere
+    # (H, W) float32 in `unit`; None if they are kept elsewhere
+    pixels: np.ndarray | None
     shape: tuple[int, int]
     unit: str
     patient: str
     spacing_mm: float | None
-    z_mm: float | None  # height, counted from anywhere in the patient
-    conversion: str  # what was odd about the file, "" if nothing
+    # height, counted from anywhere in the patient
+    z_mm: float | None
+    # what was odd about the file, "" if nothing
+    conversion: str
     digest: str
 
 
@@ -218,7 +222,8 @@ def _check_row(row: dict[str, str], where: str) -> None:
         ("z_mm", "a number", lambda number: True),
     ):
         if column in ("spacing_mm", "z_mm") and not row.get(column):
-            continue  # these may be left out
+            # these may be left out
+            continue
         number = _number(row[column])
         if number is None or not fits(number):
             raise ValueError(f"{where}: {column} {row[column]!r} is not {wanted}: correct it")

@@ -61,7 +61,8 @@ class Patients(Options):
     lesion: str = option("none", choices=("none", *LESIONS))
     # share of the training CTs with one; of the test patients half have one
     ct_lesions: float = option(0.0, high=1)
-    mri_lesions: float = option(0.0, high=1)  # of the training MRs
+    # of the training MRs
+    mri_lesions: float = option(0.0, high=1)
     # by which the heads of the training CTs lie further right
     ct_offset_px: int = option(0)
 
@@ -229,7 +230,8 @@ def measure_translation(fake_hu: np.ndarray, scans: UnpairedScans) -> dict[str, 
     ]
     found["drift px"] = float(np.mean([np.hypot(*shift) for shift in shifts]))
     found["drift to the right px"] = float(np.mean([shift[1] for shift in shifts]))
-    with np.errstate(divide="ignore", invalid="ignore"):  # a constant is not inverted
+    # a constant is not inverted
+    with np.errstate(divide="ignore", invalid="ignore"):
         found["inverted"] = float(
             np.mean(
                 [

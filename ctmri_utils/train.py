@@ -113,7 +113,8 @@ def environment() -> str:
                     text=True,
                     check=False,
                 ).stdout.strip()
-            except OSError:  # no git on this machine
+            except OSError:
+                # no git on this machine
                 return ""
 
         revision = git("rev-parse", "HEAD") or "unknown"
@@ -130,7 +131,8 @@ def check_memory(settings: Settings, device: torch.device) -> None:
     Counted are weights and, of those trained, their gradient and Adam's two means; 4 bytes each.
     Where the system does not tell its memory (Windows), nothing is refused.
     """
-    with torch.device("meta"):  # shapes without numbers
+    # shapes without numbers
+    with torch.device("meta"):
         weights = list(CycleGAN(settings.pick(Architecture), settings.pick(Objective)).parameters())
     needed = 4 * sum(weight.numel() * (4 if weight.requires_grad else 1) for weight in weights)
     if device.type == "cuda":
@@ -166,7 +168,8 @@ def train(
     what, settings = read_settings(path, changes or {})
     name = what["dataset"] if what["dataset"] in NAMED else Path(what["dataset"]).resolve().name
     run = Path(output or run_folder(name, what["profile"], what["seed"]))
-    check_writable(run)  # before the work
+    # before the work
+    check_writable(run)
     device, first = set_up(what["seed"]), True
     if engine := several_processes():
         device, first = engine.device, engine.is_main_process
@@ -204,7 +207,8 @@ def train(
         )
     finally:
         if log:
-            log.bar.close()  # ends its line, before an error's
+            # ends its line, before an error's
+            log.bar.close()
     if log:
         trained = bool(log.history)
         log.finish(losses)

@@ -158,7 +158,8 @@ class Trainer:
             model.settings() | asdict(training) | identity | {"processes": self.processes}
         )
         if self.device.type == "cuda":
-            model.to(memory_format=torch.channels_last)  # on the CPU it is slower
+            # on the CPU it is slower
+            model.to(memory_format=torch.channels_last)
         if training.compile:
             # by a slope of the critics' slope, which compiled networks do not have
             penalised = model.objective.gan_mode == "wgangp"

@@ -58,7 +58,8 @@ def translate_volume(
         model.translate(images[first : first + batch], to)
         for first in progress(range(0, len(images), batch))
     ]
-    result = torch.cat(done)[:, 0].numpy()  # (Z, size, size) in [-1, 1]
+    # (Z, size, size) in [-1, 1]
+    result = torch.cat(done)[:, 0].numpy()
     if smooth_mm:
         result = ndimage.gaussian_filter1d(
             result, smooth_mm / stack.spacing_mm[0], axis=0, mode="nearest"

@@ -23,7 +23,8 @@ from .units import HU, WINDOWS
 COMPARISONS = ["wipe", "side", "blend", "difference", "checker", "flicker"]
 # left, right, top, bottom: the patient's right is on the left
 MARKS = "RLAP"
-DIFFERENCE_LIMIT_HU, DOUBT_LIMIT_HU = 500.0, 200.0  # full colour
+# full colour
+DIFFERENCE_LIMIT_HU, DOUBT_LIMIT_HU = 500.0, 200.0
 # of a scan: 64 slices of 512 x 512; a browser holds three of them as 96 MB
 MOST_VALUES = 2**24
 # of packed values: neighbours differ by less than 2**0, 2**1, ... 2**17
@@ -294,7 +295,8 @@ def error_explorer(
             else abs(number)
         )
 
-    def written(number):  # JSON knows finite numbers only
+    # JSON knows finite numbers only
+    def written(number):
         return (
             number if math.isfinite(number) else {"nan": "–", "inf": "∞", "-inf": "−∞"}[str(number)]
         )
@@ -407,7 +409,8 @@ def numbers(name: str, slices) -> np.ndarray:
     try:
         stack = np.asarray(slices)
         got = f"{stack.dtype} {stack.shape}" if stack.ndim else repr(slices)
-    except ValueError:  # NumPy makes no array of them
+    except ValueError:
+        # NumPy makes no array of them
         stack, got = np.empty(0), "slices of different shapes"
     if stack.dtype.kind not in "iuf" or stack.ndim not in (2, 3) or not stack.size:
         raise ValueError(

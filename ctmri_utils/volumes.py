@@ -32,7 +32,8 @@ LIKE_CT = -500.0
 # 1024 slices of 512 x 512; 1 GB as float32
 MOST_VOXELS = 2**28
 MOST_HEADER_BYTES = 2**26
-BROKEN = 1e9  # nothing measured is larger
+# nothing measured is larger
+BROKEN = 1e9
 SYNTHETIC = "SYNTHETIC {} - NOT FOR CLINICAL USE"
 MODALITIES = {"ct": "CT", "mri": "MR"}
 NIFTI = (".nii", ".nii.gz")
@@ -137,7 +138,8 @@ def cleaned(values: np.ndarray, modality: str | None) -> tuple[np.ndarray, str, 
     for a CT that is not in HU, and for an MR that looks like one.
     """
     notes, values = [], np.asarray(values, np.float32)
-    broken = ~(np.abs(values) < BROKEN)  # NaN too
+    # NaN too
+    broken = ~(np.abs(values) < BROKEN)
     if broken.all():
         raise ValueError("it holds no finite number: export it again")
     values[broken] = values[~broken].min() if broken.any() else 0
@@ -226,7 +228,8 @@ def _bounded_image(nibabel, file):
 
     No more is read than its header needs, once that is known to be reasonable.
     """
-    start = file.read(540)  # the longer header, NIfTI-2's
+    # the longer header, NIfTI-2's
+    start = file.read(540)
     kinds = [
         kind
         for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image)
@@ -318,7 +321,8 @@ def resample(
     tilt, are undone with the rest. background: what lies outside. The Gaussian's SD is half the
     excess of the new step over the old, as in skimage's resize.
     """
-    mapping = np.linalg.inv(affine) @ to_affine  # new index -> old index
+    # new index -> old index
+    mapping = np.linalg.inv(affine) @ to_affine
     old, new = (
         matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, to_affine)
     )
@@ -410,7 +414,8 @@ def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> A
     )
     check_shape(tuple(shape.tolist()))
     check_shape((int(shape[0]), size, size))
-    first = (low + high - (shape - 1) * step) / 2  # the grid's middle is the volume's
+    # the grid's middle is the volume's
+    first = (low + high - (shape - 1) * step) / 2
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = axes * step, axes @ first
 

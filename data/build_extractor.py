@@ -32,9 +32,11 @@ from ctmri_utils.scans import phantom_scans
 
 # pixels per side, over the phantom's 220 mm
 SIZES = (64, 96, 128)
-BATCH = 16  # half CT, half MR
+# half CT, half MR
+BATCH = 16
 LEARNING_RATE = 2e-3
-EXAMINED = 20  # batches of each size
+# batches of each size
+EXAMINED = 20
 # pixels per side of a block, the encoder's stride
 CELL = 8
 CONDITIONS = ("ct", "upside down", "noise", "blur", "gamma", "level")
@@ -47,7 +49,8 @@ Patients = tuple[Tensor, Tensor, Tensor]
 
 
 def patients(n: int, size: int, seed: int) -> Patients:
-    both = phantom_scans(1, n, size, seed).test  # its training patients are not used
+    # its training patients are not used
+    both = phantom_scans(1, n, size, seed).test
     return both.ct, both.mri, torch.from_numpy(both.truth.labels)[:, None].float()
 
 
@@ -228,7 +231,8 @@ def build(path: Path, steps: int, n: int, seed: int) -> dict:
     file's header) and return the card.
     """
     torch.manual_seed(seed)
-    torch.set_num_threads(1)  # more threads add in another order
+    # more threads add in another order
+    torch.set_num_threads(1)
     source, started = torch.Generator().manual_seed(seed), time.process_time()
     pupil = Pupil()
     groups = [patients(n, size, seed) for size in SIZES]

@@ -28,10 +28,12 @@ from scipy import ndimage
 
 from ctmri_utils.units import AIR_HU, STORED_HU_OFFSET
 
-SIZE = 128  # pixels, rows and columns
+# pixels, rows and columns
+SIZE = 128
 # 224 mm field: the longer head (Colin, 213 mm) keeps 5 mm on each side
 SPACING_MM = 1.75
-SLICE_MM = 1.5  # the CT's own slice distance
+# the CT's own slice distance
+SLICE_MM = 1.5
 # samples per output pixel and axis, averaged: the anti-alias filter
 FINE = 2
 # scalp is above, headrest foam and hair below
@@ -73,7 +75,8 @@ class Source:
 
     modality: str
     patient: str
-    folder: str  # A is CT, B is MRI
+    # A is CT, B is MRI
+    folder: str
     voxels: np.ndarray
     spacing_mm: tuple[float, float, float]
     # anterior commissure, mm from the first voxel

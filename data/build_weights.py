@@ -33,7 +33,8 @@ from ctmri_utils.train import train
 from ctmri_utils.translators import Translator
 
 SEED = 2026
-CHANGES = {  # to the laptop profile
+# to the laptop profile
+CHANGES = {
     "phantom": {"precision": "bf16", "steps": 10000, "decay_share": 0.1},
     "scans": {"precision": "bf16", "steps": 3000, "decay_share": 0.1},
 }
