@@ -22,12 +22,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ctmri_utils import faithfulness, metrics, settings
-from ctmri_utils.distances import fid, kid
-from ctmri_utils.evaluation import CT_METRICS
-from ctmri_utils.features import INCEPTION, SMALL, features
-from ctmri_utils.phantom import TISSUES, SyntheticPatients
-from ctmri_utils.scans import phantom_scans
+from ctmri_utils import machine as settings
+from ctmri_utils.evaluation import faithfulness, metrics
+from ctmri_utils.evaluation.distributions import fid, kid
+from ctmri_utils.evaluation.features import INCEPTION, SMALL, features
+from ctmri_utils.evaluation.scores import CT_METRICS
+from ctmri_utils.scans.datasets import phantom_scans
+from ctmri_utils.scans.phantom import TISSUES, SyntheticPatients
 
 SEED = 0
 MRI_RANGE = (-1.0, 1.0)

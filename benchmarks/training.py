@@ -28,14 +28,20 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 
 from reference_cyclegan import ReferenceStep  # noqa: E402
 
-from ctmri_utils import evaluation, layers  # noqa: E402
-from ctmri_utils.batches import UnpairedBatches  # noqa: E402
-from ctmri_utils.options import Architecture, Objective, Training  # noqa: E402
-from ctmri_utils.scans import load_scans  # noqa: E402
-from ctmri_utils.settings import read_settings, report, set_up  # noqa: E402
-from ctmri_utils.studies import status_mb  # noqa: E402
-from ctmri_utils.training import Trainer, fit  # noqa: E402
-from ctmri_utils.translators import CycleGAN  # noqa: E402
+from ctmri_utils.cyclegan import fast_cpu as layers  # noqa: E402
+from ctmri_utils.cyclegan.batches import UnpairedBatches  # noqa: E402
+from ctmri_utils.cyclegan.model import CycleGAN  # noqa: E402
+from ctmri_utils.cyclegan.training import Trainer, fit  # noqa: E402
+from ctmri_utils.evaluation import scores as evaluation  # noqa: E402
+from ctmri_utils.machine import report, set_up  # noqa: E402
+from ctmri_utils.runs.studies import status_mb  # noqa: E402
+from ctmri_utils.scans.datasets import load_scans  # noqa: E402
+from ctmri_utils.settings import (  # noqa: E402
+    Architecture,
+    Objective,
+    Training,
+    read_settings,  # noqa: E402
+)
 
 WIDE, NARROW = Architecture(), Architecture(ngf=16, ndf=16)
 

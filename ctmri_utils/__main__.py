@@ -7,31 +7,12 @@ import sys
 
 import torch
 
-from . import (
-    checks,
-    classroom,
-    course,
-    interchange,
-    kaggle_download,
-    page,
-    prepare,
-    studies,
-    train,
-    translate,
-)
+from .course import classroom, lessons
+from .runs import check, export, page, studies, train
+from .scans import kaggle
+from .volumes import prepare, translate
 
-COMMANDS = (
-    course,
-    kaggle_download,
-    checks,
-    prepare,
-    train,
-    studies,
-    translate,
-    interchange,
-    page,
-    classroom,
-)
+COMMANDS = (lessons, kaggle, check, prepare, train, studies, translate, export, page, classroom)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         print(f"{options.command}: {said if error.filename else error}", file=sys.stderr)
         return 1
-    except (ValueError, FloatingPointError, ModuleNotFoundError, course.LessonFailed) as error:
+    except (ValueError, FloatingPointError, ModuleNotFoundError, lessons.LessonFailed) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:

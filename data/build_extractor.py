@@ -25,10 +25,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctmri_utils.features import SMALL, SmallEncoder
-from ctmri_utils.networks import count_parameters
-from ctmri_utils.phantom import TISSUES
-from ctmri_utils.scans import phantom_scans
+from ctmri_utils.cyclegan.networks import count_parameters
+from ctmri_utils.evaluation.features import SMALL, SmallEncoder
+from ctmri_utils.scans.datasets import phantom_scans
+from ctmri_utils.scans.phantom import TISSUES
 
 # pixels per side, over the phantom's 220 mm
 SIZES = (64, 96, 128)

@@ -21,16 +21,17 @@ from dataclasses import replace
 
 import torch
 
-from ctmri_utils import evaluation
-from ctmri_utils.checkpoints import load_translator, save_weights
-from ctmri_utils.distances import kid
-from ctmri_utils.faithfulness import cycle_error, honesty_ratio, mask_dice
-from ctmri_utils.features import SMALL, features
+from ctmri_utils.cyclegan.model import Translator
+from ctmri_utils.evaluation import scores as evaluation
+from ctmri_utils.evaluation.distributions import kid
+from ctmri_utils.evaluation.faithfulness import cycle_error, honesty_ratio, mask_dice
+from ctmri_utils.evaluation.features import SMALL, features
+from ctmri_utils.machine import build_folder, data_folder
 from ctmri_utils.masks import mri_head_mask
-from ctmri_utils.scans import UnpairedScans, load_scans
-from ctmri_utils.settings import PROFILES, build_folder, data_folder
-from ctmri_utils.train import train
-from ctmri_utils.translators import Translator
+from ctmri_utils.runs.train import train
+from ctmri_utils.runs.weights import load_translator, save_weights
+from ctmri_utils.scans.datasets import UnpairedScans, load_scans
+from ctmri_utils.settings import PROFILES
 
 SEED = 2026
 # to the laptop profile

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from ctmri_utils.phantom import synthetic_patients
+from ctmri_utils.scans.phantom import synthetic_patients
 
 SECRETS = ("Mustermann", "Erika", "MRN-4711", "19620229", "ACC-0815", "Sankt Elsewhere")
 

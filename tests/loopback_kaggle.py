@@ -23,8 +23,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ctmri_utils import kaggle_download
-from ctmri_utils.kaggle_download import DATASET, DownloadFailed, download
+from ctmri_utils.scans import kaggle as kaggle_download
+from ctmri_utils.scans.kaggle import DATASET, DownloadFailed, download
 
 TOKEN, KEY, USER = "token-0123456789abcdef", "key-0123456789abcdef", "alice"
 # what the client writes at a time, and thus what it can build on

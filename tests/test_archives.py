@@ -13,8 +13,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from ctmri_utils import archives
-from ctmri_utils.archives import BadArchive, unpack
+from ctmri_utils.scans import archives
+from ctmri_utils.scans.archives import BadArchive, unpack
 
 NAMES = ("images/a.png", "images/sub/b.png", "c d.jpg", "é")
 GOOD = {

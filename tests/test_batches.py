@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ctmri_utils import batches as module
 from ctmri_utils import files
-from ctmri_utils.batches import UnpairedBatches, compact, cut_out, distort, draw_moves
-from ctmri_utils.options import Training
+from ctmri_utils.cyclegan import batches as module
+from ctmri_utils.cyclegan.batches import UnpairedBatches, compact, cut_out, distort, draw_moves
+from ctmri_utils.settings import Training
 
 STILL = {"flip": False, "shift": 0.0}
 

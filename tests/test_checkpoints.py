@@ -9,18 +9,16 @@ import pytest
 import torch
 from test_training import SMALL, assert_same_bits, train
 
-from ctmri_utils.checkpoints import (
-    PARTS,
-    load_checkpoint,
+from ctmri_utils.cyclegan.model import Translator
+from ctmri_utils.cyclegan.resume import PARTS, load_checkpoint, save_checkpoint
+from ctmri_utils.machine import checkpoint_file
+from ctmri_utils.runs.weights import (
     load_translator,
     load_weights,
-    save_checkpoint,
     save_weights,
     trained_translator,
     weights_file,
 )
-from ctmri_utils.settings import checkpoint_file
-from ctmri_utils.translators import Translator
 
 
 def test_load_translator_rebuilds_the_trained_model(tmp_path):

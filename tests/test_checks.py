@@ -16,13 +16,19 @@ from PIL import Image, ImageEnhance
 from scipy.ndimage import gaussian_filter
 
 from ctmri_utils.__main__ import main
-from ctmri_utils.checks import COPY_BITS, FREQUENCIES, THUMB, nearest_copies, perceptual_hash
-from ctmri_utils.figures import offenders
-from ctmri_utils.phantom import synthetic_patients
-from ctmri_utils.scans import check
-from ctmri_utils.settings import data_folder
-from ctmri_utils.slices import FOLDERS, BadSlice, read_slice
+from ctmri_utils.machine import data_folder
+from ctmri_utils.scans.checks import (
+    COPY_BITS,
+    FREQUENCIES,
+    THUMB,
+    check,
+    nearest_copies,
+    perceptual_hash,
+)
+from ctmri_utils.scans.phantom import synthetic_patients
+from ctmri_utils.scans.slices import FOLDERS, BadSlice, read_slice
 from ctmri_utils.units import WINDOWS
+from ctmri_utils.viewers.figures import offenders
 
 # slices in each folder, each of a patient of its own
 COUNT = 3
@@ -340,7 +346,7 @@ def test_the_command_draws_the_offenders_and_strict_ends_with_1(
     )
     with Image.open(tmp_path / "build" / "check-set.png") as picture:
         assert picture.width > 300 and picture.height > 200
-    monkeypatch.setitem(sys.modules, "ctmri_utils.figures", None)
+    monkeypatch.setitem(sys.modules, "ctmri_utils.viewers.figures", None)
     assert (
         main(["check", str(folder), "--strict"]) == 1 and "no picture: " in capsys.readouterr().out
     )

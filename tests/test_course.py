@@ -11,9 +11,9 @@ import nbformat.v4 as nb
 import pytest
 from PIL import Image
 
-from ctmri_utils import course
 from ctmri_utils.__main__ import main
-from ctmri_utils.course import LessonFailed, check_parameters, find_lessons, run_course
+from ctmri_utils.course import lessons as course
+from ctmri_utils.course.lessons import LessonFailed, check_parameters, find_lessons, run_course
 
 PARAMETERS = 'PROFILE = "laptop"\nSEED = 0'
 
@@ -178,7 +178,7 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path):
 def test_a_folder_on_the_command_line_means_the_one_in_this_place(tmp_path, monkeypatch, capsys):
     given = []
     monkeypatch.setattr(
-        "ctmri_utils.course.run_course", lambda *arguments: given.append(arguments[3]) or []
+        "ctmri_utils.course.lessons.run_course", lambda *arguments: given.append(arguments[3]) or []
     )
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my scans").mkdir()

@@ -13,11 +13,11 @@ import pydicom.data
 import pytest
 from scipy import ndimage
 
-from ctmri_utils import dicom
-from ctmri_utils.dicom import find_series, read_series, write_series
-from ctmri_utils.settings import data_folder
-from ctmri_utils.slices import read_folder
-from ctmri_utils.volumes import Volume, axial
+from ctmri_utils.machine import data_folder
+from ctmri_utils.scans.slices import read_folder
+from ctmri_utils.volumes import dicom
+from ctmri_utils.volumes.dicom import find_series, read_series, write_series
+from ctmri_utils.volumes.volume import Volume, axial
 
 REAL = Path(pydicom.data.__file__).parent / "test_files"  # pydicom's own, from real scanners
 

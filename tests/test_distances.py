@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from ctmri_utils.distances import fid, kid
+from ctmri_utils.evaluation.distributions import fid, kid
 
 
 def features(n, d=16, shift=0.0, seed=0):

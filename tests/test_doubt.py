@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ctmri_utils import doubt as d
-from ctmri_utils.checkpoints import load_translator, weights_file
-from ctmri_utils.scans import phantom_scans
+from ctmri_utils.evaluation import uncertainty as d
+from ctmri_utils.runs.weights import load_translator, weights_file
+from ctmri_utils.scans.datasets import phantom_scans
 from ctmri_utils.units import GREY, HU, Scale
 
 RNG = np.random.default_rng(0)

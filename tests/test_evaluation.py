@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from ctmri_utils import evaluation as ev
-from ctmri_utils import metrics as m
+from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.evaluation import metrics as m
+from ctmri_utils.evaluation import scores as ev
 from ctmri_utils.masks import ct_head_mask, mri_head_mask
-from ctmri_utils.phantom import TISSUES, synthetic_patients
-from ctmri_utils.scans import Split, load_scans, phantom_scans
-from ctmri_utils.settings import settings_for
-from ctmri_utils.translators import Architecture, CycleGAN
+from ctmri_utils.scans.datasets import Split, load_scans, phantom_scans
+from ctmri_utils.scans.phantom import TISSUES, synthetic_patients
+from ctmri_utils.settings import Architecture, settings_for
 from ctmri_utils.units import GREY, HU, mri_scale
 
 BLIND = [
@@ -394,7 +394,7 @@ def test_a_blank_slice_is_like_no_other():
 
 
 def test_the_plot_has_a_dot_and_an_interval_for_every_mean():
-    from ctmri_utils.figures import interval_plot
+    from ctmri_utils.viewers.figures import interval_plot
 
     rows = ev.summarise(
         made_up([1, 2, 4]) + made_up([3, 4, 5], "two") + made_up([np.inf] * 3, "three"), seed=0

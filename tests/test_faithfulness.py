@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as nnf
 from torch import nn
 
-from ctmri_utils import faithfulness as f
-from ctmri_utils.translators import Architecture, CycleGAN
+from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.evaluation import faithfulness as f
+from ctmri_utils.settings import Architecture
 
 
 def head(size=64, lesion_hu=None, seed=0, noise_hu=4):

@@ -17,11 +17,12 @@ import torch
 from safetensors import safe_open
 from torch.nn import functional as F
 
-from ctmri_utils import features as fe
-from ctmri_utils.distances import kid
-from ctmri_utils.networks import count_parameters
-from ctmri_utils.scans import load_scans, phantom_scans
-from ctmri_utils.settings import PROFILES, data_folder
+from ctmri_utils.cyclegan.networks import count_parameters
+from ctmri_utils.evaluation import features as fe
+from ctmri_utils.evaluation.distributions import kid
+from ctmri_utils.machine import data_folder
+from ctmri_utils.scans.datasets import load_scans, phantom_scans
+from ctmri_utils.settings import PROFILES
 
 WEIGHTS = data_folder() / "weights"
 FILE = WEIGHTS / "ctmri-small-v1.safetensors"

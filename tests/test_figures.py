@@ -9,9 +9,10 @@ import torch
 from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
-from ctmri_utils import figures, viewer
-from ctmri_utils.evaluation import Score
-from ctmri_utils.translators import Architecture, CycleGAN
+from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.evaluation.scores import Score
+from ctmri_utils.settings import Architecture
+from ctmri_utils.viewers import figures, viewer
 
 
 def test_montage_draws_row_zero_on_top_and_the_rows_limits_for_every_slice():

@@ -15,11 +15,12 @@ import torch
 from reference_cyclegan import resnet_generator
 
 from ctmri_utils.__main__ import main
-from ctmri_utils.checkpoints import load_translator, save_weights
-from ctmri_utils.interchange import export, export_onnx, load_reference, save_reference
-from ctmri_utils.networks import init_weights, make_discriminator, make_generator
-from ctmri_utils.training import fit
-from ctmri_utils.translators import Architecture, CycleGAN
+from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.cyclegan.networks import init_weights, make_discriminator, make_generator
+from ctmri_utils.cyclegan.training import fit
+from ctmri_utils.runs.export import export, export_onnx, load_reference, save_reference
+from ctmri_utils.runs.weights import load_translator, save_weights
+from ctmri_utils.settings import Architecture
 
 CARD = {"ct": {"low": -1000, "high": 1000, "unit": "HU"}, "seed": 7}
 

@@ -9,7 +9,7 @@ import types
 import pytest
 from loopback_kaggle import BASIC, KEY, TOKEN, USER, failure, served
 
-from ctmri_utils.kaggle_download import MANIFEST, download, find_credential
+from ctmri_utils.scans.kaggle import MANIFEST, download, find_credential
 
 
 @pytest.fixture

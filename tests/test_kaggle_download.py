@@ -29,10 +29,11 @@ from loopback_kaggle import (
     zipped,
 )
 
-from ctmri_utils import kaggle_download
 from ctmri_utils.__main__ import main
-from ctmri_utils.kaggle_download import DATASET, MANIFEST, UNFINISHED, DownloadFailed, download
-from ctmri_utils.scans import check, load_scans
+from ctmri_utils.scans import kaggle as kaggle_download
+from ctmri_utils.scans.checks import check
+from ctmri_utils.scans.datasets import load_scans
+from ctmri_utils.scans.kaggle import DATASET, MANIFEST, UNFINISHED, DownloadFailed, download
 from ctmri_utils.settings import PROFILES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -174,7 +175,7 @@ def test_an_interruption_is_seen_and_repeated_without_fetching_again(
             return act(*arguments) if step == "moving" else {"bytes": 0}
 
         places = {
-            "unpacking": "ctmri_utils.archives._extract",
+            "unpacking": "ctmri_utils.scans.archives._extract",
             "moving": "os.replace",
             "manifest": "json.dumps",
         }

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 
-from ctmri_utils import layers
-from ctmri_utils.layers import InstanceNorm, LastConv, ReflectionPad, ToOneMap
-from ctmri_utils.networks import ResnetGenerator
+from ctmri_utils.cyclegan import fast_cpu as layers
+from ctmri_utils.cyclegan.fast_cpu import InstanceNorm, LastConv, ReflectionPad, ToOneMap
+from ctmri_utils.cyclegan.networks import ResnetGenerator
 
 
 def random(*shape, dtype=torch.float64):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctmri_utils.losses import (
+from ctmri_utils.cyclegan.losses import (
     adversarial_loss,
     correlation_loss,
     cycle_loss,

@@ -10,7 +10,7 @@ from scipy.signal import fftconvolve
 from scipy.spatial.distance import cdist
 from skimage.metrics import peak_signal_noise_ratio
 
-from ctmri_utils import metrics as m
+from ctmri_utils.evaluation import metrics as m
 
 R23, R25 = m.SYNTHRAD2023_RANGE, m.SYNTHRAD2025_RANGE
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctmri_utils import metrics as m
+from ctmri_utils.evaluation import metrics as m
 
 R23, R25 = m.SYNTHRAD2023_RANGE, m.SYNTHRAD2025_RANGE
 

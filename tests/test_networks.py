@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from reference_cyclegan import resnet_generator
 
-from ctmri_utils.faithfulness import checkerboard_db
-from ctmri_utils.networks import (
+from ctmri_utils.cyclegan.networks import (
     PatchDiscriminator,
     PixelDiscriminator,
     ResnetGenerator,
@@ -20,6 +19,7 @@ from ctmri_utils.networks import (
     make_generator,
     upsample,
 )
+from ctmri_utils.evaluation.faithfulness import checkerboard_db
 
 # Tensors and parameters of the reference implementation's networks with 3 channels, counted from
 # its own checkpoints.

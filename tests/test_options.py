@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from ctmri_utils.options import (
+from ctmri_utils.settings import (
     PROFILES,
     Architecture,
     Objective,

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from ctmri_utils.__main__ import main
-from ctmri_utils.scans import load_scans
-from ctmri_utils.settings import settings_for
-from ctmri_utils.training import fit
-from ctmri_utils.translators import Architecture, CycleGAN
+from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.cyclegan.training import fit
+from ctmri_utils.scans.datasets import load_scans
+from ctmri_utils.settings import Architecture, settings_for
 from ctmri_utils.units import HU
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ctmri_utils.phantom import (
+from ctmri_utils.scans.phantom import (
     LESIONS,
     SPGR,
     TISSUES,

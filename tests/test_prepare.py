@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from ctmri_utils.__main__ import main
-from ctmri_utils.prepare import person_of, prepare, split_people
-from ctmri_utils.scans import folder_scans
-from ctmri_utils.slices import read_folder
-from ctmri_utils.translate import Scan
-from ctmri_utils.volumes import Volume, axial, read_nifti, write_nifti
+from ctmri_utils.scans.datasets import folder_scans
+from ctmri_utils.scans.slices import read_folder
+from ctmri_utils.volumes.prepare import person_of, prepare, split_people
+from ctmri_utils.volumes.translate import Scan
+from ctmri_utils.volumes.volume import Volume, axial, read_nifti, write_nifti
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ctmri_utils.figures import translation_rows
-from ctmri_utils.progress import LiveProgress, Progress, symptoms
-from ctmri_utils.training import fit
-from ctmri_utils.translators import Architecture, CycleGAN
+from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.cyclegan.training import fit
+from ctmri_utils.settings import Architecture
+from ctmri_utils.viewers.figures import translation_rows
+from ctmri_utils.viewers.progress import LiveProgress, Progress, symptoms
 
 
 def test_live_progress_follows_the_training_and_keeps_its_strips(monkeypatch, tmp_path):
@@ -163,7 +164,9 @@ def test_one_slice_is_no_collapse(recwarn):
 
 
 def test_the_bar_warns_but_not_in_the_first_steps(monkeypatch):
-    monkeypatch.setattr("ctmri_utils.progress.symptoms", lambda *_: "every fake_mri looks alike")
+    monkeypatch.setattr(
+        "ctmri_utils.viewers.progress.symptoms", lambda *_: "every fake_mri looks alike"
+    )
     images = torch.rand(2, 1, 8, 8) * 2 - 1
     progress = Progress(CycleGAN(Architecture(1, 1, 0, 1)), images, images, steps=200, every=50)
     shown = {}

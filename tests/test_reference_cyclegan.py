@@ -7,10 +7,10 @@ import pytest
 import torch
 from reference_cyclegan import Pool, linear_rate, patch_discriminator, train
 
-from ctmri_utils.networks import init_weights, make_discriminator
-from ctmri_utils.options import Architecture, Objective, Training
-from ctmri_utils.training import Trainer
-from ctmri_utils.translators import CycleGAN, ImagePool
+from ctmri_utils.cyclegan.model import CycleGAN, ImagePool
+from ctmri_utils.cyclegan.networks import init_weights, make_discriminator
+from ctmri_utils.cyclegan.training import Trainer
+from ctmri_utils.settings import Architecture, Objective, Training
 
 STEPS = 30
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctmri_utils import losses
+from ctmri_utils.cyclegan import losses
+from ctmri_utils.cyclegan.model import CycleGAN, PatchContrast, head_in
+from ctmri_utils.cyclegan.networks import ResnetBlock
 from ctmri_utils.masks import mri_head_mask
-from ctmri_utils.networks import ResnetBlock
-from ctmri_utils.options import Architecture, Objective
-from ctmri_utils.phantom import synthetic_patients
-from ctmri_utils.translators import CycleGAN, PatchContrast, head_in
+from ctmri_utils.scans.phantom import synthetic_patients
+from ctmri_utils.settings import Architecture, Objective
 from ctmri_utils.units import CT_MAPS, HU, mri_scale
 
 SMALL = Architecture(ngf=4, ndf=4, n_blocks=2, n_layers=1)

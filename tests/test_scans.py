@@ -10,10 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ctmri_utils import files, slices
+from ctmri_utils import files
 from ctmri_utils.masks import ct_head_mask
-from ctmri_utils.phantom import synthetic_patients
-from ctmri_utils.scans import FOLDERS, clipping_notes, folder_scans, load_scans, phantom_scans
+from ctmri_utils.scans import slices
+from ctmri_utils.scans.datasets import clipping_notes, folder_scans, load_scans, phantom_scans
+from ctmri_utils.scans.phantom import synthetic_patients
+from ctmri_utils.scans.slices import FOLDERS
 from ctmri_utils.settings import PROFILES
 from ctmri_utils.units import GREY, HU
 
@@ -410,7 +412,7 @@ def test_the_phantom_knows_its_heights():
 def test_phantoms_of_neighbouring_seeds_share_no_patient(monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        "ctmri_utils.scans.synthetic_patients",
+        "ctmri_utils.scans.datasets.synthetic_patients",
         lambda *args, **options: drawn.append(synthetic_patients(*args, **options)) or drawn[-1],
     )
     for seed in range(4):
@@ -433,7 +435,7 @@ def test_phantoms_of_neighbouring_seeds_share_no_patient(monkeypatch):
     ],
 )
 def test_a_wrong_dataset_gets_one_sentence(dataset, error, sentence, tmp_path, monkeypatch):
-    monkeypatch.setattr("ctmri_utils.kaggle_download.data_folder", lambda: tmp_path)
+    monkeypatch.setattr("ctmri_utils.scans.kaggle.data_folder", lambda: tmp_path)
     with pytest.raises(error, match=sentence):
         load_scans(dataset, SMALL, seed=0)
 
@@ -446,9 +448,9 @@ def test_an_unknown_dataset_shows_where_it_was_looked_for(tmp_path, monkeypatch)
 
 
 def test_a_missing_kaggle_set_names_a_folder_one_can_find(tmp_path, monkeypatch):
-    monkeypatch.setattr("ctmri_utils.kaggle_download.data_folder", lambda: tmp_path / "data")
+    monkeypatch.setattr("ctmri_utils.scans.kaggle.data_folder", lambda: tmp_path / "data")
     for checkout, folder in ((tmp_path, Path("data/kaggle")), (None, tmp_path / "data" / "kaggle")):
-        monkeypatch.setattr("ctmri_utils.settings.CHECKOUT", checkout)
+        monkeypatch.setattr("ctmri_utils.machine.CHECKOUT", checkout)
         with pytest.raises(FileNotFoundError) as caught:
             load_scans("kaggle", SMALL, seed=0)
         assert str(caught.value).startswith(f"{folder} does not hold")
@@ -459,7 +461,7 @@ def test_a_downloaded_kaggle_set_is_found(folder, tmp_path, monkeypatch):
     images.mkdir(parents=True)
     for name in FOLDERS.values():
         shutil.copytree(folder / name, images / name)
-    monkeypatch.setattr("ctmri_utils.kaggle_download.data_folder", lambda: tmp_path / "data")
+    monkeypatch.setattr("ctmri_utils.scans.kaggle.data_folder", lambda: tmp_path / "data")
     assert load_scans("kaggle", SMALL, seed=0).ct_scale is GREY
     assert len(load_scans(str(folder), SMALL, seed=0).train.ct) == 3
 

@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from ctmri_utils import settings
-from ctmri_utils.options import PRESETS, Architecture, Objective
+from ctmri_utils import machine as settings
+from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.machine import build_folder, environment_variables, report, set_up
 from ctmri_utils.settings import (
+    PRESETS,
     PROFILES,
-    build_folder,
-    environment_variables,
+    Architecture,
+    Objective,
     read_settings,
-    report,
-    set_up,
     settings_for,
 )
-from ctmri_utils.translators import CycleGAN
 
 
 def test_profiles_grow_from_ci_to_gpu():

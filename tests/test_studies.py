@@ -12,12 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from ctmri_utils import studies
 from ctmri_utils.__main__ import main
-from ctmri_utils.options import PRESETS, PROFILES
-from ctmri_utils.scans import phantom_scans
-from ctmri_utils.settings import ONE_THREAD, data_folder
-from ctmri_utils.studies import (
+from ctmri_utils.machine import ONE_THREAD, data_folder
+from ctmri_utils.runs import studies
+from ctmri_utils.runs.studies import (
     Result,
     Row,
     differences,
@@ -28,6 +26,8 @@ from ctmri_utils.studies import (
     read_study,
     run_row,
 )
+from ctmri_utils.scans.datasets import phantom_scans
+from ctmri_utils.settings import PRESETS, PROFILES
 
 TINY = {"steps": 3, "patients": 12, "ngf": 4, "ndf": 4, "n_blocks": 1}
 NAMES = ("remedies", "failures", "polarity")

@@ -18,13 +18,12 @@ from PIL import Image
 from test_training import assert_same_bits
 
 from ctmri_utils.__main__ import main
-from ctmri_utils.checkpoints import load_checkpoint
-from ctmri_utils.options import PROFILES, Architecture, Settings, read_toml
-from ctmri_utils.scans import FOLDERS
-from ctmri_utils.settings import read_settings
-from ctmri_utils.train import RunLog, check_memory, environment, train
-from ctmri_utils.training import fit
-from ctmri_utils.translators import CycleGAN
+from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.cyclegan.resume import load_checkpoint
+from ctmri_utils.cyclegan.training import fit
+from ctmri_utils.runs.train import RunLog, check_memory, environment, train
+from ctmri_utils.scans.slices import FOLDERS
+from ctmri_utils.settings import PROFILES, Architecture, Settings, read_settings, read_toml
 
 TINY = (
     "profile = 'ci'\nseed = 3\nsteps = 4\nngf = 4\nndf = 4\nn_blocks = 1\nn_layers = 1\nsize = 32\n"
@@ -96,7 +95,7 @@ def test_a_runs_settings_file_makes_the_same_run_again(tiny, tmp_path):
 
 
 def test_an_unfinished_run_goes_on_and_a_finished_one_says_so(tiny, tmp_path, monkeypatch, capsys):
-    from ctmri_utils import train as module
+    from ctmri_utils.runs import train as module
 
     def interrupted(*args, fit=module.fit, **options):
         return fit(*args, **options, stop_at=2)
@@ -216,7 +215,7 @@ def test_steps_that_follow_from_the_data_set_are_told_as_such(tiny, tmp_path, mo
     monkeypatch.chdir(folder)
     asked = {}
     monkeypatch.setattr(
-        "ctmri_utils.train.fit",
+        "ctmri_utils.runs.train.fit",
         lambda *args, **options: asked.update(options) or fit(*args, **options),
     )
     changes = {"dataset": ".", "steps": 0, "scans_steps": 2, "scans_size": 32, "phantom_steps": 3}
@@ -276,7 +275,7 @@ def test_the_environment_names_the_command_and_the_revision_of_the_code(
             command, 0, {"rev-parse": "abc123\n", "status": status}[command[3]]
         )
 
-    monkeypatch.setattr("ctmri_utils.train.CHECKOUT", tmp_path)
+    monkeypatch.setattr("ctmri_utils.runs.train.CHECKOUT", tmp_path)
     monkeypatch.setattr(subprocess, "run", git)
     monkeypatch.setattr(sys, "argv", ["ctmri_utils", "train", "my.toml"])
     assert environment().endswith(said) and environment().startswith(
@@ -345,11 +344,11 @@ def test_a_refused_run_changes_nothing_and_is_not_called_trained(tiny, tmp_path,
 
 
 def test_the_environment_is_noted_for_each_time_that_steps_are_made(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("ctmri_utils.train.environment", lambda: "once\n")
+    monkeypatch.setattr("ctmri_utils.runs.train.environment", lambda: "once\n")
     for stop in (2, None, None):  # the last has nothing to do
         with monkeypatch.context() as patch:
             patch.setattr(
-                "ctmri_utils.train.fit",
+                "ctmri_utils.runs.train.fit",
                 lambda *args, stop=stop, **options: fit(*args, **options, stop_at=stop),
             )
             main(["train", str(tiny)])
@@ -372,7 +371,7 @@ def test_a_folder_that_is_read_only_gets_one_sentence_before_the_work(
 
     monkeypatch.setattr("ctmri_utils.files.tempfile.TemporaryFile", read_only)
     monkeypatch.setattr(
-        "ctmri_utils.train.load_scans", lambda *_: pytest.fail("this may take minutes")
+        "ctmri_utils.runs.train.load_scans", lambda *_: pytest.fail("this may take minutes")
     )
     assert main(["train", str(tiny)]) == 1
     run = tmp_path / "runs/phantom-ci-3"
@@ -427,7 +426,7 @@ def on_a_gpu():
     ids=["torch", "numpy", "gpu"],
 )
 def test_memory_that_runs_out_gets_one_sentence(tiny, monkeypatch, capsys, allocate):
-    monkeypatch.setattr("ctmri_utils.train.load_scans", lambda *_: allocate())
+    monkeypatch.setattr("ctmri_utils.runs.train.load_scans", lambda *_: allocate())
     assert main(["train", str(tiny)]) == 1
     assert (
         capsys.readouterr().err
@@ -436,7 +435,9 @@ def test_memory_that_runs_out_gets_one_sentence(tiny, monkeypatch, capsys, alloc
 
 
 def test_other_errors_of_torch_are_not_called_so(tiny, monkeypatch):
-    monkeypatch.setattr("ctmri_utils.train.load_scans", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    monkeypatch.setattr(
+        "ctmri_utils.runs.train.load_scans", lambda *_: torch.zeros(2) @ torch.zeros(3)
+    )
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
         main(["train", str(tiny)])
 

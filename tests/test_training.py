@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from ctmri_utils.batches import UnpairedBatches
-from ctmri_utils.checkpoints import load_checkpoint
-from ctmri_utils.options import Architecture, Objective, Training
-from ctmri_utils.training import (
+from ctmri_utils.cyclegan.batches import UnpairedBatches
+from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.cyclegan.resume import load_checkpoint
+from ctmri_utils.cyclegan.training import (
     Trainer,
     fit,
     interrupts_wait,
@@ -23,7 +23,7 @@ from ctmri_utils.training import (
     restore_random_states,
     schedule,
 )
-from ctmri_utils.translators import CycleGAN
+from ctmri_utils.settings import Architecture, Objective, Training
 
 SMALL = Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1)
 

@@ -9,15 +9,16 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ctmri_utils import translate
 from ctmri_utils.__main__ import main
-from ctmri_utils.checkpoints import save_weights
-from ctmri_utils.dicom import read_series
-from ctmri_utils.faithfulness import slice_jitter
-from ctmri_utils.translate import TRANSLATED_MRI, find_scans, translate_volume
-from ctmri_utils.translators import Architecture, CycleGAN, Objective
+from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.evaluation.faithfulness import slice_jitter
+from ctmri_utils.runs.weights import save_weights
+from ctmri_utils.settings import Architecture, Objective
 from ctmri_utils.units import HU, mri_scale
-from ctmri_utils.volumes import Volume, axial, read_nifti, write_nifti
+from ctmri_utils.volumes import translate
+from ctmri_utils.volumes.dicom import read_series
+from ctmri_utils.volumes.translate import TRANSLATED_MRI, find_scans, translate_volume
+from ctmri_utils.volumes.volume import Volume, axial, read_nifti, write_nifti
 
 
 class Mirror(torch.nn.Module):

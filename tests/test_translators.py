@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctmri_utils.losses import gradient_penalty
-from ctmri_utils.options import Architecture, Objective
-from ctmri_utils.translators import CycleGAN, ImagePool, Translator, frozen
+from ctmri_utils.cyclegan.losses import gradient_penalty
+from ctmri_utils.cyclegan.model import CycleGAN, ImagePool, Translator, frozen
+from ctmri_utils.settings import Architecture, Objective
 
 SMALL = Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1)
 

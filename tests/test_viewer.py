@@ -16,13 +16,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ctmri_utils import viewer
-from ctmri_utils.evaluation import Score
-from ctmri_utils.phantom import synthetic_patients
-from ctmri_utils.scans import folder_scans
-from ctmri_utils.settings import data_folder
+from ctmri_utils.evaluation.scores import Score
+from ctmri_utils.machine import data_folder
+from ctmri_utils.scans.datasets import folder_scans
+from ctmri_utils.scans.phantom import synthetic_patients
 from ctmri_utils.units import HU
-from ctmri_utils.viewer import browse, compare, error_explorer, pack, training_strip, window_level
+from ctmri_utils.viewers import viewer
+from ctmri_utils.viewers.viewer import (
+    browse,
+    compare,
+    error_explorer,
+    pack,
+    training_strip,
+    window_level,
+)
 
 REAL = np.stack([np.full((8, 8), value, float) for value in (0, 40, 80)])
 FAKE = REAL + np.array([0, 500, -250])[:, None, None]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ctmri_utils.metrics import psnr_db
-from ctmri_utils.settings import data_folder
-from ctmri_utils.slices import read_folder
-from ctmri_utils.volumes import Volume, axial, resample
+from ctmri_utils.evaluation.metrics import psnr_db
+from ctmri_utils.machine import data_folder
+from ctmri_utils.scans.slices import read_folder
+from ctmri_utils.volumes.volume import Volume, axial, resample
 
 
 def turned(values, affine, order, flips):

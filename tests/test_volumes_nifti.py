@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from ctmri_utils.volumes import Volume, axial, finished, read_nifti, write_nifti
+from ctmri_utils.volumes.volume import Volume, axial, finished, read_nifti, write_nifti
 
 
 def save(path, data, affine=None, **header):

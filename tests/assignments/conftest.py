@@ -15,7 +15,7 @@ import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-from ctmri_utils import classroom
+from ctmri_utils.course import classroom
 
 SOURCE = Path(__file__).resolve().parents[2] / "notebooks" / "assignments" / "source"
 NAMES = sorted(path.name for path in SOURCE.iterdir() if path.is_dir())

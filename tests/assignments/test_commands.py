@@ -7,8 +7,8 @@ import shutil
 import nbformat
 import pytest
 
-from ctmri_utils import classroom
 from ctmri_utils.__main__ import main
+from ctmri_utils.course import classroom
 
 UNITS = "01_units_windows_splits"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ctmri_utils.classroom import find_submissions
+from ctmri_utils.course.classroom import find_submissions
 
 # kernels start slowly on a busy machine
 pytestmark = pytest.mark.timeout(900)

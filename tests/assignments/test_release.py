@@ -11,7 +11,7 @@ import pytest
 from nbgrader.nbgraderformat import MetadataValidator
 from nbgrader.validator import Validator
 
-from ctmri_utils import classroom
+from ctmri_utils.course import classroom
 
 SECRETS = (
     "SOLUTION",

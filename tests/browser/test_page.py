@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ctmri_utils import viewer
-from ctmri_utils.evaluation import Score
-from ctmri_utils.scans import folder_scans
-from ctmri_utils.settings import data_folder
+from ctmri_utils.evaluation.scores import Score
+from ctmri_utils.machine import data_folder
+from ctmri_utils.scans.datasets import folder_scans
 from ctmri_utils.units import HU, WINDOWS, Window
+from ctmri_utils.viewers import viewer
 
 N, H, W = 4, 26, 21  # odd and not square on purpose
 REAL = np.random.default_rng(0).integers(-1000, 1500, (N, H, W))

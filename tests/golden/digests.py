@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ctmri_utils.checkpoints import load_translator, save_weights
-from ctmri_utils.dicom import read_series, write_series
-from ctmri_utils.distances import fid, kid
-from ctmri_utils.faithfulness import (
+from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.cyclegan.training import fit
+from ctmri_utils.evaluation.distributions import fid, kid
+from ctmri_utils.evaluation.faithfulness import (
     bias_correlation,
     checkerboard_db,
     detects_lesion,
@@ -30,9 +30,8 @@ from ctmri_utils.faithfulness import (
     shift_px,
     slice_jitter,
 )
-from ctmri_utils.features import SMALL, features
-from ctmri_utils.interchange import export_onnx
-from ctmri_utils.metrics import (
+from ctmri_utils.evaluation.features import SMALL, features
+from ctmri_utils.evaluation.metrics import (
     SYNTHRAD2023_RANGE,
     SYNTHRAD2025_RANGE,
     bias_hu,
@@ -48,15 +47,16 @@ from ctmri_utils.metrics import (
     tissue_errors_hu,
     wepl_error_mm,
 )
-from ctmri_utils.options import Architecture, Objective
-from ctmri_utils.phantom import synthetic_patients
-from ctmri_utils.prepare import prepare
-from ctmri_utils.scans import folder_scans, phantom_scans
-from ctmri_utils.settings import data_folder
-from ctmri_utils.training import fit
-from ctmri_utils.translate import translate_volume
-from ctmri_utils.translators import CycleGAN
-from ctmri_utils.volumes import Volume, read_nifti, write_nifti
+from ctmri_utils.machine import data_folder
+from ctmri_utils.runs.export import export_onnx
+from ctmri_utils.runs.weights import load_translator, save_weights
+from ctmri_utils.scans.datasets import folder_scans, phantom_scans
+from ctmri_utils.scans.phantom import synthetic_patients
+from ctmri_utils.settings import Architecture, Objective
+from ctmri_utils.volumes.dicom import read_series, write_series
+from ctmri_utils.volumes.prepare import prepare
+from ctmri_utils.volumes.translate import translate_volume
+from ctmri_utils.volumes.volume import Volume, read_nifti, write_nifti
 
 FILE = Path(__file__).with_name("digests.json")
 STEPS = 30

@@ -35,9 +35,9 @@ DISCLAIMER = "not for clinical use"
 ALT_LETTERS = 20
 DRAWING_MODULES = (
     "matplotlib.pyplot",
-    "ctmri_utils.figures",
-    "ctmri_utils.viewer",
-    "ctmri_utils.progress",
+    "ctmri_utils.viewers.figures",
+    "ctmri_utils.viewers.viewer",
+    "ctmri_utils.viewers.progress",
 )
 NOT_DRAWING = {
     "close",

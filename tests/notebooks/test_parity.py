@@ -6,8 +6,9 @@ import pytest
 import rules
 import torch
 
-from ctmri_utils import losses, networks, translators
-from ctmri_utils.options import Architecture, Objective
+from ctmri_utils.cyclegan import losses, networks
+from ctmri_utils.cyclegan import model as translators
+from ctmri_utils.settings import Architecture, Objective
 
 
 def definitions(name: str) -> dict:

@@ -17,7 +17,7 @@ import nbformat.v4 as nb
 import pytest
 import rules
 
-from ctmri_utils.course import run_course
+from ctmri_utils.course.lessons import run_course
 
 BUILD = rules.ROOT / "build" / "ci"
 
