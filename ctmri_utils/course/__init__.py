@@ -1,0 +1,9 @@
+"""The lessons run by papermill, and the classroom with nbgrader."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["classroom", "lessons"],
+    submod_attrs={"classroom": ["grade", "release"], "lessons": ["run_course"]},
+)

@@ -1,0 +1,13 @@
+"""Trainings and what comes of them: train, weights, export, studies, pages."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["check", "export", "page", "studies", "train", "weights"],
+    submod_attrs={
+        "export": ["load_reference"],
+        "page": ["run_page"],
+        "weights": ["load_translator", "load_weights", "save_weights", "trained_translator"],
+    },
+)

@@ -1,0 +1,12 @@
+"""What a reader sees: figures, the progress of a training, interactive viewers."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["figures", "progress", "viewer"],
+    submod_attrs={
+        "progress": ["LiveProgress", "Progress"],
+        "viewer": ["browse", "compare", "error_explorer", "training_strip", "window_level"],
+    },
+)
