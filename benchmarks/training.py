@@ -28,17 +28,15 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 
 from reference_cyclegan import ReferenceStep  # noqa: E402
 
-from ctmri_utils.cyclegan import fast_cpu as layers  # noqa: E402
+from ctmri_utils import evaluation  # noqa: E402
 from ctmri_utils.cyclegan.batches import UnpairedBatches  # noqa: E402
 from ctmri_utils.cyclegan.model import CycleGAN  # noqa: E402
 from ctmri_utils.cyclegan.training import Trainer, fit  # noqa: E402
-from ctmri_utils.evaluation import scores as evaluation  # noqa: E402
 from ctmri_utils.machine import report, set_up  # noqa: E402
 from ctmri_utils.runs.studies import status_mb  # noqa: E402
 from ctmri_utils.scans.datasets import load_scans  # noqa: E402
 from ctmri_utils.settings import (  # noqa: E402
     Architecture,
-    Objective,
     Training,
     read_settings,  # noqa: E402
 )
@@ -54,28 +52,10 @@ def step(kind: str, architecture: Architecture, size: int, batch: int):
     ct, mri = (torch.rand(batch, 1, size, size, device=device) * 2 - 1 for _ in range(2))
     model = CycleGAN(architecture).to(device)
     if kind == "reference":
-        for network in (model.G_ct2mri, model.G_mri2ct, model.D_mri, model.D_ct):
-            plain(network)
         reference = ReferenceStep(model.G_ct2mri, model.G_mri2ct, model.D_mri, model.D_ct)
         return lambda: reference(ct, mri)
     trainer = Trainer(model, Training(steps=10**6, batch_size=batch, precision=kind))
     return lambda: trainer.train_one_step(ct, mri)
-
-
-def plain(module: torch.nn.Module) -> None:
-    """Put torch's own layers, as in the reference, in the place of the package's quicker ones."""
-    for name, child in module.named_children():
-        if isinstance(child, layers.InstanceNorm):
-            setattr(module, name, torch.nn.InstanceNorm2d(1))
-        elif isinstance(child, layers.ReflectionPad):
-            setattr(module, name, torch.nn.ReflectionPad2d(child.padding))
-        elif isinstance(child, layers.LastConv):
-            own = torch.nn.Conv2d(child.in_channels, child.out_channels, child.kernel_size).to(
-                child.weight
-            )
-            own.load_state_dict(child.state_dict())
-            setattr(module, name, own)
-        plain(child)
 
 
 def seconds(call) -> float:
@@ -219,7 +199,7 @@ def quality(seed: int) -> None:
     device = set_up(seed)
     scans = load_scans("phantom", settings, seed)
     torch.manual_seed(seed)
-    model = CycleGAN(settings.pick(Architecture), settings.pick(Objective)).to(device)
+    model = CycleGAN(settings.architecture, settings.objective).to(device)
     start = time.perf_counter()
 
     def look(step, losses):
@@ -232,15 +212,7 @@ def quality(seed: int) -> None:
             print(f"  {step:6} steps, {took / 60:5.1f} min: masked MAE {mae:.1f} HU", flush=True)
 
     print(f"\nquality on the phantom at 64x64, seed {seed}", flush=True)
-    fit(
-        model,
-        scans.train.ct,
-        scans.train.mri,
-        seed=seed,
-        on_step=look,
-        **scans.train.for_fit(),
-        **settings.training(QUALITY_STEPS),
-    )
+    fit(model, scans.train, settings.training, steps=QUALITY_STEPS, seed=seed, on_step=look)
 
 
 QUALITY_STEPS = 9500

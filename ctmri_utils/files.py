@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and tensors too large for memory that lie in one."""
+"""Atomic file writing, and tensors too large for memory."""
 
 from __future__ import annotations
 
@@ -14,36 +14,56 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# bytes from which a tensor stays on disk, mapped into memory
-LARGE = 2**30
+# Larger tensors stay on disk, mapped into memory.
+LARGE = 2**30  # bytes
 
 
 def existing(path: str | Path, advice: str) -> Path:
-    """The path, if a file is there. Raises FileNotFoundError, with advice on what to do, if not."""
+    """Return the path of a file that must exist.
+
+    Args:
+        path: the file.
+        advice: what the reader should do if it is missing; ends the error's sentence.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist or is no file: {advice}")
     return Path(path)
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary neighbour to write, a file or a folder.
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Write a file or a folder atomically.
 
-    It takes the place of `path` if the block ends well, and is gone if not.
+    The block writes to a temporary neighbour, which replaces `path` only if the block succeeds and
+    is deleted if it fails. A killed process or a full disk therefore leaves the last good file.
 
-    So whatever is killed at any moment, or out of disk, leaves the last good file. Raises OSError.
+    Args:
+        path: the file or folder to create or replace; missing parents are created.
+
+    Yields:
+        The temporary path to write to, with the same suffix.
+
+    Raises:
+        OSError: the system refuses to write.
     """
     path = Path(path)
-    # the ending stays: some writers read it
+
+    # The suffix stays, because some writers choose the format by it.
     temporary = path.with_name(f".partial-{path.name}")
-    # of a process that was killed
+
+    # A killed process may have left one.
     remove(temporary)
     path.parent.mkdir(parents=True, exist_ok=True)
+
     try:
         yield temporary
+
+        # Without this, a power cut could leave a renamed but empty file.
         if temporary.is_file():
             with temporary.open("rb+") as file:
-                # else a power cut could leave a renamed, empty file
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
@@ -51,6 +71,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
+    """Delete a file or a folder, if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -58,8 +79,12 @@ def remove(path: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise OSError, in one sentence, if nothing could be written in this folder, which may not
-    exist yet. Leaves nothing there.
+    """Check that files can be written in a folder, which need not exist yet.
+
+    Nothing is left behind.
+
+    Raises:
+        OSError: the folder, or the nearest one above it that exists, cannot be written to.
     """
     place = Path(folder)
     try:
@@ -74,29 +99,39 @@ def check_writable(folder: Path) -> None:
 
 
 def is_large(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    """Whether a tensor needs more than `LARGE` bytes."""
     return math.prod(shape) * dtype.itemsize > LARGE
 
 
-def roomy(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor.
+def large_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Create an uninitialised tensor, on disk if it needs more than `LARGE` bytes.
 
-    One of more than LARGE bytes lies in a temporary file, of which the system holds in memory what
-    is in use.
+    On disk means a nameless temporary file that is mapped into memory and deleted with the tensor.
+    It lies in the system's temporary folder, or in the one that the environment variable TMPDIR
+    names. That folder should be on a disk: one in memory saves nothing.
 
-    The file is nameless and goes with the tensor. Its folder is the system's for such files; the
-    environment variable TMPDIR names another, which should be on a disk: a folder in memory saves
-    none. Raises OSError, in one sentence, if there is no room.
+    Args:
+        shape: of the tensor.
+        dtype: of the tensor.
+
+    Returns:
+        A tensor of this shape and type, in memory or on disk.
+
+    Raises:
+        OSError: the disk has too little room.
     """
     if not is_large(shape, dtype):
         return torch.empty(shape, dtype=dtype)
-    folder, needed = tempfile.gettempdir(), math.prod(shape) * dtype.itemsize
+
+    # Check now: a disk that fills up later would end the process without a message.
+    folder = tempfile.gettempdir()
+    needed = math.prod(shape) * dtype.itemsize
     free = shutil.disk_usage(folder).free
-    # said now: later, a full disk would end the process without a word
     if needed > free:
         raise OSError(
             f"{folder} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB of slices are to be "
             "kept there while they are used: make room, or set TMPDIR to a folder on a larger disk"
         )
-    return torch.from_numpy(
-        np.memmap(tempfile.TemporaryFile(), torch.empty(0, dtype=dtype).numpy().dtype, shape=shape)
-    )
+
+    numpy_dtype = torch.empty(0, dtype=dtype).numpy().dtype
+    return torch.from_numpy(np.memmap(tempfile.TemporaryFile(), numpy_dtype, shape=shape))

@@ -1,10 +1,12 @@
-"""The one place where profiles are chosen, and seeds, threads and folders are set."""
+"""The machine that a run is on: seeds, threads, devices, processes, interrupts, folders."""
 
 from __future__ import annotations
 
 import os
 import platform
 import random
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,19 +14,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
+# ---- seeds, threads, devices
+
 
 def set_up(seed: int) -> torch.device:
-    """Seed Python, NumPy and torch, set the thread count on purpose, and return the device to train
-    on.
+    """Seed Python, NumPy and torch, set the number of threads, and return the device to train on.
 
     Threads: CTMRI_THREADS if set, else one for every two cores, since threads that wait for a busy
-    core cost many times what they bring. On the CPU the same seed and thread count give the same
-    digits twice; a GPU may differ in the last ones. Raises ValueError if CTMRI_THREADS is no whole
-    number above zero.
+    core cost many times what they bring. On the CPU the same seed and number of threads give the
+    same digits twice; a GPU may differ in the last ones.
+
+    Raises:
+        ValueError: CTMRI_THREADS is no whole number above zero.
     """
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
     threads = os.environ.get("CTMRI_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
     if not threads.isdecimal() or int(threads) < 1:
         raise ValueError(
@@ -34,18 +40,98 @@ def set_up(seed: int) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
-"""Environment variables for processes whose every product of matrices is to be summed on one
-thread: on two it rounds differently.
+def cpu_lacks_bf16() -> bool:
+    """Whether this CPU has no instructions for bf16; False where torch is too old to tell."""
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if capabilities is None:
+        return False
+
+    # What CPUs that compute in bf16 call it; the last two are ARM's.
+    names = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+    return not any(capabilities().get(name) for name in names)
+
+
+def several_processes():
+    """Accelerate's handle if it started this process as one of several, else None.
+
+    `accelerate launch` and `notebook_launcher` do.
+
+    Raises:
+        ModuleNotFoundError: there are several processes, and accelerate is missing.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    try:
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "training on several processes needs accelerate: pip install 'ctmri-utils[course]'"
+        ) from error
+    options = DistributedDataParallelKwargs(broadcast_buffers=False)
+    return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[options])
+
+
+def random_states() -> dict:
+    """The states of all random sources here; `restore_random_states` sets them again."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": random.getstate(),
+        "numpy": (kind, keys.tolist(), *rest),
+    }
+
+
+def restore_random_states(states: dict) -> None:
+    torch.set_rng_state(states["torch"])
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+
+
+@contextmanager
+def delayed_interrupt() -> Iterator[None]:
+    """Inside the block Ctrl-C takes effect at its end, so that a step or a file is finished.
+
+    In a notebook that is the stop button. A second Ctrl-C takes effect at once. Python gives
+    signals to the main thread alone, so in any other this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    interrupts = []
+
+    def remember(*_):
+        interrupts.append(True)
+        if len(interrupts) > 1:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupts:
+        raise KeyboardInterrupt
+
+
+# ---- environment
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""Environment variables for processes that sum every product of matrices on one thread.
+
+On two threads it rounds differently.
 """
 
 
 @contextmanager
 def environment_variables(**variables: str) -> Iterator[None]:
-    """Inside the block these environment variables are set, here and for every process that starts;
-    then they are as they were.
+    """Inside the block these environment variables are set, here and for every process that starts.
 
-    They belong to the whole process: blocks in two threads must not overlap.
+    Then they are as they were. They belong to the whole process: blocks in two threads must not
+    overlap.
     """
     before = {name: os.environ.get(name) for name in variables}
     try:
@@ -53,31 +139,45 @@ def environment_variables(**variables: str) -> Iterator[None]:
         yield
     finally:
         for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
+
+def report() -> str:
+    """One line on Python, torch, device and threads, for the top of a lesson or an issue."""
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+    else:
+        device = f"CPU, {torch.get_num_threads()} threads"
+    return (
+        f"Python {platform.python_version()}, torch {torch.__version__}, {device}, "
+        f"{platform.system()} {platform.machine()}"
+    )
+
+
+# ---- folders
 
 PACKAGE = Path(__file__).resolve().parent
-CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else None
-"""The folder of the checkout this package runs from.
 
-None where it was installed without one, as on Colab.
+CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else None
+"""The folder of the checkout that this package runs from; None where it was installed, as on Colab.
 """
 
 
 def data_folder() -> Path:
-    """Where the embedded scans lie.
-
-    `data` in the checkout, or the copy installed inside the package.
-    """
+    """Where the embedded scans lie: `data` in the checkout, or the copy inside the package."""
     return CHECKOUT / "data" if CHECKOUT else PACKAGE / "data"
 
 
 def build_folder() -> Path:
-    """Where executed lessons and training runs go.
+    """Where executed lessons and training runs go; it is created if missing.
 
-    $CTMRI_BUILD, else `build` in the checkout or here. Created if missing.
+    $CTMRI_BUILD, else `build` in the checkout or in the current folder.
     """
-    folder = Path(os.environ.get("CTMRI_BUILD", (CHECKOUT or Path.cwd()) / "build"))
+    default = (CHECKOUT or Path.cwd()) / "build"
+    folder = Path(os.environ.get("CTMRI_BUILD", default))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -93,19 +193,3 @@ def run_folder(name: str, profile: str, seed: int) -> Path:
 def checkpoint_file(name: str, profile: str, seed: int) -> Path:
     """The run's checkpoint, inside `run_folder`."""
     return run_folder(name, profile, seed) / "checkpoint.pt"
-
-
-def report() -> str:
-    """One line on the machine.
-
-    Python, torch, device and threads; to be printed at the top of a lesson or an issue.
-    """
-    device = (
-        torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"CPU, {torch.get_num_threads()} threads"
-    )
-    return (
-        f"Python {platform.python_version()}, torch {torch.__version__}, {device}, "
-        f"{platform.system()} {platform.machine()}"
-    )

@@ -1,7 +1,4 @@
-"""Physical units <-> the network's range.
-
-Hounsfield ranges, MR percentile scaling, display windows.
-"""
+"""Scales between physical units and the network's [-1, 1], CT maps and display windows."""
 
 from __future__ import annotations
 
@@ -10,15 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+AIR_HU = -1000.0
+# The 16-bit PNGs in data/scans hold HU + 1024.
+STORED_HU_OFFSET = 1024
+
 
 @dataclass(frozen=True)
 class Scale:
     """A linear map between the physical interval [low, high] and the network's [-1, 1].
 
-    Invertible inside it.
+    Works on NumPy arrays and torch tensors of any shape. Invertible inside the interval.
 
-    Works on NumPy arrays and torch tensors of any shape. Raises ValueError if the interval is
-    empty.
+    Args:
+        low: the value that becomes -1.
+        high: the value that becomes 1.
+        unit: of low and high.
+
+    Raises:
+        ValueError: the interval is empty.
     """
 
     low: float
@@ -33,96 +39,41 @@ class Scale:
             )
 
     def to_network(self, physical):
-        """Physical values -> [-1, 1]; what lies outside [low, high] is clipped.
+        """Scale physical values to [-1, 1] and clip what lies outside [low, high].
 
-        `scans.clipping_notes` counts it.
+        `scans.unpaired.clipping_notes` reports how much was clipped.
         """
         return ((physical - self.low) * (2 / (self.high - self.low)) - 1).clip(-1, 1)
 
     def from_network(self, network):
-        """[-1, 1] -> physical values in [low, high]."""
+        """Scale values in [-1, 1] back to physical values in [low, high]."""
         return (network + 1) * ((self.high - self.low) / 2) + self.low
 
 
 HU = Scale(-1000.0, 1000.0, "HU")
 """CT in the network: air to cortical bone. Denser voxels saturate; `scans` counts them."""
 
-
-class LinearMap:
-    """CT as it comes: one channel, `HU` in [-1, 1].
-
-    What `encode` gives the networks, `decode` turns back; torch tensors (N, C, H, W).
-    """
-
-    # of the networks for one of the data
-    channels = 1
-
-    def encode(self, ct):
-        return ct
-
-    def decode(self, ct):
-        return ct
-
-
-class PiecewiseMap(LinearMap):
-    """Half of the networks' range for [-100, 150] HU, where all soft tissue is.
-
-    Straight in three pieces, so exactly invertible.
-    """
-
-    # -1000, -100, 150 and 1000 HU, and where they go
-    linear, stretched = (-1.0, -0.1, 0.15, 1.0), (-1.0, -0.5, 0.5, 1.0)
-
-    def encode(self, ct):
-        return self.straight_pieces(ct, self.linear, self.stretched)
-
-    def decode(self, ct):
-        return self.straight_pieces(ct, self.stretched, self.linear)
-
-    @staticmethod
-    def straight_pieces(x, before, after):
-        steps = zip(before[:-1], before[1:], after[:-1], after[1:], strict=True)
-        return after[0] + sum((x - a).clip(0, b - a) * ((d - c) / (b - a)) for a, b, c, d in steps)
-
-
-class TwoWindowsMap(LinearMap):
-    """Two channels: [-1000, 1000] HU, and [-100, 150] HU stretched to the whole range, which is
-    believed where the first is inside it.
-    """
-
-    channels = 2
-    # -100 and 150 HU in the linear range
-    low, high = -0.1, 0.15
-
-    def encode(self, ct):
-        soft = ((ct - self.low) * (2 / (self.high - self.low)) - 1).clip(-1, 1)
-        return torch.cat([ct, soft], 1)  # (N, 2 C, H, W)
-
-    def decode(self, ct):
-        wide, soft = ct.chunk(2, 1)
-        soft = (soft + 1) * ((self.high - self.low) / 2) + self.low
-        return torch.where((wide > self.low) & (wide < self.high), soft, wide)
-
-
-CT_MAPS = {"linear": LinearMap(), "piecewise": PiecewiseMap(), "two_windows": TwoWindowsMap()}
-"""How a translator may show CT to its networks; outside it all CT is linear in [-1, 1]."""
-
 GREY = Scale(0.0, 255.0, "grey level")
 """8-bit pictures whose window is unknown: no Hounsfield unit can be recovered from them."""
 
-AIR_HU = -1000.0
-# 16-bit PNGs in data/scans hold HU + 1024
-STORED_HU_OFFSET = 1024
-
 
 def mri_scale(mri: np.ndarray, head: np.ndarray) -> Scale:
-    """Scale of one MR volume.
+    """Scale an MR volume by its 0.5 and 99.5 percentiles inside the head.
 
-    Its 0.5 and 99.5 percentiles inside the head; MR has no unit of its own.
+    MR has no unit of its own. Scale whole volumes, never single slices, so that neighbouring slices
+    agree.
 
-    mri: any shape, arbitrary units; head: bool, same shape. Per volume, never per slice, so that
-    neighbouring slices agree. Raises ValueError if the head is empty or constant. Source: Reinhold
-    et al. 2018 (arXiv 1812.04652).
+    Args:
+        mri: any shape, arbitrary units.
+        head: bool mask of the same shape.
+
+    Returns:
+        The scale of this volume.
+
+    Raises:
+        ValueError: the head is empty or constant, or the shapes differ.
+
+    Source: Reinhold et al. 2018 (arXiv 1812.04652).
     """
     if mri.shape != head.shape or not head.any():
         raise ValueError(f"the head mask {head.shape} must cover some of the MR volume {mri.shape}")
@@ -130,17 +81,99 @@ def mri_scale(mri: np.ndarray, head: np.ndarray) -> Scale:
     return Scale(float(low), float(high), "MR unit")
 
 
+class LinearMap:
+    """The plain CT map: one channel, `HU` scaled to [-1, 1], unchanged.
+
+    Every CT map turns CT in [-1, 1], (N, C, H, W), into what the networks see (`encode`) and back
+    (`decode`).
+    """
+
+    # Channels that the networks see for one channel of CT.
+    channels = 1
+
+    def encode(self, ct):
+        """Turn CT in [-1, 1] into the networks' input."""
+        return ct
+
+    def decode(self, ct):
+        """Turn the networks' output back into CT in [-1, 1]."""
+        return ct
+
+
+class PiecewiseMap(LinearMap):
+    """A CT map that gives soft tissue, [-100, 150] HU, half of the networks' range.
+
+    It consists of three straight pieces, so it is exactly invertible.
+    """
+
+    # Where the pieces meet: -1000, -100, 150 and 1000 HU, before and after the map.
+    linear = (-1.0, -0.1, 0.15, 1.0)
+    stretched = (-1.0, -0.5, 0.5, 1.0)
+
+    def encode(self, ct):
+        """Stretch the soft tissue."""
+        return self.straight_pieces(ct, self.linear, self.stretched)
+
+    def decode(self, ct):
+        """Undo the stretching."""
+        return self.straight_pieces(ct, self.stretched, self.linear)
+
+    @staticmethod
+    def straight_pieces(x, before, after):
+        """Map x piece by piece: before[k] becomes after[k], and straight lines lie between."""
+        total = 0
+        for k in range(len(before) - 1):
+            width = before[k + 1] - before[k]
+            slope = (after[k + 1] - after[k]) / width
+            total = total + (x - before[k]).clip(0, width) * slope
+        return after[0] + total
+
+
+class TwoWindowsMap(LinearMap):
+    """A CT map with two channels: the whole range, and soft tissue stretched to [-1, 1].
+
+    The soft-tissue channel covers [-100, 150] HU. Decoding uses it wherever the first channel lies
+    inside that window.
+    """
+
+    channels = 2
+
+    # -100 and 150 HU in the linear range.
+    low = -0.1
+    high = 0.15
+
+    def encode(self, ct):
+        """Add the soft-tissue channel."""
+        soft = ((ct - self.low) * (2 / (self.high - self.low)) - 1).clip(-1, 1)
+        return torch.cat([ct, soft], 1)  # (N, 2 C, H, W)
+
+    def decode(self, ct):
+        """Merge the two channels into one."""
+        wide, soft = ct.chunk(2, 1)
+        soft = (soft + 1) * ((self.high - self.low) / 2) + self.low
+
+        in_window = (wide > self.low) & (wide < self.high)
+        return torch.where(in_window, soft, wide)
+
+
+CT_MAPS = {"linear": LinearMap(), "piecewise": PiecewiseMap(), "two_windows": TwoWindowsMap()}
+"""How a translator may show CT to its networks; outside it all CT is linear in [-1, 1]."""
+
+
 @dataclass(frozen=True)
 class Window:
-    """A display window in HU: `level` is its centre, `width` its full width."""
+    """A display window.
+
+    Args:
+        level: its centre in HU.
+        width: its full width in HU.
+    """
 
     level: float
     width: float
 
     def apply(self, ct_hu):
-        """HU -> grey in [0, 1]: black at and below level - width / 2, white at and above level +
-        width / 2.
-        """
+        """Turn HU into grey: 0 at level - width / 2 and below, 1 at level + width / 2 and above."""
         return ((ct_hu - self.level) / self.width + 0.5).clip(0, 1)
 
 

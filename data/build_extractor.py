@@ -1,15 +1,14 @@
 """Train the feature extractor "ctmri-small-v1" on synthetic patients.
 
-Data/weights/ctmri-small-v1.safetensors.
-
     python data/build_extractor.py                               # about five minutes on one core
 
-The encoder sees CT and MR slices, disturbed at random, and learns two things at once: which share
-of every 8 x 8 block is which tissue, and what was done to the picture (upside down, noise, blur,
-gamma, level). The second task keeps in the features what the first would learn to ignore. Only the
-encoder is written. The same machine and library versions give the same bytes; other bytes are
-another extractor and need another name. See data/weights/README.md for what it is for and how well
-it learned.
+It writes data/weights/ctmri-small-v1.safetensors. The encoder sees CT and MR slices, disturbed at
+random, and learns two things at once: which share of every 8 x 8 block is which tissue, and what
+was done to the picture (upside down, noise, blur, gamma, level). The second task keeps in the
+features what the first would learn to ignore. Only the encoder is written.
+
+The same machine and library versions give the same bytes. Other bytes are another extractor and
+need another name. data/weights/README.md says what it is for and how well it learned.
 """
 
 from __future__ import annotations
@@ -28,89 +27,84 @@ from torch.nn import functional as F
 from ctmri_utils.cyclegan.networks import count_parameters
 from ctmri_utils.evaluation.features import SMALL, SmallEncoder
 from ctmri_utils.scans.datasets import phantom_scans
-from ctmri_utils.scans.phantom import TISSUES
+from ctmri_utils.scans.physics import TISSUES
 
-# pixels per side, over the phantom's 220 mm
+# Pixels per side, over the phantom's 220 mm.
 SIZES = (64, 96, 128)
-# half CT, half MR
+# Half CT, half MR.
 BATCH = 16
 LEARNING_RATE = 2e-3
-# batches of each size
+# Test batches of each size.
 EXAMINED = 20
-# pixels per side of a block, the encoder's stride
+# Pixels per side of a block, the encoder's stride.
 CELL = 8
-CONDITIONS = ("ct", "upside down", "noise", "blur", "gamma", "level")
-# so many of these are; the others are shares of the largest amount
-YES_OR_NO = 2
-MOST_NOISE, MOST_BLUR_PX, MOST_LOG_GAMMA, MOST_LEVEL, MOST_BIAS = 0.15, 1.5, 0.4, 0.2, 0.2
 
-# ct, mri in [-1, 1], labels: (N, 1, size, size) each, paired
+# What was done to a picture. The first two are yes or no, the others shares of the largest amount.
+CONDITIONS = ("ct", "upside down", "noise", "blur", "gamma", "level")
+YES_OR_NO = 2
+
+MOST_NOISE = 0.15
+MOST_BLUR_PX = 1.5
+MOST_LOG_GAMMA = 0.4
+MOST_LEVEL = 0.2
+MOST_BIAS = 0.2
+
+# ct, mri in [-1, 1], labels: (N, 1, size, size) each, paired.
 Patients = tuple[Tensor, Tensor, Tensor]
 
 
 def patients(n: int, size: int, seed: int) -> Patients:
-    # its training patients are not used
-    both = phantom_scans(1, n, size, seed).test
-    return both.ct, both.mri, torch.from_numpy(both.truth.labels)[:, None].float()
+    """Paired slices of n synthetic patients."""
+    # Only the test patients have both scans.
+    paired = phantom_scans(1, n, size, seed).test
+    labels = torch.from_numpy(paired.truth.labels)[:, None].float()
+    return paired.ct, paired.mri, labels
 
 
-def drawn(group: Patients, count: int, source: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (count, 1, H, W), half CT and half MR of patients drawn at random, their labels, and
-    whether each is CT (count,).
+def draw_batch(group: Patients, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw patients at random and show half of them as CT, half as MR.
+
+    Returns:
+        Images (count, 1, H, W), their labels, and whether each is CT (count,).
     """
     ct, mri, labels = group
-    chosen = torch.randint(len(ct), (count,), generator=source)
+    chosen = torch.randint(len(ct), (count,), generator=rng)
     is_ct = torch.arange(count) < count // 2
-    return (
-        torch.where(is_ct[:, None, None, None], ct[chosen], mri[chosen]),
-        labels[chosen],
-        is_ct.float(),
-    )
+    images = torch.where(per_image(is_ct), ct[chosen], mri[chosen])
+    return images, labels[chosen], is_ct.float()
 
 
 def disturb(
-    images: Tensor, labels: Tensor, is_ct: Tensor, source: torch.Generator
+    images: Tensor, labels: Tensor, is_ct: Tensor, rng: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Turn, zoom, mirror, shade, brighten, blur and add noise.
 
-    Images and labels (N, 1, H, W) -> the same, and `CONDITIONS` (N, 6).
+    Args:
+        images: (N, 1, H, W) in [-1, 1].
+        labels: (N, 1, H, W).
+        is_ct: (N,), 1 or 0.
+        rng: draws the disturbances.
+
+    Returns:
+        Images and labels of the same shapes, and `CONDITIONS`, (N, 6).
     """
     n = len(images)
+    images, labels, upside_down = move(images, labels, rng)
 
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(n, generator=source)
+    noise = half_of(n, rng) * uniform(n, 0, MOST_NOISE, rng)
+    blur_px = half_of(n, rng) * uniform(n, 0, MOST_BLUR_PX, rng)
+    log_gamma = half_of(n, rng) * uniform(n, -MOST_LOG_GAMMA, MOST_LOG_GAMMA, rng)
+    level = half_of(n, rng) * uniform(n, -MOST_LEVEL, MOST_LEVEL, rng)
 
-    def half_of_them() -> Tensor:
-        return (torch.rand(n, generator=source) < 0.5).float()
+    # Shading of the receive coil, on MR only.
+    coarse = 2 * torch.rand(n, 1, 3, 3, generator=rng) - 1
+    smooth = F.interpolate(coarse, images.shape[2:], mode="bicubic", align_corners=True)
+    shading = smooth * MOST_BIAS * per_image(1 - is_ct)
 
-    moved, mirrored, upside_down = half_of_them(), half_of_them(), half_of_them()
-    zoom, turn = 1 + moved * uniform(-0.15, 0.15), moved * uniform(-0.15, 0.15)
-    x, y = zoom * (1 - 2 * mirrored), zoom * (1 - 2 * upside_down)
-    rows = [
-        torch.stack([x * turn.cos(), -y * turn.sin(), moved * uniform(-0.05, 0.05)], 1),
-        torch.stack([x * turn.sin(), y * turn.cos(), moved * uniform(-0.05, 0.05)], 1),
-    ]
-    grid = F.affine_grid(torch.stack(rows, 1), images.shape, align_corners=False)
-    images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    labels = F.grid_sample(labels, grid, mode="nearest", padding_mode="border", align_corners=False)
+    brightness = ((images + 1) / 2 * (1 + shading)).clamp(1e-4, 1) ** per_image(log_gamma.exp())
+    images = blurred(2 * brightness - 1 + per_image(level), blur_px)
+    images = images + per_image(noise) * torch.randn(images.shape, generator=rng)
 
-    noise, blur_px = (
-        half_of_them() * uniform(0, MOST_NOISE),
-        half_of_them() * uniform(0, MOST_BLUR_PX),
-    )
-    log_gamma = half_of_them() * uniform(-MOST_LOG_GAMMA, MOST_LOG_GAMMA)
-    level = half_of_them() * uniform(-MOST_LEVEL, MOST_LEVEL)
-    coarse = 2 * torch.rand(n, 1, 3, 3, generator=source) - 1
-    shading = (
-        F.interpolate(coarse, images.shape[2:], mode="bicubic", align_corners=True)
-        * MOST_BIAS
-        * (1 - is_ct)[:, None, None, None]
-    )
-    brightness = ((images + 1) / 2 * (1 + shading)).clamp(1e-4, 1) ** log_gamma.exp()[
-        :, None, None, None
-    ]
-    images = blurred(2 * brightness - 1 + level[:, None, None, None], blur_px)
-    images = images + noise[:, None, None, None] * torch.randn(images.shape, generator=source)
     conditions = [
         is_ct,
         upside_down,
@@ -122,27 +116,62 @@ def disturb(
     return images.clamp(-1, 1), labels, torch.stack(conditions, 1)
 
 
+def move(images: Tensor, labels: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Turn, zoom, shift and mirror images and labels alike; also whether each is upside down."""
+    n = len(images)
+    moved, mirrored, upside_down = half_of(n, rng), half_of(n, rng), half_of(n, rng)
+    zoom = 1 + moved * uniform(n, -0.15, 0.15, rng)
+    turn = moved * uniform(n, -0.15, 0.15, rng)
+    shift_x = moved * uniform(n, -0.05, 0.05, rng)
+    shift_y = moved * uniform(n, -0.05, 0.05, rng)
+
+    x = zoom * (1 - 2 * mirrored)
+    y = zoom * (1 - 2 * upside_down)
+    first_row = torch.stack([x * turn.cos(), -y * turn.sin(), shift_x], 1)
+    second_row = torch.stack([x * turn.sin(), y * turn.cos(), shift_y], 1)
+    matrices = torch.stack([first_row, second_row], 1)  # (N, 2, 3)
+
+    grid = F.affine_grid(matrices, images.shape, align_corners=False)
+    images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    labels = F.grid_sample(labels, grid, mode="nearest", padding_mode="border", align_corners=False)
+    return images, labels, upside_down
+
+
+def uniform(n: int, low: float, high: float, rng: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(n, generator=rng)
+
+
+def half_of(n: int, rng: torch.Generator) -> Tensor:
+    """n numbers, each 0 or 1 with equal chance."""
+    return (torch.rand(n, generator=rng) < 0.5).float()
+
+
+def per_image(values: Tensor) -> Tensor:
+    """(N,) -> (N, 1, 1, 1), to act on images."""
+    return values[:, None, None, None]
+
+
 def blurred(images: Tensor, sd_px: Tensor) -> Tensor:
-    """Each of the images (N, 1, H, W) convolved with its own Gaussian, sd_px (N,)."""
+    """Convolve each image with its own Gaussian; images (N, 1, H, W), sd_px (N,)."""
     reach = 5
-    kernels = torch.exp(
-        -0.5 * (torch.arange(-reach, reach + 1) / sd_px.clamp(min=1e-2)[:, None]) ** 2
-    )
+    offsets = torch.arange(-reach, reach + 1)
+    kernels = torch.exp(-0.5 * (offsets / sd_px.clamp(min=1e-2)[:, None]) ** 2)
     kernels = (kernels / kernels.sum(1, keepdim=True))[:, None]  # (N, 1, 11)
-    across = F.pad(images.transpose(0, 1), [reach] * 4, mode="replicate")
+
+    # One group per image; first along the rows, then along the columns.
+    across = F.pad(images.transpose(0, 1), [reach] * 4, mode="replicate")  # (1, N, H+10, W+10)
     across = F.conv2d(across, kernels[:, :, None], groups=len(images))
     return F.conv2d(across, kernels[..., None], groups=len(images)).transpose(0, 1)
 
 
 def tissue_shares(labels: Tensor) -> Tensor:
     """(N, 1, H, W) -> (N, tissues, H/8, W/8), summing to 1."""
-    return F.avg_pool2d(
-        F.one_hot(labels[:, 0].long(), len(TISSUES)).permute(0, 3, 1, 2).float(), CELL
-    )
+    one_hot = F.one_hot(labels[:, 0].long(), len(TISSUES)).permute(0, 3, 1, 2)
+    return F.avg_pool2d(one_hot.float(), CELL)
 
 
-class Pupil(nn.Module):
-    """The encoder with the two heads that teach it and are thrown away."""
+class TrainedEncoder(nn.Module):
+    """The encoder with the two heads that train it and are then thrown away."""
 
     def __init__(self):
         super().__init__()
@@ -168,13 +197,15 @@ def loss(tissues: Tensor, conditions: Tensor, labels: Tensor, truth: Tensor) -> 
     )
 
 
-def train(pupil: Pupil, groups: list[Patients], steps: int, source: torch.Generator) -> None:
-    optimizer = torch.optim.Adam(pupil.parameters(), LEARNING_RATE)
+def train(model: TrainedEncoder, groups: list[Patients], steps: int, rng: torch.Generator) -> None:
+    optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     for step in range(1, steps + 1):
-        images, labels, is_ct = drawn(groups[step % len(groups)], BATCH, source)
-        images, labels, truth = disturb(images, labels, is_ct, source)
-        error = loss(*pupil(images), labels, truth)
+        images, labels, is_ct = draw_batch(groups[step % len(groups)], BATCH, rng)
+        images, labels, truth = disturb(images, labels, is_ct, rng)
+        tissues, conditions = model(images)
+        error = loss(tissues, conditions, labels, truth)
+
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
@@ -186,73 +217,88 @@ def train(pupil: Pupil, groups: list[Patients], steps: int, source: torch.Genera
 @torch.no_grad()
 def standardise(encoder: SmallEncoder, groups: list[Patients]) -> None:
     """Set centre and spread: mean and SD over undisturbed slices of all sizes, as many CT as MR."""
-    found = torch.cat(
-        [
-            encoder.pooled(encoder.maps(part))
-            for ct, mri, _ in groups
-            for part in torch.cat([ct, mri]).split(BATCH)
-        ]
-    )
-    encoder.centre.copy_(found.mean(0))
-    encoder.spread.copy_(found.std(0).clamp(min=1e-2))
+    pooled = []
+    for ct, mri, _ in groups:
+        for part in torch.cat([ct, mri]).split(BATCH):
+            pooled.append(encoder.pooled(encoder.maps(part)))
+
+    features = torch.cat(pooled)
+    encoder.centre.copy_(features.mean(0))
+    encoder.spread.copy_(features.std(0).clamp(min=1e-2))
 
 
 @torch.no_grad()
-def examination(pupil: Pupil, groups: list[Patients], source: torch.Generator) -> dict[str, float]:
-    """What the pupil learned, on disturbed slices of patients that it has never seen."""
-    right, blocks, answers, truths = 0, 0, [], []
+def evaluate(
+    model: TrainedEncoder, groups: list[Patients], rng: torch.Generator
+) -> dict[str, float]:
+    """Measure what the encoder learned, on disturbed slices of patients that it has never seen."""
+    right, blocks = 0, 0
+    answers, truths = [], []
     for group in groups:
         for _ in range(EXAMINED):
-            images, labels, is_ct = drawn(group, BATCH, source)
-            images, labels, truth = disturb(images, labels, is_ct, source)
-            tissues, conditions = pupil(images)
+            images, labels, is_ct = draw_batch(group, BATCH, rng)
+            images, labels, truth = disturb(images, labels, is_ct, rng)
+            tissues, conditions = model(images)
+            answers.append(conditions)
+            truths.append(truth)
+
+            # Blocks of nothing but air do not count.
             shares = tissue_shares(labels)
             head = shares[:, TISSUES["air"].label] < 1
             right += int((tissues.argmax(1) == shares.argmax(1))[head].sum())
             blocks += int(head.sum())
-            answers.append(conditions)
-            truths.append(truth)
+
     answer, truth = torch.cat(answers), torch.cat(truths)
-    found = {"main tissue of a block right": right / blocks}
+    results = {"main tissue of a block right": right / blocks}
     for i, name in enumerate(CONDITIONS):
         if i < YES_OR_NO:
-            found[f"{name} right"] = float(
-                ((answer[:, i] > 0) == (truth[:, i] > 0.5)).float().mean()
-            )
+            is_right = (answer[:, i] > 0) == (truth[:, i] > 0.5)
+            results[f"{name} right"] = float(is_right.float().mean())
         else:
-            found[f"{name} R2"] = 1 - float(
-                (answer[:, i] - truth[:, i]).square().mean() / truth[:, i].var(correction=0)
-            )
-    return {name: round(value, 3) for name, value in found.items()}
+            error = (answer[:, i] - truth[:, i]).square().mean()
+            results[f"{name} R2"] = 1 - float(error / truth[:, i].var(correction=0))
+    return {name: round(value, 3) for name, value in results.items()}
 
 
 def build(path: Path, steps: int, n: int, seed: int) -> dict:
-    """Train from the seed on n patients of each size, write the encoder with its card (JSON, in the
-    file's header) and return the card.
+    """Train the encoder and write it with its card, as JSON in the file's header.
+
+    Args:
+        path: the file to write.
+        steps: of training.
+        n: patients of each size.
+        seed: draws patients, weights and disturbances.
+
+    Returns:
+        The card.
     """
     torch.manual_seed(seed)
-    # more threads add in another order
+    # More threads add in another order.
     torch.set_num_threads(1)
-    source, started = torch.Generator().manual_seed(seed), time.process_time()
-    pupil = Pupil()
+    rng = torch.Generator().manual_seed(seed)
+    started = time.process_time()
+
+    model = TrainedEncoder()
     groups = [patients(n, size, seed) for size in SIZES]
-    train(pupil, groups, steps, source)
-    standardise(pupil.encoder, groups)
+    train(model, groups, steps, rng)
+    standardise(model.encoder, groups)
+
     unseen = [patients(max(n // 4, 1), size, seed + 1) for size in SIZES]
     card = {
         "name": SMALL,
-        "parameters": count_parameters(pupil.encoder),
+        "parameters": count_parameters(model.encoder),
         "seed": seed,
         "steps": steps,
         "batch": BATCH,
         "patients": n,
         "sizes": SIZES,
         "torch": torch.__version__.split("+")[0],
-        "unseen patients": examination(pupil, unseen, source),
+        "unseen patients": evaluate(model, unseen, rng),
     }
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.contiguous() for name, tensor in pupil.encoder.state_dict().items()}
-    # several keys have no fixed order
+    weights = {name: tensor.contiguous() for name, tensor in model.encoder.state_dict().items()}
+    # One key only: several would be written in no fixed order.
     save_file(weights, path, metadata={"card": json.dumps(card)})
     print(f"{path}: {path.stat().st_size} bytes, {time.process_time() - started:.0f} s of CPU time")
     return card

@@ -1,5 +1,6 @@
-"""Rebuild data/scans: real axial head slices, CT from the InVesalius "Cranium" example and
-T1-weighted MRI from Colin27.
+"""Rebuild data/scans: real axial head slices of one CT and one T1-weighted MRI.
+
+The CT is the "Cranium" example of InVesalius, the MRI is Colin27.
 
     python data/build_scans.py                            # fetches both Debian packages
     python data/build_scans.py --cranium PATH/Cranium.inv3 --colin PATH/ch2.nii.gz
@@ -28,22 +29,27 @@ from scipy import ndimage
 
 from ctmri_utils.units import AIR_HU, STORED_HU_OFFSET
 
-# pixels, rows and columns
+# Pixels, rows and columns.
 SIZE = 128
-# 224 mm field: the longer head (Colin, 213 mm) keeps 5 mm on each side
+# A field of 224 mm: the longer head (Colin, 213 mm) keeps 5 mm on each side.
 SPACING_MM = 1.75
-# the CT's own slice distance
+# The CT's own slice distance.
 SLICE_MM = 1.5
-# samples per output pixel and axis, averaged: the anti-alias filter
+# Samples per output pixel and axis. Their mean is the anti-alias filter.
 FINE = 2
-# scalp is above, headrest foam and hair below
+
+# Scalp is above; headrest foam and hair are below.
 SKIN_HU = -300.0
-# stored = 100 x intensity: two decimals survive the resampling
+# Colin27's background is exactly 0.
+SKIN_MR = 15.0
+# Stored value = 100 x intensity, so two decimals survive the resampling.
 MR_GAIN = 0.01
-# centres of the test bands, as fractions of the stack's height
+
+# Centres of the test bands, as fractions of the stack's height.
 TEST_BANDS = (0.14, 0.38, 0.62, 0.86)
-# slices per test band; slices left out on each side of it
-BAND, GUARD = 3, 1
+# Slices per test band, and slices left out on each side of it.
+BAND = 3
+GUARD = 1
 
 PACKAGES = {
     "invesalius-examples": "usr/share/doc/invesalius-examples/examples/Cranium.inv3",
@@ -63,25 +69,30 @@ COLUMNS = (
 )
 
 
+# Shape and voxel size (mm) of the expected volumes.
+CRANIUM_SHAPE = [108, 256, 256]
+CRANIUM_SPACING = [0.9570312, 0.9570312, 1.5]
+COLIN_SHAPE = (181, 217, 181)
+
+
 @dataclass(frozen=True)
 class Source:
     """One head, and how to cut it.
 
-    Voxels are (Z, Y, X): z upward, y from back to front, x from the patient's right to left.
-
-    The cut is parallel to the plane through the anterior and the posterior commissure (AC-PC);
-    heights are mm above the AC.
+    The cut is parallel to the plane through the anterior and the posterior commissure (AC-PC).
+    Triples are in the order z, y, x; heights are above the AC.
     """
 
     modality: str
     patient: str
-    # A is CT, B is MRI
+    # A is CT, B is MRI.
     folder: str
+    # (Z, Y, X): z upward, y from back to front, x from the patient's right to left.
     voxels: np.ndarray
     spacing_mm: tuple[float, float, float]
-    # anterior commissure, mm from the first voxel
+    # Anterior commissure, from the first voxel.
     ac_mm: tuple[float, float, float]
-    # pitch, roll, yaw that bring the AC-PC plane level
+    # Pitch, roll and yaw that bring the AC-PC plane level.
     turn_deg: tuple[float, float, float]
     bottom_mm: float
     top_mm: float
@@ -92,38 +103,33 @@ class Source:
 
 
 def read_cranium(path: Path) -> np.ndarray:
-    """Cranium.inv3 -> (108, 256, 256) int16 HU.
+    """Read a project of InVesalius as (108, 256, 256) int16 HU.
 
-    Z upward, y from back to front, x as in the DICOM picture.
-
-    InVesalius turns the rows of an axial DICOM picture over and keeps its columns
-    (invesalius/data/imagedata_utils.py). Raises ValueError if the project is not the expected one.
+    z upward, y from back to front, x as in the DICOM picture: InVesalius turns the rows of an axial
+    DICOM picture over and keeps its columns (invesalius/data/imagedata_utils.py).
     """
     with tarfile.open(path) as archive:
-        member = {Path(name).name: name for name in archive.getnames()}
-        project = plistlib.loads(archive.extractfile(member["main.plist"]).read())
-        raw = archive.extractfile(member["matrix.dat"]).read()
-    if project["matrix"]["shape"] != [108, 256, 256] or project["spacing"] != [
-        0.9570312,
-        0.9570312,
-        1.5,
-    ]:
+        members = {Path(name).name: name for name in archive.getnames()}
+        project = plistlib.loads(archive.extractfile(members["main.plist"]).read())
+        raw = archive.extractfile(members["matrix.dat"]).read()
+
+    if project["matrix"]["shape"] != CRANIUM_SHAPE or project["spacing"] != CRANIUM_SPACING:
         raise ValueError(
             f"{path} is not the Cranium example of InVesalius 3.1: give the one from the package "
             "invesalius-examples"
         )
-    return np.frombuffer(raw, "<i2").reshape(108, 256, 256)
+    return np.frombuffer(raw, "<i2").reshape(CRANIUM_SHAPE)
 
 
 def read_colin(path: Path) -> np.ndarray:
-    """ch2.nii.gz (RAS+, 1 mm) -> (181, 217, 181) uint8.
+    """Read ch2.nii.gz (RAS+, 1 mm) as (181, 217, 181) uint8.
 
-    Z upward, y from back to front, x from right to left.
+    z upward, y from back to front, x from right to left.
     """
     import nibabel
 
     image = nibabel.load(path)
-    if image.shape != (181, 217, 181) or nibabel.aff2axcodes(image.affine) != ("R", "A", "S"):
+    if image.shape != COLIN_SHAPE or nibabel.aff2axcodes(image.affine) != ("R", "A", "S"):
         raise ValueError(
             f"{path} is not MRIcron's ch2 template (181 x 217 x 181, RAS+): give the one from the "
             "package mricron-data"
@@ -132,16 +138,17 @@ def read_colin(path: Path) -> np.ndarray:
 
 
 def cranium(path: Path) -> Source:
-    """The CT. AC and angles.
+    """The CT.
 
-    Brain cavity laid onto Colin's brain (rigid + three scales, Dice 0.98), then rounded.
+    AC and angles were found by laying its brain cavity onto Colin's brain (rigid and three scales,
+    Dice 0.98), then rounded.
     """
     return Source(
-        "ct",
-        "cranium",
-        "A",
-        read_cranium(path),
-        (1.5, 0.9570312, 0.9570312),
+        modality="ct",
+        patient="cranium",
+        folder="A",
+        voxels=read_cranium(path),
+        spacing_mm=(1.5, 0.9570312, 0.9570312),
         ac_mm=(81.5, 120.5, 124.0),
         turn_deg=(-20.0, 1.5, -3.0),
         bottom_mm=-12.0,
@@ -156,11 +163,11 @@ def cranium(path: Path) -> Source:
 def colin(path: Path) -> Source:
     """The MRI, already in MNI space: AC-PC level, the AC at voxel (71, 125, 90)."""
     return Source(
-        "mri",
-        "colin27",
-        "B",
-        read_colin(path),
-        (1.0, 1.0, 1.0),
+        modality="mri",
+        patient="colin27",
+        folder="B",
+        voxels=read_colin(path),
+        spacing_mm=(1.0, 1.0, 1.0),
         ac_mm=(71.0, 125.0, 90.0),
         turn_deg=(0.0, 0.0, 0.0),
         bottom_mm=-12.0,
@@ -174,10 +181,12 @@ def colin(path: Path) -> Source:
 
 def rotation(turn_deg: tuple[float, float, float]) -> np.ndarray:
     """(3, 3) matrix that takes directions of the cut (z, y, x) to directions of the source."""
-    (cp, cr, cy), (sp, sr, sy) = np.cos(np.deg2rad(turn_deg)), np.sin(np.deg2rad(turn_deg))
-    pitch = np.array([[cp, -sp, 0], [sp, cp, 0], [0, 0, 1]])
-    roll = np.array([[cr, 0, -sr], [0, 1, 0], [sr, 0, cr]])
-    yaw = np.array([[1, 0, 0], [0, cy, -sy], [0, sy, cy]])
+    angles = np.deg2rad(turn_deg)
+    cos_pitch, cos_roll, cos_yaw = np.cos(angles)
+    sin_pitch, sin_roll, sin_yaw = np.sin(angles)
+    pitch = np.array([[cos_pitch, -sin_pitch, 0], [sin_pitch, cos_pitch, 0], [0, 0, 1]])
+    roll = np.array([[cos_roll, 0, -sin_roll], [0, 1, 0], [sin_roll, 0, cos_roll]])
+    yaw = np.array([[1, 0, 0], [0, cos_yaw, -sin_yaw], [0, sin_yaw, cos_yaw]])
     return pitch @ roll @ yaw
 
 
@@ -188,27 +197,26 @@ def sample(
     size: int,
     step_mm: float,
 ) -> np.ndarray:
-    """Trilinear samples (heights, size, size), float64.
+    """Sample planes of the source at heights above the AC, around a centre (y, x) from the AC.
 
-    Rows from front to back, columns from the patient's right to left.
-
-    Linear on purpose: it cannot overshoot, so no HU appears between air and bone that neither of
-    them has.
+    Trilinear on purpose: it cannot overshoot, so no HU appears between air and bone that neither of
+    them has. Returns (heights, size, size) float64, rows from front to back, columns from the
+    patient's right to left.
     """
     line = (np.arange(size) - (size - 1) / 2) * step_mm
     y, x = np.meshgrid(centre_mm[0] - line, centre_mm[1] + line, indexing="ij")
     voxels = source.voxels.astype(np.float64)
-    pictures = []
+
+    planes = []
     for height in heights_mm:
         cut_mm = np.stack([np.full(y.size, height), y.ravel(), x.ravel()])
         source_mm = rotation(source.turn_deg) @ cut_mm + np.array(source.ac_mm)[:, None]
         voxel = source_mm / np.array(source.spacing_mm)[:, None]
-        pictures.append(
-            ndimage.map_coordinates(
-                voxels, voxel, order=1, mode="constant", cval=source.background
-            ).reshape(y.shape)
+        values = ndimage.map_coordinates(
+            voxels, voxel, order=1, mode="constant", cval=source.background
         )
-    return np.stack(pictures)
+        planes.append(values.reshape(y.shape))
+    return np.stack(planes)
 
 
 def largest_filled(mask: np.ndarray) -> np.ndarray:
@@ -222,72 +230,79 @@ def largest_filled(mask: np.ndarray) -> np.ndarray:
 
 
 def head_only(source: Source, fine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(slices with everything outside the head set to the background, head masks), slice by slice.
+    """Slices (N, H, W) with everything outside the head set to the background, and head masks.
 
-    CT: largest region above SKIN_HU after an opening that cuts thin bridges to the headrest, plus
-    one sample (0.9 mm) of rim, so that the skin's partial volume stays. MRI: Colin27's background
-    is exactly 0 already, only its outline is needed.
+    CT: the head is the largest region above SKIN_HU after an opening that cuts thin bridges to the
+    headrest. One sample (0.9 mm) of rim is kept too, so that the skin's partial volume stays. MRI:
+    only the outline is needed, because Colin27's background is 0 already.
     """
-    threshold = SKIN_HU if source.modality == "ct" else 15.0
-    head = np.stack(
-        [
-            largest_filled(ndimage.binary_opening(picture > threshold, iterations=2))
-            for picture in fine
-        ]
-    )
+    threshold = SKIN_HU if source.modality == "ct" else SKIN_MR
+    opened = [ndimage.binary_opening(picture > threshold, iterations=2) for picture in fine]
+    head = np.stack([largest_filled(mask) for mask in opened])
     if source.modality == "mri":
         return fine, head
-    rim = np.stack([ndimage.binary_dilation(mask, np.ones((3, 3))) for mask in head])
-    return np.where(rim, fine, source.background), head
+
+    with_rim = np.stack([ndimage.binary_dilation(mask, np.ones((3, 3))) for mask in head])
+    return np.where(with_rim, fine, source.background), head
 
 
 def cut(source: Source) -> tuple[np.ndarray, np.ndarray]:
-    """(heights above the lowest slice in mm (N,), slices (N, SIZE, SIZE) float64 in physical
-    units), head centred in the stack.
+    """Cut the head into slices, with the head in the middle of the stack.
+
+    Returns heights above the lowest slice in mm, (N,), and slices in physical units,
+    (N, SIZE, SIZE) float64.
     """
     count = round((source.top_mm - source.bottom_mm) / SLICE_MM) + 1
-    fine_z, fine_xy = SLICE_MM / FINE, SPACING_MM / FINE
-    heights = source.bottom_mm - (SLICE_MM - fine_z) / 2 + np.arange(count * FINE) * fine_z
+    fine_z_mm, fine_xy_mm = SLICE_MM / FINE, SPACING_MM / FINE
+    lowest = source.bottom_mm - (SLICE_MM - fine_z_mm) / 2
+    heights = lowest + np.arange(count * FINE) * fine_z_mm
+
+    # Look first with a wider field, because the head may lie off centre.
     middle = np.array(source.voxels.shape[1:]) * source.spacing_mm[1] / 2 - source.ac_mm[1:]
-    # a first look with room for a head that lies off centre
     wide = SIZE * FINE * 3 // 2
-    _, head = head_only(source, sample(source, heights, tuple(middle), wide, fine_xy))
+    _, head = head_only(source, sample(source, heights, tuple(middle), wide, fine_xy_mm))
+
+    # Then centre the field on the head.
     rows, columns = np.flatnonzero(head.any((0, 2))), np.flatnonzero(head.any((0, 1)))
-    shift = (np.array([rows[0] + rows[-1], columns[0] + columns[-1]]) - (wide - 1)) / 2 * fine_xy
+    extremes = np.array([rows[0] + rows[-1], columns[0] + columns[-1]])
+    shift = (extremes - (wide - 1)) / 2 * fine_xy_mm
     centre = (middle[0] - shift[0], middle[1] + shift[1])
-    fine, _ = head_only(source, sample(source, heights, centre, SIZE * FINE, fine_xy))
+    fine, _ = head_only(source, sample(source, heights, centre, SIZE * FINE, fine_xy_mm))
+
     blocks = fine.reshape(count, FINE, SIZE, FINE, SIZE, FINE)
     return np.arange(count) * SLICE_MM, blocks.mean((1, 3, 5))
 
 
 def splits(count: int) -> list[str]:
-    """ "train", "test" or "guard" (not written) for each slice of a stack, lowest first.
+    """Assign "train", "test" or "guard" (not written) to each slice of a stack, lowest first.
 
-    Same relative heights for every stack.
+    The relative heights are the same for every stack.
     """
-    role = ["train"] * count
+    roles = ["train"] * count
     for centre in TEST_BANDS:
         first = round(centre * (count - 1)) - BAND // 2
         for k in range(first - GUARD, first + BAND + GUARD):
-            role[k] = "test" if first <= k < first + BAND else "guard"
-    return role
+            roles[k] = "test" if first <= k < first + BAND else "guard"
+    return roles
 
 
 def write(source: Source, out: Path) -> list[dict]:
     """Write one head's PNGs (16-bit grey) under `out` and return their manifest rows."""
     heights, slices = cut(source)
+
     stored = np.rint((slices - source.offset) / source.gain)
     if stored.min() < 0 or stored.max() > 65535:
         raise ValueError(
             f"{source.patient}: stored values {stored.min():.0f} to {stored.max():.0f} do not fit "
             "16 bits"
         )
+
     rows = []
-    for z_mm, picture, split in zip(
-        heights, stored.astype(np.uint16), splits(len(heights)), strict=True
-    ):
+    pictures = stored.astype(np.uint16)
+    for z_mm, picture, split in zip(heights, pictures, splits(len(heights)), strict=True):
         if split == "guard":
             continue
+
         path = out / f"{split}{source.folder}" / f"{source.modality}_z{round(z_mm * 10):04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path, optimize=True)
@@ -309,12 +324,13 @@ def write(source: Source, out: Path) -> list[dict]:
 
 
 def build(sources: list[Source], out: Path) -> None:
-    """Write every slice and `manifest.csv`.
+    """Write every slice and the manifest.
 
-    Slices of an earlier build are removed first, licences stay.
+    Slices of an earlier build are removed first; licences stay.
     """
     for folder in ("trainA", "trainB", "testA", "testB"):
         shutil.rmtree(out / folder, ignore_errors=True)
+
     rows = [row for source in sources for row in write(source, out)]
     with open(out / "manifest.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -323,26 +339,26 @@ def build(sources: list[Source], out: Path) -> None:
 
 
 def fetch(package: str, folder: Path) -> Path:
-    """Download a Debian package, unpack it under `folder` (nothing is installed) and return the
-    scan inside.
-    """
+    """Download a Debian package, unpack it (nothing is installed) and find the scan inside."""
     for tool in ("apt-get", "dpkg"):
         if shutil.which(tool) is None:
             raise FileNotFoundError(
                 f"{tool} is not on this machine, so {package} cannot be fetched: pass --cranium "
                 "and --colin instead"
             )
+
     done = subprocess.run(
         ["apt-get", "download", package], cwd=folder, capture_output=True, text=True
     )
-    found = sorted(folder.glob(f"{package}_*.deb"))
-    if done.returncode != 0 or not found:
+    archives = sorted(folder.glob(f"{package}_*.deb"))
+    if done.returncode != 0 or not archives:
         reason = " ".join(done.stderr.split())[-200:]
         raise FileNotFoundError(
             f"apt-get could not download {package} ({reason}): run apt-get update, or pass "
             "--cranium and --colin"
         )
-    subprocess.run(["dpkg", "-x", str(found[0]), str(folder / package)], check=True)
+
+    subprocess.run(["dpkg", "-x", str(archives[0]), str(folder / package)], check=True)
     return folder / package / PACKAGES[package]
 
 
@@ -363,6 +379,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="folder to write (default: data/scans)",
     )
     options = parser.parse_args(arguments)
+
     try:
         with tempfile.TemporaryDirectory() as folder:
             ct_path = options.cranium or fetch("invesalius-examples", Path(folder))

@@ -24,7 +24,8 @@ import pytest
 from PIL import Image
 
 from ctmri_utils.scans import kaggle as kaggle_download
-from ctmri_utils.scans.kaggle import DATASET, DownloadFailed, download
+from ctmri_utils.scans.kaggle import DATASET, download
+from ctmri_utils.scans.kaggle_access import DownloadFailed
 
 TOKEN, KEY, USER = "token-0123456789abcdef", "key-0123456789abcdef", "alice"
 # what the client writes at a time, and thus what it can build on

@@ -17,11 +17,11 @@ from scipy.ndimage import gaussian_filter
 
 from ctmri_utils.__main__ import main
 from ctmri_utils.machine import data_folder
-from ctmri_utils.scans.checks import (
+from ctmri_utils.scans.checks import check
+from ctmri_utils.scans.copies import (
     COPY_BITS,
     FREQUENCIES,
     THUMB,
-    check,
     nearest_copies,
     perceptual_hash,
 )

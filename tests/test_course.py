@@ -162,8 +162,8 @@ def test_values_from_the_command_line_are_python_or_text():
 def test_without_the_extra_the_command_says_what_to_install(tmp_path):
     write_lesson(tmp_path / "notebooks")
     program = (
-        "import sys; sys.modules['papermill'] = None; from ctmri_utils import course; from pathlib "
-        "import Path\n"
+        "import sys; sys.modules['papermill'] = None; from ctmri_utils.course import lessons as "
+        "course; from pathlib import Path\n"
         f"course.CHECKOUT = Path({str(tmp_path)!r})\n"
         "from ctmri_utils.__main__ import main; sys.exit(main(['course']))"
     )

@@ -14,10 +14,12 @@ import pytest
 from scipy import ndimage
 
 from ctmri_utils.machine import data_folder
-from ctmri_utils.scans.slices import read_folder
-from ctmri_utils.volumes import dicom
-from ctmri_utils.volumes.dicom import find_series, read_series, write_series
-from ctmri_utils.volumes.volume import Volume, axial
+from ctmri_utils.scans.folders import read_folder
+from ctmri_utils.volumes import dicom, dicom_files
+from ctmri_utils.volumes.axial_slices import axial
+from ctmri_utils.volumes.dicom import find_series, read_series
+from ctmri_utils.volumes.dicom_write import write_series
+from ctmri_utils.volumes.volume import Volume
 
 REAL = Path(pydicom.data.__file__).parent / "test_files"  # pydicom's own, from real scanners
 
@@ -340,7 +342,7 @@ def test_files_that_would_fill_the_memory_are_not_read(tmp_path, head, dicom_ser
     files = dicom_series(tmp_path, values, affine)
     monkeypatch.setattr(dicom, "MOST_SERIES_BYTES", sum(path.stat().st_size for path in files) - 1)
     assert "3 files have more than" in refusal(files)
-    monkeypatch.setattr(dicom, "MOST_FILE_BYTES", files[0].stat().st_size - 1)
+    monkeypatch.setattr(dicom_files, "MOST_FILE_BYTES", files[0].stat().st_size - 1)
     assert "no single slice" in refusal(files[:1])
 
 

@@ -149,7 +149,7 @@ def test_calibration_finds_a_known_relation_inside_the_mask():
     mask = given["one"] > 0.3
     # too high or too low is an error alike
     signed = np.where(noise > 0, 1, -1) * error
-    found = d.Doubt.calibrated(given, np.where(mask, signed, 1e6), mask)
+    found = d.UncertaintyMap.calibrated(given, np.where(mask, signed, 1e6), mask)
     # 3 standard errors
     assert found.coefficients == pytest.approx({"constant": 5, "one": 3, "two": 7}, abs=0.25)
     assert found(given)[mask].mean() == pytest.approx(error[mask].mean(), abs=0.1)
@@ -161,7 +161,7 @@ def test_calibration_finds_a_known_relation_inside_the_mask():
 
 def test_a_sign_that_falls_where_errors_rise_is_not_used():
     given = signs()
-    found = d.Doubt.calibrated(
+    found = d.UncertaintyMap.calibrated(
         given, 100 - 20 * given["one"] + 2 * given["two"], np.ones((3, 40, 40))
     )
     assert found.coefficients["one"] == 0 and min(found.coefficients.values()) >= 0
@@ -181,7 +181,7 @@ def test_a_sign_that_falls_where_errors_rise_is_not_used():
 )
 def test_what_cannot_be_calibrated_gets_one_sentence(change, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
-        d.Doubt.calibrated(
+        d.UncertaintyMap.calibrated(
             **(
                 {"signs": signs(), "error": np.ones((3, 40, 40)), "mask": np.ones((3, 40, 40))}
                 | change
@@ -197,15 +197,15 @@ def test_a_map_needs_the_signs_it_was_calibrated_on(given):
     with pytest.raises(
         ValueError, match=r"calibrated on one, two, not on .*: give the same signs\."
     ):
-        d.Doubt({"constant": 1.0, "one": 2.0, "two": 3.0})(given)
+        d.UncertaintyMap({"constant": 1.0, "one": 2.0, "two": 3.0})(given)
 
 
 @pytest.mark.parametrize(
     ("ask", "sentence"),
     [
         (lambda: d.disagreement([], IMAGES, "ct", HU, 0), "needs a model to disagree"),
-        (lambda: d.signs_of_doubt([], IMAGES, HU, 0), "needs a model to disagree"),
-        (lambda: d.signs_of_doubt([Made(steady)], IMAGES, GREY, 0), "CT is in grey level"),
+        (lambda: d.uncertainty_signs([], IMAGES, HU, 0), "needs a model to disagree"),
+        (lambda: d.uncertainty_signs([Made(steady)], IMAGES, GREY, 0), "CT is in grey level"),
         (lambda: d.near_skull(np.ones((9, 9))), r"slices \(N, H, W\), got \(9, 9\)"),
     ],
     ids=["no model", "no model, no signs", "no HU", "one slice"],
@@ -276,8 +276,8 @@ def test_risk_at_full_coverage_is_the_mean_error_and_the_error_itself_is_the_bes
     ("given", "sentence"),
     [
         ((DOUBT, ERROR, 0 * DOUBT), "is empty"),
-        ((DOUBT[:2], ERROR, MASK), r"doubt \(2, 12, 10\), error \(3, 12, 10\) and mask"),
-        ((DOUBT * np.nan, ERROR, MASK), "the doubt holds 360 NaN"),
+        ((DOUBT[:2], ERROR, MASK), r"uncertainty \(2, 12, 10\), error \(3, 12, 10\) and mask"),
+        ((DOUBT * np.nan, ERROR, MASK), "the uncertainty holds 360 NaN"),
         ((DOUBT, ["a"], MASK), "the error is no array of real numbers"),
     ],
 )
@@ -318,14 +318,14 @@ def measured():
             1, 10, 64, seed, lesion=lesion, lesion_fraction=float(lesion != "none")
         ).test
         error = HU.from_network(model.translate(test.mri, "ct"))[:, 0].numpy() - test.truth.ct_hu
-        return d.signs_of_doubt([model], test.mri, HU, 0), error, test.truth
+        return d.uncertainty_signs([model], test.mri, HU, 0), error, test.truth
 
     return of(7001), of(7002), of(7002, "acute")
 
 
 def test_calibrated_doubt_finds_large_errors_better_than_each_sign_and_a_gradient(measured):
     (known, known_error, calibration), (seen, error, test), _ = measured
-    combined = d.Doubt.calibrated(known, known_error, calibration.head)(seen)
+    combined = d.UncertaintyMap.calibrated(known, known_error, calibration.head)(seen)
     fake = test.ct_hu + error
     gradient = np.stack([ndimage.gaussian_gradient_magnitude(slice_, 1) for slice_ in fake])
     found = {
@@ -339,7 +339,7 @@ def test_calibrated_doubt_finds_large_errors_better_than_each_sign_and_a_gradien
 
 def test_doubt_stays_below_the_error_of_a_missed_bleed(measured):
     (known, known_error, calibration), (healthy, _, _), (bleeding, error, test) = measured
-    doubt = d.Doubt.calibrated(known, known_error, calibration.head)
+    doubt = d.UncertaintyMap.calibrated(known, known_error, calibration.head)
     at_lesion = [
         np.mean(values[test.lesion]) for values in (doubt(healthy), doubt(bleeding), np.abs(error))
     ]

@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 
+from ctmri_utils import evaluation as ev
 from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.evaluation import distances
 from ctmri_utils.evaluation import metrics as m
-from ctmri_utils.evaluation import scores as ev
 from ctmri_utils.masks import ct_head_mask, mri_head_mask
-from ctmri_utils.scans.datasets import Split, load_scans, phantom_scans
-from ctmri_utils.scans.phantom import TISSUES, synthetic_patients
+from ctmri_utils.scans.datasets import load_scans, phantom_scans
+from ctmri_utils.scans.phantom import synthetic_patients
+from ctmri_utils.scans.physics import TISSUES
+from ctmri_utils.scans.unpaired import Split
 from ctmri_utils.settings import Architecture, settings_for
 from ctmri_utils.units import GREY, HU, mri_scale
 
@@ -253,8 +256,8 @@ def test_every_value_is_its_metric_on_that_patients_slice():
             "soft-tissue MAE HU": tissues["soft_mae_hu"],
             "bone MAE HU": tissues["bone_mae_hu"],
             "bone Dice": m.bone_dice(*images),
-            "HD95 mm": m.bone_hd95_mm(*images, mm),
-            "WEPL mm": m.wepl_error_mm(*images, mm),
+            "HD95 mm": distances.bone_hd95_mm(*images, mm),
+            "WEPL mm": distances.wepl_error_mm(*images, mm),
         }
         assert {
             row.metric: row.value

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ctmri_utils.evaluation import scores as ev
+from ctmri_utils import evaluation as ev
 
 
 def made_up(values, method="one", metric="MAE HU"):

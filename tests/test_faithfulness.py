@@ -8,6 +8,7 @@ from torch import nn
 
 from ctmri_utils.cyclegan.model import CycleGAN
 from ctmri_utils.evaluation import faithfulness as f
+from ctmri_utils.evaluation import lesions
 from ctmri_utils.settings import Architecture
 
 
@@ -37,26 +38,28 @@ def head(size=64, lesion_hu=None, seed=0, noise_hu=4):
 def test_contrast_recovery_says_how_much_of_a_lesion_is_left(kept, recovery):
     true, _, white_matter, lesion = head(lesion_hu=70, noise_hu=0)
     pred, *_ = head(lesion_hu=30 + 40 * kept, noise_hu=0)
-    assert f.lesion_contrast_hu(true, lesion, white_matter) == 40
-    assert f.lesion_contrast_recovery(pred, true, lesion, white_matter) == pytest.approx(recovery)
-    # calibration is not contrast
-    assert f.lesion_contrast_recovery(pred + 100, true, lesion, white_matter) == pytest.approx(
+    assert lesions.lesion_contrast_hu(true, lesion, white_matter) == 40
+    assert lesions.lesion_contrast_recovery(pred, true, lesion, white_matter) == pytest.approx(
         recovery
     )
+    # calibration is not contrast
+    assert lesions.lesion_contrast_recovery(
+        pred + 100, true, lesion, white_matter
+    ) == pytest.approx(recovery)
 
 
 @pytest.mark.parametrize("contrast", [-12, 1.5], ids=["dark, as an infarct", "faint"])
 def test_contrast_recovery_takes_dark_and_faint_lesions(contrast):
     true, _, white_matter, lesion = head(lesion_hu=30 + contrast, noise_hu=0)
     pred, *_ = head(lesion_hu=30 + contrast / 2, noise_hu=0)
-    assert f.lesion_contrast_recovery(pred, true, lesion, white_matter) == pytest.approx(0.5)
+    assert lesions.lesion_contrast_recovery(pred, true, lesion, white_matter) == pytest.approx(0.5)
 
 
 def test_the_detector_finds_blobs_and_stays_silent_on_healthy_brains():
     with_lesion = [head(lesion_hu=70, seed=s) for s in range(20)]
     healthy = [head(seed=100 + s) for s in range(20)]
-    called = [f.detects_lesion(ct_hu, brain) for ct_hu, brain, *_ in with_lesion + healthy]
-    assert f.detection_rates(called, [True] * 20 + [False] * 20) == (1, 0)
+    called = [lesions.detects_lesion(ct_hu, brain) for ct_hu, brain, *_ in with_lesion + healthy]
+    assert lesions.detection_rates(called, [True] * 20 + [False] * 20) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -85,20 +88,20 @@ def test_the_detector_finds_blobs_and_stays_silent_on_healthy_brains():
 def test_what_the_detector_calls_a_bleed(change, called):
     ct_hu, brain, *_ = head(noise_hu=0)
     y, x = np.indices(ct_hu.shape) - 31.5
-    assert f.detects_lesion(change(ct_hu, np.hypot(y, 1.2 * x)), brain) is called
+    assert lesions.detects_lesion(change(ct_hu, np.hypot(y, 1.2 * x)), brain) is called
 
 
 def test_a_prediction_that_shows_no_air_is_looked_at_too():
     true, brain, white_matter, lesion = head(lesion_hu=70)
     window = true.clip(0, 80)
-    assert f.detects_lesion(window, brain)
-    assert f.lesion_contrast_recovery(window, true, lesion, white_matter) == pytest.approx(
+    assert lesions.detects_lesion(window, brain)
+    assert lesions.lesion_contrast_recovery(window, true, lesion, white_matter) == pytest.approx(
         1, abs=0.01
     )
 
 
 def test_detection_rates_count_each_group_by_itself():
-    assert f.detection_rates([True, True, False, True], [True, True, True, False]) == (
+    assert lesions.detection_rates([True, True, False, True], [True, True, True, False]) == (
         pytest.approx(2 / 3),
         1,
     )
@@ -313,26 +316,34 @@ CT, BRAIN, WM, LESION = head(lesion_hu=70)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: f.lesion_contrast_hu(CT, LESION & False, WM), "mask .* is empty"),
+        (lambda: lesions.lesion_contrast_hu(CT, LESION & False, WM), "mask .* is empty"),
         (
-            lambda: f.lesion_contrast_recovery(CT, head(noise_hu=0)[0], LESION, WM),
+            lambda: lesions.lesion_contrast_recovery(CT, head(noise_hu=0)[0], LESION, WM),
             "contrast to white matter .* is 0 HU.*leave this patient",
         ),
         (
-            lambda: f.lesion_contrast_recovery(CT, head(noise_hu=0, lesion_hu=30.5)[0], LESION, WM),
+            lambda: lesions.lesion_contrast_recovery(
+                CT, head(noise_hu=0, lesion_hu=30.5)[0], LESION, WM
+            ),
             "contrast to white matter .* is 0.5 HU",
         ),
-        (lambda: f.lesion_contrast_hu(CT, LESION, np.where(WM, np.nan, 0)), "mask holds .* NaN"),
-        (lambda: f.detects_lesion((CT / 1000).clip(-1, 1), BRAIN), "cannot be HU"),
         (
-            lambda: f.detects_lesion(np.stack([CT, CT]), np.stack([BRAIN, BRAIN])),
+            lambda: lesions.lesion_contrast_hu(CT, LESION, np.where(WM, np.nan, 0)),
+            "mask holds .* NaN",
+        ),
+        (lambda: lesions.detects_lesion((CT / 1000).clip(-1, 1), BRAIN), "cannot be HU"),
+        (
+            lambda: lesions.detects_lesion(np.stack([CT, CT]), np.stack([BRAIN, BRAIN])),
             r"takes one slice \(H, W\), got \(2, 64, 64\)",
         ),
         (
-            lambda: f.detects_lesion(CT, np.abs(np.indices(CT.shape)[0] - 30) < 3),
+            lambda: lesions.detects_lesion(CT, np.abs(np.indices(CT.shape)[0] - 30) < 3),
             "320 pixels 0 lie 3 from its edge.*leave this slice out",
         ),
-        (lambda: f.detection_rates([True, np.nan], [True, False]), "list of calls holds 1 NaN"),
+        (
+            lambda: lesions.detection_rates([True, np.nan], [True, False]),
+            "list of calls holds 1 NaN",
+        ),
         (lambda: f.shift_px(np.stack([CT, CT]), np.stack([CT, CT])), r"takes one slice \(H, W\)"),
         (lambda: f.mask_dice(BRAIN, np.where(BRAIN, np.nan, 0)), "mask holds .* NaN"),
         (lambda: f.cycle_error(smooth, smooth, A, M * torch.nan), "mask holds 128 NaN"),
@@ -344,10 +355,10 @@ CT, BRAIN, WM, LESION = head(lesion_hu=70)
         ),
         (lambda: f.checkerboard_db(np.full((8, 8), np.nan)), "stack of images holds 64 NaN"),
         (
-            lambda: f.detection_rates([True, False], [True, True]),
+            lambda: lesions.detection_rates([True, False], [True, True]),
             "patients with and without a lesion",
         ),
-        (lambda: f.detection_rates([True], [True, False]), "one call for each"),
+        (lambda: lesions.detection_rates([True], [True, False]), "one call for each"),
         (lambda: f.shift_px(np.full_like(CT, 40), CT), "constant image has no position"),
         (lambda: f.shift_px(CT[:32], CT), "share one shape"),
         (lambda: f.mask_dice(BRAIN & False, BRAIN & False), "at least one of them not empty"),

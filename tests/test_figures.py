@@ -63,15 +63,15 @@ def test_translation_rows_show_both_directions_and_both_round_trips():
     np.testing.assert_array_equal(axes[8].images[0].get_array(), model.translate(mri, "ct")[0, 0])
 
 
-def test_first_look_draws_doubt_below_the_scans_with_a_colour_bar():
+def test_first_look_draws_uncertainty_below_the_scans_with_a_colour_bar():
     flat = np.zeros((2, 8, 8))
     figure = figures.first_look(
-        viewer.compare(flat, flat + 40, alt="two flat slices", doubt=flat + 60)
+        viewer.compare(flat, flat + 40, alt="two flat slices", uncertainty=flat + 60)
     )
-    assert [figure.axes[k].get_ylabel() for k in (0, 2, 4)] == ["real", "translated", "doubt"]
+    assert [figure.axes[k].get_ylabel() for k in (0, 2, 4)] == ["real", "translated", "uncertainty"]
     drawn = figure.axes[4].images[0]
     assert (
-        drawn.get_clim() == (0, viewer.DOUBT_LIMIT_HU)
+        drawn.get_clim() == (0, viewer.UNCERTAINTY_LIMIT_HU)
         and (drawn.get_array() == 60).all()
         and drawn.get_cmap().name == "inferno"
     )

@@ -1,4 +1,4 @@
-"""Files whole or not at all, and tensors that need more room than memory has."""
+"""Atomic file writing, and tensors that need more room than memory has."""
 
 import errno
 import gc
@@ -10,21 +10,21 @@ import pytest
 import torch
 
 from ctmri_utils import files
-from ctmri_utils.files import check_writable, existing, replacing, roomy
+from ctmri_utils.files import atomic_write, check_writable, existing, large_tensor
 
 
 def test_a_file_or_folder_takes_the_place_only_when_it_is_whole(tmp_path):
     target = tmp_path / "new" / "weights.pth"
-    with replacing(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_text("one")
         assert (
             temporary.parent == target.parent and temporary.suffix == ".pth" and not target.exists()
         )
-    with pytest.raises(KeyboardInterrupt), replacing(target) as temporary:
+    with pytest.raises(KeyboardInterrupt), atomic_write(target) as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert target.read_text() == "one" and os.listdir(target.parent) == ["weights.pth"]
-    with replacing(tmp_path / "folder") as temporary:
+    with atomic_write(tmp_path / "folder") as temporary:
         temporary.mkdir()
         (temporary / "0001.dcm").write_text("slice")
     assert (tmp_path / "folder" / "0001.dcm").read_text() == "slice" and sorted(
@@ -44,17 +44,17 @@ def test_the_new_file_appears_in_one_moment_and_after_it_is_on_the_disk(tmp_path
             os, name, lambda *args, name=name, call=call: order.append(name) or call(*args)
         )
     with target.open() as old:
-        with replacing(target) as temporary:
+        with atomic_write(target) as temporary:
             temporary.write_text("new")
         assert (old.read(), target.read_text(), order) == ("old", "new", ["fsync", "replace"])
 
 
 def test_what_a_killed_process_left_is_no_hindrance(tmp_path):
     for half in (lambda path: path.mkdir(), lambda path: path.write_text("half")):
-        with pytest.raises(ZeroDivisionError), replacing(tmp_path / "series") as left:
+        with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / "series") as left:
             raise ZeroDivisionError
         half(left)
-        with replacing(tmp_path / "series") as temporary:
+        with atomic_write(tmp_path / "series") as temporary:
             temporary.mkdir()
         (tmp_path / "series").rmdir()
         assert not any(tmp_path.iterdir())
@@ -94,7 +94,7 @@ def test_whether_a_folder_can_be_written_is_found_without_a_trace(tmp_path, monk
 def test_large_tensors_lie_in_a_file_that_goes_with_them(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "LARGE", 4096)
     monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
-    small, large = roomy((1024,), torch.float32), roomy((1025,), torch.float32)
+    small, large = large_tensor((1024,), torch.float32), large_tensor((1025,), torch.float32)
     mapped = (
         [line for line in open("/proc/self/maps") if str(tmp_path) in line]
         if os.path.exists("/proc/self/maps")
@@ -114,7 +114,7 @@ def test_large_tensors_lie_in_a_file_that_goes_with_them(tmp_path, monkeypatch):
     assert not os.path.exists("/proc/self/maps") or not any(
         str(tmp_path) in line for line in open("/proc/self/maps")
     )
-    assert roomy((3, 2000), torch.int16).dtype == torch.int16
+    assert large_tensor((3, 2000), torch.int16).dtype == torch.int16
 
 
 def test_no_room_for_them_is_said_before_any_is_used(tmp_path, monkeypatch):
@@ -128,6 +128,6 @@ def test_no_room_for_them_is_said_before_any_is_used(tmp_path, monkeypatch):
         OSError,
         match="has 2.0 GB free, and 2.4 GB of slices are to be kept .*: make room, or set TMPDIR",
     ):
-        roomy((600_000_000,), torch.float32)
+        large_tensor((600_000_000,), torch.float32)
     monkeypatch.setattr(np, "memmap", lambda *_, shape, **__: np.zeros(3))
-    roomy((500_000_000,), torch.float32)
+    large_tensor((500_000_000,), torch.float32)

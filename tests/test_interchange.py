@@ -12,12 +12,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from fit_tensors import fit
 from reference_cyclegan import resnet_generator
 
 from ctmri_utils.__main__ import main
 from ctmri_utils.cyclegan.model import CycleGAN
-from ctmri_utils.cyclegan.networks import init_weights, make_discriminator, make_generator
-from ctmri_utils.cyclegan.training import fit
+from ctmri_utils.cyclegan.networks import init_weights
+from ctmri_utils.cyclegan.variants import make_discriminator, make_generator
 from ctmri_utils.runs.export import export, export_onnx, load_reference, save_reference
 from ctmri_utils.runs.weights import load_translator, save_weights
 from ctmri_utils.settings import Architecture
@@ -387,8 +388,12 @@ def test_a_run_or_weights_are_exported_one_direction_a_file(run, tmp_path, to, c
     for source, expected in sources.items():
         assert main(["export", source, str(tmp_path / "G.pth"), "--to", to]) == 0
         assert "G.pth is written" in capsys.readouterr().out
-        assert torch.equal(
-            load_reference(tmp_path / "G.pth")(images()), expected.translate(images(), to)
+        # What translates has the layers that are faster on a CPU: float32, another order of sums.
+        torch.testing.assert_close(
+            load_reference(tmp_path / "G.pth")(images()),
+            expected.translate(images(), to),
+            atol=1e-5,
+            rtol=0,
         )
 
 

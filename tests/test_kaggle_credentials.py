@@ -9,7 +9,8 @@ import types
 import pytest
 from loopback_kaggle import BASIC, KEY, TOKEN, USER, failure, served
 
-from ctmri_utils.scans.kaggle import MANIFEST, download, find_credential
+from ctmri_utils.scans.kaggle import MANIFEST, download
+from ctmri_utils.scans.kaggle_access import find_credential
 
 
 @pytest.fixture

@@ -33,7 +33,8 @@ from ctmri_utils.__main__ import main
 from ctmri_utils.scans import kaggle as kaggle_download
 from ctmri_utils.scans.checks import check
 from ctmri_utils.scans.datasets import load_scans
-from ctmri_utils.scans.kaggle import DATASET, MANIFEST, UNFINISHED, DownloadFailed, download
+from ctmri_utils.scans.kaggle import DATASET, MANIFEST, UNFINISHED, download
+from ctmri_utils.scans.kaggle_access import DownloadFailed, client
 from ctmri_utils.settings import PROFILES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -312,7 +313,7 @@ def test_a_missing_client_names_the_extra(monkeypatch):
     with pytest.raises(
         ModuleNotFoundError, match=r"downloading needs .*: pip install 'ctmri-utils\[course\]'"
     ):
-        kaggle_download.client()
+        client()
 
 
 def test_an_old_client_that_ends_the_program_is_said(monkeypatch):
@@ -325,7 +326,7 @@ def test_an_old_client_that_ends_the_program_is_said(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("kaggle.")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(DownloadFailed, match="pip install --upgrade kaggle"):
-        kaggle_download.client()
+        client()
 
 
 @pytest.fixture(scope="module")

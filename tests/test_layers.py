@@ -3,14 +3,24 @@
 Values, gradients, gradients of gradients, bf16, and the names of their weights.
 """
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 
 from ctmri_utils.cyclegan import fast_cpu as layers
-from ctmri_utils.cyclegan.fast_cpu import InstanceNorm, LastConv, ReflectionPad, ToOneMap
+from ctmri_utils.cyclegan.fast_cpu import (
+    InstanceNorm,
+    LastConv,
+    ReflectionPad,
+    ToOneMap,
+    use_fast_layers,
+)
+from ctmri_utils.cyclegan.model import CycleGAN
 from ctmri_utils.cyclegan.networks import ResnetGenerator
+from ctmri_utils.settings import Architecture, Objective
 
 
 def random(*shape, dtype=torch.float64):
@@ -122,5 +132,40 @@ def test_the_quick_way_is_taken_only_where_it_is_one(monkeypatch):
     # as on a GPU
     LastConv(3, 1, 7).to("meta")(torch.empty(1, 3, 12, 12, device="meta", requires_grad=True))
     assert not calls
-    ResnetGenerator(ngf=4, n_blocks=1)(x[:, :1])
+    generator = ResnetGenerator(ngf=4, n_blocks=1)
+    use_fast_layers(generator)
+    generator(x[:, :1])
     assert calls
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        Architecture(ngf=4, ndf=4, n_blocks=2, n_layers=2),
+        Architecture(ngf=4, ndf=4, generator="unet_32", discriminator="pixel"),
+        Architecture(ngf=4, ndf=4, n_blocks=1, upsampling="resize", ct_map="two_windows"),
+    ],
+)
+def test_a_model_keeps_its_weights_their_names_and_its_results(architecture):
+    torch.manual_seed(0)
+    plain = CycleGAN(architecture, Objective(identity=0, pool_size=0)).double()
+    fast = deepcopy(plain)
+    parameters = list(fast.parameters())
+    use_fast_layers(fast)
+    assert all(one is other for one, other in zip(fast.parameters(), parameters, strict=True))
+    assert list(fast.state_dict()) == list(plain.state_dict())
+    assert any(isinstance(layer, InstanceNorm) for layer in fast.modules())
+    assert not any(type(layer) is nn.InstanceNorm2d for layer in fast.modules())
+
+    ct, mri = random(2, 1, 48, 48).tanh(), random(2, 1, 48, 48).tanh().flip(0)
+    for one, other in zip(plain.training_step(ct, mri)[:2], fast.training_step(ct, mri)[:2]):
+        # float64, the same sums in another order
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
+
+
+def test_a_second_call_changes_nothing():
+    generator = ResnetGenerator(ngf=4, n_blocks=1)
+    use_fast_layers(generator)
+    before = list(generator.modules())
+    use_fast_layers(generator)
+    assert list(generator.modules()) == before

@@ -8,12 +8,14 @@ import torch
 
 from ctmri_utils.cyclegan.losses import (
     adversarial_loss,
-    correlation_loss,
     cycle_loss,
     generator_loss,
-    gradient_loss,
     gradient_penalty,
     identity_loss,
+)
+from ctmri_utils.cyclegan.remedies import (
+    correlation_loss,
+    gradient_loss,
     mask_loss,
     mind,
     mind_loss,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ctmri_utils.evaluation import distances
 from ctmri_utils.evaluation import metrics as m
 
 R23, R25 = m.SYNTHRAD2023_RANGE, m.SYNTHRAD2025_RANGE
@@ -30,8 +31,8 @@ METRICS = {
     "ms_ssim": (lambda p, t, k: m.ms_ssim(p, t, k, R25), 1),
     "soft": (lambda p, t, k: m.tissue_errors_hu(p, t, k)["soft_mae_hu"], 0),
     "bone_dice": (m.bone_dice, 1),
-    "bone_hd95_mm": (lambda p, t, k: m.bone_hd95_mm(p, t, k, 1.7), 0),
-    "wepl": (lambda p, t, k: m.wepl_error_mm(p, t, k, 1.7), 0),
+    "bone_hd95_mm": (lambda p, t, k: distances.bone_hd95_mm(p, t, k, 1.7), 0),
+    "wepl": (lambda p, t, k: distances.wepl_error_mm(p, t, k, 1.7), 0),
     "nmae": (lambda p, t, k: m.nmae(p, t, k, R23), 0),
     "rank_correlation": (m.rank_correlation, 1),
 }
@@ -106,7 +107,7 @@ def test_tissue_errors_follow_the_true_classes_and_say_nan_where_there_is_none()
 def test_hd95_of_a_shifted_bone_is_the_shift_in_mm(spacing_mm, expected):
     true = np.full((40, 40), -1000.0)
     true[10:20, 12:22] = 800
-    assert m.bone_hd95_mm(
+    assert distances.bone_hd95_mm(
         np.roll(true, 2, axis=1), true, np.ones_like(true), spacing_mm
     ) == pytest.approx(expected, rel=1e-12)
 
@@ -118,7 +119,11 @@ def test_hd95_sees_bone_that_was_invented_and_bone_that_was_lost():
     # 20 of 56 surface pixels, 15 or more pixels away
     invented[10:20, 34:36] = 800
     mask = np.ones_like(true)
-    assert m.bone_hd95_mm(invented, true, mask, 1) == m.bone_hd95_mm(true, invented, mask, 1) == 16
+    assert (
+        distances.bone_hd95_mm(invented, true, mask, 1)
+        == distances.bone_hd95_mm(true, invented, mask, 1)
+        == 16
+    )
 
 
 def test_ms_ssim_of_an_inverted_image_is_a_number():
@@ -131,9 +136,10 @@ def test_missing_bone_is_named_and_not_scored_as_perfect():
     _, true, mask = head()
     boneless = np.minimum(true, 100)
     assert (
-        m.bone_hd95_mm(boneless, true, mask, 1) == np.inf and m.bone_dice(boneless, true, mask) == 0
+        distances.bone_hd95_mm(boneless, true, mask, 1) == np.inf
+        and m.bone_dice(boneless, true, mask) == 0
     )
-    assert np.isnan(m.bone_hd95_mm(true, boneless, mask, 1)) and np.isnan(
+    assert np.isnan(distances.bone_hd95_mm(true, boneless, mask, 1)) and np.isnan(
         m.bone_dice(boneless, boneless, mask)
     )
 
@@ -141,28 +147,28 @@ def test_missing_bone_is_named_and_not_scored_as_perfect():
 def test_a_disk_of_water_is_as_long_as_its_radius():
     y, x = np.indices((129, 129)) - 64.0
     disk = np.hypot(y, x) <= 50
-    lengths = m.wepl_mm(np.where(disk, 0.0, -1000), disk, spacing_mm=2.0)
+    lengths = distances.wepl_mm(np.where(disk, 0.0, -1000), disk, spacing_mm=2.0)
     # pixels at the rim: 0.7 px = 1.4 mm
     assert lengths == pytest.approx(np.full(36, 101.0), abs=1.5)
-    assert m.wepl_mm(np.where(disk, 950.0, -1000), disk, 2.0) == pytest.approx(
+    assert distances.wepl_mm(np.where(disk, 950.0, -1000), disk, 2.0) == pytest.approx(
         1.5 * lengths, rel=1e-12
     )
-    assert m.wepl_mm(np.where(disk, -500.0, -1000), disk, 2.0) == pytest.approx(
+    assert distances.wepl_mm(np.where(disk, -500.0, -1000), disk, 2.0) == pytest.approx(
         0.5 * lengths, rel=1e-12
     )
     # nothing is lighter than air
-    assert (m.wepl_mm(np.where(disk, -1024.0, -1000), disk, 2.0) == 0).all()
+    assert (distances.wepl_mm(np.where(disk, -1024.0, -1000), disk, 2.0) == 0).all()
 
 
 def test_wepl_error_of_a_volume_is_the_mean_over_its_slices():
     slices = [head(seed=s) for s in range(3)]
     volume = [np.stack(images) for images in zip(*slices, strict=True)]
-    assert m.wepl_error_mm(*volume, spacing_mm=(3, 1.7, 1.7)) == pytest.approx(
-        np.mean([m.wepl_error_mm(*s, 1.7) for s in slices])
+    assert distances.wepl_error_mm(*volume, spacing_mm=(3, 1.7, 1.7)) == pytest.approx(
+        np.mean([distances.wepl_error_mm(*s, 1.7) for s in slices])
     )
     volume[2][1] = False
-    assert m.wepl_error_mm(*volume, 1.7) == pytest.approx(
-        np.mean([m.wepl_error_mm(*slices[s], 1.7) for s in (0, 2)]), rel=1e-12
+    assert distances.wepl_error_mm(*volume, 1.7) == pytest.approx(
+        np.mean([distances.wepl_error_mm(*slices[s], 1.7) for s in (0, 2)]), rel=1e-12
     )
 
 
@@ -338,8 +344,8 @@ def test_predictions_that_are_wrong_but_in_hu_are_scored(name, wrong):
 def test_path_lengths_are_scored_in_a_volume_with_a_slice_that_shows_no_air():
     pred, true, mask = (np.stack([image, image]) for image in head())
     true[1] = true[1].clip(0, 300)
-    assert m.wepl_error_mm(pred, true, mask, 1.7) > 0
-    assert m.wepl_mm(true[0].clip(0, 80), mask[0], 1.7).min() > 0
+    assert distances.wepl_error_mm(pred, true, mask, 1.7) > 0
+    assert distances.wepl_mm(true[0].clip(0, 80), mask[0], 1.7).min() > 0
 
 
 def test_the_range_must_be_the_one_the_truth_is_in():
@@ -410,7 +416,12 @@ def test_a_range_is_two_finite_numbers(score, value_range):
     "spacing_mm", [None, 0, -1, np.nan, np.inf, (1, 1, 1), (1, np.nan), (), "wide", [[1, 1]]]
 )
 @pytest.mark.parametrize(
-    "score", [m.bone_hd95_mm, m.wepl_error_mm, lambda p, t, k, mm: m.wepl_mm(t, k, mm)]
+    "score",
+    [
+        distances.bone_hd95_mm,
+        distances.wepl_error_mm,
+        lambda p, t, k, mm: distances.wepl_mm(t, k, mm),
+    ],
 )
 def test_a_spacing_is_one_positive_number_or_one_per_axis(score, spacing_mm):
     with pytest.raises(
@@ -429,10 +440,10 @@ def test_a_spacing_is_one_positive_number_or_one_per_axis(score, spacing_mm):
         (lambda p, t, k: m.ssim(p[None], t[None], k[None], R23), "needs 7 pixels along every axis"),
         (lambda p, t, k: m.ssim(p, t, np.indices(k.shape).sum(0) == 0, R23), "too few for SSIM"),
         (
-            lambda p, t, k: m.wepl_mm(t[None], k[None], 1.7),
+            lambda p, t, k: distances.wepl_mm(t[None], k[None], 1.7),
             r"takes one slice \(H, W\), got \(1, 48, 48\)",
         ),
-        (lambda p, t, k: m.wepl_error_mm(p, t, k, 1.7, rays=0), "needs 1 ray or more"),
+        (lambda p, t, k: distances.wepl_error_mm(p, t, k, 1.7, rays=0), "needs 1 ray or more"),
         (
             lambda p, t, k: m.contrast_ratios(t, {"gm": k}, "wm"),
             "the reference tissue 'wm' needs a mask",

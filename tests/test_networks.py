@@ -9,15 +9,17 @@ from reference_cyclegan import resnet_generator
 
 from ctmri_utils.cyclegan.networks import (
     PatchDiscriminator,
-    PixelDiscriminator,
     ResnetGenerator,
-    UnetGenerator,
     count_parameters,
-    infer_architecture,
     init_weights,
+    upsample,
+)
+from ctmri_utils.cyclegan.variants import (
+    PixelDiscriminator,
+    UnetGenerator,
+    infer_architecture,
     make_discriminator,
     make_generator,
-    upsample,
 )
 from ctmri_utils.evaluation.faithfulness import checkerboard_db
 

@@ -74,7 +74,7 @@ def test_limits_bind_at_both_ends():
 
     with pytest.raises(ValueError, match="beta1=1.5 should be at least 0 and at most 1"):
         Training(beta1=1.5)
-    assert Training(beta1=1, shift=0).beta1 == 1.0 and option(3, low=2).metadata["low"] == 2
+    assert Training(beta1=1, shift=0).beta1 == 1.0 and option(3, "help", low=2).metadata["low"] == 2
 
 
 def test_a_whole_number_serves_as_a_number():
@@ -101,10 +101,8 @@ def test_training_steps_follow_the_data_set_unless_they_are_set():
         and laptop.training_steps("a folder") == laptop.scans_steps
     )
     assert replace(laptop, steps=7).training_steps("phantom") == 7
-    assert (
-        laptop.training(9)["steps"] == 9
-        and Training.of(laptop.training(9)).learning_rate == laptop.learning_rate
-    )
+    assert laptop.training.learning_rate == laptop.learning_rate
+    assert replace(laptop, steps=9).training.steps == 9
 
 
 def test_toml_brings_every_setting_back(tmp_path):

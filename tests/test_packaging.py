@@ -23,7 +23,16 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-CORE = ["torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow", "safetensors"]
+CORE = [
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "pillow",
+    "safetensors",
+    "lazy_loader",
+]
 HEAVY = [
     "nibabel",
     "pydicom",
@@ -258,7 +267,8 @@ def test_a_wheel_carries_the_embedded_scans_and_weights(tmp_path):
     assert (
         "manifest.csv" in scans and files_below(target / "ctmri_utils" / "data" / "scans") == scans
     )
-    assert {"viewer.mjs", "viewer.css"} <= files_below(target / "ctmri_utils")
+    code = files_below(target / "ctmri_utils")
+    assert {"__init__.pyi", "viewers/viewer.mjs", "viewers/viewer.css", "runs/studies.toml"} <= code
     weights = files_below(ROOT / "data" / "weights")
     assert (
         "ctmri-small-v1.safetensors" in weights
@@ -271,16 +281,18 @@ def test_a_wheel_carries_the_embedded_scans_and_weights(tmp_path):
     )
     where = run_python(
         f"import sys; sys.path.insert(0, {str(target)!r})\n"
-        "from ctmri_utils.settings import data_folder; print(data_folder())",
+        "from ctmri_utils.machine import data_folder; print(data_folder())",
         tmp_path,
     )
     assert Path(where.stdout.strip()) == target / "ctmri_utils" / "data", where.stderr
     used = run_python(
         f"import sys, torch; sys.path.insert(0, {str(target)!r})\n"
-        "from ctmri_utils import features as f; print(f.__file__, *f.features(-torch.ones(1, 1, "
-        "32, 32), f.SMALL).shape)",
+        "from ctmri_utils.evaluation import features as f; "
+        "print(f.__file__, *f.features(-torch.ones(1, 1, 32, 32), f.SMALL).shape)",
         tmp_path,
     )
-    assert used.stdout.split() == [str(target / "ctmri_utils" / "features.py"), "1", "128"], (
-        used.stderr
-    )
+    assert used.stdout.split() == [
+        str(target / "ctmri_utils/evaluation/features.py"),
+        "1",
+        "128",
+    ], used.stderr

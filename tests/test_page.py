@@ -8,10 +8,10 @@ import re
 
 import pytest
 import torch
+from fit_tensors import fit
 
 from ctmri_utils.__main__ import main
 from ctmri_utils.cyclegan.model import CycleGAN
-from ctmri_utils.cyclegan.training import fit
 from ctmri_utils.scans.datasets import load_scans
 from ctmri_utils.settings import Architecture, settings_for
 from ctmri_utils.units import HU
@@ -75,6 +75,15 @@ def test_an_unpaired_run_is_compared_with_its_input_only(runs, tmp_path):
     assert made[2]["images"][0]["unit"] == HU.unit
     # a picture before each
     assert (tmp_path / "here.html").read_text(encoding="utf-8").count("<img alt=") == 4
+
+
+def test_a_run_of_another_name_is_known_by_its_settings(runs):
+    (runs / "nameless" / "settings.toml").write_text(
+        'profile = "ci"\ndataset = "phantom"\nseed = 3\n', encoding="utf-8"
+    )
+    assert main(["page", "nameless"]) == 0
+    text = (runs / "nameless" / "page.html").read_text(encoding="utf-8")
+    assert "CycleGAN on phantom, profile ci, seed 3" in text
 
 
 @pytest.mark.parametrize(

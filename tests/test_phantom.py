@@ -4,18 +4,16 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ctmri_utils.scans.phantom import (
+from ctmri_utils.scans.anatomy import draw_patient, head_labels
+from ctmri_utils.scans.phantom import render, synthetic_patients
+from ctmri_utils.scans.physics import (
     LESIONS,
     SPGR,
     TISSUES,
     bias_field,
     ct_noise,
-    draw_patient,
-    head_labels,
-    render,
     rician_noise,
     spgr_signal,
-    synthetic_patients,
 )
 
 ARRAYS = ("ct_hu", "ct_hu_clean", "mri", "mri_clean", "labels", "head", "lesion", "bias_field")

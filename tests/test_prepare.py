@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from ctmri_utils.__main__ import main
-from ctmri_utils.scans.datasets import folder_scans
-from ctmri_utils.scans.slices import read_folder
-from ctmri_utils.volumes.prepare import person_of, prepare, split_people
-from ctmri_utils.volumes.translate import Scan
-from ctmri_utils.volumes.volume import Volume, axial, read_nifti, write_nifti
+from ctmri_utils.scans.folders import folder_scans, read_folder
+from ctmri_utils.volumes.axial_slices import axial
+from ctmri_utils.volumes.nifti import read_nifti, write_nifti
+from ctmri_utils.volumes.prepare import person_of, prepare_slices, split_people
+from ctmri_utils.volumes.scan_files import Scan
+from ctmri_utils.volumes.volume import Volume
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_the_folder_is_read_by_the_lessons_and_holds_the_very_values(tmp_path, h
 
 
 def test_people_stay_on_one_side_and_have_no_names(tmp_path, hospital, secrets):
-    prepare(tmp_path / "set", hospital / "ct", hospital / "mri", 64)
+    prepare_slices(tmp_path / "set", hospital / "ct", hospital / "mri", 64)
     rows = rows_of(tmp_path / "set")
     sides, scanned = {}, {}
     for row in rows:
@@ -145,7 +146,7 @@ def test_a_dicom_id_and_a_nifti_name_can_be_the_same_person(tmp_path, head, dico
             Volume(head("mri", slices=6, seed=k)[0], affine, "mri"),
             tmp_path / "mri" / f"sub-{k}.nii.gz",
         )
-    prepare(tmp_path / "set", tmp_path / "ct", tmp_path / "mri", 64)
+    prepare_slices(tmp_path / "set", tmp_path / "ct", tmp_path / "mri", 64)
     rows = rows_of(tmp_path / "set")
     assert len({row["patient"] for row in rows}) == 3
     assert len({(row["patient"], row["split"]) for row in rows}) == 3
@@ -176,7 +177,7 @@ def test_a_persons_scans_of_other_gain_look_alike_to_the_network(tmp_path, head,
             write_nifti(
                 Volume(values * gain, affine, "mri"), tmp_path / "mri" / person / f"{name}.nii"
             )
-    prepare(tmp_path / "set", hospital / "ct", tmp_path / "mri", 64)
+    prepare_slices(tmp_path / "set", hospital / "ct", tmp_path / "mri", 64)
     train = folder_scans(tmp_path / "set", 64).train
     first, second = train.mri[:6], train.mri[6:]
     # of 2: the files hold whole numbers
@@ -192,7 +193,9 @@ def test_nobody_is_drawn_for_the_test_who_cannot_be_read(tmp_path, hospital, hea
             tmp_path / "all" / str(k), values, affine, "mri" if k < 4 else "ct", PatientID=f"{k}"
         )
     for seed in range(4):
-        notes = prepare(tmp_path / f"set{seed}", tmp_path / "all", tmp_path / "all", 64, seed=seed)
+        notes = prepare_slices(
+            tmp_path / f"set{seed}", tmp_path / "all", tmp_path / "all", 64, seed=seed
+        )
         assert sum("left out" in note for note in notes) == 6
         assert (
             len({(row["patient"], row["modality"]) for row in rows_of(tmp_path / f"set{seed}")})
@@ -203,12 +206,12 @@ def test_nobody_is_drawn_for_the_test_who_cannot_be_read(tmp_path, hospital, hea
 def test_a_test_share_must_be_one(tmp_path, hospital):
     for share in (-2, 0, 1, float("nan")):
         with pytest.raises(ValueError, match="leaves one side empty"):
-            prepare(tmp_path / "set", hospital / "ct", hospital / "mri", 64, share)
+            prepare_slices(tmp_path / "set", hospital / "ct", hospital / "mri", 64, share)
 
 
 def test_too_few_people_are_refused_and_nothing_is_left_behind(tmp_path, hospital):
     with pytest.raises(ValueError, match="1 people with mri .* cannot be split"):
-        prepare(tmp_path / "set", hospital / "ct", hospital / "mri" / "sub-01")
+        prepare_slices(tmp_path / "set", hospital / "ct", hospital / "mri" / "sub-01")
     assert not any(tmp_path.iterdir())
 
 
@@ -219,7 +222,7 @@ def test_a_bad_scan_is_left_out_with_a_note(tmp_path, hospital, head):
         write_nifti(Volume(values, affine, "mri"), tmp_path / "mri" / f"{k}.nii")
     (tmp_path / "mri" / "3.nii").write_bytes(b"damaged")
     write_nifti(Volume(head(slices=6)[0], affine, "ct"), tmp_path / "mri" / "4.nii")
-    notes = prepare(tmp_path / "set", hospital / "ct", tmp_path / "mri", 64)
+    notes = prepare_slices(tmp_path / "set", hospital / "ct", tmp_path / "mri", 64)
     assert sum("3.nii: it does not begin like" in note for note in notes) == 1
     assert sum("4.nii: its values reach down to" in note for note in notes) == 1
     assert (
@@ -233,7 +236,7 @@ def test_a_bad_scan_is_left_out_with_a_note(tmp_path, hospital, head):
         == 3
     )
     with pytest.raises(FileExistsError, match="exists already"):
-        prepare(tmp_path / "set", hospital / "ct", tmp_path / "mri", 64)
+        prepare_slices(tmp_path / "set", hospital / "ct", tmp_path / "mri", 64)
 
 
 def test_slices_above_the_head_are_left_out(tmp_path, head):
@@ -243,7 +246,7 @@ def test_slices_above_the_head_are_left_out(tmp_path, head):
             values, affine, _ = head(modality, slices=6, seed=k)
             values = np.concatenate([values, np.full_like(values[:, :, :3], values.min())], axis=2)
             write_nifti(Volume(values, affine, modality), tmp_path / modality / f"{k}.nii")
-    prepare(tmp_path / "set", tmp_path / "ct", tmp_path / "mri", 64)
+    prepare_slices(tmp_path / "set", tmp_path / "ct", tmp_path / "mri", 64)
     rows = rows_of(tmp_path / "set")
     assert len(rows) == 4 * 6
     assert sorted({float(row["z_mm"]) for row in rows}) == [0, 12, 24, 36, 48, 60]

@@ -5,10 +5,10 @@ import io
 import numpy as np
 import pytest
 import torch
+from fit_tensors import fit
 from PIL import Image
 
 from ctmri_utils.cyclegan.model import CycleGAN
-from ctmri_utils.cyclegan.training import fit
 from ctmri_utils.settings import Architecture
 from ctmri_utils.viewers.figures import translation_rows
 from ctmri_utils.viewers.progress import LiveProgress, Progress, symptoms
@@ -171,9 +171,9 @@ def test_the_bar_warns_but_not_in_the_first_steps(monkeypatch):
     progress = Progress(CycleGAN(Architecture(1, 1, 0, 1)), images, images, steps=200, every=50)
     shown = {}
     for step in range(1, 151):
-        progress(step, {"cycle": 1.0, "critic ct": 0.5})
+        progress(step, {"cycle": 1.0, "discriminator_ct": 0.5})
         shown[step] = str(progress.bar.postfix)
-    assert "cycle=1.00" in shown[50] and "critic" not in shown[50] and "WARNING" not in shown[50]
+    assert "cycle=1.00, D_ct=0.50" in shown[50] and "WARNING" not in shown[50]
     assert "WARNING: every fake_mri looks alike" in shown[100]
 
 

@@ -8,8 +8,9 @@ import torch
 from reference_cyclegan import Pool, linear_rate, patch_discriminator, train
 
 from ctmri_utils.cyclegan.model import CycleGAN, ImagePool
-from ctmri_utils.cyclegan.networks import init_weights, make_discriminator
+from ctmri_utils.cyclegan.networks import init_weights
 from ctmri_utils.cyclegan.training import Trainer
+from ctmri_utils.cyclegan.variants import make_discriminator
 from ctmri_utils.settings import Architecture, Objective, Training
 
 STEPS = 30
@@ -62,8 +63,8 @@ def test_thirty_steps_are_those_of_the_published_algorithm(batch, pool_size):
             "adversarial": expected["G_A"] + expected["G_B"],
             "cycle": (expected["cycle_A"] + expected["cycle_B"]) / 10,
             "identity": (expected["idt_A"] + expected["idt_B"]) / 5,
-            "critic ct": expected["D_B"],
-            "critic mri": expected["D_A"],
+            "discriminator_ct": expected["D_B"],
+            "discriminator_mri": expected["D_A"],
         }
         assert parts == pytest.approx(found, abs=1e-9), step
     # all networks moved on

@@ -10,9 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctmri_utils.cyclegan import losses
-from ctmri_utils.cyclegan.model import CycleGAN, PatchContrast, head_in
+from ctmri_utils.cyclegan import remedies as losses
+from ctmri_utils.cyclegan.model import CycleGAN
 from ctmri_utils.cyclegan.networks import ResnetBlock
+from ctmri_utils.cyclegan.remedies import PatchContrast, head_in
 from ctmri_utils.masks import mri_head_mask
 from ctmri_utils.scans.phantom import synthetic_patients
 from ctmri_utils.settings import Architecture, Objective
@@ -92,7 +93,7 @@ def test_supervision_is_the_distance_to_the_partner(slices):
     assert (
         set(parts) == {"supervised"}
         and critics.item() == 0
-        and not any(weight.requires_grad for weight in model.critics)
+        and not any(weight.requires_grad for weight in model.discriminators)
     )
 
 
@@ -156,7 +157,7 @@ def test_patch_contrast_is_the_literal_loop(slices, norm):
 
 def test_cut_needs_no_cycle_and_its_heads_learn(slices):
     model, total, _, parts = step(slices, nce=10, cycle_ct=0, cycle_mri=0)
-    assert set(parts) == {"adversarial", "nce", "critic ct", "critic mri"}
+    assert set(parts) == {"adversarial", "nce", "discriminator_ct", "discriminator_mri"}
     assert total.item() == pytest.approx(
         (parts["adversarial"] + 10 * parts["nce"]).item(), abs=1e-9
     )

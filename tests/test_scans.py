@@ -12,10 +12,12 @@ from PIL import Image
 
 from ctmri_utils import files
 from ctmri_utils.masks import ct_head_mask
-from ctmri_utils.scans import slices
-from ctmri_utils.scans.datasets import clipping_notes, folder_scans, load_scans, phantom_scans
+from ctmri_utils.scans import folders
+from ctmri_utils.scans.datasets import load_scans, phantom_scans
+from ctmri_utils.scans.folders import folder_scans
 from ctmri_utils.scans.phantom import synthetic_patients
 from ctmri_utils.scans.slices import FOLDERS
+from ctmri_utils.scans.unpaired import clipping_notes
 from ctmri_utils.settings import PROFILES
 from ctmri_utils.units import GREY, HU
 
@@ -409,6 +411,20 @@ def test_the_phantom_knows_its_heights():
     }
 
 
+def test_printing_scans_gives_a_few_lines_and_no_tensors():
+    scans = phantom_scans(5, 4, 32, seed=7)
+    assert repr(scans).splitlines() == [
+        "phantom: 32 x 32 pixels of 6.88 mm, CT in HU",
+        "  train: 5 CT slices of 5 patient(s), 5 MR slices of 5 patient(s); unpaired",
+        "  test: 4 CT slices of 4 patient(s), 4 MR slices of 4 patient(s); paired, with truth",
+    ]
+    assert scans.describe().startswith(f"{scans!r}\n  note: ")
+    assert repr(scans.train) == (
+        "Split of 32 x 32 pixels: "
+        "5 CT slices of 5 patient(s), 5 MR slices of 5 patient(s); unpaired"
+    )
+
+
 def test_phantoms_of_neighbouring_seeds_share_no_patient(monkeypatch):
     drawn = []
     monkeypatch.setattr(
@@ -486,13 +502,13 @@ def test_one_decoded_slice_is_in_memory_at_a_time(folder, monkeypatch):
     """Earlier ones are gone when the next is made, though pixels outlive the reading."""
     alive = []
 
-    def read(*args, original=slices._read_file):
+    def read(*args, original=folders._read_file):
         assert not [one for one in alive if one() is not None]
         file = original(*args)
         alive.append(weakref.ref(file.pixels))
         return file
 
-    monkeypatch.setattr(slices, "_read_file", read)
+    monkeypatch.setattr(folders, "_read_file", read)
     folder_scans(folder, 32)
     assert len(alive) == 12
 

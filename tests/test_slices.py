@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ctmri_utils.scans.datasets import folder_scans
-from ctmri_utils.scans.slices import FOLDERS, image_folder, read_folder, read_slice
+from ctmri_utils.scans.folders import folder_scans, read_folder
+from ctmri_utils.scans.slices import FOLDERS, image_folder, read_slice
 
 
 def picture(seed):

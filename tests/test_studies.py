@@ -15,17 +15,9 @@ import torch
 from ctmri_utils.__main__ import main
 from ctmri_utils.machine import ONE_THREAD, data_folder
 from ctmri_utils.runs import studies
-from ctmri_utils.runs.studies import (
-    Result,
-    Row,
-    differences,
-    improvements,
-    measure_translation,
-    over_seeds,
-    patients_of,
-    read_study,
-    run_row,
-)
+from ctmri_utils.runs.studies import Row, patients_of, read_study, run_row
+from ctmri_utils.runs.study_measures import measure_cycle, measure_translation
+from ctmri_utils.runs.study_statistics import COSTS, Result, differences, improvements, over_seeds
 from ctmri_utils.scans.datasets import phantom_scans
 from ctmri_utils.settings import PRESETS, PROFILES
 
@@ -243,7 +235,7 @@ def test_a_copy_smuggles_the_field_and_an_honest_pair_does_not():
         def translate(self, images, to):
             return images if to == "ct" else scans.test.mri[: len(images)] * 0
 
-    copied, honest = (studies.measure_cycle(model, row, 5, scans) for model in (Copy(), Honest()))
+    copied, honest = (measure_cycle(model, row, 5, scans) for model in (Copy(), Honest()))
     assert (
         copied["honesty"] == 0
         and copied["bias through the cycle"] > 0.9
@@ -270,7 +262,7 @@ def finished(tmp_path_factory):
 
 
 def without_costs(results):
-    return [result for result in results if result.measure not in studies.COSTS]
+    return [result for result in results if result.measure not in COSTS]
 
 
 def test_the_digits_depend_neither_on_the_processes_nor_on_the_threads(
@@ -287,7 +279,7 @@ def test_the_digits_depend_neither_on_the_processes_nor_on_the_threads(
     ) == len(found)
     # rows and seeds do differ
     assert len({r.value for r in found if r.measure == "MAE HU"}) == 4
-    assert all(math.isfinite(r.value) and r.value > 0 for r in found if r.measure in studies.COSTS)
+    assert all(math.isfinite(r.value) and r.value > 0 for r in found if r.measure in COSTS)
 
 
 def test_the_table_holds_every_digit(finished, monkeypatch):
@@ -358,7 +350,7 @@ def test_an_interrupt_starts_no_further_row(monkeypatch, tmp_path):
         assert {os.environ[variable] for variable in ONE_THREAD} == {"1"}
         if len(begun) == 3:
             raise KeyboardInterrupt
-        return [Result(name, seed, "MAE HU", 1), Result(name, seed, studies.COSTS[0], 1)]
+        return [Result(name, seed, "MAE HU", 1), Result(name, seed, COSTS[0], 1)]
 
     begun = []
     monkeypatch.setattr(studies, "ProcessPoolExecutor", Threads)
@@ -454,7 +446,7 @@ def test_a_shipped_table_is_whole(name):
     found = {(result.row, result.seed, result.measure) for result in results}
     assert len(found) == len(results) and all(math.isfinite(result.value) for result in results)
     measures = {result.measure for result in results}
-    assert {"MAE HU", "bone Dice", "honesty", "KID", *studies.COSTS} <= measures
+    assert {"MAE HU", "bone Dice", "honesty", "KID", *COSTS} <= measures
     assert found == {
         (row, seed, measure) for row in read_study(name) for seed in seeds for measure in measures
     }
@@ -469,7 +461,7 @@ def test_the_preset_is_what_fresh_seeds_confirmed():
     assert {result.row for result in fresh} < rows.keys() and all(
         math.isfinite(result.value) for result in fresh
     )
-    best = studies.improvements(fresh, rows, "reference")[0].method
+    best = improvements(fresh, rows, "reference")[0].method
     assert replace(rows["reference"], **PRESETS["recommended"]) == rows[best]
 
 

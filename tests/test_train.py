@@ -216,7 +216,9 @@ def test_steps_that_follow_from_the_data_set_are_told_as_such(tiny, tmp_path, mo
     asked = {}
     monkeypatch.setattr(
         "ctmri_utils.runs.train.fit",
-        lambda *args, **options: asked.update(options) or fit(*args, **options),
+        lambda model, slices, *args, **options: (
+            asked.update(options | {"slices": slices}) or fit(model, slices, *args, **options)
+        ),
     )
     changes = {"dataset": ".", "steps": 0, "scans_steps": 2, "scans_size": 32, "phantom_steps": 3}
     assert train(tiny, changes=changes) == tmp_path / "runs/mine-ci-3"
@@ -225,7 +227,7 @@ def test_steps_that_follow_from_the_data_set_are_told_as_such(tiny, tmp_path, mo
         told["steps"] == 2
         and len(load_checkpoint(tmp_path / "runs/mine-ci-3/checkpoint.pt")["losses"]) == 2
     )
-    assert asked["names"] == (("slice-0", "slice-1"),) * 2
+    assert asked["slices"].ct_names == asked["slices"].mri_names == ("slice-0", "slice-1")
     # both test slices are watched
     assert torch.equal(asked["on_step"].ct, asked["on_step"].mri) and len(asked["on_step"].ct) == 2
 
@@ -402,7 +404,7 @@ def test_networks_beyond_the_memory_are_refused_before_they_are_made(tiny, monke
     pages = {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": 1000}
     monkeypatch.setattr(os, "sysconf", pages.get)
     model = CycleGAN(Architecture(40, 40, 1, 1))
-    trained = sum(weight.numel() for weight in [*model.generators, *model.critics])
+    trained = sum(weight.numel() for weight in [*model.generators, *model.discriminators])
     averaged = sum(weight.numel() for weight in model.averaged.parameters())
     wide = Settings(ngf=40, ndf=40, n_blocks=1, n_layers=1)
     pages["SC_PHYS_PAGES"] = (16 * trained + 4 * averaged) / 1000

@@ -11,18 +11,14 @@ import threading
 import numpy as np
 import pytest
 import torch
+from fit_tensors import fit
 
 from ctmri_utils.cyclegan.batches import UnpairedBatches
+from ctmri_utils.cyclegan.fast_cpu import use_fast_layers
 from ctmri_utils.cyclegan.model import CycleGAN
-from ctmri_utils.cyclegan.resume import load_checkpoint
-from ctmri_utils.cyclegan.training import (
-    Trainer,
-    fit,
-    interrupts_wait,
-    random_states,
-    restore_random_states,
-    schedule,
-)
+from ctmri_utils.cyclegan.resume import load_checkpoint, restore_run, run_state
+from ctmri_utils.cyclegan.training import Trainer, schedule
+from ctmri_utils.machine import delayed_interrupt, random_states, restore_random_states
 from ctmri_utils.settings import Architecture, Objective, Training
 
 SMALL = Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1)
@@ -113,10 +109,10 @@ def test_ctrl_c_within_a_step_loses_nothing(tmp_path, monkeypatch, at):
 def test_ctrl_c_waits_a_second_one_does_not_and_the_old_handler_returns():
     before = signal.getsignal(signal.SIGINT)
     done = []
-    with pytest.raises(KeyboardInterrupt), interrupts_wait():
+    with pytest.raises(KeyboardInterrupt), delayed_interrupt():
         signal.raise_signal(signal.SIGINT)
         done.append("whole")
-    with pytest.raises(KeyboardInterrupt), interrupts_wait():
+    with pytest.raises(KeyboardInterrupt), delayed_interrupt():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         done.append("never")
@@ -299,10 +295,11 @@ def test_fit_is_the_plain_loop():
     fitted, ct, mri = start()
     fit(fitted, ct, mri, seed=9, **options)
     model, ct, mri = start()
+    use_fast_layers(model)
     batches = UnpairedBatches(ct, mri, Training(**options), seed=9)
     adams = [
         torch.optim.Adam(weights, betas=(0.4, 0.9), fused=True)
-        for weights in (model.generators, model.critics)
+        for weights in (model.generators, model.discriminators)
     ]
     for step in range(6):
         for adam, loss in zip(adams, model.training_step(*batches(step))[:2], strict=True):
@@ -412,14 +409,14 @@ def test_the_scale_of_fp16_gradients_comes_back():
         torch.amp.GradScaler("cpu"),
     )
     one.scaler.scale(torch.zeros(()))  # it is made when first used
-    other.load_state(one.state())
+    restore_run(other, run_state(one))
     assert other.scaler.get_scale() == 64
 
 
 def test_clipping_bounds_the_gradients_of_both_groups():
     model, ct, mri = start()
     Trainer(model, Training(steps=3, clip_norm=1e-3)).train_one_step(ct[:2], mri[:2])
-    for group in (model.generators, model.critics):
+    for group in (model.generators, model.discriminators):
         assert torch.stack([weight.grad.norm() for weight in group]).norm().item() == pytest.approx(
             1e-3, rel=1e-3
         )

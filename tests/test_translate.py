@@ -15,10 +15,13 @@ from ctmri_utils.evaluation.faithfulness import slice_jitter
 from ctmri_utils.runs.weights import save_weights
 from ctmri_utils.settings import Architecture, Objective
 from ctmri_utils.units import HU, mri_scale
-from ctmri_utils.volumes import translate
+from ctmri_utils.volumes import scan_files, translate
+from ctmri_utils.volumes.axial_slices import axial
 from ctmri_utils.volumes.dicom import read_series
-from ctmri_utils.volumes.translate import TRANSLATED_MRI, find_scans, translate_volume
-from ctmri_utils.volumes.volume import Volume, axial, read_nifti, write_nifti
+from ctmri_utils.volumes.nifti import read_nifti, write_nifti
+from ctmri_utils.volumes.scan_files import find_scans, read_volume
+from ctmri_utils.volumes.translate import TRANSLATED_MRI, translate_volume
+from ctmri_utils.volumes.volume import Volume
 
 
 class Mirror(torch.nn.Module):
@@ -206,6 +209,31 @@ def test_scans_are_found_and_series_get_no_name_of_a_folder(tmp_path, head, dico
             find_scans(tmp_path / nothing)
 
 
+def test_read_volume_reads_one_scan_of_either_kind(tmp_path, head, dicom_series):
+    values, affine, _ = head(slices=3)
+    dicom_series(tmp_path / "series", values, affine)
+    write_nifti(Volume(values, affine, "ct"), tmp_path / "head.nii.gz")
+
+    for path in (tmp_path / "series", tmp_path / "head.nii.gz"):
+        volume = read_volume(path, "ct")
+        np.testing.assert_array_equal(volume.values, np.rint(values))
+        np.testing.assert_allclose(volume.affine, affine, atol=1e-5)
+    assert read_volume(next((tmp_path / "series").iterdir())).values.shape == (64, 64, 1)
+
+
+def test_read_volume_refuses_several_scans_none_and_another_modality(tmp_path, head, dicom_series):
+    values, affine, _ = head(slices=3)
+    dicom_series(tmp_path / "series", values, affine)
+    write_nifti(Volume(values, affine, "ct"), tmp_path / "head.nii")
+
+    with pytest.raises(ValueError, match="holds 2 scans: give the file or folder of one"):
+        read_volume(tmp_path)
+    with pytest.raises(ValueError, match="it is a series of CT, not of MR"):
+        read_volume(tmp_path / "series", "mri")
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        read_volume(tmp_path / "nowhere")
+
+
 def test_the_command_translates_files_and_series_and_back_they_are_read(
     tmp_path, head, dicom_series, weights, capsys, secrets
 ):
@@ -352,7 +380,7 @@ def test_a_file_that_may_not_be_opened_costs_the_others_nothing(
             )
         return read_nifti(path, modality)
 
-    monkeypatch.setattr(translate, "read_nifti", locked)
+    monkeypatch.setattr(scan_files, "read_nifti", locked)
     assert (
         main(
             [

@@ -59,11 +59,11 @@ def test_gradients_equal_the_published_algorithms():
     model = build(pool_size=0)
     generators, critics, _ = model.training_step(*batches())
     ours = torch.autograd.grad(generators, model.generators) + torch.autograd.grad(
-        critics, model.critics
+        critics, model.discriminators
     )
     generators, critics = literal_losses(model, *batches())
     literal = torch.autograd.grad(generators, model.generators) + torch.autograd.grad(
-        critics, model.critics
+        critics, model.discriminators
     )
     for one, other in zip(ours, literal, strict=True):
         torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
@@ -74,12 +74,12 @@ def test_each_loss_teaches_only_its_own_networks():
     generators, critics, _ = model.training_step(*batches())
     generators.backward()
     assert all(p.grad is not None for p in model.generators) and all(
-        p.grad is None for p in model.critics
+        p.grad is None for p in model.discriminators
     )
     model.zero_grad()
     critics.backward()
     assert all(p.grad is None for p in model.generators) and all(
-        p.grad is not None for p in model.critics
+        p.grad is not None for p in model.discriminators
     )
 
 
@@ -276,7 +276,7 @@ def test_every_architecture_trains_a_step(options):
     (generators + critics).backward()
     assert all(
         weight.grad is not None and weight.grad.isfinite().all()
-        for weight in (*model.generators, *model.critics)
+        for weight in (*model.generators, *model.discriminators)
     )
 
 
@@ -311,7 +311,9 @@ def test_blank_slices_do_not_break_instance_norm():
     model, blank = build(), torch.full((2, 1, 32, 32), -1.0, dtype=torch.float64)
     generators, critics, _ = model.training_step(blank, blank)
     (generators + critics).backward()
-    assert all(weight.grad.isfinite().all() for weight in (*model.generators, *model.critics))
+    assert all(
+        weight.grad.isfinite().all() for weight in (*model.generators, *model.discriminators)
+    )
 
 
 def test_a_translator_alone_translates_and_unknown_networks_get_one_sentence():

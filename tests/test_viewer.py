@@ -18,15 +18,16 @@ from PIL import Image
 
 from ctmri_utils.evaluation.scores import Score
 from ctmri_utils.machine import data_folder
-from ctmri_utils.scans.datasets import folder_scans
+from ctmri_utils.scans.folders import folder_scans
 from ctmri_utils.scans.phantom import synthetic_patients
 from ctmri_utils.units import HU
 from ctmri_utils.viewers import viewer
+from ctmri_utils.viewers.packing import pack
+from ctmri_utils.viewers.pages import SCRIPT, STYLE
 from ctmri_utils.viewers.viewer import (
     browse,
     compare,
     error_explorer,
-    pack,
     training_strip,
     window_level,
 )
@@ -114,44 +115,44 @@ def test_both_mr_scans_share_one_window():
     ] == [None, None]
 
 
-def test_doubt_comes_third_with_a_limit_and_a_mode_of_its_own():
-    doubt = np.abs(FAKE - REAL) / 10
-    made = compare(REAL, FAKE, alt="three flat slices", doubt=doubt, names=("a", "b"))
-    assert np.array_equal(unpacked(made.data, 8), np.concatenate([REAL, FAKE, doubt]).ravel())
-    assert made.spec["modes"][-1] == "doubt" and [
+def test_uncertainty_comes_third_with_a_limit_and_a_mode_of_its_own():
+    uncertainty = np.abs(FAKE - REAL) / 10
+    made = compare(REAL, FAKE, alt="three flat slices", uncertainty=uncertainty, names=("a", "b"))
+    assert np.array_equal(unpacked(made.data, 8), np.concatenate([REAL, FAKE, uncertainty]).ravel())
+    assert made.spec["modes"][-1] == "uncertainty" and [
         image["name"] for image in made.spec["images"]
-    ] == ["a", "b", "doubt"]
+    ] == ["a", "b", "uncertainty"]
     assert (
         made.spec["images"][2].items()
-        >= {"unit": "HU", "limit": viewer.DOUBT_LIMIT_HU, "window": [100, 200]}.items()
+        >= {"unit": "HU", "limit": viewer.UNCERTAINTY_LIMIT_HU, "window": [100, 200]}.items()
     )
-    assert "doubt" not in compare(REAL, FAKE, alt="three flat slices").spec["modes"]
+    assert "uncertainty" not in compare(REAL, FAKE, alt="three flat slices").spec["modes"]
 
 
 @pytest.mark.parametrize("units", ["MR unit", ("HU", "MR unit")])
-def test_doubt_of_an_mr_scan_is_full_where_it_is_largest(units):
-    made = compare(REAL, FAKE, alt="three flat slices", units=units, doubt=3 * REAL)
+def test_uncertainty_of_an_mr_scan_is_full_where_it_is_largest(units):
+    made = compare(REAL, FAKE, alt="three flat slices", units=units, uncertainty=3 * REAL)
     assert made.spec["images"][2]["unit"] == "MR unit" and made.spec["images"][2]["limit"] == 240
     assert (
-        compare(REAL, FAKE, alt="three flat slices", units=units, doubt=0 * REAL).spec["images"][2][
-            "limit"
-        ]
+        compare(REAL, FAKE, alt="three flat slices", units=units, uncertainty=0 * REAL).spec[
+            "images"
+        ][2]["limit"]
         > 0
     )
 
 
 @pytest.mark.parametrize(
-    ("doubt", "sentence"),
+    ("uncertainty", "sentence"),
     [
         (REAL[:2], r"one shape, got \(3, 8, 8\) and \(3, 8, 8\) and \(2, 8, 8\)"),
-        (REAL * np.nan, "doubt must be finite"),
-        ("no", "doubt must be numbers"),
+        (REAL * np.nan, "uncertainty must be finite"),
+        ("no", "uncertainty must be numbers"),
         (REAL / 100, "not HU"),
     ],
 )
-def test_doubt_that_cannot_be_shown_gets_one_sentence(doubt, sentence):
+def test_uncertainty_that_cannot_be_shown_gets_one_sentence(uncertainty, sentence):
     with pytest.raises(ValueError, match=sentence):
-        compare(REAL, FAKE, alt="three flat slices", doubt=doubt)
+        compare(REAL, FAKE, alt="three flat slices", uncertainty=uncertainty)
 
 
 MANY = np.broadcast_to(0, (10_000, 128, 128))
@@ -337,13 +338,13 @@ def test_a_notebook_gets_the_widget_and_every_other_reader_the_page():
 def test_without_widgets_the_page_is_shown_and_the_package_imports():
     code = (
         "import sys; sys.modules['anywidget'] = sys.modules['ipywidgets'] = None\n"
-        "import numpy as np; from ctmri_utils.viewer import browse\n"
+        "import numpy as np; from ctmri_utils.viewers.viewer import browse\n"
         "made = browse(np.zeros((2, 4, 4)), alt='dark')\n"
         "print(sorted(made._repr_mimebundle_()))\n"
         "try: made.widget\nexcept ImportError as error: print(error)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parent
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parents[1]
     )
     mimes, sentence = done.stdout.splitlines()
     assert mimes == "['text/html', 'text/plain']"
@@ -365,10 +366,5 @@ def test_32_slices_at_128_fit_in_a_megabyte(tmp_path):
 
 
 def test_the_viewer_stays_small():
-    lines = [
-        line
-        for kind in ("py", "mjs", "css")
-        for line in (PACKAGE / f"viewer.{kind}").read_text(encoding="utf-8").splitlines()
-    ]
-    # as the lessons' lines are counted, without the empty ones
-    assert sum(bool(line.strip()) for line in lines) < 500
+    """Every page carries script and style."""
+    assert len(SCRIPT) + len(STYLE) < 40_000

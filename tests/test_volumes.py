@@ -8,8 +8,9 @@ from scipy import ndimage
 
 from ctmri_utils.evaluation.metrics import psnr_db
 from ctmri_utils.machine import data_folder
-from ctmri_utils.scans.slices import read_folder
-from ctmri_utils.volumes.volume import Volume, axial, resample
+from ctmri_utils.scans.folders import read_folder
+from ctmri_utils.volumes.axial_slices import axial, resample
+from ctmri_utils.volumes.volume import Volume
 
 
 def turned(values, affine, order, flips):

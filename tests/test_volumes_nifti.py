@@ -9,7 +9,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from ctmri_utils.volumes.volume import Volume, axial, finished, read_nifti, write_nifti
+from ctmri_utils.volumes.axial_slices import axial
+from ctmri_utils.volumes.nifti import read_nifti, write_nifti
+from ctmri_utils.volumes.volume import Volume, atomic_create
 
 
 def save(path, data, affine=None, **header):
@@ -216,18 +218,18 @@ def test_what_16_bits_cannot_hold_is_refused(tmp_path, head):
 
 
 def test_an_output_appears_whole_or_not_at_all_and_never_replaces_anything(tmp_path):
-    with pytest.raises(KeyboardInterrupt), finished(tmp_path / "new" / "folder") as temporary:
+    with pytest.raises(KeyboardInterrupt), atomic_create(tmp_path / "new" / "folder") as temporary:
         temporary.mkdir()
         (temporary / "half").write_text("half")
         raise KeyboardInterrupt
     assert not any((tmp_path / "new").iterdir())
     (tmp_path / "empty").mkdir()
-    with finished(tmp_path / "empty") as temporary:
+    with atomic_create(tmp_path / "empty") as temporary:
         temporary.write_text("whole")
     assert (tmp_path / "empty").read_text() == "whole"
     with (
         pytest.raises(FileExistsError, match="exists already"),
-        finished(tmp_path / "empty") as temporary,
+        atomic_create(tmp_path / "empty") as temporary,
     ):
         raise AssertionError
     assert (tmp_path / "empty").read_text() == "whole"

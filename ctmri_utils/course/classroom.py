@@ -1,5 +1,6 @@
-"""The classroom: release the assignments as zips, and grade a folder of submissions, by nbgrader's
-Python API.
+"""The classroom: release the assignments as zips, and grade a folder of submissions.
+
+Both go through nbgrader's Python API.
 """
 
 from __future__ import annotations
@@ -12,19 +13,23 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..machine import CHECKOUT, ONE_THREAD, build_folder
-from .lessons import kernels_see
+from .lessons import kernel_environment
+from .mending import mend
 
-STOPPED = {
+# Errors that end a cell from outside, and what the teacher reads about them.
+STOP_NOTES = {
     "CellTimeoutError": "was stopped after its time limit",
     "KernelLost": "killed its kernel or could not be stopped",
     "MemoryError": "ran out of memory",
 }
-SCORES = (
+
+# Columns of grades.csv that nbgrader's gradebook fills.
+SCORE_COLUMNS = (
     "score",
     "max_score",
     "code_score",
@@ -34,16 +39,22 @@ SCORES = (
     "task_score",
     "max_task_score",
     "needs_manual_grade",
-    # of nbgrader's gradebook
 )
 
 
 def open_course(root: Path | None = None):
-    """An NbGraderAPI with the settings of notebooks/assignments/nbgrader_config.py.
+    """Open the course with the settings of notebooks/assignments/nbgrader_config.py.
 
-    root: where the gradebook and the folders release, submitted, autograded and feedback live; by
-    default the course folder itself. Raises FileNotFoundError outside a checkout,
-    ModuleNotFoundError without the extra.
+    Args:
+        root: where the gradebook and the folders release, submitted, autograded and feedback live;
+            by default the course folder itself.
+
+    Returns:
+        An NbGraderAPI.
+
+    Raises:
+        FileNotFoundError: this is no checkout.
+        ModuleNotFoundError: the extras are not installed.
     """
     if CHECKOUT is None:
         raise FileNotFoundError(
@@ -70,49 +81,62 @@ def open_course(root: Path | None = None):
 def release(output: Path | None = None, root: Path | None = None) -> list[Path]:
     """Generate the student version of every assignment and zip it.
 
-    Returns the zips, output/NAME.zip with NAME/NAME.ipynb inside.
+    Args:
+        output: a folder for the zips, by default build/assignments.
+        root: see `open_course`.
 
-    output: by default build/assignments. Raises ValueError, with nbgrader's reason, if a source is
-    not in order.
+    Returns:
+        The zips, output/NAME.zip with NAME/NAME.ipynb inside.
+
+    Raises:
+        ValueError: a source is not in order; with nbgrader's reason.
     """
-    output, zips = Path(output or build_folder() / "assignments"), []
+    output = Path(output or build_folder() / "assignments")
     output.mkdir(parents=True, exist_ok=True)
+    zips = []
     for name, notebook in generate(open_course(root)).items():
-        zips.append(output / f"{name}.zip")
-        with zipfile.ZipFile(zips[-1], "w", zipfile.ZIP_DEFLATED) as archive:
+        path = output / f"{name}.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.write(notebook, f"{name}/{name}.ipynb")
+        zips.append(path)
     return zips
 
 
 def generate(api) -> dict[str, Path]:
-    """Generate every student version, and tell the gradebook; {assignment: notebook}."""
+    """Generate every student version, and enter it in the gradebook; {assignment: notebook}."""
     notebooks = {}
     for name in sorted(api.get_source_assignments()):
-        with surroundings():
+        with nbgrader_environment():
             result = api.generate_assignment(name, force=True, create=True)
         if not result["success"]:
-            raise ValueError(f"{name} cannot be released: {reason(result)}")
-        notebooks[name] = folder(api, "release", ".", name) / f"{name}.ipynb"
+            raise ValueError(f"{name} cannot be released: {first_error(result)}")
+        notebooks[name] = step_folder(api, "release", ".", name) / f"{name}.ipynb"
     return notebooks
 
 
 def grade(submissions: Path, output: Path | None = None, root: Path | None = None) -> list[dict]:
     """Grade a folder of submissions.
 
-    Writes output/grades.csv, parts.csv and feedback/STUDENT/NAME.html, returns the rows of
-    grades.csv.
+    Whatever one submission does, the others are graded; the column `note` says what was odd. Grades
+    given by hand in nbgrader's form are kept.
 
-    submissions: one folder a student, with notebooks whose file names contain the assignment's
-    name, at any depth; or loose notebooks named STUDENT_NAME.ipynb. output: by default
-    build/grades. Whatever one submission does, the others are graded; `note` says what was odd.
-    Grades given by hand in nbgrader's form are kept. Raises FileNotFoundError without submissions,
-    ValueError for mixed up names.
+    Args:
+        submissions: one folder a student, with notebooks whose file names contain the assignment's
+            name, at any depth; or loose notebooks named STUDENT_NAME.ipynb.
+        output: a folder for grades.csv, parts.csv and feedback/STUDENT/NAME.html, by default
+            build/grades.
+        root: see `open_course`.
+
+    Returns:
+        The rows of grades.csv.
+
+    Raises:
+        FileNotFoundError: there are no submissions.
+        ValueError: two students would get one name.
     """
-    api, output, submissions = (
-        open_course(root),
-        Path(output or build_folder() / "grades"),
-        Path(submissions),
-    )
+    api = open_course(root)
+    output = Path(output or build_folder() / "grades")
+    submissions = Path(submissions)
     found, ignored = find_submissions(submissions, sorted(api.get_source_assignments()))
     if not found:
         raise FileNotFoundError(
@@ -123,61 +147,59 @@ def grade(submissions: Path, output: Path | None = None, root: Path | None = Non
         print(
             f"ignored: {path} (an older copy, or its name does not say which assignment or whose)"
         )
-    # the gradebook must know the very source that grades
-    asked = generate(api)
-    output.mkdir(parents=True, exist_ok=True)
 
-    rows, parts = [], []
+    # The gradebook must know the very source that grades.
+    released = generate(api)
+    output.mkdir(parents=True, exist_ok=True)
+    rows = []
+    parts = []
     for (student, name), path in sorted(found.items()):
-        with surroundings():
-            note, graded = grade_one(api, student, name, path, asked[name])
-        summary, details = scores(api, student, name) if graded else ({}, [])
-        rows.append(
-            {
-                "student": student,
-                "assignment": name,
-                **dict.fromkeys(SCORES, ""),
-                **summary,
-                "note": note,
-            }
-        )
-        parts += [{"student": student, "assignment": name, **detail} for detail in details]
-        if graded:
-            (output / "feedback" / student).mkdir(parents=True, exist_ok=True)
-            shutil.copy(
-                folder(api, "feedback", student, name) / f"{name}.html",
-                output / "feedback" / student,
-            )
-        print(f"{student}, {name}: {summary.get('score', 'no grade')} {note}".rstrip(), flush=True)
-    for file, lines in (("grades.csv", rows), ("parts.csv", parts)):
-        with (output / file).open("w", newline="", encoding="utf-8") as target:
-            table = csv.DictWriter(target, lines[0] if lines else ["student"])
-            table.writeheader()
-            table.writerows(lines)
+        row, row_parts = grade_submission(api, student, name, path, released[name], output)
+        rows.append(row)
+        parts += row_parts
+        points = "no grade" if row["score"] == "" else row["score"]
+        print(f"{student}, {name}: {points} {row['note']}".rstrip(), flush=True)
+
+    write_table(output / "grades.csv", rows)
+    write_table(output / "parts.csv", parts)
     return rows
 
 
 def find_submissions(
     submissions: Path, names: list[str]
 ) -> tuple[dict[tuple[str, str], Path], list[Path]]:
-    """{(student, assignment).
+    """Find the notebooks to grade: of each student and assignment the newest one.
 
-    The newest such notebook} below a folder, and the notebooks that are not graded.
+    Args:
+        submissions: see `grade`.
+        names: of the assignments.
+
+    Returns:
+        {(student, assignment): notebook}, and the notebooks that are not graded.
+
+    Raises:
+        ValueError: two students would get one name.
     """
-    found, ignored, called = {}, [], {}
+    found = {}
+    ignored = []
+    given_names = {}
     for path in sorted(submissions.rglob("*.ipynb"), key=lambda path: -path.stat().st_mtime):
         inside = path.relative_to(submissions).parts
         if ".ipynb_checkpoints" in inside:
             continue
+
         name = next((name for name in names if name in path.stem), None)
-        given = inside[0] if len(inside) > 1 else path.stem.partition(name or "")[0]
-        # nbgrader looks for students by file patterns
-        student = re.sub(r"[^\w.@-]+", "_", given).strip("_")
-        if called.setdefault(student, given) != given:
+        given_name = inside[0] if len(inside) > 1 else path.stem.partition(name or "")[0]
+
+        # nbgrader looks for students by file patterns, which some characters would disturb.
+        student = re.sub(r"[^\w.@-]+", "_", given_name).strip("_")
+        first_name = given_names.setdefault(student, given_name)
+        if first_name != given_name:
             raise ValueError(
-                f"the students {given!r} and {called[student]!r} would both be {student!r}: rename "
+                f"the students {given_name!r} and {first_name!r} would both be {student!r}: rename "
                 "one of them"
             )
+
         if name and student and (student, name) not in found:
             found[student, name] = path
         else:
@@ -185,165 +207,125 @@ def find_submissions(
     return found, ignored
 
 
-def grade_one(api, student: str, name: str, path: Path, asked: Path) -> tuple[str, bool]:
-    """Mend, execute and grade one notebook; returns what was odd, and whether there is a grade."""
+def grade_submission(
+    api, student: str, name: str, path: Path, released: Path, output: Path
+) -> tuple[dict, list[dict]]:
+    """Grade one notebook and keep its feedback; its row of grades.csv, its rows of parts.csv."""
+    owner = {"student": student, "assignment": name}
+    with nbgrader_environment():
+        note, graded = grade_notebook(api, student, name, path, released)
+    if not graded:
+        return {**owner, **dict.fromkeys(SCORE_COLUMNS, ""), "note": note}, []
+
+    totals, parts = read_scores(api, student, name)
+    feedback = output / "feedback" / student
+    feedback.mkdir(parents=True, exist_ok=True)
+    shutil.copy(step_folder(api, "feedback", student, name) / f"{name}.html", feedback)
+    return {**owner, **totals, "note": note}, [{**owner, **part} for part in parts]
+
+
+def grade_notebook(api, student: str, name: str, path: Path, released: Path) -> tuple[str, bool]:
+    """Mend, execute and grade one notebook; what was odd, and whether there is a grade."""
     import nbformat
 
     try:
-        mended, notes = mend(*(nbformat.read(file, as_version=4) for file in (path, asked)))
+        submission = nbformat.read(path, as_version=4)
+        mended, notes = mend(submission, nbformat.read(released, as_version=4))
     except Exception as error:
-        # any file at all may have been handed in
-        return (
-            f"not graded, {path.name} cannot be read as a notebook ({type(error).__name__})",
-            False,
-        )
-    place = folder(api, "submitted", student, name)
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    nbformat.write(mended, place / f"{name}.ipynb")
+        # Any file at all may have been handed in.
+        kind = type(error).__name__
+        return f"not graded, {path.name} cannot be read as a notebook ({kind})", False
+
+    folder = step_folder(api, "submitted", student, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    nbformat.write(mended, folder / f"{name}.ipynb")
+
     result = api.autograde(name, student)
     if result["success"]:
-        notes += trouble(
-            nbformat.read(folder(api, "autograded", student, name) / f"{name}.ipynb", as_version=4)
-        )
+        autograded = step_folder(api, "autograded", student, name) / f"{name}.ipynb"
+        notes += stopped_cells(nbformat.read(autograded, as_version=4))
         result = api.generate_feedback(name, student)
-    # nbgrader catches it, too
+
+    # nbgrader catches Ctrl-C, too.
     if "KeyboardInterrupt" in result.get("error", ""):
         raise KeyboardInterrupt
     if not result["success"]:
-        return f"not graded, nbgrader failed: {reason(result)}", False
+        return f"not graded, nbgrader failed: {first_error(result)}", False
     return "; ".join(notes), True
 
 
-def mend(submission, release) -> tuple:
-    """The released notebook with the student's answers and own cells in it, and notes on what had
-    to be mended.
+def stopped_cells(executed) -> list[str]:
+    """A note on each cell of an executed notebook that was stopped, not merely wrong."""
+    notes = []
+    for cell in executed.cells:
+        cell_name = cell.metadata.get("nbgrader", {}).get("grade_id", "of the student")
+        for output in cell.get("outputs", []):
+            if output.output_type != "error" or output.ename not in STOP_NOTES:
+                continue
 
-    Undoes what happens to notebooks on their way: deleted, moved, doubled or edited cells of the
-    assignment, lost or foreign metadata, a changed kernel or cell type. A cell that has lost its
-    name is known by its text, or, an answer, by standing behind its question.
-    """
-    asked = {
-        cell.metadata.nbgrader.grade_id: cell
-        for cell in release.cells
-        if "nbgrader" in cell.metadata
-    }
-    order, answers = (
-        list(asked),
-        {name for name, cell in asked.items() if cell.metadata.nbgrader.solution},
-    )
-    texts = {cell.source.strip(): name for name, cell in asked.items() if name not in answers}
-    named = [cell.metadata.get("nbgrader", {}).get("grade_id") for cell in submission.cells]
-    named = [
-        name if name in asked else texts.get(cell.source.strip())
-        for name, cell in zip(named, submission.cells)
-    ]
-    known = set(named)
-    for i, before in enumerate(named[:-1]):
-        behind = order[order.index(before) + 1] if before in order[:-1] else None
-        if (
-            named[i + 1] is None
-            and behind in answers - known
-            and submission.cells[i + 1].cell_type == asked[behind].cell_type
-        ):
-            named[i + 1] = behind
-    # of doubled cells the last one counts, as in nbgrader
-    last = {name: i for i, name in enumerate(named) if name}
-
-    # the student's further cells, by the cell that they follow
-    own, before = defaultdict(list), None
-    for i, (name, cell) in enumerate(zip(named, submission.cells)):
-        if name and last[name] == i:
-            before = name
-        else:
-            cell.metadata.pop("nbgrader", None)
-            own[before].append(cell)
-    release.cells, edited = own[None], []
-    for name, cell in asked.items():
-        handed_in = submission.cells[last[name]] if name in last else cell
-        if name in answers:
-            cell.source = handed_in.source
-            cell.update(
-                {"attachments": handed_in.attachments} if "attachments" in handed_in else {}
-            )
-        elif cell.source.strip() != handed_in.source.strip():
-            edited.append(name)
-        release.cells += [cell, *own[name]]
-    for number, cell in enumerate(release.cells):
-        cell["id"] = f"cell-{number}"
-    kinds = {
-        "missing": [name for name in order if name not in last],
-        "edited and restored": edited,
-        "without its name": [name for name in order if name in last and name not in known],
-    }
-    return release, [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
+            # Cells behind a lost kernel are not to blame.
+            if "not run" not in output.evalue:
+                notes.append(f"cell {cell_name} {STOP_NOTES[output.ename]}")
+    return notes
 
 
-def trouble(executed) -> list[str]:
-    """What stopped cells of an executed notebook, other than wrong answers."""
-    return [
-        f"cell {cell.metadata.get('nbgrader', {}).get('grade_id', 'of the student')} "
-        f"{STOPPED[output.ename]}"
-        for cell in executed.cells
-        for output in cell.get("outputs", [])
-        if output.output_type == "error"
-        and output.ename in STOPPED
-        and "not run" not in output.evalue
-    ]
-
-
-def scores(api, student: str, name: str) -> tuple[dict, list[dict]]:
+def read_scores(api, student: str, name: str) -> tuple[dict, list[dict]]:
     """From the gradebook: the totals of one submission, and a row for each of its parts."""
     with api.gradebook as gradebook:
         submission = gradebook.find_submission(name, student)
-        parts = [
-            {
-                "part": grade.name,
-                "score": grade.score,
-                "max_score": grade.max_score,
-                "needs_manual_grade": grade.needs_manual_grade,
-            }
-            for notebook in submission.notebooks
-            for grade in notebook.grades
-        ]
-        return {column: getattr(submission, column) for column in SCORES}, sorted(
-            parts, key=lambda part: part["part"]
-        )
+        totals = {column: getattr(submission, column) for column in SCORE_COLUMNS}
+        parts = []
+        for notebook in submission.notebooks:
+            for grade in notebook.grades:
+                part = {
+                    "part": grade.name,
+                    "score": grade.score,
+                    "max_score": grade.max_score,
+                    "needs_manual_grade": grade.needs_manual_grade,
+                }
+                parts.append(part)
+    return totals, sorted(parts, key=lambda part: part["part"])
+
+
+def write_table(path: Path, rows: list[dict]) -> None:
+    """Write rows as CSV, with the names of their columns on top."""
+    columns = list(rows[0]) if rows else ["student"]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows(rows)
 
 
 @contextmanager
-def surroundings():
+def nbgrader_environment() -> Iterator[None]:
     """What nbgrader and its kernels find.
 
     This environment's programs and package, one thread, and a build folder that is thrown away.
     """
     from sqlalchemy.exc import SAWarning
 
-    # nbgrader calls alembic
+    # nbgrader calls the program alembic.
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     with (
         tempfile.TemporaryDirectory() as scratch,
-        kernels_see(Path(scratch), PATH=programs, **ONE_THREAD),
-        # harmless, and nbgrader's
+        kernel_environment(Path(scratch), PATH=programs, **ONE_THREAD),
+        # nbgrader's own database causes these, and they are harmless.
         warnings.catch_warnings(action="ignore", category=SAWarning),
     ):
         yield
 
 
-def folder(api, step: str, student: str, name: str) -> Path:
-    """Where nbgrader keeps one assignment in one of its steps."""
-    return Path(
-        api.coursedir.format_path(getattr(api.coursedir, f"{step}_directory"), student, name)
-    )
+def step_folder(api, step: str, student: str, name: str) -> Path:
+    """Where nbgrader keeps one assignment in one of its steps, such as "submitted"."""
+    directory = getattr(api.coursedir, f"{step}_directory")
+    return Path(api.coursedir.format_path(directory, student, name))
 
 
-def reason(result: dict) -> str:
+def first_error(result: dict) -> str:
     """The first exception of nbgrader's log; the later ones only say that there was one."""
-    return re.search(
-        r"^ *[\w.]*?(\w*(?:Error|Exception)\b.*)$",
-        result.get("log", "") + result["error"],
-        flags=re.M,
-    )[1]
+    log = result.get("log", "") + result["error"]
+    return re.search(r"^ *[\w.]*?(\w*(?:Error|Exception)\b.*)$", log, flags=re.M)[1]
 
 
 def add_command(commands) -> None:
@@ -354,7 +336,7 @@ def add_command(commands) -> None:
     parser.add_argument(
         "--output", type=Path, help="folder for the zips (default: build/assignments)"
     )
-    parser.set_defaults(run=lambda options: print("\n".join(map(str, release(options.output)))))
+    parser.set_defaults(run=release_command)
 
     parser = commands.add_parser("grade", help="grade a folder of submissions")
     parser.add_argument(
@@ -370,15 +352,19 @@ def add_command(commands) -> None:
     parser.set_defaults(run=grade_command)
 
 
+def release_command(options) -> None:
+    """`python -m ctmri_utils assignments`."""
+    zips = release(options.output)
+    print("\n".join(str(path) for path in zips))
+
+
 def grade_command(options) -> None:
     """`python -m ctmri_utils grade`."""
     output = options.output or build_folder() / "grades"
     rows = grade(options.submissions, output)
-    odd, waiting = (
-        sum(bool(row["note"]) for row in rows),
-        sum(row["needs_manual_grade"] is True for row in rows),
-    )
+    with_note = sum(row["note"] != "" for row in rows)
+    by_hand = sum(row["needs_manual_grade"] is True for row in rows)
     print(
-        f"{len(rows)} notebooks, {odd} with a note, {waiting} to be graded by hand: see "
+        f"{len(rows)} notebooks, {with_note} with a note, {by_hand} to be graded by hand: see "
         f"grades.csv, parts.csv and feedback in {output}"
     )

@@ -24,7 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "batches": ["UnpairedBatches"],
         "losses": ["cycle_loss", "identity_loss", "adversarial_loss"],
-        "model": ["CycleGAN", "ImagePool", "Translator"],
+        "model": ["CycleGAN", "ImagePool", "Translator", "frozen"],
         "networks": ["PatchDiscriminator", "ResnetGenerator"],
         "variants": ["UnetGenerator", "PixelDiscriminator", "make_discriminator", "make_generator"],
         "training": ["fit"],

@@ -1,6 +1,6 @@
-"""Layers of torch in a form that trains faster on the CPU.
+"""Layers of torch in a form that trains faster on the CPU: same names of weights, same sums.
 
-The same names of weights, and the same sums in another order.
+`use_fast_layers` puts them in the place of torch's own in a network that is already built.
 """
 
 from __future__ import annotations
@@ -10,23 +10,57 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def use_fast_layers(model: nn.Module) -> None:
+    """Replace layers by the faster ones below, in place; weights and their names stay.
+
+    Values and gradients stay the same up to rounding, which the tests state.
+
+    Args:
+        model: any module, such as a `CycleGAN`; a second call changes nothing.
+    """
+    for parent in list(model.modules()):
+        for name, layer in parent.named_children():
+            faster = fast_layer(layer)
+            if faster is not None:
+                setattr(parent, name, faster)
+
+
+def fast_layer(layer: nn.Module) -> nn.Module | None:
+    """The faster form of a layer, with the same parameters, or None if there is none."""
+    if type(layer) is nn.InstanceNorm2d and not (layer.affine or layer.track_running_stats):
+        return InstanceNorm()
+    if type(layer) is nn.ReflectionPad2d:
+        return ReflectionPad(layer.padding)
+
+    if type(layer) is nn.Conv2d and ends_a_generator(layer):
+        with torch.device("meta"):
+            faster = LastConv(layer.in_channels, 1, 7)
+        faster.weight = layer.weight
+        faster.bias = layer.bias
+        return faster
+    return None
+
+
+def ends_a_generator(layer: nn.Conv2d) -> bool:
+    to_one_map = layer.kernel_size == (7, 7) and layer.out_channels == 1
+    return to_one_map and layer.padding == (0, 0) and layer.bias is not None
+
+
 class InstanceNorm(nn.Module):
-    """(N, C, H, W) with mean 0 and variance 1 in every map; no parameters, no running statistics.
+    """(N, C, H, W) with mean 0 and variance 1 in every map.
 
-    The same in train and eval mode.
-
-    What `nn.InstanceNorm2d` computes, by way of `group_norm` with a group for each channel: a
-    quarter of its time forward, as much back.
+    What `nn.InstanceNorm2d` computes, as a `group_norm` with a group for each channel: a quarter
+    of its time forward, as much back.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.group_norm(x, x.shape[1])  # (N, C, H, W)
+        return F.group_norm(x, x.shape[1])
 
 
 class Reflection(torch.autograd.Function):
-    """Padding by reflection whose backward pass adds a few lines.
+    """Padding by reflection whose backward pass adds a few lines of the image.
 
-    Torch's own, pixel by pixel, takes two to three times as long.
+    Torch's own adds pixel by pixel and takes two to three times as long.
     """
 
     @staticmethod
@@ -36,40 +70,42 @@ class Reflection(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        # no sums in bf16
-        width, total = (
-            ctx.width,
-            gradient.to(torch.promote_types(gradient.dtype, torch.float32), copy=True),
-        )
+        width = ctx.width
+
+        # Sums are never made in bf16.
+        total = gradient.to(torch.promote_types(gradient.dtype, torch.float32), copy=True)
         for axis in (-1, -2):
             last = total.shape[axis] - 1
-            # line k mirrors line 2 width - k
             for k in range(width):
+                # Line k mirrors line 2 width - k, and likewise from the other side.
                 total.select(axis, 2 * width - k).add_(total.select(axis, k))
                 total.select(axis, last - 2 * width + k).add_(total.select(axis, last - k))
-        # dense, in the layout that came
-        return total[..., width:-width, width:-width].to(gradient.dtype, copy=True), None
+
+        # Dense, in the layout that came.
+        inside = total[..., width:-width, width:-width]
+        return inside.to(gradient.dtype, copy=True), None
 
 
 class ReflectionPad(nn.ReflectionPad2d):
     """`nn.ReflectionPad2d` of one width on all sides.
 
-    Bf16 stays bf16, which the CPU's autocast would take to float32 and back.
+    bf16 stays bf16, which the CPU's autocast would take to float32 and back.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast("cpu", enabled=False):
-            return Reflection.apply(x, self.padding[0]) if x.requires_grad else super().forward(x)
+            if x.requires_grad:
+                return Reflection.apply(x, self.padding[0])
+            return super().forward(x)
 
 
 class ToOneMap(torch.autograd.Function):
-    """A convolution to one map, of stride 1 and without padding, whose backward pass is made of
-    convolutions *from* one map.
+    """A convolution to one map whose backward pass is made of convolutions *from* one map.
 
-    oneDNN fills up a single output map to sixteen, in all three passes, but reads a single input
-    map as it is. With `wide`, the incoming gradient between zeros, and k, the weight with its sides
-    flipped, the gradient of x is conv(wide, k), and that of k is the gradient of the sum of x *
-    conv(wide, k). The same sums; both passes together take half of the time or less.
+    Stride 1, no padding. oneDNN fills up a single output map to sixteen, in all three passes, but
+    reads a single input map as it is. With `wide`, the incoming gradient between zeros, and k, the
+    weight with its sides flipped, the gradient of x is conv(wide, k), and that of k is the gradient
+    of the sum of x * conv(wide, k). The same sums; both passes together take half of the time.
     """
 
     @staticmethod
@@ -79,19 +115,22 @@ class ToOneMap(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # bf16 under autocast
+        # bf16 under autocast.
         x, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)
         k = weight.flip(2, 3).transpose(0, 1)  # (C, 1, h, w)
         h, w = k.shape[2:]
         wide = F.pad(gradient, [w - 1, w - 1, h - 1, h - 1])  # (N, 1, H + h - 1, W + w - 1)
+
+        of_x = F.conv2d(wide, k)
         of_k = nn.grad.conv2d_weight(wide, k.shape, x)  # (C, 1, h, w)
-        return F.conv2d(wide, k), of_k.flip(2, 3).reshape(weight.shape), gradient.sum((0, 2, 3))
+        of_weight = of_k.flip(2, 3).reshape(weight.shape)
+        return of_x, of_weight, gradient.sum((0, 2, 3))
 
 
 class LastConv(nn.Conv2d):
-    """The convolution that ends a generator.
+    """The convolution that ends a generator, trained faster if it makes one map on the CPU.
 
-    `nn.Conv2d` of stride 1 without padding, trained faster if it makes one map on the CPU.
+    An `nn.Conv2d` of stride 1 without padding.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int):

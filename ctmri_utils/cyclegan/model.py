@@ -1,40 +1,31 @@
-"""Translators: networks and losses put together, with one `training_step` each."""
+"""Networks and losses put together: a translator, and the CycleGAN that trains one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ..masks import mri_head_mask
 from ..settings import Architecture, Objective
-from ..units import CT_MAPS, HU
-from . import losses
+from ..units import CT_MAPS
 from .losses import adversarial_loss, cycle_loss, generator_loss, gradient_penalty, identity_loss
-from .networks import ResnetBlock, ResnetGenerator, init_weights, make_discriminator, make_generator
-
-STRUCTURE = {
-    "gradient": losses.gradient_loss,
-    "mind": losses.mind_loss,
-    "correlation": losses.correlation_loss,
-}
-# per image and layer, as in Park et al. 2020
-PATCHES, PATCH_FEATURES = 256, 256
+from .networks import init_weights
+from .remedies import check_remedies, contrast_networks, extra_losses
+from .variants import make_discriminator, make_generator
 
 
 class ImagePool(nn.Module):
-    """The last `size` translations, so that a critic also meets older fakes (Shrivastava et al.
+    """The last `size` translations, so that a discriminator also meets older ones.
 
-    2017, section 2.3).
+    `images` is no part of the weights: a training run saves it beside them.
 
-    Called with (N, C, H, W), returns as many images: each, once the pool is full, with probability
-    1/2 an older one, which the new one replaces. size=0 returns what it got. `images` is no part of
-    the weights: a training run saves it beside them.
+    Source: Shrivastava et al. 2017, section 2.3.
     """
 
     def __init__(self, size: int = 50):
@@ -43,21 +34,27 @@ class ImagePool(nn.Module):
         self.register_buffer("images", torch.empty(0), persistent=False)
 
     def forward(self, fakes: Tensor) -> Tensor:
+        """As many images as are given, (N, C, H, W).
+
+        Once the pool is full, each is with probability 1/2 an older one, which the new one
+        replaces. With size 0 the images come back as they are.
+        """
         if self.size == 0:
             return fakes
+
         chosen = []
         for fake in fakes.detach():
-            if len(self.images) < self.size:
-                self.images = (
-                    fake[None].clone()
-                    if len(self.images) == 0
-                    else torch.cat([self.images, fake[None]])
-                )
+            if len(self.images) == 0:
+                self.images = fake[None].clone()
+            elif len(self.images) < self.size:
+                self.images = torch.cat([self.images, fake[None]])
             elif torch.rand(()) < 0.5:
                 slot = int(torch.randint(self.size, ()))
-                fake, self.images[slot] = self.images[slot].clone(), fake
+                older = self.images[slot].clone()
+                self.images[slot] = fake
+                fake = older
             chosen.append(fake)
-        return torch.stack(chosen)  # (N, C, H, W)
+        return torch.stack(chosen)
 
 
 @contextmanager
@@ -75,25 +72,44 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
 class Translator(nn.Module):
     """A generator for each direction, ready to `translate`.
 
-    Weights are drawn from torch's global generator: seed before you build.
+    Weights are drawn from torch's global generator: seed before you build. `averaged` holds a
+    running mean of both generators' weights over the training, which `translate` uses: GANs circle
+    around their goal, and the mean lies nearer to it (Yazici et al. 2019, arXiv 1806.04498).
 
-    `averaged` holds a running mean of both generators' weights over the training, which `translate`
-    uses: GANs circle around their goal, and the mean lies nearer to it (Yazici et al. 2019, arXiv
-    1806.04498). Raises ValueError for networks that do not exist.
+    Args:
+        architecture: which networks.
+
+    Raises:
+        ValueError: networks that do not exist.
     """
 
     def __init__(self, architecture: Architecture = Architecture()):
         super().__init__()
-        a = self.architecture = architecture
-        self.ct_map = CT_MAPS[a.ct_map]
-        ct_channels = a.ct_channels * self.ct_map.channels
-        name = f"resnet_{a.n_blocks}blocks" if a.generator == "resnet" else a.generator
-        like = {"ngf": a.ngf, "norm": a.norm, "dropout": a.dropout, "upsampling": a.upsampling}
-        self.G_ct2mri = make_generator(name, ct_channels, a.mri_channels, **like)
-        self.G_mri2ct = make_generator(name, a.mri_channels, ct_channels, **like)
-        self.averaged = nn.ModuleDict(
-            {"mri": deepcopy(self.G_ct2mri), "ct": deepcopy(self.G_mri2ct)}
-        ).requires_grad_(False)
+        self.architecture = architecture
+        self.ct_map = CT_MAPS[architecture.ct_map]
+
+        name = architecture.generator
+        if name == "resnet":
+            name = f"resnet_{architecture.n_blocks}blocks"
+        options = {
+            "ngf": architecture.ngf,
+            "norm": architecture.norm,
+            "dropout": architecture.dropout,
+            "upsampling": architecture.upsampling,
+        }
+        self.G_ct2mri = make_generator(
+            name, self.mapped_ct_channels, architecture.mri_channels, **options
+        )
+        self.G_mri2ct = make_generator(
+            name, architecture.mri_channels, self.mapped_ct_channels, **options
+        )
+        averaged = {"mri": deepcopy(self.G_ct2mri), "ct": deepcopy(self.G_mri2ct)}
+        self.averaged = nn.ModuleDict(averaged).requires_grad_(False)
+
+    @property
+    def mapped_ct_channels(self) -> int:
+        """Channels of a CT slice as the networks see it."""
+        return self.architecture.ct_channels * self.ct_map.channels
 
     @property
     def current(self) -> dict[str, nn.Module]:
@@ -102,271 +118,268 @@ class Translator(nn.Module):
 
     @torch.no_grad()
     def update_averages(self, step: int, memory: float = 0.998) -> None:
-        """Move the averaged generators towards the current ones after training step `step`, counted
-        from 1.
+        """Move the averaged generators towards the current ones after training step `step`, from 1.
 
         The memory grows from 2/11 to its final value, so that the random first weights are soon
         forgotten.
         """
-        share = 1 - min(memory, (1 + step) / (10 + step))
+        update = get_ema_multi_avg_fn(min(memory, (1 + step) / (10 + step)))
         for to, network in self.current.items():
-            torch._foreach_lerp_(
-                list(self.averaged[to].parameters()), list(network.parameters()), share
-            )
-            # batch norm's
-            for mean, statistic in zip(self.averaged[to].buffers(), network.buffers(), strict=True):
-                mean.copy_(statistic)
+            average = self.averaged[to]
+            update(list(average.parameters()), list(network.parameters()), step)
+
+            # Batch norm's statistics are means already.
+            for kept, statistic in zip(average.buffers(), network.buffers(), strict=True):
+                kept.copy_(statistic)
 
     @torch.no_grad()
     def translate(
         self, images: Tensor, to: str, averaged: bool = True, batch_size: int = 32
     ) -> Tensor:
-        """Translate (N, C, H, W) in [-1, 1] to "mri" or "ct".
+        """Translate slices without gradients and in eval mode, in batches.
 
-        Same size and range, on the images' device.
+        A look at a model in training leaves batch norm's statistics alone.
 
-        averaged: use the running mean of the generator's weights, else those of the last step.
-        Works in batches, without gradients, and in eval mode: no dropout, and a look at a model in
-        training leaves batch norm's statistics alone. Raises ValueError for another `to`.
+        Args:
+            images: (N, C, H, W) in [-1, 1], on any device.
+            to: "mri" or "ct".
+            averaged: use the running mean of the generator's weights, else those of the last step.
+            batch_size: slices at once.
+
+        Returns:
+            (N, C', H, W) in [-1, 1], on the images' device.
+
+        Raises:
+            ValueError: another `to`.
         """
         if to not in self.averaged:
             raise ValueError(f'to={to!r} is not a modality here: choose "mri" or "ct"')
+
         network = self.averaged[to] if averaged else self.current[to]
         device, training = next(network.parameters()).device, network.training
-        before, after = (
-            (self.ct_map.encode, lambda mri: mri)
-            if to == "mri"
-            else (lambda mri: mri, self.ct_map.decode)
-        )
         network.eval()
         try:
-            return torch.cat(
-                [after(network(before(batch.to(device)))) for batch in images.split(batch_size)]
-            ).to(images.device)
+            translated = []
+            for batch in images.split(batch_size):
+                batch = batch.to(device)
+                if to == "mri":
+                    translated.append(network(self.ct_map.encode(batch)))
+                else:
+                    translated.append(self.ct_map.decode(network(batch)))
+            return torch.cat(translated).to(images.device)
         finally:
             network.train(training)
 
 
-class PatchContrast(nn.Module):
-    """`patch_nce_loss` on what a ResNet generator's first half sees.
+@dataclass(frozen=True)
+class Images:
+    """All images of one step, (N, C, H, W); None where no loss looks at them.
 
-    Does a patch of the translation still show its own original?
-
-    Five layers, as in CUT (Park et al. 2020): the padded image, both halvings, the first and the
-    middle residual block. Each has a small network of its own that turns a place's features into a
-    direction; the same places are drawn from both images, by torch's global generator. Raises
-    ValueError for a generator without residual blocks.
+    CT is as the networks see it, after `ct_map.encode`.
     """
 
-    def __init__(self, generator: nn.Module):
-        super().__init__()
-        blocks = [
-            i
-            for i, layer in enumerate(generator.model.children())
-            if isinstance(layer, ResnetBlock)
-        ]
-        if not blocks:
-            raise ValueError(
-                'nce needs the residual blocks of a ResNet generator: set generator = "resnet" '
-                "with n_blocks of 1 or more, "
-                "or nce = 0"
-            )
-        halvings = [
-            i
-            for i, layer in enumerate(generator.model)
-            if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2)
-        ]
-        self.layers = sorted({0, *halvings, blocks[0], blocks[len(blocks) // 2]})
-        first, widest = generator.model[1], generator.model[halvings[-1]].out_channels
-        widths = [
-            first.in_channels,
-            *[generator.model[i].out_channels for i in halvings],
-            widest,
-            widest,
-        ][: len(self.layers)]
-        self.heads = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(width, PATCH_FEATURES),
-                nn.ReLU(),
-                nn.Linear(PATCH_FEATURES, PATCH_FEATURES),
-            )
-            for width in widths
-        )
+    ct: Tensor
+    mri: Tensor
+    fake_mri: Tensor
+    fake_ct: Tensor
+    cycled_ct: Tensor | None
+    cycled_mri: Tensor | None
+    identity_ct: Tensor | None
+    identity_mri: Tensor | None
 
-    def forward(self, generator: ResnetGenerator, translation: Tensor, original: Tensor) -> Tensor:
-        """The mean loss over the layers; both images (N, C, H, W), C what the generator takes."""
-        # the original's features are what is aimed at
-        with torch.no_grad():
-            targets = self.seen(generator, original)
-        total = 0
-        for head, ours, theirs in zip(
-            self.heads, self.seen(generator, translation), targets, strict=True
-        ):
-            ours, theirs = ours.flatten(2), theirs.flatten(2)  # (N, width, places)
-            places = torch.randperm(ours.shape[-1])[:PATCHES].to(ours.device)
-            queries, keys = (
-                F.normalize(head(seen[..., places].transpose(1, 2)), dim=-1)
-                for seen in (ours, theirs)
-            )
-            total = total + losses.patch_nce_loss(queries, keys)
-        return total / len(self.heads)
 
-    def seen(self, generator: ResnetGenerator, images: Tensor) -> list[Tensor]:
-        found = []
-        for i, layer in enumerate(generator.model[: self.layers[-1] + 1]):
-            images = layer(images)
-            if i in self.layers:
-                # the next layer may be a ReLU, which works in place
-                found.append(images.clone())
-        return found
+class Step(NamedTuple):
+    """The two sums to minimise, with gradients, and the losses in them, detached and unweighted."""
+
+    generators: Tensor
+    discriminators: Tensor
+    losses: dict[str, Tensor]
 
 
 class CycleGAN(Translator):
-    """Two generators, two critics, and the losses that tie them together (Zhu et al.
+    """Two generators, two discriminators, and the losses that tie them together.
 
-    2017), with the remedies that others proposed.
+    The `objective` says what is minimised; a weight of 0 leaves a loss out, and its cost. So the
+    same class is CUT (`nce` and `nce_identity` alone), pix2pix without its conditional
+    discriminator (`supervised`, on pairs), or regression (`supervised` with adversarial = 0).
 
-    What is asked for is the `objective`; a weight of 0 leaves a loss out, and its cost. So the same
-    class is CUT (`nce` and `nce_identity` alone), pix2pix without its conditional critic
-    (`supervised`, on pairs), or plain regression (`supervised` with adversarial = 0).
-    `training_step(ct, mri)` takes batches (N, C, H, W) in [-1, 1] and returns the generators' loss,
-    the critics' loss (both scalars with gradients) and a dict of their parts (detached scalars).
-    Raises ValueError for an identity or contrast loss between different numbers of channels.
+    Args:
+        architecture: which networks.
+        objective: the weights of the losses.
+
+    Raises:
+        ValueError: networks that do not exist, or losses that these networks cannot have.
+
+    Source: Zhu et al. 2017 (arXiv 1703.10593).
     """
 
     def __init__(
         self, architecture: Architecture = Architecture(), objective: Objective = Objective()
     ):
         super().__init__(architecture)
-        a, self.objective = architecture, objective
-        ct_channels = a.ct_channels * self.ct_map.channels
-        for name in ("identity", "nce", "nce_identity"):
-            if getattr(objective, name) and ct_channels != a.mri_channels:
-                raise ValueError(
-                    f"{name}={getattr(objective, name):g} needs as many CT as MR channels, and "
-                    f"there are {ct_channels} and {a.mri_channels}: set {name} = 0"
-                )
-        if objective.mask and a.ct_channels > 1:
-            raise ValueError(
-                f"mask={objective.mask:g} needs one CT channel, and there are {a.ct_channels}: set "
-                "mask = 0"
-            )
-        like = {"ndf": a.ndf, "n_layers": a.n_layers, "norm": a.norm, "spectral": a.spectral}
-        self.D_ct = make_discriminator(a.discriminator, ct_channels, **like)
-        self.D_mri = make_discriminator(a.discriminator, a.mri_channels, **like)
+        self.objective = objective
+        self.check_channels()
+        check_remedies(architecture, objective)
+
+        options = {
+            "ndf": architecture.ndf,
+            "n_layers": architecture.n_layers,
+            "norm": architecture.norm,
+            "spectral": architecture.spectral,
+        }
+        name = architecture.discriminator
+        self.D_ct = make_discriminator(name, self.mapped_ct_channels, **options)
+        self.D_mri = make_discriminator(name, architecture.mri_channels, **options)
+
         for network in (self.G_ct2mri, self.G_mri2ct, self.D_ct, self.D_mri):
-            init_weights(network, a.init, a.init_gain)
+            init_weights(network, architecture.init, architecture.init_gain)
         for to, network in self.current.items():
             self.averaged[to].load_state_dict(network.state_dict())
-        # after the others, whose first weights then are those of a plain CycleGAN
+
+        # After the others, whose first weights then are those of a plain CycleGAN.
         if objective.nce or objective.nce_identity:
-            contrasts = {to: PatchContrast(network) for to, network in self.current.items()}
-            self.contrast = init_weights(nn.ModuleDict(contrasts), a.init, a.init_gain)
-        # else several processes would wait for their gradients
+            self.contrast = contrast_networks(self)
+
+        # Without this, several processes would wait for gradients that never come.
         if not objective.adversarial:
-            for critic in (self.D_ct, self.D_mri):
-                critic.requires_grad_(False)
-        self.pool_ct, self.pool_mri = ImagePool(objective.pool_size), ImagePool(objective.pool_size)
-        # Two batches in one call give the same result only where nothing is shared between images.
-        self.batched = a.norm != "batch" and not a.dropout
+            self.D_ct.requires_grad_(False)
+            self.D_mri.requires_grad_(False)
+
+        self.pool_ct = ImagePool(objective.pool_size)
+        self.pool_mri = ImagePool(objective.pool_size)
+
+        # Two batches in one call give the same result only where images share nothing.
+        self.batched = architecture.norm != "batch" and not architecture.dropout
+
+    def check_channels(self) -> None:
+        ct_channels, mri_channels = self.mapped_ct_channels, self.architecture.mri_channels
+        for name in ("identity", "nce", "nce_identity"):
+            weight = self.weight_of(name)
+            if weight and ct_channels != mri_channels:
+                raise ValueError(
+                    f"{name}={weight:g} needs as many CT as MR channels, and there are "
+                    f"{ct_channels} and {mri_channels}: set {name} = 0"
+                )
+
+    def weight_of(self, loss: str) -> float:
+        return getattr(self.objective, loss)
 
     @property
     def generators(self) -> list[nn.Parameter]:
-        contrast = self.contrast.parameters() if hasattr(self, "contrast") else ()
-        return [*self.G_ct2mri.parameters(), *self.G_mri2ct.parameters(), *contrast]
+        """What the generators' optimizer trains."""
+        weights = [*self.G_ct2mri.parameters(), *self.G_mri2ct.parameters()]
+        if hasattr(self, "contrast"):
+            weights += self.contrast.parameters()
+        return weights
 
     @property
-    def critics(self) -> list[nn.Parameter]:
+    def discriminators(self) -> list[nn.Parameter]:
+        """What the discriminators' optimizer trains."""
         return [*self.D_ct.parameters(), *self.D_mri.parameters()]
 
-    def forward(self, ct: Tensor, mri: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The training step, by the name under which wrappers such as DistributedDataParallel call
-        it.
-        """
+    def forward(self, ct: Tensor, mri: Tensor) -> Step:
+        """The training step, by the name under which DistributedDataParallel calls it."""
         return self.training_step(ct, mri)
 
-    def training_step(self, ct: Tensor, mri: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        weights, ct, parts = self.objective, self.ct_map.encode(ct), {}
-        with_identity = weights.identity > 0 or weights.nce_identity > 0
-        fake_mri, *identity_mri = self.together(self.G_ct2mri, ct, *[mri] * with_identity)
-        fake_ct, *identity_ct = self.together(self.G_mri2ct, mri, *[ct] * with_identity)
-        generators = critics = ct.new_zeros(())
+    def training_step(self, ct: Tensor, mri: Tensor) -> Step:
+        """The losses of one step on unpaired batches (N, C, H, W) in [-1, 1]."""
+        images = self.generate(ct, mri)
+        generators, generator_losses = self.generator_loss(images)
+        discriminators, discriminator_losses = self.discriminator_loss(images)
+
+        losses = generator_losses | discriminator_losses
+        return Step(
+            generators, discriminators, {name: loss.detach() for name, loss in losses.items()}
+        )
+
+    def generate(self, ct: Tensor, mri: Tensor) -> Images:
+        """Translate a batch of each modality, and back, and what should stay as it is."""
+        weights = self.objective
+        ct = self.ct_map.encode(ct)
+
+        identity_ct = identity_mri = None
+        if weights.identity or weights.nce_identity:
+            fake_mri, identity_mri = self.in_one_call(self.G_ct2mri, ct, mri)
+            fake_ct, identity_ct = self.in_one_call(self.G_mri2ct, mri, ct)
+        else:
+            fake_mri, fake_ct = self.G_ct2mri(ct), self.G_mri2ct(mri)
+
+        cycled_ct = cycled_mri = None
+        if weights.cycle_ct or weights.cycle_mri:
+            cycled_ct = self.G_mri2ct(self.add_noise(fake_mri))
+            cycled_mri = self.G_ct2mri(self.add_noise(fake_ct))
+
+        return Images(ct, mri, fake_mri, fake_ct, cycled_ct, cycled_mri, identity_ct, identity_mri)
+
+    def generator_loss(self, images: Images) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the generators minimise: the weighted sum, and its losses without their weights."""
+        weights = self.objective
+        losses = {}
+        total = images.ct.new_zeros(())
 
         if weights.adversarial:
-            # the critics judge, they do not learn here
+            # The discriminators judge; they do not learn here.
             with frozen(self.D_ct, self.D_mri):
-                verdicts = self.D_mri(fake_mri), self.D_ct(fake_ct)
-            parts["adversarial"] = sum(
+                verdicts = self.D_mri(images.fake_mri), self.D_ct(images.fake_ct)
+            losses["adversarial"] = sum(
                 generator_loss(verdict, weights.gan_mode) for verdict in verdicts
             )
-            generators = weights.adversarial * parts["adversarial"]
+            total = total + weights.adversarial * losses["adversarial"]
+
         if weights.cycle_ct or weights.cycle_mri:
-            back_ct = cycle_loss(self.G_mri2ct(self.noisy(fake_mri)), ct)
-            back_mri = cycle_loss(self.G_ct2mri(self.noisy(fake_ct)), mri)
-            parts["cycle"] = back_ct + back_mri
-            generators = generators + weights.cycle_ct * back_ct + weights.cycle_mri * back_mri
+            of_ct = cycle_loss(images.cycled_ct, images.ct)
+            of_mri = cycle_loss(images.cycled_mri, images.mri)
+            losses["cycle"] = of_ct + of_mri
+            total = total + weights.cycle_ct * of_ct + weights.cycle_mri * of_mri
+
+        further = {}
         if weights.identity:
-            parts["identity"] = identity_loss(identity_ct[0], ct) + identity_loss(
-                identity_mri[0], mri
-            )
-        for name, loss in STRUCTURE.items():
-            if getattr(weights, name):
-                parts[name] = loss(fake_mri, ct) + loss(fake_ct, mri)
-        if weights.mask:
-            parts["mask"] = losses.mask_loss(
-                HU.from_network(self.ct_map.decode(fake_ct)), head_in(mri)
-            )
-        if weights.nce:
-            parts["nce"] = self.contrast["mri"](self.G_ct2mri, fake_mri, ct) + self.contrast["ct"](
-                self.G_mri2ct, fake_ct, mri
-            )
-        if weights.nce_identity:
-            parts["nce_identity"] = self.contrast["mri"](
-                self.G_ct2mri, identity_mri[0], mri
-            ) + self.contrast["ct"](self.G_mri2ct, identity_ct[0], ct)
-        if weights.supervised:
-            parts["supervised"] = cycle_loss(fake_mri, mri) + cycle_loss(fake_ct, ct)
-        for name in ("identity", *STRUCTURE, "mask", "nce", "nce_identity", "supervised"):
-            if name in parts:
-                generators = generators + getattr(weights, name) * parts[name]
+            of_ct = identity_loss(images.identity_ct, images.ct)
+            of_mri = identity_loss(images.identity_mri, images.mri)
+            further["identity"] = of_ct + of_mri
 
-        # the reference asks its pools in this order
-        if weights.adversarial:
-            parts["critic mri"] = self.critic_loss(self.D_mri, mri, self.pool_mri(fake_mri))
-            parts["critic ct"] = self.critic_loss(self.D_ct, ct, self.pool_ct(fake_ct))
-            critics = parts["critic ct"] + parts["critic mri"]
-        return generators, critics, {name: part.detach() for name, part in parts.items()}
+        # Lesson 07's remedies come in here; the plain CycleGAN adds none.
+        further |= extra_losses(self, images)
 
-    def noisy(self, fake: Tensor) -> Tensor:
-        """The translation as the way back gets it.
+        for name, loss in further.items():
+            total = total + self.weight_of(name) * loss
+        return total, losses | further
 
-        Noise drowns what is hidden in it (Bashkirova et al. 2019).
+    def discriminator_loss(self, images: Images) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the discriminators minimise: the sum of both, and each one's loss."""
+        if not self.objective.adversarial:
+            return images.ct.new_zeros(()), {}
+
+        # The reference asks its pools in this order.
+        of_mri = self.real_or_fake(self.D_mri, images.mri, self.pool_mri(images.fake_mri))
+        of_ct = self.real_or_fake(self.D_ct, images.ct, self.pool_ct(images.fake_ct))
+        return of_ct + of_mri, {"discriminator_mri": of_mri, "discriminator_ct": of_ct}
+
+    def real_or_fake(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        """Half the sum of calling real images real and fake ones fake.
+
+        The half slows the discriminator down, as in the paper. With "wgangp" it is the whole sum
+        and the gradient penalty, because the slope that the penalty asks for belongs to that.
         """
+        mode = self.objective.gan_mode
+        on_real, on_fake = self.in_one_call(discriminator, real, fake.detach())
+        loss = adversarial_loss(on_real, True, mode) + adversarial_loss(on_fake, False, mode)
+        if mode == "wgangp":
+            penalty = gradient_penalty(discriminator, real, fake)
+            return loss + self.objective.gradient_penalty * penalty
+        return 0.5 * loss
+
+    def add_noise(self, fake: Tensor) -> Tensor:
+        """The translation with noise, to drown what is hidden in it (Bashkirova et al. 2019)."""
         sigma = self.objective.translation_noise
         return fake + sigma * torch.randn_like(fake) if sigma else fake
 
-    def together(self, network: nn.Module, *batches: Tensor) -> list[Tensor]:
-        """The network's answer to each batch, in one call if that gives the same answers."""
-        if self.batched and len({batch.shape[1:] for batch in batches}) == 1:
-            return list(network(torch.cat(batches)).split([len(batch) for batch in batches]))
-        return [network(batch) for batch in batches]
-
-    def critic_loss(self, critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-        """Half the sum of calling real images real and fake ones fake.
-
-        The half slows the critic down, as in the paper.
-
-        With "wgangp" the whole sum and the gradient penalty: the slope that the penalty asks for
-        belongs to the whole sum.
-        """
-        mode = self.objective.gan_mode
-        verdict_real, verdict_fake = self.together(critic, real, fake.detach())
-        both = adversarial_loss(verdict_real, True, mode) + adversarial_loss(
-            verdict_fake, False, mode
-        )
-        if mode == "wgangp":
-            return both + self.objective.gradient_penalty * gradient_penalty(critic, real, fake)
-        return 0.5 * both
+    def in_one_call(self, network: nn.Module, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        """The network's answers to two batches, in one call if that gives the same answers."""
+        if self.batched and one.shape[1:] == other.shape[1:]:
+            answers = network(torch.cat([one, other]))
+            return answers.split([len(one), len(other)])
+        return network(one), network(other)
 
     def settings(self) -> dict:
         """All that builds this model again: `CycleGAN.from_settings(model.settings())`."""
@@ -376,27 +389,10 @@ class CycleGAN(Translator):
     def from_settings(cls, settings: dict) -> CycleGAN:
         """The untrained model that `settings()` describes.
 
-        A checkpoint's identity holds these among others.
+        A checkpoint's identity holds these among others; what an older one lacks has its default.
         """
-        # else: the default
-        return cls(
-            *(
-                part(
-                    **{
-                        spec.name: settings[spec.name]
-                        for spec in fields(part)
-                        if spec.name in settings
-                    }
-                )
-                for part in (Architecture, Objective)
-            )
-        )
-
-
-def head_in(mri: Tensor) -> Tensor:
-    """The head's mask in each MR slice: (N, C, H, W) in [-1, 1] -> bool (N, 1, H, W).
-
-    Raises ValueError if all slices are blank.
-    """
-    images = mri.mean(1, keepdim=True).detach().float().cpu().numpy()
-    return torch.from_numpy(mri_head_mask(images)).to(mri.device)
+        parts = []
+        for part in (Architecture, Objective):
+            known = [spec.name for spec in fields(part) if spec.name in settings]
+            parts.append(part(**{name: settings[name] for name in known}))
+        return cls(*parts)

@@ -1,15 +1,17 @@
-"""Training runs and trained weights as files.
-
-Written whole or not at all, read without running anything that is in them.
-"""
+"""Checkpoints: the state of a training run as a file, from which it resumes to the same bits."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from ..files import existing, replacing
+from ..files import atomic_write, existing
+from ..machine import delayed_interrupt, random_states, restore_random_states
+
+if TYPE_CHECKING:
+    from .training import Trainer
 
 PARTS = {
     "identity": dict,
@@ -21,20 +23,115 @@ PARTS = {
     "step": int,
     "losses": list,
 }
+"""What a checkpoint holds, by name and type."""
+
 TRAIN_FIRST = "train first, lesson 03 shows how"
+
+# Names of losses in checkpoints of version 0.1.
+OLD_LOSSES = {"critic mri": "discriminator_mri", "critic ct": "discriminator_ct"}
+
+
+def run_state(trainer: Trainer) -> dict:
+    """The whole state of a run, pools and random states of all processes included."""
+    pools = (trainer.model.pool_ct, trainer.model.pool_mri)
+    own = {"pools": [pool.images.cpu() for pool in pools], "random": random_states()}
+    processes = [own]
+    if trainer.engine:
+        from accelerate.utils import gather_object
+
+        processes = gather_object([own])
+
+    return {
+        "identity": trainer.identity,
+        "model": trainer.model.state_dict(),
+        "step": trainer.step,
+        "losses": trainer.losses,
+        "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
+        "schedulers": [scheduler.state_dict() for scheduler in trainer.schedulers],
+        "scaler": trainer.scaler.state_dict(),
+        "processes": processes,
+    }
+
+
+def restore_run(trainer: Trainer, state: dict) -> None:
+    """Put a trainer into the state that `run_state` returned.
+
+    Raises:
+        ValueError: the state of another run, by its identity.
+    """
+    saved = state["identity"]
+    other = [
+        f"{name} {saved.get(name)} instead of {value}"
+        for name, value in trainer.identity.items()
+        if saved.get(name) != value
+    ]
+    if other:
+        raise ValueError(f"it belongs to another run, with {'; '.join(other)}")
+
+    trainer.model.load_state_dict(state["model"])
+    for optimizer, saved in zip(trainer.optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    for scheduler, saved in zip(trainer.schedulers, state["schedulers"], strict=True):
+        scheduler.load_state_dict(saved)
+    trainer.scaler.load_state_dict(state["scaler"])
+
+    own = state["processes"][trainer.process]
+    pools = (trainer.model.pool_ct, trainer.model.pool_mri)
+    for pool, images in zip(pools, own["pools"], strict=True):
+        pool.images = images.to(trainer.device)
+    restore_random_states(own["random"])
+    trainer.step = state["step"]
+    trainer.losses = state["losses"]
+
+
+def save_run(trainer: Trainer, path: Path) -> None:
+    """Save a run; every process takes part, and the first one writes.
+
+    Raises:
+        FloatingPointError: a weight is not finite; the file stays as it is.
+        OSError: the file cannot be written.
+    """
+    weights = trainer.model.state_dict().values()
+    if not all(weight.isfinite().all() for weight in weights):
+        raise FloatingPointError(
+            f"the weights after step {trainer.step} are not finite: lower the learning rate; "
+            f"{path} stays as is"
+        )
+    with delayed_interrupt():
+        state = run_state(trainer)
+        if trainer.process == 0:
+            save_checkpoint(state, path)
+
+
+def resume_run(trainer: Trainer, path: Path) -> None:
+    """Go on with the run in a checkpoint.
+
+    Raises:
+        ValueError: it cannot be read, or belongs to another run.
+    """
+    try:
+        restore_run(trainer, load_checkpoint(path))
+    except (LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} cannot be resumed: {error}; delete it, or use another file"
+        ) from error
 
 
 def save_checkpoint(state: dict, path: Path) -> None:
-    """Write a checkpoint whole or not at all.
+    """Write a checkpoint atomically.
 
-    Raises OSError, in one sentence, if the system does not let it be written.
+    Raises:
+        OSError: in one sentence, if the system does not let it be written.
     """
     try:
-        with replacing(path) as temporary, temporary.open("wb") as file:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:
-        # torch's writer puts a RuntimeError above that of a full disk
-        kept = "the checkpoint of an earlier step is kept" if path.exists() else "nothing was saved"
+        kept = "nothing was saved"
+        if path.exists():
+            kept = "the checkpoint of an earlier step is kept"
+
+        # Torch's writer raises a RuntimeError over that of a full disk.
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise OSError(
             f"{path} cannot be written ({str(reason).splitlines()[0]}): make room or choose "
@@ -43,15 +140,20 @@ def save_checkpoint(state: dict, path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> dict:
-    """Read a checkpoint written by `fit`.
+    """Read a checkpoint that `fit` wrote, running nothing that is in it.
 
-    FileNotFoundError or ValueError, in one sentence, if it is missing, damaged or not `fit`'s.
+    Returns:
+        The state of the run, with the names of `PARTS`.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+        OSError: the system does not let it be read.
+        ValueError: it is damaged, or not a checkpoint of `fit`.
     """
     existing(path, TRAIN_FIRST)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        # the system's word, not about the content
         raise type(error)(
             f"{path} cannot be opened ({error.strerror}): check its permissions and the disk"
         ) from error
@@ -60,11 +162,17 @@ def load_checkpoint(path: Path) -> dict:
             f"{path} is not a readable checkpoint ({type(error).__name__}): delete it and train "
             "again"
         ) from error
-    if not isinstance(state, dict) or not all(
+
+    complete = isinstance(state, dict) and all(
         isinstance(state.get(part), kind) for part, kind in PARTS.items()
-    ):
+    )
+    if not complete:
         raise ValueError(
-            f"{path} was not written by `fit`: for a reference .pth file use "
-            "`interchange.load_reference`"
+            f"{path} was not written by `fit`: for a reference .pth file use `runs.load_reference`"
         )
+    state["losses"] = [with_new_names(losses) for losses in state["losses"]]
     return state
+
+
+def with_new_names(losses: dict[str, float]) -> dict[str, float]:
+    return {OLD_LOSSES.get(name, name): value for name, value in losses.items()}

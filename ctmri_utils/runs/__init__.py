@@ -4,10 +4,25 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["check", "export", "page", "studies", "train", "weights"],
+    submodules=[
+        "check",
+        "export",
+        "page",
+        "studies",
+        "study_measures",
+        "study_statistics",
+        "train",
+        "weights",
+    ],
     submod_attrs={
         "export": ["load_reference"],
         "page": ["run_page"],
-        "weights": ["load_translator", "load_weights", "save_weights", "trained_translator"],
+        "weights": [
+            "load_translator",
+            "load_weights",
+            "save_weights",
+            "trained_translator",
+            "weights_file",
+        ],
     },
 )

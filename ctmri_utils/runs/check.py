@@ -26,23 +26,27 @@ def add_command(commands) -> None:
 
 
 def command(options) -> int:
-    """`python -m ctmri_utils check`.
+    """`python -m ctmri_utils check`: both tables, and a picture of the offenders.
 
-    Both tables, and a picture of the offenders in the build folder. 1 if strict and not clean.
+    Returns:
+        1 if strict and anything was found, else 0.
     """
     report = check(image_folder(options.folder))
     print(report)
     if report.findings:
-        print(f"\n{_picture(report, options.folder.resolve().name)}")
+        print()
+        print(_picture(report, options.folder.resolve().name))
     return int(options.strict and bool(report.findings))
 
 
 def _picture(report: Report, name: str) -> str:
+    """Draw the offenders into the build folder; a sentence on where, or why not."""
     try:
-        # of a higher floor: only the command draws
+        # Imported here, because only the command draws.
         from ..viewers.figures import offenders, png
     except ImportError as error:
         return f"no picture: {error}"
+
     picture = build_folder() / f"check-{name}.png"
     picture.write_bytes(png(offenders(report)))
     return f"{picture} shows the first of each."

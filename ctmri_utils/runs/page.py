@@ -1,51 +1,55 @@
-"""Viewers as one HTML page that opens anywhere, and `python -m ctmri_utils page RUN`, which makes
-it for a training run.
-"""
+"""A run's comparisons as one HTML page that opens anywhere: `python -m ctmri_utils page RUN`."""
 
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ..cyclegan.model import Translator
-from ..evaluation.scores import evaluate, translated
+from ..evaluation.predictors import translated
+from ..evaluation.scores import evaluate
 from ..machine import build_folder
-from ..scans.datasets import UnpairedScans, load_scans
-from ..settings import read_settings, settings_for
+from ..scans.datasets import load_scans
+from ..scans.unpaired import UnpairedScans
+from ..settings import Settings, read_settings, settings_for
 from ..units import HU
-from ..viewers.viewer import MARKS, Viewer, compare, error_explorer, write_page
+from ..viewers.pages import write_page
+from ..viewers.viewer import MARKS, Viewer, compare, error_explorer
 from .weights import load_translator
 
-# of each modality, where there is no truth
+# As many slices of each modality are shown where there is no truth.
 MOST_SLICES = 16
 METRICS = ("MAE HU", "bone Dice")
 
 
 def run_page(run: str | Path, dataset: str | None = None, output: Path | None = None) -> Path:
-    """Write a page that compares a run's test slices with their translations, and return its path.
+    """Write a page that compares a run's test slices with their translations.
 
-    run: a run's folder, or the name of one in the build folder, such as scans-laptop-2026. Its
-    settings.toml, or else its name, says data set, profile and seed; `dataset` replaces the first,
-    for a folder of one's own. Raises ValueError or OSError, in one sentence.
+    Args:
+        run: a run's folder, or the name of one in the build folder, such as scans-laptop-2026. Its
+            settings.toml, or else its name, says data set, profile and seed.
+        dataset: replaces the run's, for a folder of one's own.
+        output: default page.html in the run's folder.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ValueError, OSError: in one sentence.
     """
     folder = Path(run) if Path(run).is_dir() else build_folder() / "runs" / run
-    if (folder / "settings.toml").is_file():
-        what, settings = read_settings(folder / "settings.toml", {})
-        name, profile, seed = what.values()
-    else:
-        name, profile, seed = ["", "", *folder.name.rsplit("-", 2)][-3:]
-        if not (name and seed.isdigit()):
-            raise ValueError(
-                f"{folder.name} does not say its data set, profile and seed: name it like "
-                "scans-laptop-2026"
-            )
-        settings = settings_for(profile)
+    about, settings = _settings_of(folder)
     model = load_translator(folder / "checkpoint.pt")
-    scans = load_scans(dataset or name, settings, int(seed))
-    title = f"CycleGAN on {name}, profile {profile}, seed {seed}"
+    scans = load_scans(dataset or about["dataset"], settings, about["seed"])
+
+    title = f"CycleGAN on {about['dataset']}, profile {about['profile']}, seed {about['seed']}"
     head = (
         f"<h1>{html.escape(title)}</h1><p>Test slices, on which nothing was trained. Research and "
         "teaching software, not for clinical use: a translated scan can remove or invent "
@@ -55,81 +59,115 @@ def run_page(run: str | Path, dataset: str | None = None, output: Path | None = 
         viewer.section(f"<h2>{text}</h2>{viewer.montage()}")
         for text, viewer in viewers(model, scans).items()
     ]
+
     output = Path(output or folder / "page.html")
     write_page(output, title, [head, *sections])
     return output
 
 
+def _settings_of(folder: Path) -> tuple[dict, Settings]:
+    """Data set, profile and seed of a run, and its settings, by its file or by its name."""
+    if (folder / "settings.toml").is_file():
+        return read_settings(folder / "settings.toml", {})
+
+    parts = folder.name.rsplit("-", 2)
+    if len(parts) < 3 or not parts[0] or not parts[2].isdigit():
+        raise ValueError(
+            f"{folder.name} does not say its data set, profile and seed: name it like "
+            "scans-laptop-2026"
+        )
+    dataset, profile, seed = parts
+    return {"dataset": dataset, "profile": profile, "seed": int(seed)}, settings_for(profile)
+
+
+class Stack(NamedTuple):
+    """Slices as a viewer shows them."""
+
+    values: np.ndarray  # (N, H, W) in the unit
+    unit: str
+
+
+def ct_stack(images: Tensor, scans: UnpairedScans) -> Stack:
+    """CT of the networks, (N, 1, H, W) in [-1, 1], in the unit of the data set."""
+    return Stack(scans.ct_scale.from_network(images[:, 0]).numpy(), scans.ct_scale.unit)
+
+
+def mri_stack(images: Tensor, patients: Sequence[str], scans: UnpairedScans) -> Stack:
+    """MR of the networks, (N, 1, H, W) in [-1, 1], each slice at the scale of its patient."""
+    slices = [
+        scans.mri_scales[patient].from_network(image[0])
+        for patient, image in zip(patients, images, strict=True)
+    ]
+    return Stack(torch.stack(slices).numpy(), scans.mri_scales[patients[0]].unit)
+
+
 def viewers(model: Translator, scans: UnpairedScans) -> dict[str, Viewer]:
     """A title and a viewer for each thing that can be compared on this set.
 
-    Translations with their inputs, round trips, and the truth.
+    These are the truth, if there is one, translations with their inputs, and round trips.
     """
-    ct, ct_names = few(scans.test.ct), few(scans.test.ct_names)
-    mri, mri_names, mri_patients = (
-        few(scans.test.mri),
-        few(scans.test.mri_names),
-        few(scans.test.mri_patients),
-    )
-    fake_mri, fake_ct = model.translate(ct, "mri"), model.translate(mri, "ct")
-    cycled_ct, cycled_mri = model.translate(fake_mri, "ct"), model.translate(fake_ct, "mri")
-    patients = {id(mri): mri_patients, id(cycled_mri): mri_patients}
+    test = scans.test
+    ct, ct_names = evenly_chosen(test.ct), evenly_chosen(test.ct_names)
+    mri, mri_names = evenly_chosen(test.mri), evenly_chosen(test.mri_names)
+    patients = evenly_chosen(test.mri_patients)
 
-    def values(images):
-        """Network -> physical; a translated slice has no patient of its own, so it gets the scale
-        of the first MR patient.
-        """
-        if any(images is one for one in (ct, fake_ct, cycled_ct)):
-            return scans.ct_scale.from_network(images[:, 0]).numpy()
-        names = patients.get(id(images), [mri_patients[0]] * len(images))
-        return torch.stack(
-            [
-                scans.mri_scales[name].from_network(image[0])
-                for name, image in zip(names, images, strict=True)
-            ]
-        ).numpy()
+    fake_mri = model.translate(ct, "mri")
+    fake_ct = model.translate(mri, "ct")
+    cycled_ct = ct_stack(model.translate(fake_mri, "ct"), scans)
+    cycled_mri = mri_stack(model.translate(fake_ct, "mri"), patients, scans)
 
-    units = {"ct": scans.ct_scale.unit, "mri": next(iter(scans.mri_scales.values())).unit}
-    spacing, made = scans.spacing_mm, {}
-    if scans.test.paired and scans.ct_scale.unit == HU.unit:
-        fake_hu = translated(model, scans.ct_scale)(scans.test)
-        scores = evaluate({"CycleGAN": lambda split: fake_hu}, scans.test, spacing)
-        made["MR to CT against the truth, worst patient first"] = error_explorer(
-            scores,
-            scans.test.truth.ct_hu,
-            fake_hu,
-            scans.test.ct_patients,
-            method="CycleGAN",
-            metrics=METRICS,
-            spacing_mm=spacing,
-            alt="True CT and the CT made from the MR, patient by patient, with a table of their "
-            "errors.",
-        )
-    # the orientation of grey sets is not known
-    marks = MARKS if units["ct"] == HU.unit else ""
-    for text, one, other, pair, labels in (
-        ("MR and the CT made from it", mri, fake_ct, ("mri", "ct"), mri_names),
-        ("CT and the MR made from it", ct, fake_mri, ("ct", "mri"), ct_names),
-        ("CT and its round trip by way of MR", ct, cycled_ct, ("ct", "ct"), ct_names),
-        ("MR and its round trip by way of CT", mri, cycled_mri, ("mri", "mri"), mri_names),
+    # A translated slice has no MR patient of its own, so it gets the scale of the first one.
+    translated_mri = mri_stack(fake_mri, [patients[0]] * len(fake_mri), scans)
+    translated_ct = ct_stack(fake_ct, scans)
+    real_ct, real_mri = ct_stack(ct, scans), mri_stack(mri, patients, scans)
+
+    by_title = {}
+    if test.paired and scans.ct_scale.unit == HU.unit:
+        by_title["MR to CT against the truth, worst patient first"] = _against_truth(model, scans)
+
+    # The orientation of sets in grey levels is not known.
+    marks = MARKS if scans.ct_scale.unit == HU.unit else ""
+    for title, real, other, kind, labels in (
+        ("MR and the CT made from it", real_mri, translated_ct, "translated", mri_names),
+        ("CT and the MR made from it", real_ct, translated_mri, "translated", ct_names),
+        ("CT and its round trip by way of MR", real_ct, cycled_ct, "round trip", ct_names),
+        ("MR and its round trip by way of CT", real_mri, cycled_mri, "round trip", mri_names),
     ):
-        names = ("real", "round trip" if pair[0] == pair[1] else "translated")
-        made[text] = compare(
-            values(one),
-            values(other),
-            alt=f"{text}, slice by slice.",
-            units=tuple(units[side] for side in pair),
-            names=names,
-            spacing_mm=spacing,
+        by_title[title] = compare(
+            real.values,
+            other.values,
+            alt=f"{title}, slice by slice.",
+            units=(real.unit, other.unit),
+            names=("real", kind),
+            spacing_mm=scans.spacing_mm,
             labels=labels,
             marks=marks,
         )
-    return made
+    return by_title
 
 
-def few(slices: Sequence):
-    """At most MOST_SLICES of them, evenly chosen."""
-    return slices[:: -(-len(slices) // MOST_SLICES)]
+def _against_truth(model: Translator, scans: UnpairedScans) -> Viewer:
+    """The true CT and the CT made from the MR, patient by patient, with their errors."""
+    test = scans.test
+    fake_hu = translated(model, scans.ct_scale)(test)
+    scores = evaluate({"CycleGAN": lambda split: fake_hu}, test, scans.spacing_mm)
+    return error_explorer(
+        scores,
+        test.truth.ct_hu,
+        fake_hu,
+        test.ct_patients,
+        method="CycleGAN",
+        metrics=METRICS,
+        spacing_mm=scans.spacing_mm,
+        alt="True CT and the CT made from the MR, patient by patient, with a table of their "
+        "errors.",
+    )
+
+
+def evenly_chosen(slices: Sequence):
+    """At most MOST_SLICES of them."""
+    step = math.ceil(len(slices) / MOST_SLICES)
+    return slices[::step]
 
 
 def add_command(commands) -> None:
@@ -148,8 +186,10 @@ def add_command(commands) -> None:
     parser.add_argument(
         "--output", type=Path, help="the page to write (default: page.html in the run's folder)"
     )
-    parser.set_defaults(
-        run=lambda options: print(
-            f"Open {run_page(options.name, options.dataset, options.output)} in a browser."
-        )
-    )
+    parser.set_defaults(run=command)
+
+
+def command(options) -> None:
+    """`python -m ctmri_utils page`."""
+    page = run_page(options.name, options.dataset, options.output)
+    print(f"Open {page} in a browser.")

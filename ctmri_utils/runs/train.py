@@ -1,70 +1,78 @@
-"""`python -m ctmri_utils train`.
-
-A training from a settings file, with a run folder that says how it was made.
-"""
+"""`python -m ctmri_utils train`: a training from a settings file, in a folder that describes it."""
 
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import platform
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from ..cyclegan.model import CycleGAN
 from ..cyclegan.resume import load_checkpoint
-from ..cyclegan.training import fit, several_processes
+from ..cyclegan.training import fit
 from ..files import check_writable
-from ..machine import CHECKOUT, report, run_folder, set_up
-from ..scans.datasets import NAMED, UnpairedScans, load_scans
-from ..settings import Architecture, Objective, Settings, literal, read_settings, to_toml
+from ..machine import CHECKOUT, report, run_folder, set_up, several_processes
+from ..scans.datasets import NAMED, load_scans
+from ..scans.unpaired import UnpairedScans
+from ..settings import Settings, literal, read_settings, to_toml
 from ..units import HU
 from ..viewers.progress import Progress
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow", "safetensors")
 
+# Slices of each modality that the strips show.
+WATCHED = 4
+
 
 class RunLog(Progress):
-    """`Progress` on the command line.
+    """`Progress` on the command line, which also writes the run's folder.
 
-    The losses go to losses.csv, and with `tensorboard` there too, with the strips.
+    Nothing is written before the first step, since `fit` may refuse.
 
-    earlier: the losses up to here; told: the settings. Nothing is written before the first step,
-    for `fit` may refuse.
+    Args:
+        run: the folder.
+        earlier: the losses of the steps before this call.
+        settings: what settings.toml shall hold.
+        tensorboard: also write losses and strips for TensorBoard.
+        watched, options: as `Progress` takes them.
+
+    Raises:
+        ModuleNotFoundError: tensorboard is missing.
     """
 
     def __init__(
         self,
         run: Path,
         earlier: list[dict[str, float]],
-        told: dict,
+        settings: dict,
         tensorboard: bool,
         *watched,
         **options,
     ):
         super().__init__(*watched, folder=run / "strips", **options)
-        self.run, self.earlier, self.told, self.writer, self.board = run, earlier, told, None, None
-        if tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ModuleNotFoundError as error:
-                raise ModuleNotFoundError(
-                    "--tensorboard needs tensorboard: pip install 'ctmri-utils[train]'"
-                ) from error
-            self.writer = SummaryWriter
+        self.run = run
+        self.earlier = earlier
+        self.settings = settings
+        self.writer = summary_writer() if tensorboard else None
+        self.board = None
 
     def begin(self, step: int) -> None:
         super().begin(step)
-        (self.run / "settings.toml").write_text(to_toml(self.told), encoding="utf-8")
+        (self.run / "settings.toml").write_text(to_toml(self.settings), encoding="utf-8")
         with (self.run / "environment.txt").open("a", encoding="utf-8") as file:
             file.write(environment())
-        self.board = self.writer and self.writer(str(self.run), purge_step=step)
+        if self.writer:
+            self.board = self.writer(str(self.run), purge_step=step)
 
     def __call__(self, step: int, losses: dict[str, float]) -> None:
         super().__call__(step, losses)
@@ -74,25 +82,34 @@ class RunLog(Progress):
 
     def refresh(self, step: int) -> bytes:
         strip = super().refresh(step)
-        rows = self.history if len(self.history) == step else self.earlier + self.history
-        with (self.run / "losses.csv").open("w", newline="", encoding="utf-8") as lines:
-            table = csv.DictWriter(lines, ["step", *rows[0]])
-            table.writeheader()
-            table.writerows({"step": number} | row for number, row in enumerate(rows, 1))
+        self.write_losses(step)
         if self.board:
-            import io
-
-            import numpy as np
-            from PIL import Image
-
-            self.board.add_image(
-                "strip",
-                np.asarray(Image.open(io.BytesIO(strip)).convert("RGB")),
-                step,
-                dataformats="HWC",
-            )
+            picture = np.asarray(Image.open(io.BytesIO(strip)).convert("RGB"))
+            self.board.add_image("strip", picture, step, dataformats="HWC")
             self.board.flush()
         return strip
+
+    def write_losses(self, step: int) -> None:
+        """Write losses.csv, a row for each step of the whole run."""
+        rows = self.history
+        if len(rows) < step:
+            rows = self.earlier + rows
+        with (self.run / "losses.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, ["step", *rows[0]])
+            table.writeheader()
+            for number, row in enumerate(rows, 1):
+                table.writerow({"step": number} | row)
+
+
+def summary_writer() -> type:
+    """TensorBoard's writer, or an error that says how to get it."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "--tensorboard needs tensorboard: pip install 'ctmri-utils[train]'"
+        ) from error
+    return SummaryWriter
 
 
 def environment() -> str:
@@ -104,49 +121,66 @@ def environment() -> str:
     ]
     lines += [f"{name}: {version(name)}" for name in PACKAGES]
     if CHECKOUT:
-
-        def git(*words):
-            try:
-                return subprocess.run(
-                    ["git", "-C", str(CHECKOUT), *words],
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                ).stdout.strip()
-            except OSError:
-                # no git on this machine
-                return ""
-
         revision = git("rev-parse", "HEAD") or "unknown"
         changed = " with changes" if git("status", "--porcelain") else ""
         lines.append(f"git revision: {revision}{changed}")
     return "\n".join(lines) + "\n"
 
 
+def git(*words: str) -> str:
+    """What git says in the checkout; "" where there is no git."""
+    command = ["git", "-C", str(CHECKOUT), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip()
+
+
 def check_memory(settings: Settings, device: torch.device) -> None:
-    """Raise ValueError, in one sentence, if the networks alone need more memory than there is.
+    """Refuse networks that need more memory than there is: the system would end the process.
 
-    The system would end it without a word.
+    Weights count, and of those trained their gradient and Adam's two means; 4 bytes each. Where the
+    system does not tell its memory (Windows), nothing is refused.
 
-    Counted are weights and, of those trained, their gradient and Adam's two means; 4 bytes each.
-    Where the system does not tell its memory (Windows), nothing is refused.
+    Raises:
+        ValueError: in one sentence.
     """
-    # shapes without numbers
+    # Shapes without numbers.
     with torch.device("meta"):
-        weights = list(CycleGAN(settings.pick(Architecture), settings.pick(Objective)).parameters())
-    needed = 4 * sum(weight.numel() * (4 if weight.requires_grad else 1) for weight in weights)
+        model = CycleGAN(settings.architecture, settings.objective)
+
+    numbers = 0
+    for weight in model.parameters():
+        numbers += weight.numel() * (4 if weight.requires_grad else 1)
+    needed = 4 * numbers
+
     if device.type == "cuda":
-        there = torch.cuda.get_device_properties(device).total_memory
+        memory = torch.cuda.get_device_properties(device).total_memory
+    elif hasattr(os, "sysconf"):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     else:
-        there = (
-            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            if hasattr(os, "sysconf")
-            else math.inf
-        )
-    if needed > there:
+        memory = math.inf
+    if needed > memory:
         raise ValueError(
             f"the networks and their optimizers need {needed / 1e9:.0f} GB of memory and there are "
-            f"{there / 1e9:.0f}: choose a smaller ngf, ndf or n_blocks"
+            f"{memory / 1e9:.0f}: choose a smaller ngf, ndf or n_blocks"
+        )
+
+
+def check_unit(settings: Settings, scans: UnpairedScans) -> None:
+    """Raise ValueError where a setting that counts in HU meets pictures in grey levels."""
+    if scans.ct_scale.unit == HU.unit:
+        return
+    needs_hu = []
+    if settings.mask:
+        needs_hu.append(f"mask={settings.mask:g}")
+    if settings.ct_map != "linear":
+        needs_hu.append(f"ct_map={settings.ct_map!r}")
+    if needs_hu:
+        raise ValueError(
+            f"{needs_hu[0]} counts in HU, and the CT of this set is in {scans.ct_scale.unit}s: "
+            "leave it out"
         )
 
 
@@ -156,76 +190,86 @@ def train(
     tensorboard: bool = False,
     changes: dict | None = None,
 ) -> Path:
-    """Train as a settings file says, print the run folder and return it.
+    """Train as a settings file says, print the run's folder and return it.
 
-    One that holds an unfinished run is resumed.
+    A folder that holds an unfinished run is resumed. It gets settings.toml (all of them: itself a
+    settings file), environment.txt, checkpoint.pt, losses.csv, strips/ and, with `tensorboard`, its
+    events.
 
-    output: default build/runs/DATASET-PROFILE-SEED, where the lessons look. It gets settings.toml
-    (all of them: itself a settings file), environment.txt, checkpoint.pt, losses.csv, strips/ and,
-    with `tensorboard`, its events. Raises ValueError, OSError or FloatingPointError, in one
-    sentence.
+    Args:
+        path: the settings file, or None for the defaults.
+        output: the run's folder; default build/runs/DATASET-PROFILE-SEED, where the lessons look.
+        tensorboard: also write for TensorBoard.
+        changes: settings by name that replace the file's.
+
+    Raises:
+        ValueError, OSError or FloatingPointError: in one sentence.
     """
-    what, settings = read_settings(path, changes or {})
-    name = what["dataset"] if what["dataset"] in NAMED else Path(what["dataset"]).resolve().name
-    run = Path(output or run_folder(name, what["profile"], what["seed"]))
-    # before the work
-    check_writable(run)
-    device, first = set_up(what["seed"]), True
-    if engine := several_processes():
-        device, first = engine.device, engine.is_main_process
+    run, settings = read_settings(path, changes or {})
+    dataset, seed = run["dataset"], run["seed"]
+    name = dataset if dataset in NAMED else Path(dataset).resolve().name
+    folder = Path(output or run_folder(name, run["profile"], seed))
+    steps = settings.training_steps(name)
+
+    # What may be refused comes before what takes time.
+    check_writable(folder)
+    device = set_up(seed)
+    engine = several_processes()
+    if engine:
+        device = engine.device
     check_memory(settings, device)
-    torch.manual_seed(what["seed"])
-    model = CycleGAN(settings.pick(Architecture), settings.pick(Objective)).to(device)
-    scans = load_scans(what["dataset"], settings, what["seed"])
-    needs_hu(settings, scans)
-    checkpoint, steps = run / "checkpoint.pt", settings.training_steps(name)
+
+    torch.manual_seed(seed)
+    model = CycleGAN(settings.architecture, settings.objective).to(device)
+    scans = load_scans(dataset, settings, seed)
+    check_unit(settings, scans)
+
+    # One process speaks for all.
     log = None
-    if first:
-        earlier = load_checkpoint(checkpoint)["losses"] if checkpoint.exists() else []
-        watched = (
-            scans.test.ct[:: max(1, len(scans.test.ct) // 4)][:4],
-            scans.test.mri[:: max(1, len(scans.test.mri) // 4)][:4],
-        )
-        told = (
-            what
-            | {spec.name: getattr(settings, spec.name) for spec in fields(Settings)}
-            | {"steps": steps}
-        )
-        log = RunLog(
-            run, earlier, told, tensorboard, model, *watched, steps=steps, every=max(1, steps // 20)
-        )
+    if engine is None or engine.is_main_process:
+        values = run | asdict(settings) | {"steps": steps}
+        log = start_log(folder, values, tensorboard, model, scans, steps)
     try:
         losses = fit(
             model,
-            scans.train.ct,
-            scans.train.mri,
-            seed=what["seed"],
-            checkpoint=checkpoint,
-            **scans.train.for_fit(),
-            **settings.training(steps),
-            **({"on_step": log} if log else {}),
+            scans.train,
+            settings.training,
+            steps=steps,
+            seed=seed,
+            checkpoint=folder / "checkpoint.pt",
+            on_step=log,
         )
     finally:
+        # The bar's line ends before an error's begins.
         if log:
-            # ends its line, before an error's
             log.bar.close()
+
     if log:
         trained = bool(log.history)
         log.finish(losses)
-        print(f"Run in {run}" if trained else f"{run} is already trained to its {steps} steps")
-    return run
-
-
-def needs_hu(settings: Settings, scans: UnpairedScans) -> None:
-    """Raise ValueError where a setting that counts in HU meets pictures in grey levels."""
-    asked = [f"mask={settings.mask:g}"] * bool(settings.mask) + [f"ct_map={settings.ct_map!r}"] * (
-        settings.ct_map != "linear"
-    )
-    if asked and scans.ct_scale.unit != HU.unit:
-        raise ValueError(
-            f"{asked[0]} counts in HU, and the CT of this set is in {scans.ct_scale.unit}s: leave "
-            "it out"
+        print(
+            f"Run in {folder}" if trained else f"{folder} is already trained to its {steps} steps"
         )
+    return folder
+
+
+def start_log(
+    folder: Path,
+    settings: dict,
+    tensorboard: bool,
+    model: CycleGAN,
+    scans: UnpairedScans,
+    steps: int,
+) -> RunLog:
+    checkpoint = folder / "checkpoint.pt"
+    earlier = load_checkpoint(checkpoint)["losses"] if checkpoint.exists() else []
+    watched = [evenly_chosen(images) for images in (scans.test.ct, scans.test.mri)]
+    every = max(1, steps // 20)
+    return RunLog(folder, earlier, settings, tensorboard, model, *watched, steps=steps, every=every)
+
+
+def evenly_chosen(images: torch.Tensor) -> torch.Tensor:
+    return images[:: max(1, len(images) // WATCHED)][:WATCHED]
 
 
 def add_command(commands) -> None:
@@ -263,9 +307,5 @@ def add_command(commands) -> None:
 
 def command(options) -> None:
     """`python -m ctmri_utils train`."""
-    train(
-        options.settings,
-        options.output,
-        options.tensorboard,
-        {name: literal(value) for name, value in options.parameter},
-    )
+    changes = {name: literal(value) for name, value in options.parameter}
+    train(options.settings, options.output, options.tensorboard, changes)

@@ -4,11 +4,29 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["archives", "checks", "datasets", "kaggle", "phantom", "slices"],
+    submodules=[
+        "anatomy",
+        "archives",
+        "checks",
+        "copies",
+        "datasets",
+        "findings",
+        "folders",
+        "kaggle",
+        "kaggle_access",
+        "manifest",
+        "phantom",
+        "physics",
+        "slices",
+        "unpaired",
+    ],
     submod_attrs={
         "checks": ["check"],
-        "datasets": ["Split", "UnpairedScans", "load_scans", "phantom_scans"],
+        "datasets": ["load_scans", "phantom_scans"],
+        "folders": ["folder_scans"],
         "kaggle": ["download"],
-        "phantom": ["SyntheticPatients", "TISSUES", "synthetic_patients"],
+        "phantom": ["SyntheticPatients", "synthetic_patients"],
+        "physics": ["TISSUES"],
+        "unpaired": ["Split", "UnpairedScans"],
     },
 )

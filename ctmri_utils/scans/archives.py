@@ -1,6 +1,7 @@
-"""A zip from elsewhere is unpacked only after every entry has been looked at.
+"""Unpack a zip from an untrusted source.
 
-Nothing lands outside the folder, nothing is endless.
+Every entry is checked before anything is written: nothing lands outside the folder, and nothing is
+larger than expected.
 """
 
 from __future__ import annotations
@@ -18,11 +19,17 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-MOST_FILES, MOST_BYTES, LARGEST_FILE = 100_000, 8 * 2**30, 2**26
-# bytes of a zip held in memory at once
+MOST_FILES = 100_000
+MOST_BYTES = 8 * 2**30
+LARGEST_FILE = 2**26  # bytes
+# Bytes of a zip that may be read into memory at once.
 LARGEST_READ = 2**23
-# what no part of a name may hold on one system or another
+
+# What no part of a name may hold on one system or another.
 FORBIDDEN = r'[\x00-\x1f\x7f\\:*?"<>|]|[ .]$'
+MOST_PARTS = 16
+LONGEST_PART = 200  # bytes
+
 # What zipfile and zlib can raise for bytes made to break them; these have no common ancestor but
 # Exception.
 DAMAGE = (
@@ -42,18 +49,25 @@ class BadArchive(ValueError):
 
 
 def unpack(archive: Path, folder: Path, reserved: Sequence[str] = ()) -> dict[str, dict]:
-    """Check all entries of a zip, then write them below `folder`, emptied before: {name: {"bytes".
+    """Check all entries of a zip, then write them below an emptied folder.
 
-    ..., "sha256": ...}}.
+    Args:
+        archive: the zip.
+        folder: whatever it held before is deleted.
+        reserved: names, in lower case, that no entry may begin with.
 
-    Raises BadArchive if it is damaged, or holds anything but a sane number of plain files of sane
-    sizes with plain names, none of them beginning with a `reserved` one; OSError with ENOSPC,
-    before anything is written, if the disk has not enough room.
+    Returns:
+        {name: {"bytes": size, "sha256": hexadecimal digest}}.
+
+    Raises:
+        BadArchive: the zip is damaged, or holds anything but a reasonable number of plain files of
+            reasonable sizes with plain names.
+        OSError: with ENOSPC, before anything is written, if the disk has too little room.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        with _Sips(archive) as stream, zipfile.ZipFile(stream) as zipped:
+        with _LimitedReads(archive) as stream, zipfile.ZipFile(stream) as zipped:
             entries = _plain_files(zipped, reserved)
             check_room(folder, sum(entry.file_size for entry in entries))
             return {
@@ -63,14 +77,22 @@ def unpack(archive: Path, folder: Path, reserved: Sequence[str] = ()) -> dict[st
     except DAMAGE as error:
         raise BadArchive(f"the zip is damaged or refused ({error})") from error
     except OSError as error:
-        # which is what zipfile gets for a place before the beginning
+        # The system answers EINVAL when zipfile seeks to a place before the beginning.
         if error.errno != errno.EINVAL:
             raise
         raise BadArchive("the zip is damaged (its parts are not where it says)") from error
 
 
 def check_room(folder: Path, needed: int) -> None:
-    """Raise OSError with ENOSPC if the disk of an existing folder has not `needed` bytes left."""
+    """Check that the disk of an existing folder has room.
+
+    Args:
+        folder: an existing folder.
+        needed: bytes.
+
+    Raises:
+        OSError: with ENOSPC, if fewer bytes are free.
+    """
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(
@@ -78,64 +100,80 @@ def check_room(folder: Path, needed: int) -> None:
         )
 
 
-class _Sips(io.FileIO):
-    """A zip's file that is not read in gulps.
-
-    Zipfile would load a table of contents of any size into memory.
-    """
+class _LimitedReads(io.FileIO):
+    """A file that refuses large reads: zipfile would load a table of contents of any size."""
 
     def read(self, size=-1):
-        left = os.fstat(self.fileno()).st_size - self.tell()
-        if (left if size is None or size < 0 else min(size, left)) > LARGEST_READ:
+        available = os.fstat(self.fileno()).st_size - self.tell()
+        reads_everything = size is None or size < 0
+        length = available if reads_everything else min(size, available)
+        if length > LARGEST_READ:
             raise zipfile.BadZipFile("its table of contents is absurdly large")
         return super().read(size)
 
 
 def _plain_files(zipped: zipfile.ZipFile, reserved: Sequence[str]) -> list[zipfile.ZipInfo]:
+    """The entries to extract, all of them checked."""
     entries = [entry for entry in zipped.infolist() if not entry.is_dir()]
     total = sum(entry.file_size for entry in entries)
     if len(entries) > MOST_FILES or total > MOST_BYTES:
         raise zipfile.BadZipFile(f"{len(entries)} files of {total / 1e9:.1f} GB are absurd")
+
     files, folders = set(), set()
     for entry in entries:
-        # two names that differ in case are one file on some systems
+        # Names that differ only in case are one file on some systems.
         parts = entry.filename.casefold().split("/")
-        for problem, found in (
-            (
-                "has a path that leads elsewhere",
-                any(part in ("", ".", "..") for part in parts) or parts[0] in reserved,
-            ),
-            (
-                "has an odd name",
-                len(parts) > 16
-                or any(re.search(FORBIDDEN, part) or len(part.encode()) > 200 for part in parts),
-            ),
-            ("is no plain file", stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG)),
-            ("is absurdly large", entry.file_size > LARGEST_FILE),
-            ("is encrypted", entry.flag_bits & 1),
-            (
-                "is packed in an unusual way",
-                entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
-            ),
-        ):
-            if found:
-                raise zipfile.BadZipFile(f"{entry.filename[:80]!r} {problem}")
+
+        problem = _name_problem(parts, reserved) or _content_problem(entry)
+        if problem:
+            raise zipfile.BadZipFile(f"{entry.filename[:80]!r} {problem}")
         files.add("/".join(parts))
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+
     if len(files) < len(entries) or files & folders:
         raise zipfile.BadZipFile("two of its files have one name")
     return entries
 
 
+def _name_problem(parts: list[str], reserved: Sequence[str]) -> str:
+    """What is wrong with a name, "" if nothing."""
+    if parts[0] in reserved or any(part in ("", ".", "..") for part in parts):
+        return "has a path that leads elsewhere"
+
+    odd = any(re.search(FORBIDDEN, part) for part in parts)
+    too_long = any(len(part.encode()) > LONGEST_PART for part in parts)
+    if odd or too_long or len(parts) > MOST_PARTS:
+        return "has an odd name"
+    return ""
+
+
+def _content_problem(entry: zipfile.ZipInfo) -> str:
+    """What is wrong with the kind, size or packing of an entry, "" if nothing."""
+    # Zips made on some systems say nothing about the kind: 0.
+    if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
+        return "is no plain file"
+    if entry.file_size > LARGEST_FILE:
+        return "is absurdly large"
+    if entry.flag_bits & 1:
+        return "is encrypted"
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "is packed in an unusual way"
+    return ""
+
+
 def _extract(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> dict:
+    """Write one entry and return its size and digest."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    digest, size = hashlib.sha256(), 0
+    digest = hashlib.sha256()
+    size = 0
+
+    # zipfile never returns more than the declared size, and compares the checksum at the end.
     with zipped.open(entry) as packed, path.open("xb") as copy:
-        # never more than the size declared; the end compares the checksum
         while block := packed.read(2**20):
             copy.write(block)
             digest.update(block)
             size += len(block)
+
     if size != entry.file_size:
         raise zipfile.BadZipFile(f"{entry.filename[:80]!r} is cut off")
     return {"bytes": size, "sha256": digest.hexdigest()}

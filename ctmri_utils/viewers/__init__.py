@@ -4,9 +4,16 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["figures", "progress", "viewer"],
+    submodules=["figures", "packing", "pages", "progress", "specification", "viewer"],
     submod_attrs={
         "progress": ["LiveProgress", "Progress"],
-        "viewer": ["browse", "compare", "error_explorer", "training_strip", "window_level"],
+        "viewer": [
+            "MARKS",
+            "browse",
+            "compare",
+            "error_explorer",
+            "training_strip",
+            "window_level",
+        ],
     },
 )

@@ -5,6 +5,7 @@ Every one is shown with a text for those who cannot see it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..scans.slices import MOST_PIXELS, UNREADABLE
+from ..scans.slices import MOST_SLICE_PIXELS, UNREADABLE
 from ..units import WINDOWS
 
 try:
@@ -21,15 +22,24 @@ try:
 except ImportError as error:
     raise ImportError('figures need matplotlib: pip install "ctmri-utils[course]"') from error
 
-# Okabe & Ito: told apart by everyone
+# Okabe and Ito's colours, which people with colour blindness can tell apart, and dashes for prints
+# without colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-# ... and in print without colour
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+
+# In `offenders`: the colour of saturated pixels, red, green and blue in [0, 1].
+SATURATED_COLOUR = (0.84, 0.37, 0)
 
 
 class Row(NamedTuple):
-    """One row of a montage: images (N, H, W), the values drawn darkest and brightest, and a colour
-    map; `unit` adds a colour bar.
+    """One row of a montage.
+
+    Args:
+        images: (N, H, W), or (N, H, W, 3) in colour.
+        low: the value drawn darkest.
+        high: the value drawn brightest.
+        colours: a colour map of matplotlib.
+        unit: adds a colour bar with this label.
     """
 
     images: np.ndarray
@@ -40,13 +50,19 @@ class Row(NamedTuple):
 
 
 def ct_row(ct_hu, window: str = "brain") -> Row:
-    """CT slices (N, H, W) in HU through one of the clinical `WINDOWS`.
+    """CT slices through one of the clinical `WINDOWS`.
 
-    KeyError names the known ones.
+    Args:
+        ct_hu: (N, H, W), in HU.
+        window: a name in `WINDOWS`.
+
+    Raises:
+        KeyError: there is no such window; the message names the known ones.
     """
     if window not in WINDOWS:
         raise KeyError(f"no window {window!r}: choose one of {', '.join(WINDOWS)}")
-    level, width = WINDOWS[window].level, WINDOWS[window].width
+    level = WINDOWS[window].level
+    width = WINDOWS[window].width
     return Row(np.asarray(ct_hu), level - width / 2, level + width / 2)
 
 
@@ -56,63 +72,93 @@ def network_row(images) -> Row:
 
 
 def difference_row(difference, limit: float, unit: str = "HU") -> Row:
-    """Signed differences (N, H, W): blue too low, red too high, white equal, cut at +-limit."""
+    """Signed differences: blue too low, red too high, white equal.
+
+    Args:
+        difference: (N, H, W).
+        limit: differences beyond +-limit get the full colour.
+        unit: of both.
+    """
     return Row(np.asarray(difference), -limit, limit, "RdBu_r", unit)
 
 
 def montage(rows: dict[str, Row], titles: Sequence[str] = (), size: float = 1.5) -> Figure:
-    """A grid with one labelled row per entry and one column per slice, `size` inches a picture.
+    """A grid with one labelled row per entry and one column per slice.
 
     Limits are those of the row, the same for every slice in it, so that brightness can be compared
-    along it; pixels are drawn as squares.
+    along it. Pixels are drawn as squares.
+
+    Args:
+        rows: {label: row}.
+        titles: of the columns.
+        size: of a picture, in inches.
     """
     columns = max(len(row.images) for row in rows.values())
-    figure = Figure(
-        figsize=(size * columns + 1.1, size * len(rows) + 0.25 * bool(titles)), layout="constrained"
-    )
+    title_height = 0.25 if titles else 0
+    size_inches = (size * columns + 1.1, size * len(rows) + title_height)
+    figure = Figure(figsize=size_inches, layout="constrained")
+
     axes = figure.subplots(len(rows), columns, squeeze=False)
-    for line, (label, row) in zip(axes, rows.items(), strict=True):
-        for axis in line:
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(False)
-        for axis, image in zip(line, row.images, strict=False):
-            drawn = axis.imshow(
-                image, cmap=row.colours, vmin=row.low, vmax=row.high, interpolation="nearest"
-            )
-        line[0].set_ylabel(label, fontsize=9)
-        if row.unit:
-            figure.colorbar(drawn, ax=list(line), label=row.unit, shrink=0.9, aspect=12)
+    for row_axes, (label, row) in zip(axes, rows.items(), strict=True):
+        _draw_row(figure, row_axes, label, row)
     for axis, title in zip(axes[0], titles, strict=False):
         axis.set_title(title, fontsize=8)
     return figure
 
 
-def first_look(viewer, columns: int = 4) -> Figure:
-    """What one of `viewer`'s viewers shows at first, as a montage.
+def _draw_row(figure: Figure, axes: np.ndarray, label: str, row: Row) -> None:
+    for axis in axes:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
 
-    A row per scan, evenly spaced slices, or the worst if it has a table.
+    for axis, image in zip(axes, row.images, strict=False):
+        picture = axis.imshow(
+            image, cmap=row.colours, vmin=row.low, vmax=row.high, interpolation="nearest"
+        )
+
+    axes[0].set_ylabel(label, fontsize=9)
+    if row.unit:
+        figure.colorbar(picture, ax=list(axes), label=row.unit, shrink=0.9, aspect=12)
+
+
+def first_look(viewer, columns: int = 4) -> Figure:
+    """What a `Viewer` shows at first, as a montage with a row per scan.
+
+    The slices are evenly spaced, or the worst ones if the viewer has a table.
     """
-    spec, labels, rows = viewer.spec, viewer.spec["planes"][0]["labels"], {}
-    slices = np.linspace(0, len(viewer.values[0]) - 1, columns).round().astype(int)
-    shown = (
-        [row["start"] for row in spec["table"]["rows"][:columns]]
-        if "table" in spec
-        else list(dict.fromkeys(slices.tolist()))
-    )
+    spec = viewer.spec
+    if "table" in spec:
+        slices = [row["start"] for row in spec["table"]["rows"][:columns]]
+    else:
+        even = np.linspace(0, len(viewer.values[0]) - 1, columns).round().astype(int)
+        slices = list(dict.fromkeys(even.tolist()))
+
+    rows = {}
     for image in spec["images"]:
         level, width = image["window"] or (spec["state"]["level"], spec["state"]["width"])
-        values = viewer.values[image["source"], shown] * image["gain"] + image["offset"]
-        # a doubt map
-        look = ("inferno", image["unit"]) if "limit" in image else ()
-        rows[image["name"]] = Row(values, level - width / 2, level + width / 2, *look)
-    return montage(rows, [labels[k] if labels else f"slice {k + 1}" for k in shown])
+        values = viewer.values[image["source"], slices] * image["gain"] + image["offset"]
+        row = Row(values, level - width / 2, level + width / 2)
+
+        # Only an uncertainty map has a limit.
+        if "limit" in image:
+            row = row._replace(colours="inferno", unit=image["unit"])
+        rows[image["name"]] = row
+
+    labels = spec["planes"][0]["labels"]
+    titles = [labels[k] if labels else f"slice {k + 1}" for k in slices]
+    return montage(rows, titles)
 
 
 def translation_rows(model, ct, mri) -> Figure:
-    """Both directions and both round trips of a trained or training CycleGAN, for slices (N, 1, H,
-    W) in [-1, 1].
+    """Both directions and both round trips of a CycleGAN, trained or in training.
+
+    Args:
+        model: the CycleGAN.
+        ct: (N, 1, H, W) in [-1, 1].
+        mri: the same.
     """
-    fake_mri, fake_ct = model.translate(ct, "mri"), model.translate(mri, "ct")
+    fake_mri = model.translate(ct, "mri")
+    fake_ct = model.translate(mri, "ct")
     rows = {
         "ct": ct,
         "fake_mri": fake_mri,
@@ -132,17 +178,25 @@ def curves(
     smooth: int = 1,
     x: Sequence[float] | None = None,
 ) -> Figure:
-    """Lines over their index (or `x`), told apart by colour and dash.
+    """Lines over their index or over `x`, told apart by colour and dash.
 
-    `smooth` takes the running mean of so many points.
+    Args:
+        lines: {label: values}.
+        x_label: with its unit.
+        y_label: with its unit.
+        smooth: take the running mean of so many points.
+        x: one number for each value; by default 1, 2, 3, ...
     """
     figure = Figure(figsize=(6.5, 3), layout="constrained")
     axis = figure.subplots()
     for (label, values), colour, dash in zip(lines.items(), COLOURS * 3, DASHES * 3, strict=False):
         window = max(1, min(smooth, len(values)))
         means = np.convolve(values, np.ones(window) / window, "valid")
-        places = np.arange(window, len(values) + 1) if x is None else x[window - 1 :]
-        axis.plot(places, means, color=colour, linestyle=dash, label=label)
+
+        # A mean stands where its last point is.
+        positions = np.arange(window, len(values) + 1) if x is None else x[window - 1 :]
+        axis.plot(positions, means, color=colour, linestyle=dash, label=label)
+
     axis.set(xlabel=x_label, ylabel=y_label)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -152,7 +206,14 @@ def curves(
 def histograms(
     values: dict[str, np.ndarray], x_label: str, bins: np.ndarray, *, log: bool = False
 ) -> Figure:
-    """Outlined histograms, each normalised to area 1, of flattened arrays over the same bins."""
+    """Outlined histograms over the same bins, each normalised to area 1.
+
+    Args:
+        values: {label: an array of any shape}.
+        x_label: with its unit.
+        bins: their edges.
+        log: make the vertical axis logarithmic.
+    """
     figure = Figure(figsize=(6.5, 3), layout="constrained")
     axis = figure.subplots()
     for (label, array), colour, dash in zip(values.items(), COLOURS, DASHES, strict=False):
@@ -172,12 +233,16 @@ def histograms(
 
 
 def interval_plot(summaries, metrics: Sequence[str]) -> Figure:
-    """Means with their 95 % intervals from `evaluation.summarise`.
+    """Means with their 95 % intervals: a panel per metric, methods from the top as in the table.
 
-    One panel per metric, methods as rows from the top, as in the table.
+    A mean that is infinite, or that no patient has, is written at the right edge.
 
-    A mean that is infinite, or that no patient has, is written at the right edge. Raises ValueError
-    for a metric that was not scored.
+    Args:
+        summaries: from `evaluation.summarise`.
+        metrics: which of their metrics to show.
+
+    Raises:
+        ValueError: no metrics, or one that was not scored.
     """
     if not metrics:
         raise ValueError(
@@ -186,91 +251,94 @@ def interval_plot(summaries, metrics: Sequence[str]) -> Figure:
         )
     methods = list(dict.fromkeys(summary.method for summary in summaries))
     columns = 2 if len(metrics) in (2, 4) else min(len(metrics), 3)
-    lines = -(-len(metrics) // columns)
-    figure = Figure(
-        figsize=(2 + 2.6 * columns, (0.7 + 0.24 * len(methods)) * lines), layout="constrained"
-    )
-    panels = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    rows = math.ceil(len(metrics) / columns)
+    size_inches = (2 + 2.6 * columns, (0.7 + 0.24 * len(methods)) * rows)
+    figure = Figure(figsize=size_inches, layout="constrained")
+
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for axis, metric in zip(panels, metrics, strict=False):
-        cells = [summary for summary in summaries if summary.metric == metric]
-        if not cells:
-            raise ValueError(
-                f"no metric {metric!r} here: choose from "
-                f"{', '.join(dict.fromkeys(summary.metric for summary in summaries))}."
-            )
-        for summary in cells:
-            row = methods.index(summary.method)
-            colour = COLOURS[row % len(COLOURS)]
-            if np.isfinite(summary.mean):
-                axis.plot(summary.mean, row, "o", color=colour, markersize=5)
-                axis.hlines(row, summary.low, summary.high, color=colour, linewidth=2)
-            else:
-                axis.text(
-                    0.98,
-                    row,
-                    "infinite" if np.isinf(summary.mean) else "none",
-                    color=colour,
-                    fontsize=8,
-                    ha="right",
-                    va="center",
-                    transform=axis.get_yaxis_transform(),
-                )
+        of_metric = [summary for summary in summaries if summary.metric == metric]
+        if not of_metric:
+            known = ", ".join(dict.fromkeys(summary.metric for summary in summaries))
+            raise ValueError(f"no metric {metric!r} here: choose from {known}.")
+
+        for summary in of_metric:
+            _draw_interval(axis, methods.index(summary.method), summary)
         axis.set_title(metric, fontsize=9)
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.3)
         axis.set(yticks=range(len(methods)), yticklabels=methods, ylim=(len(methods) - 0.5, -0.5))
+
     for axis in panels[len(metrics) :]:
         axis.set_visible(False)
     return figure
 
 
+def _draw_interval(axis, row: int, summary) -> None:
+    colour = COLOURS[row % len(COLOURS)]
+    if np.isfinite(summary.mean):
+        axis.plot(summary.mean, row, "o", color=colour, markersize=5)
+        axis.hlines(row, summary.low, summary.high, color=colour, linewidth=2)
+        return
+
+    text = "infinite" if np.isinf(summary.mean) else "none"
+    right_edge = axis.get_yaxis_transform()
+    alignment = {"ha": "right", "va": "center"}
+    axis.text(0.98, row, text, color=colour, fontsize=8, transform=right_edge, **alignment)
+
+
 def offenders(report, most: int = 6) -> Figure:
     """The first slices of each finding of a `check`, one row per finding, with their names.
 
-    What is saturated is drawn orange.
+    Saturated pixels are drawn orange.
 
-    Raises ValueError if there are none.
+    Args:
+        report: from `check`.
+        most: slices in a row.
+
+    Raises:
+        ValueError: there are no findings.
     """
     if not report.findings:
         raise ValueError(f"{report.folder} has no offenders to draw")
-    shown = {
-        f"{found.kind} ({len(found.files)})".replace(", ", ",\n").replace(" (", "\n("): found
-        for found in report.findings
-    }
-    rows = {
-        label: Row(
-            [_rgb(report.folder / name, found.kind == "saturated") for name in found.files[:most]],
-            0,
-            1,
-        )
-        for label, found in shown.items()
-    }
+
+    findings = {}
+    rows = {}
+    for finding in report.findings:
+        # Row labels are narrow.
+        label = f"{finding.kind} ({len(finding.files)})"
+        label = label.replace(", ", ",\n").replace(" (", "\n(")
+        saturated = finding.kind == "saturated"
+        images = [_read_colours(report.folder / name, saturated) for name in finding.files[:most]]
+        findings[label] = finding
+        rows[label] = Row(images, 0, 1)
+
     figure = montage(rows, size=1.2)
-    lines = np.reshape(figure.axes, (len(rows), -1))
-    for line, found in zip(lines, shown.values(), strict=True):
-        for axis, name in zip(line, found.files, strict=False):
+    axes = np.reshape(figure.axes, (len(rows), -1))
+    for row_axes, finding in zip(axes, findings.values(), strict=True):
+        for axis, name in zip(row_axes, finding.files, strict=False):
             axis.set_title(name if len(name) <= 24 else f"...{name[-21:]}", fontsize=6)
     return figure
 
 
-def _rgb(path: Path, mark: bool) -> np.ndarray:
-    """(H, W, 3) in [0, 1], the brightest white, 255 orange if marked.
-
-    An empty frame for a file that cannot be read or is huge.
-    """
+def _read_colours(path: Path, mark_saturated: bool) -> np.ndarray:
+    """(H, W, 3) in [0, 1], the brightest value 1; a frame for a file that is unreadable or huge."""
     try:
         with Image.open(path) as image:
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > MOST_SLICE_PIXELS:
                 raise ValueError
-            grey = image.mode in ("1", "L") or image.mode.startswith(("I", "F"))
-            pixels = np.asarray(image.convert("F" if grey else "RGB"), np.float32)
+            is_grey = image.mode in ("1", "L") or image.mode.startswith(("I", "F"))
+            pixels = np.asarray(image.convert("F" if is_grey else "RGB"), np.float32)
     except UNREADABLE:
-        return np.pad(np.ones((14, 14, 3)), ((1, 1), (1, 1), (0, 0)), constant_values=0.6)
-    drawn = np.repeat(pixels[..., None], 3, 2) if grey else pixels
-    drawn = drawn / max(drawn.max(), 1)
-    if mark:
-        drawn[pixels == 255 if grey else (pixels == 255).all(2)] = (0.84, 0.37, 0)
-    return drawn
+        white = np.ones((14, 14, 3))
+        return np.pad(white, ((1, 1), (1, 1), (0, 0)), constant_values=0.6)
+
+    colours = np.repeat(pixels[..., None], 3, 2) if is_grey else pixels
+    saturated = (colours == 255).all(2)
+    colours = colours / max(colours.max(), 1)
+    if mark_saturated:
+        colours[saturated] = SATURATED_COLOUR
+    return colours
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:
@@ -281,16 +349,18 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
 
 
 def jpeg(figure: Figure, dpi: int = 75) -> bytes:
-    """The figure as JPEG on white: of noisy slices a quarter of what PNG takes."""
+    """The figure as JPEG on white: noisy slices take a quarter of a PNG's bytes."""
     buffer = BytesIO()
     figure.savefig(buffer, format="jpeg", dpi=dpi, facecolor="white", pil_kwargs={"quality": 75})
     return buffer.getvalue()
 
 
 def show(figure: Figure, alt: str) -> None:
-    """Display the figure in a notebook with `alt`, a sentence saying what is to be seen.
+    """Display the figure in a notebook.
 
-    Exported pages keep it.
+    Args:
+        figure: what to show.
+        alt: a sentence saying what is to be seen; exported pages keep it.
     """
     from IPython.display import Image, display
 

@@ -1,8 +1,4 @@
-"""Progress of a training run.
-
-A bar, strips of slices that can be kept for `viewer.training_strip`, and in a notebook a live
-picture.
-"""
+"""Progress of a training: a bar, strips of translated slices, and live pictures in a notebook."""
 
 from __future__ import annotations
 
@@ -16,45 +12,65 @@ from torch import Tensor
 
 from ..cyclegan.model import Translator
 
-# less than this share of what real slices do
-ALIKE = 0.1
-# seconds; with 0, tqdm's notebook bar would never be displayed
-SHOWN = 1e-9
-# steps before which every generator looks broken
-TOO_EARLY = 100
+# Translations vary suspiciously little below this share of what real slices do.
+SUSPICIOUS_SHARE = 0.1
+
+# Every generator looks broken in its first steps.
+FIRST_WARNING_STEP = 100
+
+# In seconds. Without any delay, tqdm's notebook bar would never be displayed.
+SHORTEST_DELAY = 1e-9
 
 
 @torch.no_grad()
 def symptoms(model: Translator, ct: Tensor, mri: Tensor) -> str:
-    """What looks wrong with the generators of the last step, in a few words; "" if nothing does.
+    """What looks wrong with the generators of the last step.
 
-    ct, mri: at least two different slices of each, (N, C, H, W) in [-1, 1]; sizes may differ. Mode
-    collapse: the translations differ from each other (standard deviation over slices) less than a
-    tenth as much as real slices do. Identity mapping: a translation differs from its input less
-    than a tenth as much as the mean real slice of the other modality does.
+    Mode collapse: the translations differ from each other (standard deviation over slices) less
+    than a tenth as much as real slices do. Identity mapping: a translation differs from its input
+    less than a tenth as much as the mean real slice of the other modality does.
+
+    Args:
+        model: a CycleGAN.
+        ct: at least two different slices, (N, C, H, W) in [-1, 1].
+        mri: the same; the size may differ.
+
+    Returns:
+        A few words; "" if nothing looks wrong.
     """
-    found = []
+    warnings = []
     for to, images, real in (("mri", ct, mri), ("ct", mri, ct)):
         fakes = model.translate(images, to, averaged=False)
-        if fakes.std(0, correction=0).mean() < ALIKE * real.std(0, correction=0).mean():
-            found.append(f"every fake_{to} looks alike (mode collapse)")
+        if _spread(fakes) < SUSPICIOUS_SHARE * _spread(real):
+            warnings.append(f"every fake_{to} looks alike (mode collapse)")
+
+        # With other channels, no generator could hand on its input.
         elif fakes.shape == images.shape:
-            # else other channels: no generator could hand on its input
-            usual = F.interpolate(real.mean(0, keepdim=True), images.shape[-2:], mode="area")
-            if (fakes - images).abs().mean() < ALIKE * (usual - images).abs().mean():
-                found.append(f"fake_{to} is its input (identity mapping)")
-    return ", ".join(found)
+            mean_slice = F.interpolate(real.mean(0, keepdim=True), images.shape[-2:], mode="area")
+            expected_change = (mean_slice - images).abs().mean()
+            if (fakes - images).abs().mean() < SUSPICIOUS_SHARE * expected_change:
+                warnings.append(f"fake_{to} is its input (identity mapping)")
+    return ", ".join(warnings)
+
+
+def _spread(images: Tensor) -> Tensor:
+    """Standard deviation over slices, averaged over pixels."""
+    return images.std(0, correction=0).mean()
 
 
 class Progress:
-    """An `on_step` callback for `fit`.
+    """An `on_step` callback for `fit`: a bar with the losses.
 
-    A bar with the losses, and every `every` steps a strip of fixed slices and a look for
-    `symptoms`.
+    Every `every` steps it also draws a strip of fixed slices and looks for `symptoms`.
 
-    model: the CycleGAN being trained; ct, mri: the slices to watch, (N, C, H, W) in [-1, 1]. With
-    `folder` every strip is also kept there as step-000100.png; strips of later steps, from an
-    earlier run, are deleted.
+    Args:
+        model: the CycleGAN being trained.
+        ct: slices to watch, (N, C, H, W) in [-1, 1].
+        mri: the same; the size may differ.
+        steps: of the whole training.
+        every: steps between two strips.
+        folder: keep every strip here too, as step-000100.png. Strips of later steps, from an
+            earlier run, are deleted.
     """
 
     def __init__(
@@ -69,16 +85,15 @@ class Progress:
     ):
         from tqdm.auto import tqdm
 
-        self.model, self.ct, self.mri, self.steps, self.every, self.folder = (
-            model,
-            ct,
-            mri,
-            steps,
-            every,
-            folder,
-        )
+        self.model = model
+        self.ct = ct
+        self.mri = mri
+        self.steps = steps
+        self.every = every
+        self.folder = folder
         self.history: list[dict[str, float]] = []
-        # shown by `begin`: `fit` may refuse
+
+        # `begin` shows the bar, because `fit` may still refuse its arguments.
         self.bar = tqdm(total=steps, unit="step", delay=math.inf)
 
     def __call__(self, step: int, losses: dict[str, float]) -> None:
@@ -86,31 +101,48 @@ class Progress:
             self.begin(step)
         self.history.append(losses)
         self.bar.update(step - self.bar.n)
+
         if step % self.every == 0 or step == self.steps:
-            self.bar.set_postfix(
-                {name: f"{value:.2f}" for name, value in losses.items() if " " not in name}
-            )
-            if step >= TOO_EARLY and (wrong := symptoms(self.model, self.ct, self.mri)):
-                self.bar.set_postfix_str(f"{self.bar.postfix}, WARNING: {wrong}")
+            self.bar.set_postfix_str(self.postfix(step, losses))
             self.refresh(step)
 
+    def postfix(self, step: int, losses: dict[str, float]) -> str:
+        """What stands behind the bar: every loss, and a warning if there are symptoms."""
+        parts = []
+        for name, value in losses.items():
+            short_name = name.replace("discriminator_", "D_")
+            parts.append(f"{short_name}={value:.2f}")
+
+        if step >= FIRST_WARNING_STEP:
+            warning = symptoms(self.model, self.ct, self.mri)
+            if warning:
+                parts.append(f"WARNING: {warning}")
+        return ", ".join(parts)
+
     def begin(self, step: int) -> None:
-        """Called before the first step that this call of `fit` makes."""
-        self.bar.delay = SHOWN
-        # the time left is reckoned from here
-        self.bar.initial = self.bar.n = self.bar.last_print_n = step - 1
+        """Show the bar and delete later strips, before the first step of this call of `fit`."""
+        self.bar.delay = SHORTEST_DELAY
+
+        # The time left is estimated from this step on.
+        done = step - 1
+        self.bar.initial = done
+        self.bar.n = done
+        self.bar.last_print_n = done
+
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for old in self.folder.glob("step-*.png"):
-                if int(re.sub(r"\D", "", old.stem)) >= step:
-                    old.unlink()
+            for strip in self.folder.glob("step-*.png"):
+                if int(re.sub(r"\D", "", strip.stem)) >= step:
+                    strip.unlink()
 
     def finish(self, losses: list[dict[str, float]]) -> None:
-        """Show the whole run, `losses` being what `fit` returned.
+        """Show the whole run, with the steps before a resume; also of a run that was already done.
 
-        Also the part before a resume, or a run that was already done.
+        Args:
+            losses: what `fit` returned.
         """
-        self.history, self.bar.delay = list(losses), SHOWN
+        self.history = list(losses)
+        self.bar.delay = SHORTEST_DELAY
         self.bar.update(len(losses) - self.bar.n)
         self.bar.close()
         self.refresh(len(losses))
@@ -129,7 +161,10 @@ class Progress:
 class LiveProgress(Progress):
     """`Progress` with the strip and the loss curves live in a notebook.
 
-    `alt` says what the pictures show.
+    Args:
+        alt: what the strip shows, in one sentence.
+
+    The other arguments are those of `Progress`.
     """
 
     def __init__(self, model: Translator, ct: Tensor, mri: Tensor, *, alt: str, **options):
@@ -137,7 +172,8 @@ class LiveProgress(Progress):
 
         super().__init__(model, ct, mri, **options)
         self.alt = alt
-        self.strip, self.plot = (display(HTML(""), display_id=True) for _ in range(2))
+        self.strip = display(HTML(""), display_id=True)
+        self.plot = display(HTML(""), display_id=True)
 
     def refresh(self, step: int) -> bytes:
         from IPython.display import Image
@@ -146,9 +182,9 @@ class LiveProgress(Progress):
 
         strip = super().refresh(step)
         lines = {name: [losses[name] for losses in self.history] for name in self.history[0]}
-        plot = png(
-            curves(lines, f"step, up to {step}", "loss", smooth=max(1, self.every // 4)), dpi=80
-        )
+        smooth = max(1, self.every // 4)
+        plot = png(curves(lines, f"step, up to {step}", "loss", smooth=smooth), dpi=80)
+
         self.strip.update(Image(strip, alt=self.alt))
         self.plot.update(Image(plot, alt=f"loss curves up to step {step}: {', '.join(lines)}"))
         return strip

@@ -4,11 +4,27 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["dicom", "prepare", "translate", "volume"],
+    submodules=[
+        "axial_slices",
+        "dicom",
+        "dicom_files",
+        "dicom_geometry",
+        "dicom_write",
+        "nifti",
+        "packages",
+        "prepare",
+        "scan_files",
+        "translate",
+        "volume",
+    ],
     submod_attrs={
-        "dicom": ["read_series", "write_series"],
+        "axial_slices": ["axial"],
+        "dicom": ["read_series"],
+        "dicom_write": ["write_series"],
+        "nifti": ["read_nifti", "write_nifti"],
         "prepare": ["prepare_slices"],
-        "translate": ["find_scans", "read_volume", "translate_volume"],
-        "volume": ["Volume", "axial", "read_nifti", "write_nifti"],
+        "scan_files": ["find_scans", "read_volume"],
+        "translate": ["translate_volume"],
+        "volume": ["Volume"],
     },
 )

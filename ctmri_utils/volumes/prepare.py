@@ -9,17 +9,19 @@ import csv
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from ..scans.slices import FOLDERS
 from ..units import HU, STORED_HU_OFFSET, mri_scale
-from .dicom import read_file, text
-from .translate import Scan, find_scans
-from .volume import AxialStack, axial, finished, needs, unquoted
+from .axial_slices import AxialStack, axial
+from .dicom_files import read_file, tag_text
+from .packages import import_optional, quiet_readers
+from .scan_files import Scan, find_scans
+from .volume import atomic_create
 
 COLUMNS = (
     "file",
@@ -33,48 +35,65 @@ COLUMNS = (
     "unit",
     "sha256",
 )
-# share of a slice; below, it is the scalp's top or the room
+
+# Share of a slice; with less head it is the scalp's top or the room.
 LEAST_HEAD = 0.05
-# sub-01_ses-1_T1w and sub-01_ses-2_T1w are one person
+
+# The files sub-01_ses-1_T1w and sub-01_ses-2_T1w show one person.
 SUBJECT = re.compile("sub-[0-9A-Za-z]+")
-# "MR unit" between a scan's percentiles
+
+# "MR unit" between a scan's percentiles.
 MRI_SPAN = 1000.0
+
+LARGEST_UINT16 = 65535
 
 
 def person_of(scan: Scan, folder: Path) -> tuple[str, ...]:
-    """Whom a scan shows; only compared, never written.
+    """Whom a scan shows; for comparison only, never written.
 
     DICOM: the id, else name and birth date. NIfTI, or DICOM without these: BIDS' sub-LABEL in the
     path, else the first folder or file below `folder`, without endings.
     """
     if not scan.nifti:
-        with unquoted():
+        with quiet_readers():
             header = read_file(scan.files[0], pixels=False)
-        identity, *rest = (
-            text(header, keyword) for keyword in ("PatientID", "PatientName", "PatientBirthDate")
-        )
-        if identity or any(rest):
-            return (identity,) if identity else tuple(rest)
+        identity = tag_text(header, "PatientID")
+        if identity:
+            return (identity,)
+        name_and_birth = (tag_text(header, "PatientName"), tag_text(header, "PatientBirthDate"))
+        if any(name_and_birth):
+            return name_and_birth
+
     parts = scan.files[0].relative_to(folder).parts
-    return (
-        next(
-            (subject[0] for part in parts if (subject := SUBJECT.match(part))),
-            parts[0].split(".")[0],
-        ),
-    )
+    for part in parts:
+        subject = SUBJECT.match(part)
+        if subject:
+            return (subject[0],)
+    return (parts[0].split(".")[0],)
 
 
 def split_people(people: dict[str, set], test_share: float, seed: int) -> set:
-    """The people of the test side, drawn at random: this share of each modality's, at least one.
+    """Draw the people of the test side: this share of each modality's, at least one.
 
-    people: modality -> its people, who may have both. Raises ValueError if a modality has nobody
-    left to train on.
+    Args:
+        people: modality -> its people, who may have both.
+        test_share: between 0 and 1.
+        seed: of the draw.
+
+    Raises:
+        ValueError: a modality has nobody left to train on.
     """
-    draw, test = np.random.default_rng(seed), set()
+    draw = np.random.default_rng(seed)
+    test = set()
     for names in people.values():
         order = sorted(names - test)
         draw.shuffle(order)
-        test |= set(order[: max(0, max(1, round(test_share * len(names))) - len(names & test))])
+
+        # Some may be in the test already, on account of the other modality.
+        goal = max(1, round(test_share * len(names)))
+        missing = max(0, goal - len(names & test))
+        test |= set(order[:missing])
+
     for modality, names in people.items():
         if not names - test:
             raise ValueError(
@@ -85,7 +104,7 @@ def split_people(people: dict[str, set], test_share: float, seed: int) -> set:
     return test
 
 
-def prepare(
+def prepare_slices(
     output: Path,
     ct: Path,
     mri: Path,
@@ -94,65 +113,55 @@ def prepare(
     seed: int = 0,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[str]:
-    """Write the axial slices of all scans as 16-bit PNG with a manifest.csv, as
-    `scans.folder_scans` reads them; returns notes.
+    """Write the axial slices of all scans as a folder that `scans.folder_scans` reads.
 
-    ct, mri: where the volumes of each modality lie, see `find_scans`. What lies outside the head
-    becomes background, slices with hardly any head are left out. MR is stored so that percentiles
-    0.5 and 99.5 of each scan's head are 0 and 1000: a person's scans share one scale when they are
-    read. People are split by `split_people` and called person-001 ...; no name, id or date is
-    written. A scan that cannot be read is left out, with a note. Raises ValueError if nobody is
-    left to train or test on, or for a share that is none; FileExistsError if the output is not
-    empty.
+    The slices are 16-bit PNG beside a manifest.csv. What lies outside the head becomes background,
+    slices with hardly any head are left out. MR is stored so that percentiles 0.5 and 99.5 of each
+    scan's head are 0 and 1000: a person's scans share one scale when they are read. People are
+    split by `split_people` and called person-001 ...; no name, id or date is written. A scan that
+    cannot be read is left out, with a note.
+
+    Args:
+        output: a new folder.
+        ct: where the CT volumes lie, see `find_scans`.
+        mri: where the MR volumes lie.
+        size: pixels per side of the slices.
+        test_share: of the people, between 0 and 1.
+        seed: of the draw that splits them.
+        progress: wraps the loop over the scans.
+
+    Returns:
+        Notes on what was left out or changed.
+
+    Raises:
+        ValueError: nobody is left to train or test on, or the share is none.
+        FileNotFoundError: no scan of a modality.
+        FileExistsError: the output is not empty.
     """
     if not 0 < test_share < 1:
         raise ValueError(
             f"a test share of {test_share:g} leaves one side empty: choose one between 0 and 1"
         )
-    scans = [
-        (modality, Path(folder), scan)
-        for modality, folder in (("ct", ct), ("mri", mri))
-        for scan in find_scans(folder)
-    ]
-    notes, rows = [], []
-    with finished(Path(output)) as temporary:
+
+    scans = [("ct", Path(ct), scan) for scan in find_scans(ct)]
+    scans += [("mri", Path(mri), scan) for scan in find_scans(mri)]
+
+    with atomic_create(Path(output)) as temporary:
         temporary.mkdir()
-        for k, (modality, folder, scan) in enumerate(progress(scans), 1):
-            try:
-                person = person_of(scan, folder if folder.is_dir() else folder.parent)
-                volume = scan.read(modality)
-                stack = axial(volume, size)
-                slices = list(_write_slices(temporary, f"{modality}_{k:03d}", modality, stack))
-            except (ValueError, PermissionError) as error:
-                notes.append(f"left out: {error}")
-                continue
-            notes += [f"scan {k}: {note}" for note in (*volume.notes, *stack.notes)]
-            rows += [{"modality": modality, "patient": person, **row} for row in slices]
-        people = {
-            modality: {row["patient"] for row in rows if row["modality"] == modality}
-            for modality in ("ct", "mri")
-        }
+        rows, notes = _write_scans(temporary, progress(scans), size)
+
+        # Only now it is known who can be read.
+        people = {"ct": set(), "mri": set()}
+        for row in rows:
+            people[row["modality"]].add(row["patient"])
         try:
-            # only now it is known who can be read
             test = split_people(people, test_share, seed)
         except ValueError as error:
-            raise ValueError(
-                " ".join([str(error), *(note for note in notes if note.startswith("left out"))])
-            ) from None
-        order = sorted(set.union(*people.values()))
-        # the numbers say nothing about the alphabet
-        np.random.default_rng(seed).shuffle(order)
-        names = {person: f"person-{number:03d}" for number, person in enumerate(order, 1)}
-        for folder in FOLDERS.values():
-            (temporary / folder).mkdir()
-        for row in rows:
-            row["split"] = "test" if row["patient"] in test else "train"
-            slice_ = temporary / row["file"]
-            row["patient"], row["file"] = (
-                names[row["patient"]],
-                f"{FOLDERS[row['split'], row['modality']]}/{row['file']}",
-            )
-            slice_.rename(temporary / row["file"])
+            left_out = [note for note in notes if note.startswith("left out")]
+            raise ValueError(" ".join([str(error), *left_out])) from None
+
+        _move_to_sides(temporary, rows, test)
+        _replace_names(rows, seed)
         with (temporary / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             table.writeheader()
@@ -160,19 +169,38 @@ def prepare(
     return notes
 
 
+def _write_scans(
+    folder: Path, scans: Iterable[tuple[str, Path, Scan]], size: int
+) -> tuple[list[dict], list[str]]:
+    """Write the slices of all scans into one folder; their manifest rows, and notes."""
+    rows, notes = [], []
+    for k, (modality, source, scan) in enumerate(scans, start=1):
+        try:
+            person = person_of(scan, source if source.is_dir() else source.parent)
+            volume = scan.read(modality)
+            stack = axial(volume, size)
+            slices = list(_write_slices(folder, f"{modality}_{k:03d}", modality, stack))
+        except (ValueError, PermissionError) as error:
+            notes.append(f"left out: {error}")
+            continue
+
+        notes += [f"scan {k}: {note}" for note in (*volume.notes, *stack.notes)]
+        rows += [{"modality": modality, "patient": person, **row} for row in slices]
+    return rows, notes
+
+
 def _write_slices(folder: Path, prefix: str, modality: str, stack: AxialStack) -> Iterator[dict]:
     """Write the slices of one stack and yield their part of a manifest row."""
-    rim = ndimage.binary_dilation(stack.head, np.ones((1, 3, 3)))
-    values = np.where(rim, stack.values, stack.background)
-    if modality == "mri":
+    values = np.where(stack.head_and_rim, stack.values, stack.background)
+
+    if modality == "ct":
+        gain, offset, unit = 1.0, -float(STORED_HU_OFFSET), HU.unit
+    else:
         scale = mri_scale(values, stack.head)
         values = (values - scale.low) * (MRI_SPAN / (scale.high - scale.low))
-    gain, offset = (
-        (1.0, -float(STORED_HU_OFFSET))
-        if modality == "ct"
-        else (np.ptp(values) / 65535, float(values.min()))
-    )
-    stored = np.rint((values - offset) / gain).clip(0, 65535).astype(np.uint16)
+        gain, offset, unit = np.ptp(values) / LARGEST_UINT16, float(values.min()), "MR unit"
+    stored = np.rint((values - offset) / gain).clip(0, LARGEST_UINT16).astype(np.uint16)
+
     slice_mm, pixel_mm, _ = stack.spacing_mm
     for z in np.flatnonzero(stack.head.mean((1, 2)) >= LEAST_HEAD):
         name = f"{prefix}_{z:04d}.png"
@@ -183,28 +211,49 @@ def _write_slices(folder: Path, prefix: str, modality: str, stack: AxialStack) -
             "spacing_mm": f"{pixel_mm:.6g}",
             "gain": gain,
             "offset": offset,
-            "unit": HU.unit if modality == "ct" else "MR unit",
+            "unit": unit,
             "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest(),
         }
 
 
+def _move_to_sides(folder: Path, rows: list[dict], test: set) -> None:
+    """Move every slice to trainA, trainB, testA or testB, and write its place into its row."""
+    for name in FOLDERS.values():
+        (folder / name).mkdir()
+
+    for row in rows:
+        row["split"] = "test" if row["patient"] in test else "train"
+        place = f"{FOLDERS[row['split'], row['modality']]}/{row['file']}"
+        (folder / row["file"]).rename(folder / place)
+        row["file"] = place
+
+
+def _replace_names(rows: list[dict], seed: int) -> None:
+    """Call the people person-001 ..., in an order that says nothing about the alphabet."""
+    order = sorted({row["patient"] for row in rows})
+    np.random.default_rng(seed).shuffle(order)
+
+    names = {person: f"person-{number:03d}" for number, person in enumerate(order, start=1)}
+    for row in rows:
+        row["patient"] = names[row["patient"]]
+
+
 def command(options) -> None:
     """`python -m ctmri_utils prepare`."""
-    bar = needs("tqdm.auto").tqdm
-    notes = prepare(
+    bar = import_optional("tqdm.auto").tqdm
+    notes = prepare_slices(
         options.output,
         options.ct,
         options.mri,
         options.size,
         options.test_share,
         options.seed,
-        progress=lambda scans: bar(scans, unit="scan", disable=None),
+        progress=partial(bar, unit="scan", disable=None),
     )
-    print(
-        *(f"note: {note}" for note in notes),
-        f'{options.output} is ready: DATASET = "{options.output}" in any lesson.',
-        sep="\n",
-    )
+
+    for note in notes:
+        print(f"note: {note}")
+    print(f'{options.output} is ready: DATASET = "{options.output}" in any lesson.')
 
 
 def add_command(commands) -> None:

@@ -1,12 +1,14 @@
-"""Whole volumes through a trained translator, and `python -m ctmri_utils translate INPUT OUTPUT
---weights ...`.
+"""Whole volumes through a trained translator.
+
+`python -m ctmri_utils translate INPUT OUTPUT --weights FILE`.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +18,24 @@ from scipy import ndimage
 from ..machine import set_up
 from ..runs.weights import load_translator
 from ..units import HU, Scale, mri_scale
-from .dicom import find_series, is_dicom, read_series, write_series
-from .volume import MODALITIES, NIFTI, Volume, axial, needs, read_nifti, write_nifti
+from .axial_slices import axial
+from .dicom_write import write_series
+from .nifti import NIFTI, write_nifti
+from .packages import import_optional
+from .scan_files import Scan, find_scans
+from .volume import MODALITIES, Volume
 
 OTHER = {"ct": "mri", "mri": "ct"}
-# MR has no unit of its own: 12 bits, as scanners store it
+
+# MR has no unit of its own: 12 bits, as scanners store it.
 TRANSLATED_MRI = Scale(0.0, 4095.0, "MR unit")
-# of memory for the activations of one batch, on the CPU
+
+# Memory for the activations of one batch, on the CPU.
 BATCH_BYTES = 2**29
-# of the generator's largest, per slice: measured, 3.5 to 5
+
+# A generator holds as many images of its largest size at once, per slice: measured, 3.5 to 5.
 IMAGES_AT_ONCE = 5
+MOST_SLICES_AT_ONCE = 32
 
 
 def translate_volume(
@@ -38,36 +48,51 @@ def translate_volume(
 ) -> Volume:
     """A CT made from an MR volume, or an MR from a CT, on the very grid of the volume.
 
-    model: with `translate(images, to)`, a CycleGAN for example. size, spacing_mm: see `axial`. The
-    head is found in the volume itself; what lies outside is background before and after the
-    network. CT comes back in HU, -1000 to 1000, MR from 0 to 4095. smooth_mm: SD of a Gaussian
-    across the slices of the result. `progress` wraps the loop over batches. Raises ValueError if
-    there is no head or for more smoothing than 100 mm.
+    The head is found in the volume itself; what lies outside is background before and after the
+    network.
+
+    Args:
+        model: anything with `translate(images, to)`, a CycleGAN for example.
+        volume: the scan.
+        size: pixels per side of the network's slices, see `axial`.
+        spacing_mm: their pixel size, see `axial`.
+        smooth_mm: SD of a Gaussian across the slices of the result.
+        progress: wraps the loop over batches.
+
+    Returns:
+        The translation: CT in HU, -1000 to 1000, MR from 0 to 4095.
+
+    Raises:
+        ValueError: there is no head, or the smoothing is none from 0 to 100 mm.
     """
     if not 0 <= smooth_mm <= 100:
         raise ValueError(f"smoothing by {smooth_mm:g} mm makes no sense: choose 0 to 100")
-    stack, to = axial(volume, size, spacing_mm), OTHER[volume.modality]
-    scale, made = (HU, TRANSLATED_MRI) if to == "mri" else (mri_scale(stack.values, stack.head), HU)
-    # the skin's partial volume, as in data/scans
-    rim = ndimage.binary_dilation(stack.head, np.ones((1, 3, 3)))
-    images = torch.from_numpy(np.where(rim, scale.to_network(stack.values), -1).astype(np.float32))[
-        :, None
+
+    stack = axial(volume, size, spacing_mm)
+    to = OTHER[volume.modality]
+    if to == "mri":
+        scale, scale_of_result = HU, TRANSLATED_MRI
+    else:
+        scale, scale_of_result = mri_scale(stack.values, stack.head), HU
+
+    head = stack.head_and_rim
+    slices = np.where(head, scale.to_network(stack.values), -1).astype(np.float32)
+    images = torch.from_numpy(slices)[:, None]  # (Z, 1, size, size)
+
+    at_once = batch_size(model, size)
+    batches = [
+        model.translate(images[first : first + at_once], to)
+        for first in progress(range(0, len(images), at_once))
     ]
-    batch = batch_size(model, size)
-    done = [
-        model.translate(images[first : first + batch], to)
-        for first in progress(range(0, len(images), batch))
-    ]
-    # (Z, size, size) in [-1, 1]
-    result = torch.cat(done)[:, 0].numpy()
+    result = torch.cat(batches)[:, 0].numpy()  # (Z, size, size)
+
     if smooth_mm:
-        result = ndimage.gaussian_filter1d(
-            result, smooth_mm / stack.spacing_mm[0], axis=0, mode="nearest"
-        )
-    result = made.from_network(np.where(rim, result, -1)).astype(np.float32)
+        sd_slices = smooth_mm / stack.spacing_mm[0]
+        result = ndimage.gaussian_filter1d(result, sd_slices, axis=0, mode="nearest")
+    result = scale_of_result.from_network(np.where(head, result, -1)).astype(np.float32)
     return replace(
         volume,
-        values=stack.back_onto(volume, result, made.low),
+        values=stack.back_onto(volume, result, scale_of_result.low),
         modality=to,
         notes=(*volume.notes, *stack.notes),
     )
@@ -76,126 +101,91 @@ def translate_volume(
 def batch_size(model, size: int) -> int:
     """How many slices of size x size fit into memory at once, 1 to 32.
 
-    Half of what the GPU has free, on the CPU 512 MB.
+    They may take half of what the GPU has free, or 512 MB on the CPU.
     """
-    # (ngf, 1, 7, 7): the largest images have ngf channels
-    first = next(model.parameters())
-    budget = torch.cuda.mem_get_info(first.device)[0] // 2 if first.is_cuda else BATCH_BYTES
-    return int(
-        np.clip(budget // (IMAGES_AT_ONCE * first.shape[0] * size**2 * first.element_size()), 1, 32)
-    )
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One volume on disk: a NIfTI file, or the files of a DICOM series.
-
-    name: what its translation may be called.
-    """
-
-    files: tuple[Path, ...]
-    name: str
-
-    @property
-    def nifti(self) -> bool:
-        return self.name.lower().endswith(NIFTI)
-
-    def read(self, modality: str | None = None) -> Volume:
-        """The volume. ValueError as `read_nifti` and `read_series`, or if a DICOM series is not of
-        this modality.
-        """
-        if self.nifti:
-            return read_nifti(self.files[0], modality)
-        volume = read_series(self.files)
-        if modality not in (None, volume.modality):
-            raise ValueError(
-                f"{self.files[0].parent}: it is a series of {MODALITIES[volume.modality]}, not of "
-                f"{MODALITIES[modality]}"
-            )
-        return volume
-
-
-def find_scans(source: Path) -> list[Scan]:
-    """Every NIfTI file and every CT or MR series in a file or folder, hidden ones left out.
-
-    A NIfTI file keeps its name. A series is series-001 and so on, because folders are often called
-    by the patient's name. Raises FileNotFoundError if there is nothing to read.
-    """
-    source = Path(source)
-    folder = source if source.is_dir() else source.parent
-    if source.is_dir():
-        files = [
-            path
-            for path in sorted(source.rglob("*"))
-            if not any(part.startswith(".") for part in path.relative_to(source).parts)
-        ]
-    elif source.is_file():
-        files = [source]
+    first_weights = next(model.parameters())  # (ngf, 1, 7, 7)
+    if first_weights.is_cuda:
+        budget = torch.cuda.mem_get_info(first_weights.device)[0] // 2
     else:
-        raise FileNotFoundError(
-            f"{source} does not exist: give a NIfTI file, a DICOM file, or a folder of them"
-        )
-    nifti = [path for path in files if path.is_file() and path.name.lower().endswith(NIFTI)]
-    series = find_series([path for path in files if path not in set(nifti) and is_dicom(path)])
-    scans = [Scan((path,), path.relative_to(folder).as_posix()) for path in nifti]
-    scans += [Scan(tuple(group), f"series-{k + 1:03d}") for k, group in enumerate(series)]
-    if not scans:
-        raise FileNotFoundError(
-            f"{source} holds no scan (looked for .nii, .nii.gz, and CT or MR images with DICOM's "
-            "mark): look elsewhere"
-        )
-    return scans
+        budget = BATCH_BYTES
+
+    # The largest images inside the generator have ngf channels.
+    largest_bytes = first_weights.shape[0] * size**2 * first_weights.element_size()
+    return int(np.clip(budget // (IMAGES_AT_ONCE * largest_bytes), 1, MOST_SLICES_AT_ONCE))
 
 
 def translate_scans(
     source: Path, output: Path, model, modality: str | None = None, **options
 ) -> None:
-    """Translate every scan of `source` to `output`, a line for each on standard output.
+    """Translate every scan of `source` to `output`, and print a line for each.
 
-    See the command's help.
+    A scan that cannot be read is reported and left out.
 
-    A scan that cannot be read is said and left out, and at the end ValueError is raised for them.
-    Raises FileExistsError before any work if an output exists.
+    Args:
+        source: a NIfTI file, a DICOM file or a folder of them.
+        output: what to make, see the command's help.
+        model: as in `translate_volume`.
+        modality: of the scans, None to take what they say or look like.
+        **options: of `translate_volume`.
+
+    Raises:
+        FileExistsError: an output exists; raised before any work.
+        ValueError: scans were left out; raised at the end.
     """
-    scans, output = find_scans(source), Path(output)
-    targets = [output if len(scans) == 1 else output / scan.name for scan in scans]
-    if len(scans) == 1 and scans[0].nifti and not output.name.lower().endswith(NIFTI):
-        targets = [output / scans[0].name]
+    scans = find_scans(source)
+    targets = _targets(scans, Path(output))
     for target in targets:
         if target.is_file() or (target.is_dir() and any(target.iterdir())):
             raise FileExistsError(f"{target} exists already: delete it, or choose another output")
-    bar, failed = needs("tqdm.auto").tqdm, 0
-    for k, (scan, target) in enumerate(zip(scans, targets, strict=True), 1):
+
+    bar = partial(import_optional("tqdm.auto").tqdm, unit="batch", disable=None)
+    failed = 0
+    for k, (scan, target) in enumerate(zip(scans, targets, strict=True), start=1):
+        place = f"scan {k} of {len(scans)}"
         try:
             volume = scan.read(modality)
-            result = translate_volume(
-                model,
-                volume,
-                **options,
-                progress=lambda steps, k=k: bar(
-                    steps, desc=f"scan {k} of {len(scans)}", unit="batch", disable=None
-                ),
-            )
-            (write_nifti if target.name.lower().endswith(NIFTI) else write_series)(result, target)
+            result = translate_volume(model, volume, **options, progress=partial(bar, desc=place))
+            _write(result, target)
         except (ValueError, PermissionError) as error:
             failed += 1
-            print(f"scan {k} of {len(scans)} is left out: {error}", file=sys.stderr)
+            print(f"{place} is left out: {error}", file=sys.stderr)
             continue
-        print(
-            f"{target}: {MODALITIES[result.modality]} made from "
-            f"{replace(volume, notes=result.notes).describe()}"
-        )
+
+        with_all_notes = replace(volume, notes=result.notes)
+        print(f"{target}: {MODALITIES[result.modality]} made from {with_all_notes.describe()}")
     if failed:
         raise ValueError(f"{failed} of {len(scans)} scans were not translated: see above")
 
 
+def _targets(scans: list[Scan], output: Path) -> list[Path]:
+    """Where the translation of each scan goes: the output itself, or a place in it."""
+    if len(scans) > 1:
+        return [output / scan.name for scan in scans]
+
+    [scan] = scans
+    output_is_nifti = output.name.lower().endswith(NIFTI)
+    if scan.nifti and not output_is_nifti:
+        return [output / scan.name]
+    return [output]
+
+
+def _write(volume: Volume, target: Path) -> None:
+    """Write NIfTI or DICOM, as the name says."""
+    if target.name.lower().endswith(NIFTI):
+        write_nifti(volume, target)
+    else:
+        write_series(volume, target)
+
+
 def command(options) -> None:
     """`python -m ctmri_utils translate`."""
-    modality = options.to and OTHER[options.to]
+    modality = None if options.to is None else OTHER[options.to]
     model = load_translator(options.weights).to(set_up(seed=0))
-    if channels := {model.architecture.ct_channels, model.architecture.mri_channels} - {1}:
+
+    channels = max(model.architecture.ct_channels, model.architecture.mri_channels)
+    if channels > 1:
         raise ValueError(
-            f"{options.weights} are for slices of {max(channels)} channels: choose weights for 1, "
+            f"{options.weights} are for slices of {channels} channels: choose weights for 1, "
             "a slice at a time"
         )
     translate_scans(
@@ -241,6 +231,12 @@ def add_command(commands) -> None:
         help="what to make (default: the other of what the file says, or what its values look "
         "like)",
     )
+    _add_slice_options(parser)
+    parser.set_defaults(run=command)
+
+
+def _add_slice_options(parser) -> None:
+    """Add what says how the volume is sliced, and smoothed across slices."""
     parser.add_argument(
         "--size",
         type=int,
@@ -260,4 +256,3 @@ def add_command(commands) -> None:
         metavar="MM",
         help="smooth across slices, SD of a Gaussian (default: 0)",
     )
-    parser.set_defaults(run=command)

@@ -1,7 +1,7 @@
 """nbgrader's settings for this course.
 
-Read by `make assignments`, `make grade`, the `nbgrader` command and its JupyterLab
-extension.
+They are read by `make assignments`, `make grade`, the `nbgrader` command and its
+JupyterLab extension.
 """
 
 import sys
@@ -22,16 +22,23 @@ from nbgrader.preprocessors import (
 )
 from traitlets import Int
 
-CELL_SECONDS, NOTEBOOK_SECONDS, MEMORY_GB = 60, 240, 4
+CELL_SECONDS = 60
+NOTEBOOK_SECONDS = 240
+MEMORY_GB = 4
+
+
+def kernel_lost_output(message):
+    """The output of a cell that has no kernel."""
+    traceback = [f"KernelLost: {message}"]
+    return new_output("error", ename="KernelLost", evalue=message, traceback=traceback)
 
 
 class ExecuteToTheEnd(Execute):
     """Executes a submission whatever it does.
 
     A cell that takes too long, or kills its kernel, loses points and nothing else.
-
-    nbgrader's own stops with an error if the kernel dies or cannot be interrupted, and
-    then has no grade at all.
+    nbgrader's own class stops with an error if the kernel dies or cannot be
+    interrupted, and then gives no grade at all.
     """
 
     notebook_seconds = Int(
@@ -39,31 +46,29 @@ class ExecuteToTheEnd(Execute):
     ).tag(config=True)
 
     def preprocess(self, nb, resources, km=None):
-        self.lost, self.deadline = None, time.monotonic() + self.notebook_seconds
-        self.timeout_func = lambda cell: max(
-            1, min(self.timeout, int(self.deadline - time.monotonic()))
-        )
+        self.kernel_error = None
+        self.deadline = time.monotonic() + self.notebook_seconds
+        self.timeout_func = self.seconds_for
         return super().preprocess(nb, resources, km)
 
+    def seconds_for(self, cell):
+        """The time for a cell: its own limit, or what the notebook has left."""
+        seconds_left = int(self.deadline - time.monotonic())
+        return max(1, min(self.timeout, seconds_left))
+
     async def async_execute_cell(self, cell, cell_index, **options):
-        if not self.lost:
+        if self.kernel_error is None:
             try:
                 return await super().async_execute_cell(cell, cell_index, **options)
             except DeadKernelError:
-                self.lost = "the kernel died in this cell"
+                self.kernel_error = "the kernel died in this cell"
             except CellTimeoutError:
-                self.lost = "this cell could not be stopped"
-        # a cell without an error would earn full marks
+                self.kernel_error = "this cell could not be stopped"
+
+        # A cell without an error would earn full marks.
         if cell.cell_type == "code":
-            cell.outputs = [
-                new_output(
-                    "error",
-                    ename="KernelLost",
-                    evalue=self.lost,
-                    traceback=[f"KernelLost: {self.lost}"],
-                )
-            ]
-            self.lost = "not run, because an earlier cell lost the kernel"
+            cell.outputs = [kernel_lost_output(self.kernel_error)]
+            self.kernel_error = "not run, because an earlier cell lost the kernel"
         return cell
 
     execute_cell = run_sync(async_execute_cell)
@@ -73,7 +78,7 @@ c = get_config()  # noqa: F821, given by traitlets
 c.CourseDirectory.course_id = "ctmri"
 c.CourseDirectory.root = str(Path(__file__).resolve().parent)
 
-# nbgrader's list, with our first step
+# nbgrader's own list, but for the first step.
 c.Autograde.autograde_preprocessors = [
     ExecuteToTheEnd,
     IgnorePattern,
@@ -85,15 +90,16 @@ c.Autograde.autograde_preprocessors = [
 ]
 c.ExecuteToTheEnd.timeout = CELL_SECONDS
 c.ExecuteToTheEnd.extra_arguments = ["--IPKernelApp.log_level=50"]
-# elsewhere the limit is not kept, or there is none
+
+# Other systems do not keep the limit, or have none.
 if sys.platform == "linux":
-    most = MEMORY_GB << 30
-    limit = (
+    most_bytes = MEMORY_GB << 30
+    set_limit = (
         "import resource; "
-        f"resource.setrlimit(resource.RLIMIT_DATA, ({most}, {most})); "
+        f"resource.setrlimit(resource.RLIMIT_DATA, ({most_bytes}, {most_bytes})); "
         "del resource"
     )
-    c.ExecuteToTheEnd.extra_arguments += [f"--IPKernelApp.exec_lines={limit}"]
+    c.ExecuteToTheEnd.extra_arguments += [f"--IPKernelApp.exec_lines={set_limit}"]
 
 # nbgrader counts any text on stderr as a failed test, even a warning.
 c.IgnorePattern.enabled = True

@@ -212,7 +212,7 @@ RIGHT = {
             "(torch.mean((verdict_real - real_label).square()) + "
             "torch.mean(verdict_fake.square())).div(2)",
         ),
-        "from ctmri_utils.losses import adversarial_loss\n"
+        "from ctmri_utils.cyclegan.losses import adversarial_loss\n"
         + losses(
             "adversarial_loss(verdict_fake, True)",
             "0.5 * (adversarial_loss(verdict_real - real_label + 1, True) + "

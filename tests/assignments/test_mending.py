@@ -8,7 +8,7 @@ import copy
 import nbformat
 import pytest
 
-from ctmri_utils.course.classroom import mend
+from ctmri_utils.course.mending import mend
 
 UNITS = "01_units_windows_splits"
 TESTS = [

@@ -123,7 +123,8 @@ def test_each_part_states_points_minutes_and_goal(sources, name):
 def test_visible_tests_tell_what_they_expect(released, name):
     for cell in graded(released(name)):
         if cell.cell_type == "code":
-            assert re.search(r'assert .+, f?".{20,}"', cell.source), cell.source
+            message = r'assert .+, \(?\s*f?".{20,}"'
+            assert re.search(message, cell.source, flags=re.S), cell.source
 
 
 def test_the_validate_button_tells_a_blank_from_a_good_answer(course, solved, tmp_path):
@@ -142,7 +143,7 @@ def test_students_are_told_the_limits_of_grading(sources, name):
     text = (classroom.CHECKOUT / "notebooks" / "assignments" / "nbgrader_config.py").read_text(
         encoding="utf-8"
     )
-    cell, notebook = re.search(r"CELL_SECONDS, NOTEBOOK_SECONDS.* = (\d+), (\d+),", text).groups()
+    cell, notebook = re.search(r"CELL_SECONDS = (\d+)\nNOTEBOOK_SECONDS = (\d+)\n", text).groups()
     assert (
         f"a cell is stopped after {cell} s, and the whole notebook after {int(notebook) // 60} min"
         in sources[name].cells[0].source

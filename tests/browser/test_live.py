@@ -263,7 +263,7 @@ def test_lesson_05_in_voila(new_tab, tmp_path, screenshots):
         tab.keyboard.press("Home")
         assert (
             control(viewer, "Slice").input_value() == "0"
-            and "red: the second is higher" in viewer.locator(".said").inner_text()
+            and "red: the second is higher" in viewer.locator(".status").inner_text()
         )
         tab.screenshot(path=screenshots / "voila.png")
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ctmri_utils.evaluation.scores import Score
 from ctmri_utils.machine import data_folder
-from ctmri_utils.scans.datasets import folder_scans
+from ctmri_utils.scans.folders import folder_scans
 from ctmri_utils.units import HU, WINDOWS, Window
 from ctmri_utils.viewers import viewer
 
@@ -92,17 +92,19 @@ def test_difference_is_numpy_s_and_its_limit_follows_the_slider(tab):
     assert np.array_equal(pixels(tab), difference(REAL[0], FAKE[0], 100))
 
 
-def test_doubt_lies_over_the_translation_in_orange_and_is_read_under_the_pointer(open_page):
-    doubt = np.random.default_rng(2).integers(0, 400, (N, H, W))
-    doubt[0, 3, 17], doubt[0, 3, 16] = 0, 350  # none, and more than the limit
+def test_uncertainty_lies_over_the_translation_in_orange_and_is_read_under_the_pointer(open_page):
+    uncertainty = np.random.default_rng(2).integers(0, 400, (N, H, W))
+    uncertainty[0, 3, 17], uncertainty[0, 3, 16] = 0, 350  # none, and more than the limit
     tab = open_page(
-        viewer.compare(REAL, FAKE, alt="noise, and how little it can be believed", doubt=doubt)
+        viewer.compare(
+            REAL, FAKE, alt="noise, and how little it can be believed", uncertainty=uncertainty
+        )
     )
     tab.locator("canvas").focus()
     tab.keyboard.press("7")
     for position, limit in ((50, 200), (75, 100)):
         control(tab, "Full colour at").fill(str(position))
-        share = (doubt[0] / limit).clip(0, 1)[..., None]
+        share = (uncertainty[0] / limit).clip(0, 1)[..., None]
         shown = pixels(tab)
         assert np.array_equal(
             shown, np.floor(grey(FAKE[0]) * (1 - share) + np.array([230, 159, 0]) * share + 0.5)
@@ -114,12 +116,12 @@ def test_doubt_lies_over_the_translation_in_orange_and_is_read_under_the_pointer
         ]
     assert (
         tab.locator(".first").inner_text() == "translated"
-        and "orange" in tab.locator(".said").inner_text()
+        and "orange" in tab.locator(".status").inner_text()
     )
     tab.mouse.move(*point(tab, 3, 16))
     real, fake = REAL[0, 3, 16], FAKE[0, 3, 16]
     assert (
-        f": real {real} HU · translated {fake} HU · doubt 350 HU · difference"
+        f": real {real} HU · translated {fake} HU · uncertainty 350 HU · difference"
         in tab.locator(".reading").inner_text()
     )
     mode(tab, "Side by side")
@@ -247,7 +249,7 @@ def test_wheel_changes_the_slice_only_once_the_picture_was_clicked(tab):
     tab.mouse.down()
     tab.mouse.up()
     tab.mouse.wheel(0, 100)
-    tab.wait_for_function("document.querySelector('.said').textContent.includes('slice 2 of')")
+    tab.wait_for_function("document.querySelector('.status').textContent.includes('slice 2 of')")
 
 
 def changes_in_two_seconds(tab):
@@ -376,7 +378,7 @@ def test_explorer_starts_with_the_worst_and_follows_table_and_scatter(open_page)
     assert np.array_equal(pixels(tab), grey(REAL[1])) and chosen.all_inner_texts() == ["ben"]
     tab.locator(".dot[data-case=anna]").click()
     assert (
-        np.array_equal(pixels(tab), grey(REAL[0])) and "anna" in tab.locator(".said").inner_text()
+        np.array_equal(pixels(tab), grey(REAL[0])) and "anna" in tab.locator(".status").inner_text()
     )
     anna, ben = (tab.locator(f".dot[data-case={name}]").bounding_box() for name in ("anna", "ben"))
     # 90 HU lies left of 200 HU, and 0.3 below 0.667
@@ -403,9 +405,9 @@ def test_strips_of_a_training_follow_the_slider(open_page, tmp_path):
     for step, value in ((10, 40), (20, 200)):
         Image.fromarray(np.full((12, 30), value, np.uint8)).save(tmp_path / f"step-{step:06d}.png")
     tab = open_page(viewer.training_strip(tmp_path, alt="two strips"))
-    assert (pixels(tab) == 40).all() and tab.locator(".said").inner_text() == "step 10"
+    assert (pixels(tab) == 40).all() and tab.locator(".status").inner_text() == "step 10"
     control(tab, "Slice").fill("1")
-    assert (pixels(tab) == 200).all() and tab.locator(".said").inner_text() == "step 20"
+    assert (pixels(tab) == 200).all() and tab.locator(".status").inner_text() == "step 20"
 
 
 @pytest.mark.parametrize(
@@ -483,18 +485,18 @@ def test_screenshots(open_page, screenshots, scheme):
     tab.screenshot(path=screenshots / f"page_{scheme}_wipe.png")
     mode(tab, "Difference")
     tab.screenshot(path=screenshots / f"page_{scheme}_difference.png")
-    doubtful = open_page(
+    uncertain = open_page(
         viewer.compare(
             ct_hu,
             ct_hu * 0.9 + 20,
-            alt="CT slices, and doubt of what is dense",
-            doubt=(ct_hu / 5).clip(0),
+            alt="CT slices, and uncertainty of what is dense",
+            uncertainty=(ct_hu / 5).clip(0),
         ),
         color_scheme=scheme,
     )
-    mode(doubtful, "Doubt")
-    doubtful.screenshot(path=screenshots / f"page_{scheme}_doubt.png", full_page=True)
-    background = tab.evaluate("getComputedStyle(document.querySelector('.said')).color")
+    mode(uncertain, "Uncertainty")
+    uncertain.screenshot(path=screenshots / f"page_{scheme}_uncertainty.png", full_page=True)
+    background = tab.evaluate("getComputedStyle(document.querySelector('.status')).color")
     assert background == ("rgb(0, 0, 0)" if scheme == "light" else "rgb(255, 255, 255)")
 
 

@@ -19,24 +19,23 @@ import torch
 
 from ctmri_utils.cyclegan.model import CycleGAN
 from ctmri_utils.cyclegan.training import fit
+from ctmri_utils.evaluation.distances import bone_hd95_mm, wepl_error_mm
 from ctmri_utils.evaluation.distributions import fid, kid
 from ctmri_utils.evaluation.faithfulness import (
     bias_correlation,
     checkerboard_db,
-    detects_lesion,
     honesty_ratio,
-    lesion_contrast_recovery,
     mask_dice,
     shift_px,
     slice_jitter,
 )
 from ctmri_utils.evaluation.features import SMALL, features
+from ctmri_utils.evaluation.lesions import detects_lesion, lesion_contrast_recovery
 from ctmri_utils.evaluation.metrics import (
     SYNTHRAD2023_RANGE,
     SYNTHRAD2025_RANGE,
     bias_hu,
     bone_dice,
-    bone_hd95_mm,
     contrast_ratios,
     mae_hu,
     ms_ssim,
@@ -45,18 +44,20 @@ from ctmri_utils.evaluation.metrics import (
     rank_correlation,
     ssim,
     tissue_errors_hu,
-    wepl_error_mm,
 )
 from ctmri_utils.machine import data_folder
 from ctmri_utils.runs.export import export_onnx
 from ctmri_utils.runs.weights import load_translator, save_weights
-from ctmri_utils.scans.datasets import folder_scans, phantom_scans
+from ctmri_utils.scans.datasets import phantom_scans
+from ctmri_utils.scans.folders import folder_scans
 from ctmri_utils.scans.phantom import synthetic_patients
-from ctmri_utils.settings import Architecture, Objective
-from ctmri_utils.volumes.dicom import read_series, write_series
-from ctmri_utils.volumes.prepare import prepare
+from ctmri_utils.settings import Architecture, Objective, Training
+from ctmri_utils.volumes.dicom import read_series
+from ctmri_utils.volumes.dicom_write import write_series
+from ctmri_utils.volumes.nifti import read_nifti, write_nifti
+from ctmri_utils.volumes.prepare import prepare_slices
 from ctmri_utils.volumes.translate import translate_volume
-from ctmri_utils.volumes.volume import Volume, read_nifti, write_nifti
+from ctmri_utils.volumes.volume import Volume
 
 FILE = Path(__file__).with_name("digests.json")
 STEPS = 30
@@ -124,12 +125,7 @@ def train(name: str, dtype: torch.dtype = torch.float64) -> dict:
         dtype
     )
     losses = fit(
-        model,
-        scans.train.ct,
-        scans.train.mri,
-        seed=5,
-        **scans.train.for_fit(),
-        **{"steps": STEPS, "learning_rate": 1e-3} | training,
+        model, scans.train, Training(**{"steps": STEPS, "learning_rate": 1e-3} | training), seed=5
     )
     weights = state_digest(
         {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
@@ -214,7 +210,7 @@ def files() -> dict:
         written = (folder / "ct" / "person0.nii").read_bytes()
         found["NIfTI bytes"] = digest(np.frombuffer(written, np.uint8))
 
-        prepare(folder / "prepared", folder / "ct", folder / "mri", size=64, seed=1)
+        prepare_slices(folder / "prepared", folder / "ct", folder / "mri", size=64, seed=1)
         scans = folder_scans(folder / "prepared", 64)
         rows = (folder / "prepared" / "manifest.csv").read_text(encoding="utf-8").splitlines()
         # Without the files' own hashes: another zlib packs the same pixels otherwise.

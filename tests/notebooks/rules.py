@@ -33,12 +33,9 @@ LESSONS = (
 COLAB = "https://colab.research.google.com/"
 DISCLAIMER = "not for clinical use"
 ALT_LETTERS = 20
-DRAWING_MODULES = (
-    "matplotlib.pyplot",
-    "ctmri_utils.viewers.figures",
-    "ctmri_utils.viewers.viewer",
-    "ctmri_utils.viewers.progress",
-)
+DRAWING_MODULES = ("matplotlib.pyplot", "ctmri_utils.figures", "ctmri_utils.viewers")
+DRAWING_NAMES = {"LiveProgress", "browse", "compare"}
+IMPORTS = 8
 NOT_DRAWING = {
     "close",
     "rcParams",
@@ -256,6 +253,24 @@ def parameters(lesson: Lesson):
         )
 
 
+def imports(lesson: Lesson):
+    statements = [
+        node
+        for tree in lesson.trees[1:]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    if len(statements) > IMPORTS:
+        yield f"{len(statements)} import statements after the install cell: keep to {IMPORTS}"
+    for node in statements:
+        names = [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        for name in names:
+            if name.startswith("ctmri_utils."):
+                yield f"`{ast.unparse(node)}`: import from the top, `from ctmri_utils import ...`"
+
+
 def forbidden_code(lesson: Lesson):
     for position, tree in enumerate(lesson.trees):
         sheltered = {
@@ -349,6 +364,8 @@ def figures(lesson: Lesson):
                     bound = alias.asname or alias.name
                     if source + alias.name in DRAWING_MODULES:
                         modules.add(bound)
+                    elif source == "ctmri_utils." and alias.name in DRAWING_NAMES:
+                        functions.add(bound)
                     elif source.rstrip(".") in DRAWING_MODULES and alias.name not in NOT_DRAWING:
                         functions.add(bound)
 
@@ -419,6 +436,7 @@ RULES = (
     exercises,
     install_cell,
     parameters,
+    imports,
     forbidden_code,
     figures,
     pictures,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import rules
 
+from ctmri_utils import evaluation
 from ctmri_utils.evaluation import metrics
-from ctmri_utils.evaluation import scores as evaluation
 from ctmri_utils.scans.datasets import phantom_scans
 from ctmri_utils.scans.phantom import synthetic_patients
 

@@ -1,0 +1,166 @@
+"""The one form that all scans take: `UnpairedScans`, tensors split into train and test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..units import HU, Scale
+from .phantom import SyntheticPatients
+from .slices import UNKNOWN
+
+# CT values this little below air are noise and do not count as clipped.
+NOISE_HU = 50
+# Resizing may leave a rounding error beyond the extreme values.
+ROUNDING = 1e-3
+
+PERCENTILES = (
+    "MR is scaled per patient to the 0.5 and 99.5 percentiles inside the head, so that share of it "
+    "is clipped"
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """The slices of one side of the split, train or test.
+
+    Args:
+        ct: (N, 1, H, W), float32 in [-1, 1].
+        mri: (M, 1, H, W), float32 in [-1, 1].
+        ct_names: a name for each CT slice.
+        mri_names: a name for each MR slice.
+        ct_patients: the patient of each CT slice.
+        mri_patients: the patient of each MR slice.
+        truth: set only where ct[i] and mri[i] are the same slice of the same patient, as in the
+            phantom. Paired metrics need it.
+        positions: the height of each CT and of each MR slice within what was scanned, 0 to 1, or
+            None if it is not known.
+    """
+
+    ct: Tensor
+    mri: Tensor
+    ct_names: tuple[str, ...]
+    mri_names: tuple[str, ...]
+    ct_patients: tuple[str, ...]
+    mri_patients: tuple[str, ...]
+    truth: SyntheticPatients | None = None
+    positions: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+    @property
+    def paired(self) -> bool:
+        """Whether ct[i] and mri[i] show the same slice of the same patient."""
+        return self.truth is not None
+
+    def for_fit(self) -> dict[str, Any]:
+        """What `fit` needs to know of these slices, besides the images."""
+        return {
+            "names": (self.ct_names, self.mri_names),
+            "positions": self.positions,
+            "paired": self.paired,
+        }
+
+    def __repr__(self) -> str:
+        return f"Split of {_pixels(self.ct)} pixels: {self._counts()}"
+
+    def _counts(self) -> str:
+        """How many slices of how many patients there are, and whether they are paired."""
+        ct = f"{len(self.ct)} CT slices of {_count_patients(self.ct_patients)} patient(s)"
+        mri = f"{len(self.mri)} MR slices of {_count_patients(self.mri_patients)} patient(s)"
+        pairing = "paired, with truth" if self.paired else "unpaired"
+        return f"{ct}, {mri}; {pairing}"
+
+
+@dataclass(frozen=True)
+class UnpairedScans:
+    """CT and MR slices of different people, split into train and test.
+
+    Nothing downstream asks where they came from.
+
+    Args:
+        name: of the data set.
+        train: slices to train on.
+        test: slices to test on.
+        ct_scale: turns the CT tensors back into its unit; `HU`, or `GREY` for 8-bit pictures.
+        mri_scales: one scale per MR patient.
+        spacing_mm: pixel size of the CT, None if unknown.
+        notes: one sentence for everything that was ignored, resized, clipped or converted.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    ct_scale: Scale
+    mri_scales: dict[str, Scale]
+    spacing_mm: float | None
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        spacing = f"of {self.spacing_mm:.2f} mm" if self.spacing_mm else "of unknown size"
+        lines = [
+            f"{self.name}: {_pixels(self.train.ct)} pixels {spacing}, CT in {self.ct_scale.unit}",
+            f"  train: {self.train._counts()}",
+            f"  test: {self.test._counts()}",
+        ]
+        return "\n".join(lines)
+
+    def describe(self) -> str:
+        """Summarise the data set: counts, patients, size, units and every note."""
+        notes = [f"  note: {note}" for note in self.notes]
+        return "\n".join([repr(self), *notes])
+
+
+def _pixels(images: Tensor) -> str:
+    height, width = images.shape[-2:]
+    return f"{height} x {width}"
+
+
+def _count_patients(patients: Sequence[str]) -> int | str:
+    return "unknown" if UNKNOWN in patients else len(set(patients))
+
+
+def clipping_notes(train: np.ndarray, test: np.ndarray, scale: Scale) -> tuple[str, ...]:
+    """Report how much of the CT lies outside its scale.
+
+    HU down to 50 below air count as noise.
+
+    Args:
+        train: CT slices in the scale's unit.
+        test: likewise.
+        scale: of the CT.
+
+    Returns:
+        A sentence for what is clipped above and one for what is clipped below, if anything is.
+    """
+    highest = scale.high + ROUNDING
+    lowest = scale.low - (NOISE_HU if scale == HU else ROUNDING)
+
+    above = [_share_above(ct, highest) for ct in (train, test)]
+    below = [_share_below(ct, lowest) for ct in (train, test)]
+
+    notes = []
+    if any(above):
+        notes.append(_clipping_note(above, f"above {scale.high:g}", scale.high, scale.unit))
+    if any(below):
+        notes.append(_clipping_note(below, f"below {round(lowest)}", scale.low, scale.unit))
+    return tuple(notes)
+
+
+def _share_above(ct: np.ndarray, limit: float) -> float:
+    # One slice at a time: a comparison of all of them may not fit into memory.
+    return float(np.mean([(image > limit).mean() for image in ct]))
+
+
+def _share_below(ct: np.ndarray, limit: float) -> float:
+    return float(np.mean([(image < limit).mean() for image in ct]))
+
+
+def _clipping_note(shares: list[float], region: str, limit: float, unit: str) -> str:
+    train, test = (f"{100 * share:.2g}%" for share in shares)
+    return (
+        f"{train} of the CT's pixels in train and {test} in test lie {region} {unit} and are "
+        f"clipped to {limit:g}"
+    )

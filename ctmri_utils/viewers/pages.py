@@ -1,0 +1,90 @@
+"""Viewers as HTML pages that need a browser and nothing else, no network either."""
+
+from __future__ import annotations
+
+import html
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+STYLE = (FOLDER / "viewer.css").read_text(encoding="utf-8")
+
+# Widgets and pages need the whole script in one piece, so its files import nothing.
+SCRIPT_FILES = ("numbers.mjs", "modes.mjs", "elements.mjs", "input.mjs", "viewer.mjs")
+SCRIPT = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPT_FILES)
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<meta http-equiv="Content-Security-Policy"
+content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:">
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 8px }}
+img {{ max-width: 100% }}
+{css}</style></head><body>{body}
+<script type="module">
+{script}
+// Each section holds its specification and its values; a map stands in for the notebook's model.
+for (const section of document.querySelectorAll("[data-viewer]")) {{
+  const {{ spec, data }} = JSON.parse(section.querySelector("script").textContent);
+  const text = atob(data);
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
+
+  const model = new Map(Object.entries({{ spec, data: bytes, state: {{}} }}));
+  model.save_changes = () => {{}};
+  viewer.render({{ el: section, model }});
+}}
+</script></body></html>
+"""
+
+
+def page(title: str, sections: Sequence[str]) -> str:
+    """One HTML page.
+
+    Args:
+        title: plain text.
+        sections: HTML, of which `Viewer.section` makes those that hold a viewer.
+    """
+    script = SCRIPT.replace("export default", "const viewer =")
+    return PAGE.format(title=html.escape(title), css=STYLE, script=script, body="\n".join(sections))
+
+
+def write_page(path: str | Path, title: str, sections: Sequence[str]) -> None:
+    """Write a `page` into a file.
+
+    Raises:
+        OSError: the file cannot be written; in one sentence.
+    """
+    try:
+        Path(path).write_text(page(title, sections), encoding="utf-8")
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror}") from error
+
+
+def viewer_section(spec: dict, data: bytes) -> str:
+    """The HTML of one viewer, with its specification and its packed values inside."""
+    payload = json.dumps({"spec": spec, "data": b64encode(data).decode()}, allow_nan=False)
+
+    # Text from outside, such as a name, must not end the script element.
+    payload = payload.replace("<", "\\u003c")
+    return (
+        "<div data-viewer><noscript>Needs JavaScript.</noscript>"
+        f'<script type="application/json">{payload}</script></div>'
+    )
+
+
+def jpeg_element(picture: bytes, alt: str) -> str:
+    """A JPEG inside an HTML image element."""
+    source = b64encode(picture).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{source}">'
+
+
+def frame_element(document: str, title: str) -> str:
+    """A whole HTML page inside a frame, as notebooks show it without the live widget."""
+    return (
+        f'<iframe srcdoc="{html.escape(document)}" title="{html.escape(title)}" width="100%" '
+        'height="860" style="border: 0"></iframe>'
+    )

@@ -1,0 +1,209 @@
+"""Volumes as axial slices, the way the networks know them, and back onto their own grid."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage, optimize
+
+from ..masks import ct_head_mask, mri_head_mask
+from .volume import Volume, check_shape, voxel_sides_mm
+
+# Side of the embedded slices, on which the networks were trained.
+FIELD_MM = 224.0
+
+
+def resample(
+    values: np.ndarray,
+    affine: np.ndarray,
+    to_affine: np.ndarray,
+    shape: tuple[int, int, int],
+    background: float,
+) -> np.ndarray:
+    """The image on another grid, by linear interpolation.
+
+    Axes that get coarser are smoothed first by a Gaussian. Its SD is half the excess of the new
+    step over the old, as in skimage's resize.
+
+    Args:
+        values: (I, J, K).
+        affine: (4, 4), index -> mm, of the old grid. Shears, as from a gantry tilt, are undone.
+        to_affine: likewise, of the new grid.
+        shape: of the new grid.
+        background: the value of what lies outside the old grid.
+
+    Returns:
+        An array of the new shape.
+    """
+    new_to_old_index = np.linalg.inv(affine) @ to_affine
+
+    # How many old steps one new step spans, along the new axis nearest to each old one.
+    old = affine[:3, :3] / voxel_sides_mm(affine)
+    new = to_affine[:3, :3] / voxel_sides_mm(to_affine)
+    partner = optimize.linear_sum_assignment(-np.abs(old.T @ new))[1]
+    coarser = np.abs(new_to_old_index[range(3), partner])
+
+    if (coarser > 1.01).any():
+        values = ndimage.gaussian_filter(values, ((coarser - 1) / 2).clip(0), mode="nearest")
+    return ndimage.affine_transform(
+        values,
+        new_to_old_index[:3, :3],
+        new_to_old_index[:3, 3],
+        shape,
+        order=1,
+        mode="grid-constant",
+        cval=background,
+    )
+
+
+@dataclass(frozen=True)
+class AxialStack:
+    """A volume as the networks see it: lowest slice first, forehead up, right on the left.
+
+    Args:
+        values: (Z, size, size) float32, in the volume's unit.
+        head: (Z, size, size) bool.
+        affine: (4, 4), index (z, y, x) -> mm, RAS+.
+        background: the value outside the volume.
+        notes: one sentence for everything that was lost.
+    """
+
+    values: np.ndarray
+    head: np.ndarray
+    affine: np.ndarray
+    background: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distances of slices, rows and columns."""
+        return tuple(voxel_sides_mm(self.affine).tolist())
+
+    @property
+    def head_and_rim(self) -> np.ndarray:
+        """The head and one pixel around it in every slice, (Z, size, size) bool."""
+        # The mask ends where a pixel is half skin. The rim keeps the partly filled ones, as the
+        # slices in data/scans do, on which the networks were trained.
+        return ndimage.binary_dilation(self.head, np.ones((1, 3, 3)))
+
+    def back_onto(self, volume: Volume, values: np.ndarray, background: float) -> np.ndarray:
+        """Values on this grid, brought back to the volume's own.
+
+        Args:
+            volume: names the grid.
+            values: (Z, size, size).
+            background: the value of what lies outside of this field.
+
+        Returns:
+            (I, J, K), the shape of the volume.
+        """
+        return resample(values, self.affine, volume.affine, volume.values.shape, background)
+
+
+def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> AxialStack:
+    """Axial slices of size x size pixels, the head in the middle.
+
+    The volume's own axes are kept, turned over where needed, never rotated. The slices lie as far
+    apart as the volume's own along the axis nearest to head-foot, so an axial scan is interpolated
+    within its slices only.
+
+    Args:
+        volume: a scan in any orientation.
+        size: pixels per side.
+        spacing_mm: pixel size, None for 224 mm / size.
+
+    Raises:
+        ValueError: there is no head, or `size` does not suit the networks.
+    """
+    if spacing_mm is None:
+        spacing_mm = FIELD_MM / max(size, 1)
+    if size % 4 or size < 32 or not 0.05 <= spacing_mm <= 50:
+        raise ValueError(
+            f"size {size} and {spacing_mm:g} mm do not suit the networks: choose a multiple of 4 "
+            "from 32 on, and mm per pixel"
+        )
+
+    affine, shape = _axial_grid(volume, spacing_mm)
+    check_shape(shape)
+    check_shape((shape[0], size, size))
+
+    find_head = ct_head_mask if volume.modality == "ct" else mri_head_mask
+    values = resample(volume.values, volume.affine, affine, shape, volume.background)
+    head = find_head(values)
+    if not head.any():
+        raise ValueError(
+            "no head was found in it: is the volume empty, or its unit or modality wrong?"
+        )
+
+    # Cut a square out, the head in its middle.
+    top, left = (math.floor(middle - (size - 1) / 2) for middle in _middle(head))
+    affine[:3, 3] += affine[:3, 1:3] @ [top, left]
+    square = _window(values, top, left, size, volume.background)
+    head_in_square = _window(head, top, left, size, False)
+
+    notes = ()
+    lost = 1 - head_in_square.sum() / head.sum()
+    if lost > 1e-3:
+        field_mm = size * spacing_mm
+        notes = (
+            f"{lost:.1%} of the head lies outside the field of {field_mm:.0f} mm and "
+            "becomes background",
+        )
+    return AxialStack(square, head_in_square, affine, volume.background, notes)
+
+
+def _axial_axes(affine: np.ndarray) -> tuple[np.ndarray, float]:
+    """Unit vectors to the head, the back and the left as columns, and the step of the slices."""
+    # Orthogonal axes; the first two stay in their plane, also when the gantry was tilted.
+    turn, steps = np.linalg.qr(affine[:3, :3])
+    turn = turn * np.sign(np.diag(steps))
+    steps = np.abs(np.diag(steps))
+
+    # Which axis is nearest to right-left, to back-front and to foot-head.
+    x, y, z = optimize.linear_sum_assignment(-np.abs(turn))[1]
+    signs = np.sign([turn[2, z], -turn[1, y], -turn[0, x]])
+    return turn[:, [z, y, x]] * signs, steps[z]
+
+
+def _axial_grid(volume: Volume, spacing_mm: float) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Affine and shape (Z, Y, X) of the axial grid that covers the volume."""
+    axes, slice_mm = _axial_axes(volume.affine)
+    step = np.array([slice_mm, spacing_mm, spacing_mm])
+
+    # The volume's eight corners, in mm along the new axes.
+    ends = [[0, n - 1] for n in volume.values.shape]
+    corners = np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, 8)
+    along = axes.T @ (volume.affine[:3, :3] @ corners + volume.affine[:3, 3:])
+    low, high = along.min(1), along.max(1)
+
+    slice_steps = round((high[0] - low[0]) / step[0])
+    pixel_steps = np.ceil((high[1:] - low[1:]) / spacing_mm - 1e-6)
+    shape = np.array([slice_steps, *pixel_steps], int) + 1
+
+    # The grid's middle is the volume's.
+    first = (low + high - (shape - 1) * step) / 2
+    affine = np.eye(4)
+    affine[:3, :3] = axes * step
+    affine[:3, 3] = axes @ first
+    return affine, tuple(shape.tolist())
+
+
+def _middle(head: np.ndarray) -> tuple[float, float]:
+    """Row and column halfway between the head's first and last."""
+    rows = np.flatnonzero(head.any((0, 2)))
+    columns = np.flatnonzero(head.any((0, 1)))
+    return rows[[0, -1]].mean(), columns[[0, -1]].mean()
+
+
+def _window(stack: np.ndarray, top: int, left: int, size: int, fill) -> np.ndarray:
+    """A square of every slice from (top, left) on, `fill` where it lies outside of the slice."""
+    rows = slice(max(top, 0), max(top + size, 0))
+    columns = slice(max(left, 0), max(left + size, 0))
+    part = stack[:, rows, columns]
+
+    window = np.full((len(stack), size, size), fill, stack.dtype)
+    row, column = rows.start - top, columns.start - left
+    window[:, row : row + part.shape[1], column : column + part.shape[2]] = part
+    return window

@@ -1,0 +1,86 @@
+"""Single DICOM files and their tags; no error quotes what a file holds."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from .packages import import_optional
+
+# DICOM counts mm to the patient's left and back, we to right and front.
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+MOST_FILE_BYTES = 2**28
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether this is a file that carries DICOM's mark, DICM after 128 bytes."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def read_file(path: Path, pixels: bool = True):
+    """The pydicom dataset of one file.
+
+    Args:
+        path: the file.
+        pixels: False reads the tags only.
+
+    Raises:
+        ValueError: names the file, but quotes nothing from it, if it is damaged or too large.
+    """
+    pydicom = import_optional("pydicom")
+    if path.stat().st_size > MOST_FILE_BYTES:
+        raise ValueError(
+            f"{path} is larger than {MOST_FILE_BYTES >> 20} MB, so it is no single slice: convert "
+            "it to NIfTI first"
+        )
+
+    # The whole file is read at once, so that a wrong length inside it can claim no memory.
+    content = path.read_bytes()
+    if content[128:132] != b"DICM":
+        raise ValueError(f"{path} is no DICOM file, it lacks DICOM's mark: copy or export it again")
+    if DEFLATED in content[:1024]:
+        raise ValueError(
+            f"{path} is deflated as a whole, so its true size is unknown: save it uncompressed, "
+            "e.g. by dcmconv +te"
+        )
+
+    try:
+        return pydicom.dcmread(BytesIO(content), stop_before_pixels=not pixels)
+    except Exception as error:
+        # The errors are of many kinds, and their words may quote a patient's name.
+        raise ValueError(
+            f"{path} is a damaged DICOM file ({type(error).__name__}): copy or export it again"
+        ) from None
+
+
+def tag_text(dataset, keyword: str) -> str:
+    """A tag as text, "" if it is missing or broken."""
+    try:
+        return str(dataset.get(keyword) or "").strip()
+    except Exception:
+        return ""
+
+
+def tag_numbers(dataset, keyword: str, count: int) -> np.ndarray:
+    """The numbers of a tag.
+
+    Returns:
+        (count,) float64.
+
+    Raises:
+        ValueError: names the tag, if it is missing or broken.
+    """
+    try:
+        values = np.array(dataset[keyword].value, dtype=np.float64).reshape(count)
+    except Exception:
+        values = np.array(np.nan)
+    if not np.isfinite(values).all():
+        raise ValueError(f"the tag {keyword} is missing or broken: export the series again")
+    return values

@@ -1,0 +1,168 @@
+"""NIfTI files in and out; a file's header is not believed before it is checked."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from pathlib import Path
+
+import numpy as np
+
+from .packages import import_optional, quiet_readers
+from .volume import (
+    MODALITIES,
+    MOST_VOXELS,
+    SYNTHETIC,
+    Volume,
+    as_int16,
+    atomic_create,
+    check_shape,
+    cleaned,
+    voxel_sides_mm,
+)
+
+NIFTI = (".nii", ".nii.gz")
+MOST_HEADER_BYTES = 2**26
+NIFTI2_HEADER_BYTES = 540
+READ_AT_ONCE_BYTES = 2**24
+
+
+def read_nifti(path: Path, modality: str | None = None) -> Volume:
+    """Read one volume from a .nii or .nii.gz file (NIfTI-1 or 2).
+
+    Args:
+        path: the file. Its scl_slope and scl_inter are applied.
+        modality: "ct" or "mri". NIfTI does not say it; None takes what reaches below -500 for CT.
+
+    Raises:
+        ValueError: names the file, which is damaged, too large, no single volume of real numbers,
+            or a CT that is not in HU.
+        OSError: it cannot be opened.
+    """
+    nibabel = import_optional("nibabel")
+    path = Path(path)
+    try:
+        opener = gzip.open if path.suffix.lower() == ".gz" else open
+        with quiet_readers(), opener(path, "rb") as file:
+            image = _bounded_image(nibabel, file)
+        return _volume(image, modality)
+    except OSError as error:
+        if error.errno:
+            raise type(error)(
+                f"{path} cannot be opened ({error.strerror}): check the path, its permissions and "
+                "the disk"
+            ) from error
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}): copy or export it again"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except Exception as error:
+        # Damaged bytes make nibabel and zlib raise many kinds of errors.
+        raise ValueError(
+            f"{path} is damaged or no NIfTI file ({type(error).__name__}): copy or export it again"
+        ) from error
+
+
+def _bounded_image(nibabel, file):
+    """The image in an open file, of which no more is read than a reasonable header needs."""
+    start = file.read(NIFTI2_HEADER_BYTES)
+    kind = _kind(nibabel, start)
+    header = kind.header_class(start[: kind.header_class.sizeof_hdr], check=False)
+
+    shape = header.get_data_shape()
+    voxels = math.prod(shape)
+    offset = float(header["vox_offset"])
+    if not (0 < voxels <= MOST_VOXELS and 0 <= offset <= MOST_HEADER_BYTES):
+        check_shape(shape)
+        raise ValueError("its header is longer than 64 MB: it is damaged")
+
+    # The claimed length may not be there, so memory is taken for what has arrived only.
+    length = int(offset) + voxels * header.get_data_dtype().itemsize
+    content = bytearray(start)
+    while len(content) < length:
+        part = file.read(min(length - len(content), READ_AT_ONCE_BYTES))
+        if not part:
+            raise ValueError(
+                f"it ends after {len(content)} of {length} bytes: copy or export it again"
+            )
+        content += part
+    return kind.from_bytes(bytes(content))
+
+
+def _kind(nibabel, start: bytes):
+    """The class of image, NIfTI-1 or 2, that a file begins like."""
+    for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+        if kind.header_class.may_contain_header(start):
+            return kind
+    raise ValueError("it does not begin like a NIfTI file: it is damaged or something else")
+
+
+def _volume(image, modality: str | None) -> Volume:
+    """A nibabel image as a volume, if it is one of real numbers in millimetres."""
+    shape = _three_dimensions(image.shape)
+    check_shape(shape)
+
+    if image.get_data_dtype().kind not in "iuf":
+        raise ValueError(
+            "its voxels are colours or complex numbers: save the grey values or the magnitude"
+        )
+    unit = image.header.get_xyzt_units()[0]
+    if unit in ("meter", "micron"):
+        raise ValueError(f"its lengths are in {unit}s: save it in millimetres")
+
+    # What is too large for float32 is counted by `cleaned`.
+    with np.errstate(all="ignore"):
+        values = image.get_fdata(dtype=np.float32).reshape(shape)
+    values, modality, notes = cleaned(values, modality)
+
+    space = int(image.header["sform_code"]) or int(image.header["qform_code"])
+    if not space:
+        notes.append(
+            "the file gives no orientation (sform and qform code 0): left, right, top and "
+            "bottom are a guess"
+        )
+    known_space = space if 1 <= space <= 5 else 1
+    return Volume(values, image.affine, modality, tuple(notes), known_space)
+
+
+def _three_dimensions(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape without trailing ones beyond three dimensions, or filled up with them."""
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape + (1,) * (3 - len(shape))
+
+
+def write_nifti(volume: Volume, path: Path) -> None:
+    """Write a synthetic volume as int16, with a description that says that it is synthetic.
+
+    The header is a new one, so no name, comment or extension of a source can come along.
+
+    Args:
+        volume: what to write; scl_slope is 1, the affine is kept.
+        path: a new file, .nii or .nii.gz.
+
+    Raises:
+        ValueError: another ending, or as `as_int16`.
+        FileExistsError: the file exists.
+    """
+    nibabel = import_optional("nibabel")
+    path = Path(path)
+    if not path.name.lower().endswith(NIFTI):
+        raise ValueError(f"{path} must end in .nii or .nii.gz")
+
+    image = nibabel.Nifti1Image(as_int16(volume), None)
+    image.set_sform(volume.affine, code=volume.space)
+
+    # A qform cannot hold a shear, so a tilted gantry is left to the sform.
+    directions = volume.affine[:3, :3] / voxel_sides_mm(volume.affine)
+    if np.allclose(directions.T @ directions, np.eye(3), atol=1e-4):
+        image.set_qform(volume.affine, code=volume.space)
+    else:
+        image.set_qform(None, code=0)
+
+    image.header.set_xyzt_units("mm")
+    image.header.set_slope_inter(1, 0)
+    image.header["descrip"] = SYNTHETIC.format(MODALITIES[volume.modality])
+    with atomic_create(path) as temporary:
+        nibabel.save(image, temporary)
