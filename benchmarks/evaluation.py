@@ -25,14 +25,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctmri_utils import machine
 from ctmri_utils.evaluation import faithfulness, lesions, metrics
 from ctmri_utils.evaluation.ct_metrics import CT_METRICS, CtMetric
 from ctmri_utils.evaluation.distributions import fid, kid
 from ctmri_utils.evaluation.features import INCEPTION, SMALL, features
+from ctmri_utils.machine import report
 from ctmri_utils.scans.datasets import phantom_scans
 from ctmri_utils.scans.phantom import SyntheticPatients
 from ctmri_utils.scans.physics import TISSUES
+from ctmri_utils.seeds import set_up
 
 SEED = 0
 MRI_RANGE = (-1.0, 1.0)
@@ -199,8 +200,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=128, help="pixels per side (default: 128)")
     options = parser.parse_args(arguments)
 
-    machine.set_up(SEED)
-    print(machine.report(), f"{os.cpu_count()} cores", sep=", ")
+    set_up(SEED)
+    print(report(), f"{os.cpu_count()} cores", sep=", ")
     print(f"{'':<44} {'wall s':>8} {'CPU s':>8}")
 
     test = phantom_scans(1, options.slices, options.size, SEED).test

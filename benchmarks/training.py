@@ -32,9 +32,10 @@ from ctmri_utils import evaluation  # noqa: E402
 from ctmri_utils.cyclegan.batches import UnpairedBatches  # noqa: E402
 from ctmri_utils.cyclegan.model import CycleGAN  # noqa: E402
 from ctmri_utils.cyclegan.training import Trainer, fit  # noqa: E402
-from ctmri_utils.machine import report, set_up  # noqa: E402
+from ctmri_utils.machine import report  # noqa: E402
 from ctmri_utils.runs.studies import status_mb  # noqa: E402
 from ctmri_utils.scans.datasets import load_scans  # noqa: E402
+from ctmri_utils.seeds import set_up  # noqa: E402
 from ctmri_utils.settings import (  # noqa: E402
     Architecture,
     Training,

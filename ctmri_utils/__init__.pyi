@@ -20,7 +20,6 @@ from .evaluation import summarise as summarise
 from .evaluation import uncertainty as uncertainty
 from .machine import build_folder as build_folder
 from .machine import report as report
-from .machine import set_up as set_up
 from .masks import ct_head_mask as ct_head_mask
 from .masks import mri_head_mask as mri_head_mask
 from .runs import studies as studies
@@ -35,6 +34,7 @@ from .scans import phantom as phantom
 from .scans import phantom_scans as phantom_scans
 from .scans import physics as physics
 from .scans import synthetic_patients as synthetic_patients
+from .seeds import set_up as set_up
 from .settings import PRESETS as PRESETS
 from .settings import Architecture as Architecture
 from .settings import Objective as Objective
@@ -42,7 +42,6 @@ from .settings import Settings as Settings
 from .settings import Training as Training
 from .settings import settings_for as settings_for
 from .units import HU as HU
-from .units import WINDOWS as WINDOWS
 from .units import mri_scale as mri_scale
 from .viewers import LiveProgress as LiveProgress
 from .viewers import compare as compare
@@ -50,3 +49,4 @@ from .viewers import figures as figures
 from .volumes import Volume as Volume
 from .volumes import read_volume as read_volume
 from .volumes import translate_volume as translate_volume
+from .windows import WINDOWS as WINDOWS

@@ -158,31 +158,3 @@ class TwoWindowsMap(LinearMap):
 
 CT_MAPS = {"linear": LinearMap(), "piecewise": PiecewiseMap(), "two_windows": TwoWindowsMap()}
 """How a translator may show CT to its networks; outside it all CT is linear in [-1, 1]."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """A display window.
-
-    Args:
-        level: its centre in HU.
-        width: its full width in HU.
-    """
-
-    level: float
-    width: float
-
-    def apply(self, ct_hu):
-        """Turn HU into grey: 0 at level - width / 2 and below, 1 at level + width / 2 and above."""
-        return ((ct_hu - self.level) / self.width + 0.5).clip(0, 1)
-
-
-WINDOWS = {
-    "brain": Window(40, 80),
-    "subdural": Window(75, 200),
-    "stroke": Window(40, 40),
-    "soft tissue": Window(40, 400),
-    "bone": Window(450, 2000),
-    "everything": Window(0, 2000),
-}
-"""The clinical presets, level and width in HU; "everything" is the network's own range."""

@@ -27,8 +27,8 @@ from ctmri_utils.scans.copies import (
 )
 from ctmri_utils.scans.phantom import synthetic_patients
 from ctmri_utils.scans.slices import FOLDERS, BadSlice, read_slice
-from ctmri_utils.units import WINDOWS
 from ctmri_utils.viewers.figures import offenders
+from ctmri_utils.windows import WINDOWS
 
 # slices in each folder, each of a patient of its own
 COUNT = 3

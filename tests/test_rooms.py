@@ -15,8 +15,8 @@ ROOMS = ("cyclegan", "scans", "evaluation", "viewers", "runs", "volumes", "cours
 
 # Each level may import from those before it, and from its own room; rooms of one level never meet.
 LEVELS = [
-    {"settings", "files", "units", "masks"},
-    {"machine"},
+    {"settings", "files", "units", "windows", "masks"},
+    {"machine", "seeds"},
     {"cyclegan", "scans"},
     {"evaluation"},
     {"viewers"},

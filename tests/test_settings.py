@@ -10,7 +10,8 @@ import torch
 
 from ctmri_utils import machine as settings
 from ctmri_utils.cyclegan.model import CycleGAN
-from ctmri_utils.machine import build_folder, environment_variables, report, set_up
+from ctmri_utils.machine import build_folder, environment_variables, report
+from ctmri_utils.seeds import set_up
 from ctmri_utils.settings import (
     PRESETS,
     PROFILES,

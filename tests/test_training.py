@@ -18,7 +18,8 @@ from ctmri_utils.cyclegan.fast_cpu import use_fast_layers
 from ctmri_utils.cyclegan.model import CycleGAN
 from ctmri_utils.cyclegan.resume import load_checkpoint, restore_run, run_state
 from ctmri_utils.cyclegan.training import Trainer, schedule
-from ctmri_utils.machine import delayed_interrupt, random_states, restore_random_states
+from ctmri_utils.machine import delayed_interrupt
+from ctmri_utils.seeds import random_states, restore_random_states
 from ctmri_utils.settings import Architecture, Objective, Training
 
 SMALL = Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ctmri_utils.units import GREY, HU, WINDOWS, Scale, Window, mri_scale
+from ctmri_utils.units import GREY, HU, Scale, mri_scale
+from ctmri_utils.windows import WINDOWS, Window
 
 
 @pytest.mark.parametrize("scale", [HU, GREY, Scale(-3.5, 812.25, "MR unit")])

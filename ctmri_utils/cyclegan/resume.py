@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..files import atomic_write, existing
-from ..machine import delayed_interrupt, random_states, restore_random_states
+from ..machine import delayed_interrupt
+from ..seeds import random_states, restore_random_states
 
 if TYPE_CHECKING:
     from .training import Trainer

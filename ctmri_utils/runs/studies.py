@@ -26,10 +26,11 @@ from ..evaluation.distributions import FEWEST_FOR_KID
 from ..evaluation.predictors import translated
 from ..evaluation.scores import write_csv
 from ..files import atomic_write
-from ..machine import ONE_THREAD, build_folder, data_folder, environment_variables, set_up
+from ..machine import ONE_THREAD, build_folder, data_folder, environment_variables
 from ..scans.datasets import phantom_scans
 from ..scans.physics import LESIONS
 from ..scans.unpaired import UnpairedScans
+from ..seeds import set_up
 from ..settings import (
     Options,
     Settings,

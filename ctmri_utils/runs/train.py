@@ -21,9 +21,10 @@ from ..cyclegan.model import CycleGAN
 from ..cyclegan.resume import load_checkpoint
 from ..cyclegan.training import fit
 from ..files import check_writable
-from ..machine import CHECKOUT, report, run_folder, set_up, several_processes
+from ..machine import CHECKOUT, report, run_folder, several_processes
 from ..scans.datasets import NAMED, load_scans
 from ..scans.unpaired import UnpairedScans
+from ..seeds import set_up
 from ..settings import Settings, literal, read_settings, to_toml
 from ..units import HU
 from ..viewers.progress import Progress

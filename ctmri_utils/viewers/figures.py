@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..scans.slices import MOST_SLICE_PIXELS, UNREADABLE
-from ..units import WINDOWS
+from ..windows import WINDOWS
 
 try:
     from matplotlib.figure import Figure

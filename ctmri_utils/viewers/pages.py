@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent
 STYLE = (FOLDER / "viewer.css").read_text(encoding="utf-8")
 
 # Widgets and pages need the whole script in one piece, so its files import nothing.
-SCRIPT_FILES = ("numbers.mjs", "modes.mjs", "elements.mjs", "input.mjs", "viewer.mjs")
+SCRIPT_FILES = ("numbers.mjs", "modes.mjs", "controls.mjs", "input.mjs", "viewer.mjs")
 SCRIPT = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPT_FILES)
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">

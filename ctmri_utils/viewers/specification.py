@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..units import HU, WINDOWS
+from ..units import HU
+from ..windows import WINDOWS
 from .packing import GROUPS
 
 # The window in which CT slices first appear.

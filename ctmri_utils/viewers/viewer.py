@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..units import HU, WINDOWS
+from ..units import HU
+from ..windows import WINDOWS
 from .packing import pack
 from .pages import SCRIPT, STYLE, frame_element, jpeg_element, page, viewer_section, write_page
 from .specification import specification

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from ..machine import set_up
 from ..runs.weights import load_translator
+from ..seeds import set_up
 from ..units import HU, Scale, mri_scale
 from .axial_slices import axial
 from .dicom_write import write_series

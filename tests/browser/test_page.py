@@ -12,8 +12,9 @@ from PIL import Image
 from ctmri_utils.evaluation.scores import Score
 from ctmri_utils.machine import data_folder
 from ctmri_utils.scans.folders import folder_scans
-from ctmri_utils.units import HU, WINDOWS, Window
+from ctmri_utils.units import HU
 from ctmri_utils.viewers import viewer
+from ctmri_utils.windows import WINDOWS, Window
 
 N, H, W = 4, 26, 21  # odd and not square on purpose
 REAL = np.random.default_rng(0).integers(-1000, 1500, (N, H, W))
