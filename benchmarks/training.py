@@ -24,7 +24,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
+sys.path[:0] = [
+    str(Path(__file__).parents[1]),
+    str(Path(__file__).parents[1] / "tests" / "cyclegan"),
+]
 
 from reference_cyclegan import ReferenceStep  # noqa: E402
 

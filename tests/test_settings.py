@@ -1,127 +1,148 @@
-"""Profiles, seeds, threads and folders."""
+"""The settings: what is refused, what a profile says, and what goes through a file and back."""
 
-import os
-import random
-from dataclasses import replace
+from dataclasses import fields, replace
 
-import numpy as np
 import pytest
-import torch
 
-from ctmri_utils import machine as settings
-from ctmri_utils.cyclegan.model import CycleGAN
-from ctmri_utils.machine import build_folder, environment_variables, report
-from ctmri_utils.seeds import set_up
 from ctmri_utils.settings import (
-    PRESETS,
     PROFILES,
     Architecture,
     Objective,
-    read_settings,
-    settings_for,
+    Options,
+    Settings,
+    Training,
+    literal,
+    option,
+    read_toml,
+    to_toml,
 )
 
 
-def test_profiles_grow_from_ci_to_gpu():
-    for name in ("size", "patients", "ngf", "n_blocks", "scans_steps", "phantom_steps"):
-        ci, laptop, gpu = (getattr(PROFILES[profile], name) for profile in ("ci", "laptop", "gpu"))
-        assert ci <= laptop <= gpu
-    assert settings_for("laptop") is PROFILES["laptop"]
-    assert [PROFILES["gpu"].training_steps(name) for name in ("phantom", "scans", "my/folder")] == [
-        20000,
-        10000,
-        10000,
-    ]
-
-
-def test_the_gpu_profile_warns_where_there_is_none(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.warns(
-        UserWarning, match="PROFILE='gpu' without a GPU trains for days: choose 'laptop'"
-    ):
-        assert settings_for("gpu") is PROFILES["gpu"]
-
-
-def test_a_misspelt_profile_gets_one_sentence():
-    with pytest.raises(
-        ValueError, match="PROFILE='labtop' is not known: choose one of ci, laptop, gpu"
-    ):
-        settings_for("labtop")
-
-
-def test_set_up_seeds_everything_and_sets_the_threads(monkeypatch):
-    before = torch.get_num_threads()
-    monkeypatch.setenv("CTMRI_THREADS", "1")
-    draws = []
-    for seed in (5, 5, 6):
-        set_up(seed)
-        draws.append((random.random(), np.random.rand(), torch.rand(()).item()))
-    assert torch.get_num_threads() == 1
-    torch.set_num_threads(before)
-    assert draws[0] == draws[1] and all(
-        one != other for one, other in zip(draws[1], draws[2], strict=True)
+def test_the_defaults_are_the_references():
+    a, o, t = Architecture(), Objective(), Training()
+    assert (a.ngf, a.ndf, a.n_blocks, a.n_layers, a.norm, a.dropout) == (
+        64,
+        64,
+        9,
+        3,
+        "instance",
+        False,
+    )
+    assert (a.init, a.init_gain) == ("normal", 0.02)
+    assert (o.cycle_ct, o.cycle_mri, o.identity, o.gan_mode, o.pool_size) == (
+        10,
+        10,
+        5,
+        "lsgan",
+        50,
+    )
+    assert (t.batch_size, t.learning_rate, t.beta1, t.beta2, t.lr_policy, t.clip_norm) == (
+        1,
+        2e-4,
+        0.5,
+        0.999,
+        "linear",
+        0,
     )
 
 
-@pytest.mark.parametrize("threads", ["0", "two", "-1", ""])
-def test_a_wrong_thread_count_gets_one_sentence(threads, monkeypatch):
-    monkeypatch.setenv("CTMRI_THREADS", threads)
-    with pytest.raises(ValueError, match="CTMRI_THREADS='.*' must be a whole number above zero"):
-        set_up(0)
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"ngff": 3}, "ngff is no option here: did you mean ngf?"),
+        ({"colour": 3}, "colour is no option here: choose from ngf, ndf, "),
+        ({"ngf": "8"}, "ngf='8' should be a whole number"),
+        ({"ngf": 8.0}, "ngf=8.0 should be a whole number"),
+        ({"ngf": True}, "ngf=True should be a whole number"),
+        ({"ngf": 0}, "ngf=0 should be at least 1"),
+        ({"dropout": 1}, "dropout=1 should be true or false"),
+        ({"norm": "group"}, "norm='group' is not known: choose one of instance, batch, none"),
+        ({"init_gain": float("nan")}, "init_gain=nan should be at least 0"),
+        ({"init_gain": None}, "init_gain=None should be a number"),
+        ({"init_gain": float("inf")}, "init_gain=inf should be at least 0 and finite"),
+    ],
+)
+def test_a_wrong_option_gets_one_sentence(values, message):
+    with pytest.raises(ValueError) as error:
+        Architecture.of(values)
+    assert str(error.value).startswith(message)
 
 
-def test_build_folder_follows_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("CTMRI_BUILD", str(tmp_path / "elsewhere"))
-    assert build_folder() == tmp_path / "elsewhere" and build_folder().is_dir()
-
-
-def test_variables_are_set_for_a_block_and_then_as_they_were(monkeypatch):
-    monkeypatch.setenv("CTMRI_OLD", "old")
-    monkeypatch.delenv("CTMRI_NEW", raising=False)
-    monkeypatch.setenv("CTMRI_EMPTY", "")
-    with (
-        pytest.raises(ZeroDivisionError),
-        environment_variables(CTMRI_NEW="new", CTMRI_EMPTY="full", CTMRI_OLD="other"),
-    ):
-        assert [os.environ[f"CTMRI_{name}"] for name in ("OLD", "NEW", "EMPTY")] == [
-            "other",
-            "new",
-            "full",
-        ]
-        del os.environ["CTMRI_NEW"]
-        raise ZeroDivisionError
-    with pytest.raises(TypeError), environment_variables(CTMRI_OLD="other", CTMRI_NEW=1):
+def test_limits_bind_at_both_ends():
+    class Both(Options):
         pass
-    assert (os.environ["CTMRI_OLD"], os.environ["CTMRI_EMPTY"]) == (
-        "old",
-        "",
-    ) and "CTMRI_NEW" not in os.environ
+
+    with pytest.raises(ValueError, match="beta1=1.5 should be at least 0 and at most 1"):
+        Training(beta1=1.5)
+    assert Training(beta1=1, shift=0).beta1 == 1.0 and option(3, "help", low=2).metadata["low"] == 2
 
 
-def test_data_folder_falls_back_to_the_installed_copy(monkeypatch):
-    assert settings.data_folder() == settings.CHECKOUT / "data"
-    monkeypatch.setattr(settings, "CHECKOUT", None)
-    assert settings.data_folder() == settings.PACKAGE / "data"
-
-
-def test_report_names_the_versions():
-    assert torch.__version__ in report() and "Python" in report()
-
-
-def test_a_preset_changes_a_profile_and_gives_way_to_what_is_said(tmp_path):
-    _, plain = read_settings(None, {"profile": "laptop"})
-    _, paper = read_settings(None, {"profile": "laptop", "preset": "reference"})
-    assert (paper.cycle_ct, paper.cycle_mri, paper.identity) == (10, 10, 5) and plain.cycle_ct == 5
-    assert replace(paper, cycle_ct=5.0, cycle_mri=5.0, identity=0.5) == plain
-    (tmp_path / "mine.toml").write_text('preset = "reference"\nidentity = 1\n')
-    assert read_settings(tmp_path / "mine.toml", {"cycle_ct": 7})[1] == replace(
-        paper, identity=1.0, cycle_ct=7.0
+def test_a_whole_number_serves_as_a_number():
+    assert type(Objective(cycle_ct=5).cycle_ct) is float and Objective(cycle_ct=5) == Objective(
+        cycle_ct=5.0
     )
-    with pytest.raises(ValueError, match="preset='best' is not known: choose one of reference"):
-        read_settings(None, {"preset": "best"})
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_is_made_of_settings_that_build_a_model(name):
-    _, settings = read_settings(None, {"profile": "ci", "preset": name})
-    CycleGAN(settings.pick(Architecture), settings.pick(Objective))
+def test_settings_are_the_sum_of_their_parts():
+    settings = PROFILES["laptop"]
+    for part in (Architecture, Objective, Training):
+        assert {spec.name for spec in fields(part)} <= {spec.name for spec in fields(Settings)}
+        assert isinstance(settings.pick(part), part)
+    assert settings.pick(Architecture).ngf == settings.ngf == 16
+    assert (
+        Settings().pick(Architecture) == Architecture() and Settings().pick(Training) == Training()
+    )
+
+
+def test_training_steps_follow_the_data_set_unless_they_are_set():
+    laptop = PROFILES["laptop"]
+    assert (
+        laptop.training_steps("phantom") == laptop.phantom_steps
+        and laptop.training_steps("a folder") == laptop.scans_steps
+    )
+    assert replace(laptop, steps=7).training_steps("phantom") == 7
+    assert laptop.training.learning_rate == laptop.learning_rate
+    assert replace(laptop, steps=9).training.steps == 9
+
+
+def test_toml_brings_every_setting_back(tmp_path):
+    values = {spec.name: getattr(PROFILES["gpu"], spec.name) for spec in fields(Settings)} | {
+        "dataset": 'a "folder" with\\é'
+    }
+    (tmp_path / "settings.toml").write_text(to_toml(values), encoding="utf-8")
+    assert read_toml(tmp_path / "settings.toml") == values
+
+
+def test_a_bad_settings_file_gets_one_sentence(tmp_path):
+    with pytest.raises(
+        FileNotFoundError,
+        match="none.toml cannot be read .No such file.*: give the path of a settings file",
+    ):
+        read_toml(tmp_path / "none.toml")
+    with pytest.raises(
+        IsADirectoryError, match="cannot be read .Is a directory.: give the path of a settings file"
+    ):
+        read_toml(tmp_path)
+    (tmp_path / "bad.toml").write_text("ngf = = 3")
+    with pytest.raises(
+        ValueError, match="bad.toml is no TOML text .*: write lines such as learning_rate = 0.0002"
+    ):
+        read_toml(tmp_path / "bad.toml")
+    (tmp_path / "deep.toml").write_text("ngf = " + 9999 * "[")
+    with pytest.raises(ValueError, match="deep.toml is no TOML text"):
+        read_toml(tmp_path / "deep.toml")
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("1", 1),
+        ("6e-4", 6e-4),
+        ("true", True),
+        ("False", False),
+        ("None", None),
+        ("hinge", "hinge"),
+    ],
+)
+def test_words_of_the_command_line(word, value):
+    assert literal(word) == value and type(literal(word)) is type(value)

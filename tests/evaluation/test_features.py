@@ -128,7 +128,7 @@ def test_other_weights_under_the_same_name_are_refused(
 
 def builder():
     spec = importlib.util.spec_from_file_location(
-        "build_extractor", Path(__file__).parents[1] / "data" / "build_extractor.py"
+        "build_extractor", Path(__file__).parents[2] / "data" / "build_extractor.py"
     )
     module = sys.modules["build_extractor"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

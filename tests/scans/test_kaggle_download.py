@@ -37,7 +37,7 @@ from ctmri_utils.scans.kaggle import DATASET, MANIFEST, UNFINISHED, download
 from ctmri_utils.scans.kaggle_access import DownloadFailed, client
 from ctmri_utils.settings import PROFILES
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

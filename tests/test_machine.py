@@ -1,0 +1,127 @@
+"""Profiles, seeds, threads and folders."""
+
+import os
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ctmri_utils import machine as settings
+from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.machine import build_folder, environment_variables, report
+from ctmri_utils.seeds import set_up
+from ctmri_utils.settings import (
+    PRESETS,
+    PROFILES,
+    Architecture,
+    Objective,
+    read_settings,
+    settings_for,
+)
+
+
+def test_profiles_grow_from_ci_to_gpu():
+    for name in ("size", "patients", "ngf", "n_blocks", "scans_steps", "phantom_steps"):
+        ci, laptop, gpu = (getattr(PROFILES[profile], name) for profile in ("ci", "laptop", "gpu"))
+        assert ci <= laptop <= gpu
+    assert settings_for("laptop") is PROFILES["laptop"]
+    assert [PROFILES["gpu"].training_steps(name) for name in ("phantom", "scans", "my/folder")] == [
+        20000,
+        10000,
+        10000,
+    ]
+
+
+def test_the_gpu_profile_warns_where_there_is_none(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.warns(
+        UserWarning, match="PROFILE='gpu' without a GPU trains for days: choose 'laptop'"
+    ):
+        assert settings_for("gpu") is PROFILES["gpu"]
+
+
+def test_a_misspelt_profile_gets_one_sentence():
+    with pytest.raises(
+        ValueError, match="PROFILE='labtop' is not known: choose one of ci, laptop, gpu"
+    ):
+        settings_for("labtop")
+
+
+def test_set_up_seeds_everything_and_sets_the_threads(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setenv("CTMRI_THREADS", "1")
+    draws = []
+    for seed in (5, 5, 6):
+        set_up(seed)
+        draws.append((random.random(), np.random.rand(), torch.rand(()).item()))
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
+    assert draws[0] == draws[1] and all(
+        one != other for one, other in zip(draws[1], draws[2], strict=True)
+    )
+
+
+@pytest.mark.parametrize("threads", ["0", "two", "-1", ""])
+def test_a_wrong_thread_count_gets_one_sentence(threads, monkeypatch):
+    monkeypatch.setenv("CTMRI_THREADS", threads)
+    with pytest.raises(ValueError, match="CTMRI_THREADS='.*' must be a whole number above zero"):
+        set_up(0)
+
+
+def test_build_folder_follows_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("CTMRI_BUILD", str(tmp_path / "elsewhere"))
+    assert build_folder() == tmp_path / "elsewhere" and build_folder().is_dir()
+
+
+def test_variables_are_set_for_a_block_and_then_as_they_were(monkeypatch):
+    monkeypatch.setenv("CTMRI_OLD", "old")
+    monkeypatch.delenv("CTMRI_NEW", raising=False)
+    monkeypatch.setenv("CTMRI_EMPTY", "")
+    with (
+        pytest.raises(ZeroDivisionError),
+        environment_variables(CTMRI_NEW="new", CTMRI_EMPTY="full", CTMRI_OLD="other"),
+    ):
+        assert [os.environ[f"CTMRI_{name}"] for name in ("OLD", "NEW", "EMPTY")] == [
+            "other",
+            "new",
+            "full",
+        ]
+        del os.environ["CTMRI_NEW"]
+        raise ZeroDivisionError
+    with pytest.raises(TypeError), environment_variables(CTMRI_OLD="other", CTMRI_NEW=1):
+        pass
+    assert (os.environ["CTMRI_OLD"], os.environ["CTMRI_EMPTY"]) == (
+        "old",
+        "",
+    ) and "CTMRI_NEW" not in os.environ
+
+
+def test_data_folder_falls_back_to_the_installed_copy(monkeypatch):
+    assert settings.data_folder() == settings.CHECKOUT / "data"
+    monkeypatch.setattr(settings, "CHECKOUT", None)
+    assert settings.data_folder() == settings.PACKAGE / "data"
+
+
+def test_report_names_the_versions():
+    assert torch.__version__ in report() and "Python" in report()
+
+
+def test_a_preset_changes_a_profile_and_gives_way_to_what_is_said(tmp_path):
+    _, plain = read_settings(None, {"profile": "laptop"})
+    _, paper = read_settings(None, {"profile": "laptop", "preset": "reference"})
+    assert (paper.cycle_ct, paper.cycle_mri, paper.identity) == (10, 10, 5) and plain.cycle_ct == 5
+    assert replace(paper, cycle_ct=5.0, cycle_mri=5.0, identity=0.5) == plain
+    (tmp_path / "mine.toml").write_text('preset = "reference"\nidentity = 1\n')
+    assert read_settings(tmp_path / "mine.toml", {"cycle_ct": 7})[1] == replace(
+        paper, identity=1.0, cycle_ct=7.0
+    )
+    with pytest.raises(ValueError, match="preset='best' is not known: choose one of reference"):
+        read_settings(None, {"preset": "best"})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_made_of_settings_that_build_a_model(name):
+    _, settings = read_settings(None, {"profile": "ci", "preset": name})
+    CycleGAN(settings.pick(Architecture), settings.pick(Objective))
