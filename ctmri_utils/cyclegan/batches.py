@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..files import is_large, large_tensor
 from ..settings import Training
+from .augmentation import Augmentation, random_seed, seeded
 
 CT, MRI = 0, 1
 
@@ -42,12 +42,6 @@ class Slices:
     mri_names: Sequence[str] = ()
     positions: tuple[Sequence[float], Sequence[float]] | None = None
     paired: bool = False
-
-
-def generator_for(*numbers: int) -> torch.Generator:
-    """A random source of its own for these numbers, the same on every machine."""
-    seed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(seed >> 1))
 
 
 class UnpairedBatches:
@@ -90,6 +84,7 @@ class UnpairedBatches:
         self.orders: dict[tuple[int, int], Tensor] = {}
 
         self.images = []
+        self.augmentations = []
         for images in (ct, mri):
             images = compact(images, training.load_size)
             if min(images.shape[-2:]) < training.crop_size:
@@ -100,34 +95,37 @@ class UnpairedBatches:
                 )
             on_disk = is_large(images.shape, images.dtype)
             self.images.append(images if on_disk else images.to(device))
+            self.augmentations.append(Augmentation(training, images.shape[-2:]))
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The CT and the MR batch, (batch_size, C, H, W) in [-1, 1] each; steps count from 0."""
-        return self.batch(step, CT), self.batch(step, MRI)
+        ct_batch, mri_batch = [], []
+        together = zip(self.indexes(step, CT), self.indexes(step, MRI), strict=True)
+        for place, (i, j) in enumerate(together):
+            if place // self.training.batch_size != self.process:
+                continue
+            ct, mri = self.slice(CT, i), self.slice(MRI, j)
+            with seeded(self.seed, 1, step, place):
+                if self.training.sampling == "paired":
+                    ct, mri = self.augmentations[CT].move(ct, mri)
+                else:
+                    [ct] = self.augmentations[CT].move(ct)
+                    [mri] = self.augmentations[MRI].move(mri)
+                mri = self.augmentations[MRI].brighten(mri)
+            ct_batch.append(ct)
+            mri_batch.append(mri)
+        return torch.stack(ct_batch).to(self.device), torch.stack(mri_batch).to(self.device)
 
-    def batch(self, step: int, modality: int) -> Tensor:
-        images = self.images[modality]
-        indexes = self.indexes(step, modality)
-
-        # A pair is moved alike.
-        stream = CT if self.training.sampling == "paired" else modality
-        random = generator_for(self.seed, 1, stream, step)
-        moves = draw_moves(self.training, len(indexes), images.shape[-2:], random)
-        if modality == CT:
-            # Hounsfield units are calibrated: a brighter CT is another tissue.
-            moves["gain"] = torch.ones(len(indexes))
-
-        moves = {name: self.own_part(move) for name, move in moves.items()}
-        chosen = [images[i] for i in self.own_part(indexes).tolist()]
-        parts = cut_out(chosen, moves, self.training, background=-LEVELS)
-        return distort(parts.to(self.device).float().div_(LEVELS), moves, self.training)
+    def slice(self, modality: int, index: Tensor) -> Tensor:
+        """One slice as it was given, (C, H, W) in [-1, 1]."""
+        return self.images[modality][int(index)].float().div_(LEVELS)
 
     def indexes(self, step: int, modality: int) -> Tensor:
         """Which slices the processes see together in a step, (batch_size * processes,)."""
         if modality == MRI and self.training.sampling == "paired":
             return self.indexes(step, CT)
         if modality == MRI and self.training.sampling == "position":
-            return self.of_like_height(self.indexes(step, CT), generator_for(self.seed, 2, step))
+            return self.of_like_height(self.indexes(step, CT), generator(self.seed, 2, step))
 
         count = len(self.images[modality])
         together = self.training.batch_size * self.processes
@@ -154,14 +152,14 @@ class UnpairedBatches:
                 for (other, old), order in self.orders.items()
                 if other != modality or old >= turn - 1
             }
-            random = generator_for(self.seed, 0, modality, turn)
+            random = generator(self.seed, 0, modality, turn)
             self.orders[key] = torch.randperm(len(self.images[modality]), generator=random)
         return self.orders[key]
 
-    def own_part(self, together: Tensor) -> Tensor:
-        """This process's part of what belongs to the batch of all processes."""
-        size = self.training.batch_size
-        return together[self.process * size :][:size]
+
+def generator(*numbers: int) -> torch.Generator:
+    """A random source of its own for these numbers."""
+    return torch.Generator().manual_seed(random_seed(*numbers))
 
 
 def compact(images: Tensor, size: int = 0) -> Tensor:
@@ -180,80 +178,3 @@ def compact(images: Tensor, size: int = 0) -> Tensor:
             )
         target.copy_((part.clamp(-1, 1) * LEVELS).round())
     return stored
-
-
-def draw_moves(
-    training: Training, count: int, size: tuple[int, int], random: torch.Generator
-) -> dict[str, Tensor]:
-    """How each of `count` images of a size is to be augmented, (count,) each.
-
-    Returns:
-        "top" and "left" of its cut-out, "mirrored" or not, "angle" in degrees, and "gain".
-    """
-    reach = round(training.shift * max(size))
-    rows, columns = (side + 2 * reach - (training.crop_size or side) + 1 for side in size)
-
-    moves = {
-        "top": torch.randint(rows, (count,), generator=random),
-        "left": torch.randint(columns, (count,), generator=random),
-    }
-    if training.flip:
-        moves["mirrored"] = torch.rand(count, generator=random) < 0.5
-    else:
-        moves["mirrored"] = torch.zeros(count, dtype=torch.bool)
-    moves["angle"] = (2 * torch.rand(count, generator=random) - 1) * training.rotation_deg
-    moves["gain"] = 1 + (2 * torch.rand(count, generator=random) - 1) * training.jitter
-    return moves
-
-
-def cut_out(
-    images: Sequence[Tensor], moves: dict[str, Tensor], training: Training, background: float
-) -> Tensor:
-    """The shifted, mirrored or cropped (N, C, crop_size, crop_size) of N images (C, H, W).
-
-    Without a crop (N, C, H, W). Whole pixels only: interpolation would blur, and the networks would
-    learn to blur. What moves in is background. Never top to bottom: heads are not scanned upside
-    down.
-    """
-    sides = images[0].shape[-2:]
-    height, width = (training.crop_size or side for side in sides)
-    reach = round(training.shift * max(sides))
-    parts = images[0].new_full((len(images), len(images[0]), height, width), background)
-
-    for k, image in enumerate(images):
-        top, left = int(moves["top"][k]) - reach, int(moves["left"][k]) - reach
-        part = image[:, max(top, 0) : top + height, max(left, 0) : left + width]
-
-        # Rows and columns of background before the part of the image.
-        above, before = max(-top, 0), max(-left, 0)
-        if moves["mirrored"][k]:
-            part = part.flip(-1)
-            before = width - before - part.shape[-1]
-        parts[k][:, above : above + part.shape[-2], before : before + part.shape[-1]] = part
-    return parts
-
-
-def distort(images: Tensor, moves: dict[str, Tensor], training: Training) -> Tensor:
-    """Rotate and brighten (N, C, H, W) in [-1, 1] by each one's angle and gain; same out.
-
-    What turns in is background, -1.
-    """
-    if training.rotation_deg:
-        angles = moves["angle"].to(images.device)
-        grid = F.affine_grid(rotations(angles, images.shape[-2:]), list(images.shape), False)
-
-        # Beyond the edge grid_sample sees 0, which is background here.
-        images = F.grid_sample(images + 1, grid, align_corners=False) - 1
-    if training.jitter:
-        gain = moves["gain"].to(images.device)[:, None, None, None]
-        images = ((images + 1) * gain - 1).clamp(-1, 1)
-    return images
-
-
-def rotations(angles: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, 2, 3) matrices for `affine_grid` that rotate by angles in degrees; pixels are square."""
-    height, width = size
-    cos, sin, zero = angles.deg2rad().cos(), angles.deg2rad().sin(), torch.zeros_like(angles)
-    of_x = torch.stack([cos, -sin * height / width, zero], 1)
-    of_y = torch.stack([sin * width / height, cos, zero], 1)
-    return torch.stack([of_x, of_y], 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import torch
 from ..files import atomic_write, existing
 from ..machine import delayed_interrupt
 from ..seeds import random_states, restore_random_states
+from ..settings import Architecture, Objective, Training
 
 if TYPE_CHECKING:
     from .training import Trainer
@@ -60,7 +62,8 @@ def restore_run(trainer: Trainer, state: dict) -> None:
     Raises:
         ValueError: the state of another run, by its identity.
     """
-    saved = state["identity"]
+    # A setting that is younger than the checkpoint had its default.
+    saved = asdict(Architecture()) | asdict(Objective()) | asdict(Training()) | state["identity"]
     other = [
         f"{name} {saved.get(name)} instead of {value}"
         for name, value in trainer.identity.items()

@@ -8,7 +8,8 @@ import torch
 
 from ctmri_utils import files
 from ctmri_utils.cyclegan import batches as module
-from ctmri_utils.cyclegan.batches import UnpairedBatches, compact, cut_out, distort, draw_moves
+from ctmri_utils.cyclegan.augmentation import Augmentation, seeded
+from ctmri_utils.cyclegan.batches import UnpairedBatches, compact
 from ctmri_utils.settings import Training
 
 STILL = {"flip": False, "shift": 0.0}
@@ -19,8 +20,15 @@ def numbered(count, size=32):
     return (torch.arange(count).float() / 1000)[:, None, None, None].expand(-1, 1, size, size)
 
 
-def moves(training, images, seed=0):
-    return draw_moves(training, len(images), images.shape[-2:], torch.Generator().manual_seed(seed))
+def moved(training, image, times, brighten=False):
+    """One slice, (C, H, W), moved many times."""
+    augmentation = Augmentation(training, image.shape[-2:])
+    results = []
+    for k in range(times):
+        with seeded(0, k):
+            [result] = augmentation.move(image)
+            results.append(augmentation.brighten(result) if brighten else result)
+    return torch.stack(results)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
@@ -113,21 +121,19 @@ def test_load_size_resizes_once_and_crop_cuts_out():
     assert slope.item() == pytest.approx(2 / 31 / 2, rel=0.02)
 
 
-def test_cut_outs_only_move_whole_pixels_and_mirror():
-    """Every one is one of the 3 x 3 shifts of the slice or of its mirror image, with background
-    moving in.
+def test_shifts_are_whole_pixels_and_mirroring():
+    """Every one is one of the 3 x 3 shifts of the slice or of its mirror image; what moves in is
+    background.
     """
-    image = torch.rand(1, 1, 32, 32) * 2 - 1
+    image = torch.rand(1, 32, 32) * 2 - 1
     padded = torch.nn.functional.pad(image, [1] * 4, value=-1)
     shifts = [
         padded[..., top : top + 32, left : left + 32] for top in range(3) for left in range(3)
     ]
     allowed = shifts + [shift.flip(-1) for shift in shifts]
-    images = image.expand(400, -1, -1, -1)
-    moved = cut_out(images, moves(Training(), images), Training(), -1)
     seen = [
-        next(i for i, candidate in enumerate(allowed) if torch.equal(candidate[0], one))
-        for one in moved
+        next(i for i, candidate in enumerate(allowed) if torch.equal(candidate, one))
+        for one in moved(Training(), image, 400)
     ]
     assert set(seen) == set(range(18))
     # 400 coin tosses: one sigma is 0.025
@@ -135,12 +141,10 @@ def test_cut_outs_only_move_whole_pixels_and_mirror():
 
 
 def test_crops_come_from_everywhere_and_are_the_slices_own_pixels():
-    image = torch.rand(1, 2, 24, 20) * 2 - 1
-    training = Training(crop_size=16, **STILL)
+    image = torch.rand(2, 24, 20) * 2 - 1
     # 45 places: one is missed with a chance of 1e-4
-    images = image.expand(600, -1, -1, -1)
-    crops = cut_out(images, moves(training, images), training, -1)
-    windows = image.unfold(2, 16, 1).unfold(3, 16, 1)[0]  # (2, 9, 5, 16, 16)
+    crops = moved(Training(crop_size=16, **STILL), image, 600)
+    windows = image.unfold(1, 16, 1).unfold(2, 16, 1)  # (2, 9, 5, 16, 16)
     places = {
         next(
             (top, left)
@@ -153,29 +157,36 @@ def test_crops_come_from_everywhere_and_are_the_slices_own_pixels():
     assert len(places) == 45
 
 
-def test_rotation_turns_by_the_drawn_angle_also_in_oblong_slices():
+def test_rotation_turns_within_the_angle_also_in_oblong_slices():
     """Against SciPy's rotation of the same image, in the middle where both know every pixel."""
     from scipy.ndimage import gaussian_filter, rotate
 
     image = gaussian_filter(np.random.default_rng(0).standard_normal((40, 64)), 3)
     image /= np.abs(image).max()
-    training = Training(rotation_deg=30, **STILL)
-    tensor = torch.from_numpy(image).float()[None, None]
-    drawn = moves(training, tensor)
-    turned = distort(tensor, drawn, training)[0, 0].numpy()
-    expected = rotate(image, float(drawn["angle"][0]), reshape=False, order=1)
-    assert abs(float(drawn["angle"][0])) > 5
-    # bilinear in both; float32
-    np.testing.assert_allclose(turned[12:28, 24:40], expected[12:28, 24:40], atol=2e-3)
+    tensor = torch.from_numpy(image).float()[None]
+    turned = moved(Training(rotation_deg=30, **STILL), tensor, 40)[:, 0, 12:28, 24:40].numpy()
+    angles = np.arange(-30, 30.1, 0.5)
+    candidates = np.stack([rotate(image, a, reshape=False, order=1) for a in angles])
+    errors = np.abs(turned[:, None] - candidates[:, 12:28, 24:40]).max((2, 3))
+    # Bilinear in both; half a degree moves the corner of the middle by 0.1 pixels.
+    assert errors.min(1).max() < 0.03
+    found = angles[errors.argmin(1)]
+    assert found.min() < -20 and found.max() > 20
 
 
 def test_what_rotation_moves_in_is_background():
-    training = Training(rotation_deg=45, **STILL)
-    white = torch.ones(8, 1, 32, 32)
-    turned = distort(white, moves(training, white), training)
-    assert turned.min().item() == pytest.approx(-1, abs=1e-6) and turned[
-        ..., 16, 16
-    ].min().item() == pytest.approx(1, abs=1e-6)
+    turned = moved(Training(rotation_deg=45, **STILL), torch.ones(1, 32, 32), 8)
+    assert turned.min().item() == pytest.approx(-1, abs=1e-6)
+    assert turned[..., 16, 16].min().item() == pytest.approx(1, abs=1e-6)
+
+
+def test_what_torch_draws_elsewhere_is_left_alone():
+    batches = UnpairedBatches(numbered(3), numbered(3), Training(rotation_deg=5, jitter=0.1), 0)
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    batches(0)
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_jitter_scales_mr_above_its_background_and_leaves_ct_alone():
@@ -196,10 +207,7 @@ def test_nothing_leaves_the_range():
     assert (
         compact(edges, 96) / module.LEVELS - torch.nn.functional.interpolate(edges, (96, 96))
     ).abs().mean() < 0.2
-    training = Training(jitter=0.5, **STILL)
-    assert (
-        max(distort(edges, moves(training, edges, seed), training).max() for seed in range(5)) == 1
-    )
+    assert moved(Training(jitter=0.5, **STILL), edges[0], 5, brighten=True).max() == 1
 
 
 def test_the_modalities_are_moved_independently():
