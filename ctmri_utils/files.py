@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import math
 import os
+import platform
+import secrets
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
+import filelock
 import numpy as np
 import torch
 from torch import Tensor
 
 # Larger tensors stay on disk, mapped into memory.
 LARGE = 2**30  # bytes
+
+# How the names of files begin that are still being written.
+PARTIAL = ".partial-"
+
+
+class InUseError(OSError):
+    """Another process is writing to the same file."""
 
 
 def existing(path: str | Path, advice: str) -> Path:
@@ -51,12 +63,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
 
-    # The suffix stays, because some writers choose the format by it.
-    temporary = path.with_name(f".partial-{path.name}")
-
-    # A killed process may have left one.
-    remove(temporary)
+    # A name of its own, so that two processes never write to one file. The suffix stays, because
+    # some writers choose the format by it.
+    writer = f"{PARTIAL}{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f"{writer}-{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path)
 
     try:
         yield temporary
@@ -70,12 +82,83 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         remove(temporary)
 
 
+def remove_leftovers(path: Path) -> None:
+    """Delete what killed processes of this machine left half-written for `path`."""
+    prefix = f"{PARTIAL}{platform.node()}-"
+    for leftover in path.parent.glob(f"{PARTIAL}*-{path.name}"):
+        process = leftover.name.removeprefix(prefix).partition("-")[0]
+        if leftover.name.startswith(prefix) and process.isdecimal():
+            if not process_runs(int(process)):
+                remove(leftover)
+
+
+def process_runs(process: int) -> bool:
+    """Whether a process of this number runs here; True where the system does not say (Windows)."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # Somebody else's.
+        return True
+    return True
+
+
 def remove(path: Path) -> None:
     """Delete a file or a folder, if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Inside the block this process alone writes `path`, with whatever belongs to it.
+
+    The lock is free again when the process ends, however it ends. Where the file system knows no
+    locks, as on some network drives, the block runs after a warning.
+
+    Args:
+        path: the file; the lock lies beside it.
+
+    Raises:
+        InUseError: another process holds the lock; it says which, and since when.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    owner = path.with_name(f".{path.name}.owner")
+    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise InUseError(
+            f"another training ({read_owner(owner)}) is writing to {path}: wait for it, stop it, "
+            "or choose another folder"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        warnings.warn(
+            f"{path.parent} lies on a drive without file locks ({error}): take care that only one "
+            "training writes to it",
+            stacklevel=3,
+        )
+        yield
+        return
+
+    try:
+        owner.write_text(f"process {os.getpid()}, started {datetime.now():%Y-%m-%d %H:%M:%S}")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def read_owner(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return "of another process"
 
 
 def check_writable(folder: Path) -> None:

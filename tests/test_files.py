@@ -3,6 +3,8 @@
 import errno
 import gc
 import os
+import subprocess
+import sys
 from collections import namedtuple
 
 import numpy as np
@@ -10,7 +12,14 @@ import pytest
 import torch
 
 from ctmri_utils import files
-from ctmri_utils.files import atomic_write, check_writable, existing, large_tensor
+from ctmri_utils.files import (
+    InUseError,
+    atomic_write,
+    check_writable,
+    existing,
+    large_tensor,
+    only_writer,
+)
 
 
 def test_a_file_or_folder_takes_the_place_only_when_it_is_whole(tmp_path):
@@ -49,15 +58,88 @@ def test_the_new_file_appears_in_one_moment_and_after_it_is_on_the_disk(tmp_path
         assert (old.read(), target.read_text(), order) == ("old", "new", ["fsync", "replace"])
 
 
-def test_what_a_killed_process_left_is_no_hindrance(tmp_path):
-    for half in (lambda path: path.mkdir(), lambda path: path.write_text("half")):
-        with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / "series") as left:
-            raise ZeroDivisionError
-        half(left)
-        with atomic_write(tmp_path / "series") as temporary:
-            temporary.mkdir()
-        (tmp_path / "series").rmdir()
-        assert not any(tmp_path.iterdir())
+KILLED_WRITER = """
+import os, sys
+from ctmri_utils.files import atomic_write, only_writer
+with only_writer(Path(sys.argv[1])), atomic_write(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print("half-written", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """A process that holds the lock on run.pt, half-written."""
+    code = "from pathlib import Path" + KILLED_WRITER
+    command = [sys.executable, "-c", code, str(tmp_path / "run.pt")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline().strip() == b"half-written"
+        yield process
+        process.kill()
+
+
+def test_what_a_killed_process_left_is_deleted_by_the_next(tmp_path, writer):
+    [half] = tmp_path.glob(".partial-*")
+    writer.kill()
+    writer.wait()
+    with atomic_write(tmp_path / "run.pt") as temporary:
+        assert not half.exists() and temporary != half
+        temporary.write_text("whole")
+    assert (tmp_path / "run.pt").read_text() == "whole"
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_what_a_living_process_writes_is_left_alone(tmp_path, writer):
+    [half] = tmp_path.glob(".partial-*")
+    with atomic_write(tmp_path / "run.pt") as temporary:
+        temporary.write_text("whole")
+    assert half.read_text() == "half" and (tmp_path / "run.pt").read_text() == "whole"
+
+
+def test_what_another_machine_left_is_left_alone(tmp_path):
+    foreign = tmp_path / ".partial-elsewhere-99999-abc-run.pt"
+    foreign.touch()
+    with atomic_write(tmp_path / "run.pt") as temporary:
+        temporary.write_text("whole")
+    assert foreign.exists()
+
+
+def test_two_writers_at_once_never_share_a_file(tmp_path):
+    """The worst order: one writes, the other begins, the first one ends, the other is killed."""
+    first, second = atomic_write(tmp_path / "run.pt"), atomic_write(tmp_path / "run.pt")
+    first.__enter__().write_text("good")
+    second.__enter__().write_text("half of a")
+    first.__exit__(None, None, None)
+    assert (tmp_path / "run.pt").read_text() == "good"
+
+
+def test_a_second_writer_is_refused_and_told_of_the_first(tmp_path, writer):
+    with pytest.raises(InUseError, match=rf"process {writer.pid}, started 20.*run\.pt: wait"):
+        with only_writer(tmp_path / "run.pt"):
+            pass
+    # Another file in the same folder is another run's.
+    with only_writer(tmp_path / "other.pt"):
+        pass
+
+
+def test_a_dead_process_holds_no_lock(tmp_path, writer):
+    writer.kill()
+    writer.wait()
+    with only_writer(tmp_path / "run.pt"):
+        pass
+
+
+def test_a_drive_without_locks_gets_one_warning(tmp_path, monkeypatch, recwarn):
+    def refuse(self, timeout):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with only_writer(tmp_path / "run.pt"):
+        (tmp_path / "run.pt").touch()
+    [warning] = recwarn
+    assert "a drive without file locks" in str(warning.message) and (tmp_path / "run.pt").exists()
 
 
 def test_a_missing_file_is_named_with_advice(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +54,7 @@ def run_state(trainer: Trainer) -> dict:
         "schedulers": [scheduler.state_dict() for scheduler in trainer.schedulers],
         "scaler": trainer.scaler.state_dict(),
         "processes": processes,
+        "threads": torch.get_num_threads(),
     }
 
 
@@ -86,6 +88,10 @@ def restore_run(trainer: Trainer, state: dict) -> None:
     restore_random_states(own["random"])
     trainer.step = state["step"]
     trainer.losses = state["losses"]
+
+    # Another number of threads would round differently. Version 0.1 did not keep it.
+    if "threads" in state and "CTMRI_THREADS" not in os.environ:
+        torch.set_num_threads(state["threads"])
 
 
 def save_run(trainer: Trainer, path: Path) -> None:

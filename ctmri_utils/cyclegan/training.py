@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import lr_scheduler
 
-from ..files import check_writable
+from ..files import check_writable, only_writer
 from ..machine import delayed_interrupt, several_processes
 from ..settings import Training
 from .batches import Slices, UnpairedBatches
@@ -19,6 +21,7 @@ from .fast_cpu import use_fast_layers
 from .inputs import check_finite, check_inputs, check_precision, describe_batch, describe_data
 from .model import CycleGAN
 from .resume import resume_run, save_run
+from .threads import SlowdownWatch, choose_threads
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -85,18 +88,43 @@ def fit(
         checkpoint = Path(checkpoint)
         if trainer.process == 0:
             check_writable(checkpoint.parent)
-        if checkpoint.exists():
+
+    # One process writes to a run, and speaks for those it was started with.
+    writes = checkpoint is not None and trainer.process == 0
+    with only_writer(checkpoint) if writes else nullcontext():
+        if checkpoint is not None and checkpoint.exists():
             resume_run(trainer, checkpoint)
+        else:
+            choose_threads(trainer, batches)
+        last_step = min(training.steps, stop_at or training.steps)
+        run_steps(trainer, slices, batches, last_step, checkpoint, save_every, on_step, validate)
+    return trainer.losses
+
+
+def run_steps(
+    trainer: Trainer,
+    slices: Slices,
+    batches: UnpairedBatches,
+    last_step: int,
+    checkpoint: Path | None,
+    save_every: int,
+    on_step: Callable[[int, dict[str, float]], None] | None,
+    validate: Callable[[CycleGAN], float] | None,
+) -> None:
+    """Make the steps up to the last one, and save the run whatever happens."""
+    watch = SlowdownWatch()
 
     # Outside a step the state is one that can be resumed.
     resumable = True
     try:
-        while trainer.step < min(training.steps, stop_at or training.steps):
+        while trainer.step < last_step:
             with delayed_interrupt():
                 resumable = False
+                start = time.perf_counter()
                 place = describe_batch(slices, batches, trainer.step)
                 losses = trainer.train_one_step(*batches(trainer.step), place)
                 trainer.adapt_learning_rate(validate)
+                watch(time.perf_counter() - start)
                 resumable = True
             if on_step:
                 on_step(trainer.step, losses)
@@ -110,7 +138,6 @@ def fit(
         # Otherwise the file stays at its last good step.
         if checkpoint is not None and resumable:
             save_run(trainer, checkpoint)
-    return trainer.losses
 
 
 class Trainer:
