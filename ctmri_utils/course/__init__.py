@@ -4,6 +4,6 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["classroom", "lessons", "mending"],
+    submodules=["classroom", "commands", "lessons", "mending"],
     submod_attrs={"classroom": ["grade", "release"], "lessons": ["run_course"]},
 )

@@ -6,8 +6,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
         "check",
+        "commands",
         "export",
         "page",
+        "recognise",
+        "reference",
+        "start",
         "studies",
         "study_measures",
         "study_statistics",
@@ -15,8 +19,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "weights",
     ],
     submod_attrs={
-        "export": ["load_reference"],
         "page": ["run_page"],
+        "reference": ["load_reference"],
+        "start": ["start_from"],
         "weights": [
             "load_translator",
             "load_weights",

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
         "axial_slices",
+        "commands",
         "dicom",
         "dicom_files",
         "dicom_geometry",

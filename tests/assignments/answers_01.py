@@ -197,7 +197,8 @@ def to_grey(ct_hu, level, width):
 def from_grey(grey, level, width):
     return np.interp(grey, [0, 255], [level - width / 2, level + width / 2])""",
         """
-from ctmri_utils.units import Scale, Window
+from ctmri_utils.units import Scale
+from ctmri_utils.windows import Window
 
 
 def to_grey(ct_hu, level, width):

@@ -5,27 +5,27 @@ NAME = "02_networks_receptive_fields"
 WRONG = {
     "critic_parameters": {
         "the width grows without end": """
-def critic_parameters(in_channels, ndf, n_layers):
+def discriminator_parameters(in_channels, ndf, n_layers):
     widths = [in_channels] + [ndf * 2**n for n in range(n_layers + 1)] + [1]
     return sum((16 * a + 1) * b for a, b in zip(widths, widths[1:]))""",
         "no biases": """
-def critic_parameters(in_channels, ndf, n_layers):
+def discriminator_parameters(in_channels, ndf, n_layers):
     widths = [in_channels] + [ndf * min(2**n, 8) for n in range(n_layers + 1)] + [1]
     return sum(16 * a * b for a, b in zip(widths, widths[1:]))""",
         "kernel 3": """
-def critic_parameters(in_channels, ndf, n_layers):
+def discriminator_parameters(in_channels, ndf, n_layers):
     widths = [in_channels] + [ndf * min(2**n, 8) for n in range(n_layers + 1)] + [1]
     return sum((9 * a + 1) * b for a, b in zip(widths, widths[1:]))""",
         "without the last layer": """
-def critic_parameters(in_channels, ndf, n_layers):
+def discriminator_parameters(in_channels, ndf, n_layers):
     widths = [in_channels] + [ndf * min(2**n, 8) for n in range(n_layers + 1)]
     return sum((16 * a + 1) * b for a, b in zip(widths, widths[1:]))""",
         "right for the published sizes only": """
-def critic_parameters(in_channels, ndf, n_layers):
+def discriminator_parameters(in_channels, ndf, n_layers):
     widths = [in_channels, 64, 128, 256, 512, 1]
     return sum((16 * a + 1) * b for a, b in zip(widths, widths[1:]))""",
         "counts a built network": """
-def critic_parameters(in_channels, ndf, n_layers):
+def discriminator_parameters(in_channels, ndf, n_layers):
     return networks.count_parameters(networks.PatchDiscriminator(in_channels, ndf, n_layers))""",
     },
     "field_on_paper": {
@@ -253,7 +253,7 @@ class Enlarge(nn.Module):
 RIGHT = {
     "critic_parameters": [
         """
-def critic_parameters(in_channels, ndf, n_layers):
+def discriminator_parameters(in_channels, ndf, n_layers):
     total, width = (4 * 4 * in_channels + 1) * ndf, ndf
     for _ in range(n_layers):
         wider = min(width * 2, ndf * 8)
@@ -261,10 +261,10 @@ def critic_parameters(in_channels, ndf, n_layers):
         width = wider
     return total + 4 * 4 * width + 1""",
         """
-def critic_parameters(in_channels, ndf, n_layers):
+def discriminator_parameters(in_channels, ndf, n_layers):
     with torch.device("meta"):
-        critic = networks.PatchDiscriminator(in_channels, ndf, n_layers)
-    return sum(parameter.numel() for parameter in critic.parameters())""",
+        discriminator = networks.PatchDiscriminator(in_channels, ndf, n_layers)
+    return sum(parameter.numel() for parameter in discriminator.parameters())""",
     ],
     "field_on_paper": [
         """

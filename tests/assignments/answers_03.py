@@ -26,17 +26,17 @@ FAIR = {
 STEP = """
 def step_losses(nets, ct, mri, cycle_weight, identity_weight):
     fake_mri, fake_ct = nets.G_ct2mri(ct), nets.G_mri2ct(mri)
-    for critic in (nets.D_ct, nets.D_mri):
-        critic.requires_grad_({frozen})
+    for discriminator in (nets.D_ct, nets.D_mri):
+        discriminator.requires_grad_({frozen})
     loss = generator_loss({adversarial_mri}) + generator_loss(nets.D_ct(fake_ct))
-    for critic in (nets.D_ct, nets.D_mri):
-        critic.requires_grad_({thawed})
+    for discriminator in (nets.D_ct, nets.D_mri):
+        discriminator.requires_grad_({thawed})
     loss = loss + cycle_weight * ({cycle})
     loss = loss + identity_weight * ({identity})
-    critics = critic_loss({real_ct}, nets.D_ct({shown_ct})) + critic_loss(
+    discriminators = discriminator_loss({real_ct}, nets.D_ct({shown_ct})) + discriminator_loss(
         nets.D_mri(mri), nets.D_mri(fake_mri.detach())
     )
-    return loss, critics
+    return loss, discriminators
 """
 L1 = "({} - {}).abs().mean()".format
 GOOD = {
@@ -58,10 +58,11 @@ def step(**changes):
     return STEP.format(**GOOD | changes)
 
 
-def losses(generator, critic):
+def losses(generator, discriminator):
     return (
         f"def generator_loss(verdict_fake):\n    return {generator}\n\n"
-        f"def critic_loss(verdict_real, verdict_fake, real_label=1.0):\n    return {critic}"
+        "def discriminator_loss(verdict_real, verdict_fake, real_label=1.0):\n"
+        f"    return {discriminator}"
     )
 
 
@@ -73,7 +74,7 @@ WRONG = {
         "the generator wants to be caught": losses(
             "(verdict_fake ** 2).mean()", f"({REAL} + {FAKE}) / 2"
         ),
-        "the critic's targets are swapped": losses(
+        "the discriminator's targets are swapped": losses(
             ADVERSARIAL, f"((verdict_real ** 2).mean() + {ADVERSARIAL}) / 2"
         ),
         "no half": losses(ADVERSARIAL, f"{REAL} + {FAKE}"),
@@ -134,13 +135,13 @@ def masked_cycle_loss(cycled, original, head):
         "grows for ever": pool(swap="self.images.append(fake); fake = random.choice(self.images)"),
     },
     "step_losses": {
-        "the critics' loss reaches a generator": step(shown_ct="fake_ct"),
-        "the critics learn from the generators' loss": step(frozen="True"),
-        "the critics stay frozen": step(thawed="False"),
-        "the generators cannot learn from the critics": step(
+        "the discriminators' loss reaches a generator": step(shown_ct="fake_ct"),
+        "the discriminators learn from the generators' loss": step(frozen="True"),
+        "the discriminators stay frozen": step(thawed="False"),
+        "the generators cannot learn from the discriminators": step(
             adversarial_mri="nets.D_mri(fake_mri.detach())"
         ),
-        "the wrong critic": step(adversarial_mri="nets.D_ct(fake_mri)"),
+        "the wrong discriminator": step(adversarial_mri="nets.D_ct(fake_mri)"),
         "one cycle only": step(cycle=L1("nets.G_mri2ct(fake_mri)", "ct")),
         "the identity of the wrong generator": step(
             identity=L1("nets.G_ct2mri(ct)", "ct") + " + " + L1("nets.G_mri2ct(mri)", "mri")
@@ -258,9 +259,9 @@ class Pool:
         step(),
         """
 def step_losses(nets, ct, mri, cycle_weight, identity_weight):
-    def judged(critic, image):
-        weights = {name: value.detach() for name, value in critic.named_parameters()}
-        return torch.func.functional_call(critic, weights, (image,))
+    def judged(discriminator, image):
+        weights = {name: value.detach() for name, value in discriminator.named_parameters()}
+        return torch.func.functional_call(discriminator, weights, (image,))
 
     l1 = nn.L1Loss()
     fake_mri, fake_ct = nets.G_ct2mri(ct), nets.G_mri2ct(mri)
@@ -274,7 +275,7 @@ def step_losses(nets, ct, mri, cycle_weight, identity_weight):
     ]
     with torch.no_grad():
         old_mri, old_ct = nets.G_ct2mri(ct), nets.G_mri2ct(mri)
-    return sum(parts), critic_loss(nets.D_ct(ct), nets.D_ct(old_ct)) + critic_loss(
+    return sum(parts), discriminator_loss(nets.D_ct(ct), nets.D_ct(old_ct)) + discriminator_loss(
         nets.D_mri(mri), nets.D_mri(old_mri)
     )""",
     ],
