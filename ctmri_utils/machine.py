@@ -15,6 +15,32 @@ import torch
 # ---- precision, processes, interrupts
 
 
+def training_device() -> torch.device:
+    """The accelerator that torch finds (cuda, mps, xpu), else the CPU.
+
+    Only the CPU was tried by the authors of this function; the rest is torch's documentation.
+    """
+    accelerator = getattr(torch, "accelerator", None)
+    if accelerator is not None and accelerator.is_available():
+        return torch.device(accelerator.current_accelerator().type)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def accelerator_precision(device: torch.device) -> str:
+    """The precision that an accelerator computes quickly: "bf16", "fp16" or "fp32".
+
+    bf16 from CUDA capability 8 on (A100, RTX 30), fp16 from 7 on (V100, T4); never an emulation.
+    """
+    if device.type == "cuda":
+        major, _ = torch.cuda.get_device_capability(device)
+        if major >= 8:
+            return "bf16"
+        return "fp16" if major == 7 else "fp32"
+    if device.type == "xpu" and torch.xpu.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    return "fp32"
+
+
 def cpu_lacks_bf16() -> bool:
     """Whether this CPU has no instructions for bf16; False where torch is too old to tell."""
     capabilities = getattr(torch.cpu, "get_capabilities", None)
@@ -103,12 +129,15 @@ def environment_variables(**variables: str) -> Iterator[None]:
 
 def report() -> str:
     """One line on Python, torch, device and threads, for the top of a lesson or an issue."""
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
+    device = training_device()
+    if device.type == "cpu":
+        name = f"CPU, {torch.get_num_threads()} threads"
+    elif device.type == "cuda":
+        name = torch.cuda.get_device_name()
     else:
-        device = f"CPU, {torch.get_num_threads()} threads"
+        name = device.type
     return (
-        f"Python {platform.python_version()}, torch {torch.__version__}, {device}, "
+        f"Python {platform.python_version()}, torch {torch.__version__}, {name}, "
         f"{platform.system()} {platform.machine()}"
     )
 

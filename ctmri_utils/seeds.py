@@ -8,6 +8,8 @@ import random
 import numpy as np
 import torch
 
+from .machine import training_device
+
 
 def set_up(seed: int) -> torch.device:
     """Seed Python, NumPy and torch, set the number of threads, and return the device to train on.
@@ -29,7 +31,7 @@ def set_up(seed: int) -> torch.device:
             f"CTMRI_THREADS={threads!r} must be a whole number above zero: correct or unset it"
         )
     torch.set_num_threads(int(threads))
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return training_device()
 
 
 def random_states() -> dict:
@@ -37,15 +39,30 @@ def random_states() -> dict:
     kind, keys, *rest = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": accelerator_states(),
         "python": random.getstate(),
         "numpy": (kind, keys.tolist(), *rest),
     }
 
 
+def accelerator_states() -> list[torch.Tensor]:
+    """The random states of all accelerators of the kind that is trained on; [] on the CPU."""
+    device = training_device()
+    if device.type == "cpu":
+        return []
+    module = torch.get_device_module(device)
+    if hasattr(module, "get_rng_state_all"):
+        return module.get_rng_state_all()
+    return [module.get_rng_state()]
+
+
 def restore_random_states(states: dict) -> None:
     torch.set_rng_state(states["torch"])
-    if len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if states["cuda"] and len(states["cuda"]) == len(accelerator_states()):
+        module = torch.get_device_module(training_device())
+        if hasattr(module, "set_rng_state_all"):
+            module.set_rng_state_all(states["cuda"])
+        else:
+            module.set_rng_state(states["cuda"][0])
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])

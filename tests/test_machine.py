@@ -3,6 +3,7 @@
 import os
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +11,14 @@ import torch
 
 from ctmri_utils import machine as settings
 from ctmri_utils.cyclegan.model import CycleGAN
-from ctmri_utils.machine import build_folder, environment_variables, report
-from ctmri_utils.seeds import set_up
+from ctmri_utils.machine import (
+    accelerator_precision,
+    build_folder,
+    environment_variables,
+    report,
+    training_device,
+)
+from ctmri_utils.seeds import random_states, restore_random_states, set_up
 from ctmri_utils.settings import (
     PRESETS,
     PROFILES,
@@ -28,9 +35,9 @@ def test_profiles_grow_from_ci_to_gpu():
         assert ci <= laptop <= gpu
     assert settings_for("laptop") is PROFILES["laptop"]
     assert [PROFILES["gpu"].training_steps(name) for name in ("phantom", "scans", "my/folder")] == [
-        20000,
-        10000,
-        10000,
+        3300,
+        1200,
+        1200,
     ]
 
 
@@ -125,3 +132,69 @@ def test_a_preset_changes_a_profile_and_gives_way_to_what_is_said(tmp_path):
 def test_every_preset_is_made_of_settings_that_build_a_model(name):
     _, settings = read_settings(None, {"profile": "ci", "preset": name})
     CycleGAN(settings.pick(Architecture), settings.pick(Objective))
+
+
+# ---- devices that are not here
+
+
+class FakeAccelerator:
+    """What torch says where there is an accelerator of a kind."""
+
+    def __init__(self, monkeypatch, kind):
+        found = SimpleNamespace(
+            is_available=lambda: True, current_accelerator=lambda: torch.device(kind)
+        )
+        monkeypatch.setattr(torch, "accelerator", found, raising=False)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_the_accelerator_that_torch_finds_is_trained_on(monkeypatch, kind):
+    FakeAccelerator(monkeypatch, kind)
+    assert training_device() == torch.device(kind)
+
+
+def test_without_an_accelerator_the_cpu_is(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert training_device() == torch.device("cpu")
+
+
+def test_an_old_torch_knows_cuda_alone(monkeypatch):
+    monkeypatch.delattr(torch, "accelerator")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert training_device() == torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"),
+    [((6, 1), "fp32"), ((7, 0), "fp16"), ((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")],
+)
+def test_a_card_gets_the_precision_that_it_has(monkeypatch, capability, precision):
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
+    assert accelerator_precision(torch.device("cuda")) == precision
+
+
+def test_nothing_is_emulated(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "torch.xpu.is_bf16_supported",
+        lambda including_emulation: asked.append(including_emulation) or False,
+    )
+    assert accelerator_precision(torch.device("xpu")) == "fp32" and asked == [False]
+    assert accelerator_precision(torch.device("mps")) == "fp32"
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_the_random_states_of_an_accelerator_come_back(monkeypatch, several):
+    """cuda and xpu have one for each card, mps has one."""
+    FakeAccelerator(monkeypatch, "mps")
+    state = [torch.arange(3), torch.arange(4)][: 1 + several]
+    restored = []
+    module = SimpleNamespace(
+        get_rng_state=lambda: state[0], set_rng_state=lambda one: restored.append(one)
+    )
+    if several:
+        module.get_rng_state_all = lambda: state
+        module.set_rng_state_all = restored.extend
+    monkeypatch.setattr(torch, "get_device_module", lambda device: module)
+    restore_random_states(random_states())
+    assert [one.tolist() for one in restored] == [one.tolist() for one in state]

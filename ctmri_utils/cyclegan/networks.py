@@ -18,6 +18,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 NORMS = ("instance", "batch", "none")
 INITS = ("normal", "xavier", "kaiming", "orthogonal")
 
+# Layers that extend an image; "zero" is a part of the convolution itself.
+PADDINGS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d, "zero": None}
+
 # Slices whose values differ by less are blank.
 BLANK = 1e-4
 
@@ -105,24 +108,27 @@ class Generator(nn.Module):
         return self.model(x)[..., top : top + height, left : left + width]
 
 
+def padded_convolution(channels: int, norm: str, padding: str) -> list[nn.Module]:
+    """The layers of a 3x3 convolution that keeps the image's size, and their normalisation."""
+    if padding not in PADDINGS:
+        raise ValueError(f"padding={padding!r} is not known: choose one of {', '.join(PADDINGS)}")
+    bias = has_bias(norm)
+    if padding == "zero":
+        layers = [nn.Conv2d(channels, channels, 3, padding=1, bias=bias)]
+    else:
+        layers = [PADDINGS[padding](1), nn.Conv2d(channels, channels, 3, bias=bias)]
+    return [*layers, norm_layer(norm, channels)]
+
+
 class ResnetBlock(nn.Module):
     """Two 3x3 convolutions whose result is added to the input; (N, channels, H, W) in and out."""
 
-    def __init__(self, channels: int, norm: str, dropout: bool):
+    def __init__(self, channels: int, norm: str, dropout: bool, padding: str = "reflect"):
         super().__init__()
-        layers = [
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3, bias=has_bias(norm)),
-            norm_layer(norm, channels),
-            nn.ReLU(True),
-        ]
+        layers = [*padded_convolution(channels, norm, padding), nn.ReLU(True)]
         if dropout:
             layers.append(nn.Dropout(0.5))
-        layers += [
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3, bias=has_bias(norm)),
-            norm_layer(norm, channels),
-        ]
+        layers += padded_convolution(channels, norm, padding)
         self.conv_block = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,6 +152,7 @@ class ResnetGenerator(Generator):
         dropout: in the residual blocks.
         upsampling: "transposed" or "resize", see `upsample`.
         pad: accept sides that are not multiples of 4.
+        padding: how the residual blocks extend their images, "reflect", "replicate" or "zero".
     """
 
     def __init__(
@@ -158,6 +165,7 @@ class ResnetGenerator(Generator):
         dropout: bool = False,
         upsampling: str = "transposed",
         pad: bool = True,
+        padding: str = "reflect",
     ):
         bias = has_bias(norm)
         layers = [
@@ -171,7 +179,7 @@ class ResnetGenerator(Generator):
             layers += [halve, norm_layer(norm, 2 * width), nn.ReLU(True)]
 
         for _ in range(n_blocks):
-            layers.append(ResnetBlock(4 * ngf, norm, dropout))
+            layers.append(ResnetBlock(4 * ngf, norm, dropout, padding))
 
         for width in (4 * ngf, 2 * ngf):
             double = upsample(upsampling, width, width // 2, 3, bias)
@@ -180,6 +188,7 @@ class ResnetGenerator(Generator):
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, out_channels, 7), nn.Tanh()]
         super().__init__(nn.Sequential(*layers), multiple=4, smallest=8, pad=pad)
         self.norm = norm
+        self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
         translated = super().forward(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -35,6 +35,10 @@ TRAIN_FIRST = "train first, lesson 03 shows how"
 OLD_LOSSES = {"critic mri": "discriminator_mri", "critic ct": "discriminator_ct"}
 
 
+class AnotherRunError(ValueError):
+    """A checkpoint is of a run with other settings."""
+
+
 def run_state(trainer: Trainer) -> dict:
     """The whole state of a run, pools and random states of all processes included."""
     pools = (trainer.model.pool_ct, trainer.model.pool_mri)
@@ -62,17 +66,23 @@ def restore_run(trainer: Trainer, state: dict) -> None:
     """Put a trainer into the state that `run_state` returned.
 
     Raises:
-        ValueError: the state of another run, by its identity.
+        AnotherRunError: the state of another run, by its identity.
     """
     # A setting that is younger than the checkpoint had its default.
     saved = asdict(Architecture()) | asdict(Objective()) | asdict(Training()) | state["identity"]
-    other = [
-        f"{name} {saved.get(name)} instead of {value}"
+    other = {
+        name: f"{name} {saved.get(name)} instead of {value}"
         for name, value in trainer.identity.items()
         if saved.get(name) != value
-    ]
+    }
     if other:
-        raise ValueError(f"it belongs to another run, with {'; '.join(other)}")
+        # Also a longer training is a new run; weights only go into networks that are alike.
+        advice = "choose another folder for this one"
+        if not other.keys() & asdict(Architecture()).keys():
+            advice += ", and set start to that file to go on from its weights"
+        raise AnotherRunError(
+            f"it belongs to another run, with {'; '.join(other.values())}: {advice}"
+        )
 
     trainer.model.load_state_dict(state["model"])
     for optimizer, saved in zip(trainer.optimizers, state["optimizers"], strict=True):
@@ -121,10 +131,19 @@ def resume_run(trainer: Trainer, path: Path) -> None:
     """
     try:
         restore_run(trainer, load_checkpoint(path))
+    except AnotherRunError as error:
+        raise AnotherRunError(f"{path} cannot be resumed: {error}") from error
     except (LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} cannot be resumed: {error}; delete it, or use another file"
+            f"{path} cannot be resumed: {error}; move it away, or use another file"
         ) from error
+
+
+def saved_precision(path: Path | None) -> str | None:
+    """The precision of the run in a checkpoint, or None if there is no such file."""
+    if path is None or not Path(path).exists():
+        return None
+    return load_checkpoint(path)["identity"].get("precision")
 
 
 def save_checkpoint(state: dict, path: Path) -> None:
@@ -169,10 +188,14 @@ def load_checkpoint(path: Path) -> dict:
         ) from error
     except Exception as error:
         raise ValueError(
-            f"{path} is not a readable checkpoint ({type(error).__name__}): delete it and train "
+            f"{path} is not a readable checkpoint ({type(error).__name__}): move it away and train "
             "again"
         ) from error
+    return checkpoint_content(state, path)
 
+
+def checkpoint_content(state: Any, path: Path) -> dict:
+    """What was read, with today's names of losses; ValueError if it is no checkpoint of `fit`."""
     complete = isinstance(state, dict) and all(
         isinstance(state.get(part), kind) for part, kind in PARTS.items()
     )

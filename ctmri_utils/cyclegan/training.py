@@ -20,8 +20,8 @@ from .batches import Slices, UnpairedBatches
 from .fast_cpu import use_fast_layers
 from .inputs import check_finite, check_inputs, check_precision, describe_batch, describe_data
 from .model import CycleGAN
-from .resume import resume_run, save_run
-from .threads import SlowdownWatch, choose_threads
+from .resume import resume_run, save_run, saved_precision
+from .tuning import SlowdownWatch, choose_precision, choose_threads
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -41,6 +41,7 @@ def fit(
     save_every: int = 100,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     validate: Callable[[CycleGAN], float] | None = None,
+    start: str | None = None,
 ) -> list[dict[str, float]]:
     """Train a CycleGAN, in place.
 
@@ -60,6 +61,7 @@ def fit(
         save_every: steps between two saves.
         on_step: called as on_step(step, losses) after each step, for progress and pictures.
         validate: called as validate(model), gives the "plateau" policy its metric.
+        start: digest of the weights that the model starts from, see `runs.start_from`.
 
     Returns:
         A dict of losses for each step, from the first step of the run on.
@@ -72,7 +74,10 @@ def fit(
     if steps is not None:
         training = replace(training, steps=steps)
     check_inputs(model, slices, training, validate)
-    trainer = Trainer(model, training, seed=seed, data=describe_data(slices))
+    if training.precision == "auto":
+        precision = saved_precision(checkpoint) or choose_precision(model, slices)
+        training = replace(training, precision=precision)
+    trainer = Trainer(model, training, seed=seed, data=describe_data(slices), start=start)
     check_finite(slices)
     batches = UnpairedBatches(
         slices.ct,
@@ -179,7 +184,7 @@ class Trainer:
                 group,
                 training.learning_rate,
                 (training.beta1, training.beta2),
-                fused=self.device.type in ("cpu", "cuda"),
+                fused=self.device.type in ("cpu", "cuda", "mps", "xpu"),
             )
             for group in self.groups
         ]
@@ -247,7 +252,9 @@ class Trainer:
         return losses
 
     def mean_over_processes(self, losses: dict[str, Tensor]) -> dict[str, float]:
-        values = torch.stack([loss.double() for loss in losses.values()])
+        # Apple's accelerator has no float64.
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        values = torch.stack([loss.to(dtype) for loss in losses.values()])
         if self.engine:
             values = self.engine.reduce(values, "mean")
         return dict(zip(losses, values.tolist(), strict=True))

@@ -153,7 +153,7 @@ def make_generator(
     Args:
         name: resnet_9blocks (or any number of blocks), unet_256 (or any power of two from 4 on).
         in_channels, out_channels: of the images.
-        options: ngf, norm, dropout, upsampling, pad, as the classes take them.
+        options: ngf, norm, dropout, upsampling, pad, padding, as the classes take them.
 
     Raises:
         ValueError: another name.
@@ -219,7 +219,8 @@ def convolutions(state: dict[str, Tensor]) -> list[str]:
 def infer_architecture(state: dict[str, Tensor]) -> dict:
     """The arguments with which `make_generator` or `make_discriminator` rebuilds a network.
 
-    A U-Net's weights do not say whether it had dropout: the answer is no.
+    A U-Net's weights do not say whether it had dropout: the answer is no. A ResNet's do not say
+    whether its blocks pad by reflection or by replication: "padding" is given only if it is "zero".
 
     Args:
         state: names and shapes as the reference has them, in any order, and as "resize" and
@@ -274,16 +275,19 @@ def discriminator_arguments(kernels: list[str], spectral: bool) -> dict:
 def resnet_arguments(state: dict[str, Tensor], kernels: list[str]) -> dict:
     matches = [re.fullmatch(r"model\.\d+\.conv_block\.(\d+)\.weight", key) for key in kernels]
 
-    # Of the convolutions in all blocks: 1 and 5, after dropout 6.
+    # Of the convolutions in all blocks: 1 and 5, after dropout 6. Without padding layers 0 and 3,
+    # after dropout 4. Layers that reflect and layers that replicate look alike.
     places = [match[1] for match in matches if match]
+    zero = "0" in places
     n_blocks = len(places) // 2
     resize = f"model.{10 + n_blocks}.2.weight" in state
-    return {
+    arguments = {
         "name": f"resnet_{n_blocks}blocks",
-        "dropout": "6" in places,
+        "dropout": ("4" if zero else "6") in places,
         "out_channels": state[kernels[-1]].shape[0],
         "upsampling": "resize" if resize else "transposed",
     }
+    return arguments | {"padding": "zero"} if zero else arguments
 
 
 def unet_arguments(state: dict[str, Tensor], kernels: list[str]) -> dict:

@@ -18,6 +18,11 @@ SUSPICIOUS_SHARE = 0.1
 # Every generator looks broken in its first steps.
 FIRST_WARNING_STEP = 100
 
+# A training diverges if its last losses are so many times its first. A mean over some steps,
+# because single bursts of a discriminator's loss are harmless.
+DIVERGENCE = 10
+LAST_STEPS = 8
+
 # In seconds. Without any delay, tqdm's notebook bar would never be displayed.
 SHORTEST_DELAY = 1e-9
 
@@ -51,6 +56,17 @@ def symptoms(model: Translator, ct: Tensor, mri: Tensor) -> str:
             if (fakes - images).abs().mean() < SUSPICIOUS_SHARE * expected_change:
                 warnings.append(f"fake_{to} is its input (identity mapping)")
     return ", ".join(warnings)
+
+
+def diverges(history: list[dict[str, float]]) -> bool:
+    """Whether the losses of the last steps are ten times those of the first one."""
+    if len(history) <= LAST_STEPS:
+        return False
+    first, *last = [
+        sum(abs(loss) for loss in losses.values())
+        for losses in (history[0], *history[-LAST_STEPS:])
+    ]
+    return sum(last) / LAST_STEPS > DIVERGENCE * first
 
 
 def _spread(images: Tensor) -> Tensor:
@@ -92,6 +108,7 @@ class Progress:
         self.every = every
         self.folder = folder
         self.history: list[dict[str, float]] = []
+        self.diverged = False
 
         # `begin` shows the bar, because `fit` may still refuse its arguments.
         self.bar = tqdm(total=steps, unit="step", delay=math.inf)
@@ -102,6 +119,12 @@ class Progress:
         self.history.append(losses)
         self.bar.update(step - self.bar.n)
 
+        if not self.diverged and diverges(self.history):
+            self.diverged = True
+            self.bar.write(
+                f"WARNING: the losses have grown tenfold by step {step}: the training diverges, "
+                "stop it and lower the learning rate"
+            )
         if step % self.every == 0 or step == self.steps:
             self.bar.set_postfix_str(self.postfix(step, losses))
             self.refresh(step)

@@ -11,7 +11,7 @@ from PIL import Image
 from ctmri_utils.cyclegan.model import CycleGAN
 from ctmri_utils.settings import Architecture
 from ctmri_utils.viewers.figures import translation_rows
-from ctmri_utils.viewers.progress import LiveProgress, Progress, symptoms
+from ctmri_utils.viewers.progress import LiveProgress, Progress, diverges, symptoms
 
 
 def test_live_progress_follows_the_training_and_keeps_its_strips(monkeypatch, tmp_path):
@@ -188,3 +188,25 @@ def test_strips_of_later_steps_go_when_a_run_goes_back(tmp_path):
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000002.png"]
     # one step was made, from which the time left is reckoned
     assert (progress.bar.n, progress.bar.initial) == (4, 3)
+
+
+def test_a_diverging_training_speaks_up_by_step_20(capsys):
+    torch.manual_seed(0)
+    images = torch.rand(6, 1, 32, 32) * 2 - 1
+    for rate, warned in ((2e-4, False), (100.0, True)):
+        model = CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1))
+        progress = Progress(model, images[:2], images[:2], steps=20, every=50)
+        try:
+            fit(model, images, -images, steps=20, seed=0, learning_rate=rate, on_step=progress)
+        except FloatingPointError:
+            pass
+        said = "".join(capsys.readouterr())
+        assert ("the training diverges" in said) == warned
+        assert said.count("the training diverges") == warned
+
+
+def test_one_burst_is_no_divergence():
+    usual = {"adversarial": 2.0, "cycle": 1.0, "discriminator_ct": 0.5}
+    assert not diverges([usual] * 30 + [usual | {"discriminator_ct": 100.0}] + [usual] * 7)
+    assert diverges([usual] * 2 + [usual | {"discriminator_ct": 100.0}] * 8)
+    assert not diverges([usual])

@@ -1,4 +1,4 @@
-"""The number of threads is measured once, kept with the run, and left alone where it is decided."""
+"""Threads and precision are measured once, kept with the run, and left alone where decided."""
 
 import time
 
@@ -7,9 +7,10 @@ import torch
 from fit_tensors import fit
 from test_training import start
 
-from ctmri_utils.cyclegan import threads
+from ctmri_utils.cyclegan import tuning
+from ctmri_utils.cyclegan.batches import Slices
 from ctmri_utils.cyclegan.resume import load_checkpoint
-from ctmri_utils.cyclegan.threads import SlowdownWatch, fastest_threads
+from ctmri_utils.cyclegan.tuning import SlowdownWatch, choose_precision, fastest_threads
 
 
 @pytest.fixture(autouse=True)
@@ -37,13 +38,13 @@ def test_the_fastest_number_wins_and_fewer_are_preferred(
     monkeypatch, milliseconds, cores, expected
 ):
     monkeypatch.setattr(
-        threads, "seconds_of", lambda step: milliseconds[torch.get_num_threads()] / 1000
+        tuning, "seconds_of", lambda step: milliseconds[torch.get_num_threads()] / 1000
     )
     assert fastest_threads(lambda: None, cores) == expected
 
 
 def test_seconds_are_measured():
-    assert 0.02 <= threads.seconds_of(lambda: time.sleep(0.02)) < 2
+    assert 0.02 <= tuning.seconds_of(lambda: time.sleep(0.02)) < 2
 
 
 def train(tmp_path, steps=120, **options):
@@ -58,7 +59,7 @@ def choose(monkeypatch, number, calls):
         calls.append(cores)
         return number
 
-    monkeypatch.setattr(threads, "fastest_threads", fastest)
+    monkeypatch.setattr(tuning, "fastest_threads", fastest)
 
 
 def test_a_training_measures_once_and_a_resumed_one_keeps_the_number(tmp_path, monkeypatch):
@@ -112,3 +113,36 @@ def test_one_slow_step_is_no_slowdown(recwarn):
     for k in range(60):
         watch(5.0 if k % 10 == 0 else 0.1)
     assert not recwarn
+
+
+def no_bf16(monkeypatch, lacks):
+    monkeypatch.setattr(tuning, "cpu_lacks_bf16", lambda: lacks)
+
+
+def test_a_cpu_without_bf16_is_never_tried_with_it(tmp_path, monkeypatch):
+    no_bf16(monkeypatch, True)
+    monkeypatch.setattr(tuning, "seconds_of", lambda step: pytest.fail("measured"))
+    monkeypatch.setenv("CTMRI_THREADS", "1")
+    train(tmp_path, steps=3, precision="auto")
+    assert load_checkpoint(tmp_path / "run.pt")["identity"]["precision"] == "fp32"
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [([2.0, 1.0], "bf16"), ([1.0, 2.0], "fp32")])
+def test_a_cpu_with_bf16_takes_what_is_faster(monkeypatch, seconds, expected):
+    no_bf16(monkeypatch, False)
+    model, ct, mri = start()
+    left = list(seconds)
+    monkeypatch.setattr(tuning, "seconds_of", lambda step: step() or left.pop(0))
+    before = [weight.clone() for weight in model.parameters()]
+    assert choose_precision(model, Slices(ct, mri)) == expected
+    for weight, old in zip(model.parameters(), before, strict=True):
+        assert torch.equal(weight, old) and weight.grad is None
+
+
+def test_a_resumed_run_keeps_its_precision(tmp_path, monkeypatch):
+    no_bf16(monkeypatch, True)
+    monkeypatch.setenv("CTMRI_THREADS", "1")
+    train(tmp_path, steps=4, stop_at=2, precision="auto")
+    monkeypatch.setattr("ctmri_utils.cyclegan.training.choose_precision", lambda *_: "bf16")
+    train(tmp_path, steps=4, precision="auto")
+    assert load_checkpoint(tmp_path / "run.pt")["identity"]["precision"] == "fp32"
