@@ -63,13 +63,27 @@ def several_processes():
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
     try:
-        from accelerate import Accelerator, DistributedDataParallelKwargs
+        from accelerate import Accelerator
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "training on several processes needs accelerate: pip install 'ctmri-utils[course]'"
         ) from error
-    options = DistributedDataParallelKwargs(broadcast_buffers=False)
-    return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[options])
+    return Accelerator(cpu=not torch.cuda.is_available())
+
+
+def shared_by_processes(model: torch.nn.Module, engine) -> torch.nn.Module:
+    """The model as several processes train it together; each keeps its own buffers (pools).
+
+    Args:
+        model: the same in all processes.
+        engine: what `several_processes` returned.
+    """
+    wrapped = engine.prepare(model)
+
+    # Torch called it broadcast_buffers before version 2.13.
+    has_new_name = hasattr(wrapped, "forward_sync_buffers")
+    setattr(wrapped, "forward_sync_buffers" if has_new_name else "broadcast_buffers", False)
+    return wrapped
 
 
 @contextmanager

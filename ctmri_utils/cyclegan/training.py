@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import lr_scheduler
 
 from ..files import check_writable, only_writer
-from ..machine import delayed_interrupt, several_processes
+from ..machine import delayed_interrupt, several_processes, shared_by_processes
 from ..settings import Training
 from .batches import Slices, UnpairedBatches
 from .fast_cpu import use_fast_layers
@@ -177,7 +177,7 @@ class Trainer:
         self.identity = settings | identity | {"processes": self.processes}
 
         self.prepare_model()
-        self.wrapped = self.engine.prepare(model) if self.engine else model
+        self.wrapped = shared_by_processes(model, self.engine) if self.engine else model
         self.groups = [model.generators, model.discriminators]
         self.optimizers = [
             torch.optim.Adam(
