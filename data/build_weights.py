@@ -96,7 +96,7 @@ def measure_phantom(model: Translator, scans: UnpairedScans) -> tuple[str, str]:
         "| metric | mean | 95 % interval |",
         "|---|---|---|",
     ]
-    for entry in summarise(scores, SEED):
+    for entry in summarise(scores, SEED).itertuples():
         interval = f"{entry.low:.3g} to {entry.high:.3g}"
         lines.append(f"| {entry.metric} | {entry.mean:.3g} | {interval} |")
 
@@ -108,8 +108,8 @@ def measure_phantom(model: Translator, scans: UnpairedScans) -> tuple[str, str]:
         "better than the way back from the true MR)."
     )
 
-    errors = [score for score in scores if score.metric == "MAE HU"]
-    worst = max(errors, key=lambda score: score.value)
+    errors = scores[scores["metric"] == "MAE HU"]
+    worst = errors.loc[errors["value"].idxmax()]
     failures = (
         f"* Worst test patient: {worst.patient}, MAE {worst.value:.0f} HU.\n* Lesions of a few "
         "pixels move none of the numbers above; whether they survive was not measured here, but in "

@@ -26,13 +26,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "metrics": ["bone_dice", "mae_hu", "ms_ssim", "psnr_db", "ssim"],
         "predictors": ["baselines", "translated"],
         "scores": [
-            "Score",
             "compare_methods",
             "evaluate",
             "holm",
             "summarise",
             "table",
-            "write_csv",
         ],
         "splits": ["shared_slices", "split_by_patient"],
         "uncertainty": ["UncertaintyMap", "uncertainty_signs"],

@@ -2,16 +2,16 @@
 
 The truth is scored as it is, noise included and not clipped, inside the true head. Predictors are
 made in `predictors`, metrics are listed in `ct_metrics`.
+
+Every result is a tidy pandas table. Its `to_csv` keeps every digit.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from ..scans.unpaired import Split
@@ -21,41 +21,8 @@ from .metrics import mean_or_nan
 from .predictors import Predictor
 from .splits import slices_by_patient, truth_of
 
-
-class Score(NamedTuple):
-    """One method, one patient, one metric.
-
-    NaN where the metric is undefined, such as the bone error of a slice without bone.
-    """
-
-    method: str
-    patient: str
-    metric: str
-    value: float
-
-
-class Summary(NamedTuple):
-    """Mean over the n patients on whom the metric is defined, with its 95 % interval."""
-
-    method: str
-    metric: str
-    mean: float
-    low: float
-    high: float
-    n: int
-
-
-class Comparison(NamedTuple):
-    """Mean of method minus reference over the n patients that both have.
-
-    p belongs to that difference; p_holm is p adjusted for the number of methods.
-    """
-
-    method: str
-    difference: float
-    p: float
-    p_holm: float
-    n: int
+SCORE_COLUMNS = ["method", "patient", "metric", "value"]
+SUMMARY_COLUMNS = ["method", "metric", "mean", "low", "high", "n"]
 
 
 def evaluate(
@@ -63,7 +30,7 @@ def evaluate(
     test: Split,
     spacing_mm: float,
     metrics: dict[str, CtMetric] = CT_METRICS,
-) -> list[Score]:
+) -> pd.DataFrame:
     """Score every predictor on every patient.
 
     Each slice (H, W) is scored alone. A patient's value is the mean over the slices on which the
@@ -76,7 +43,8 @@ def evaluate(
         metrics: name -> metric of one slice.
 
     Returns:
-        One row per method, patient and metric.
+        Columns method, patient, metric and value, a row for each of the first three. The value is
+        NaN where the metric is undefined, such as the bone error of a slice without bone.
 
     Raises:
         ValueError: the split is not paired, the spacing is unknown, or a prediction cannot be
@@ -105,12 +73,15 @@ def evaluate(
             )
         for patient, slices in patients.items():
             for name in metrics:
-                values = [score_slice(method, patient, name, pred_hu[i], i) for i in slices]
-                scores.append(Score(method, patient, name, mean_or_nan(_defined(values))))
-    return scores
+                values = np.array(
+                    [score_slice(method, patient, name, pred_hu[i], i) for i in slices]
+                )
+                mean = mean_or_nan(values[~np.isnan(values)])
+                scores.append((method, patient, name, mean))
+    return pd.DataFrame(scores, columns=SCORE_COLUMNS)
 
 
-def summarise(scores: Sequence[Score], seed: int, resamples: int = 2000) -> list[Summary]:
+def summarise(scores: pd.DataFrame, seed: int, resamples: int = 2000) -> pd.DataFrame:
     """Mean and 95 % percentile bootstrap interval over patients.
 
     Patients are the unit, never slices. NaN are left out, and n says how many patients remain. All
@@ -123,28 +94,29 @@ def summarise(scores: Sequence[Score], seed: int, resamples: int = 2000) -> list
         resamples: at least 40.
 
     Returns:
-        One row per method and metric, in the scores' order. With fewer than 2 patients low and high
-        are NaN.
+        Columns method, metric, mean, low, high and n, a row per method and metric in the scores'
+        order. With fewer than 2 patients low and high are NaN.
 
     Raises:
-        ValueError: fewer than 2 patients were scored.
+        ValueError: fewer than 2 patients were scored, or one twice by a method.
 
     Source: Efron & Tibshirani 1993, section 13.3.
     """
-    patients = len({score.patient for score in scores})
+    patients = scores["patient"].nunique()
     if patients < 2:
         raise ValueError(
             f"an interval over patients needs 2 of them or more, got {patients}: score more "
             "patients, not more slices."
         )
     check_resamples(resamples)
+    _check_one_run(scores)
 
     summaries = []
-    for method, metric in dict.fromkeys((score.method, score.metric) for score in scores):
-        values = _defined(_patient_values(scores, method, metric).values())
+    for (method, metric), group in scores.groupby(["method", "metric"], sort=False):
+        values = group["value"].dropna().to_numpy()
         low, high = _bootstrap_interval(values, seed, resamples)
-        summaries.append(Summary(method, metric, mean_or_nan(values), low, high, len(values)))
-    return summaries
+        summaries.append((method, metric, mean_or_nan(values), low, high, len(values)))
+    return pd.DataFrame(summaries, columns=SUMMARY_COLUMNS)
 
 
 def _bootstrap_interval(values: np.ndarray, seed: int, resamples: int) -> tuple[float, float]:
@@ -160,7 +132,7 @@ def _bootstrap_interval(values: np.ndarray, seed: int, resamples: int) -> tuple[
     return low, high
 
 
-def compare_methods(scores: Sequence[Score], metric: str, reference: str) -> list[Comparison]:
+def compare_methods(scores: pd.DataFrame, metric: str, reference: str) -> pd.DataFrame:
     """Compare every other method with the reference by paired Wilcoxon signed-rank tests.
 
     The tests are two-sided, with Holm's correction over the methods. Patients whom either method
@@ -172,24 +144,32 @@ def compare_methods(scores: Sequence[Score], metric: str, reference: str) -> lis
         reference: one of the scores' methods.
 
     Returns:
-        One row per other method.
+        Columns method, difference, p, p_holm and n, a row per other method: the mean of method
+        minus reference over the n patients that both have, p of that difference, and p adjusted for
+        the number of methods.
 
     Raises:
-        ValueError: the metric or reference is unknown, or a method shares fewer than 2 patients
-            with it.
+        ValueError: the metric or reference is unknown, a method scored a patient twice, or shares
+            fewer than 2 patients with the reference.
 
     Source: Wilcoxon 1945.
     """
-    _check_known("metric", [metric], [score.metric for score in scores])
-    methods = list(dict.fromkeys(score.method for score in scores if score.metric == metric))
-    _check_known("method", [reference], methods)
+    _check_known("metric", [metric], scores["metric"])
+    scores = scores[scores["metric"] == metric]
+    _check_known("method", [reference], scores["method"])
+    _check_one_run(scores)
+
+    by_patient = scores.set_index("patient").groupby("method", sort=False)["value"]
+    of_reference = by_patient.get_group(reference)
 
     comparisons = []
-    for method in methods:
+    for method, of_method in by_patient:
         if method == reference:
             continue
 
-        pairs = _patient_pairs(scores, metric, method, reference)  # (n, 2)
+        # Patients are matched by name, in the reference's order.
+        pairs = pd.DataFrame({"method": of_method.reindex(of_reference.index), "ref": of_reference})
+        pairs = pairs.dropna()
         if len(pairs) < 2:
             raise ValueError(
                 f"{method!r} and {reference!r} share {len(pairs)} patients with a {metric}: a "
@@ -197,18 +177,14 @@ def compare_methods(scores: Sequence[Score], metric: str, reference: str) -> lis
             )
 
         # Equal values differ by 0, also inf and inf.
-        differ = pairs[:, 0] != pairs[:, 1]
-        difference = np.zeros(len(pairs))
-        difference[differ] = pairs[differ, 0] - pairs[differ, 1]
+        difference = (pairs["method"] - pairs["ref"]).mask(pairs["method"] == pairs["ref"], 0.0)
+        difference = difference.to_numpy()
+        p = float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
+        comparisons.append((method, mean_or_nan(difference), p, len(pairs)))
 
-        p = float(stats.wilcoxon(difference).pvalue) if differ.any() else 1.0
-        comparisons.append(Comparison(method, mean_or_nan(difference), p, p, len(pairs)))
-
-    adjusted = holm([comparison.p for comparison in comparisons])
-    return [
-        comparison._replace(p_holm=p_holm)
-        for comparison, p_holm in zip(comparisons, adjusted, strict=True)
-    ]
+    table = pd.DataFrame(comparisons, columns=["method", "difference", "p", "n"])
+    table.insert(3, "p_holm", holm(table["p"]))
+    return table
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -226,23 +202,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Source: Holm 1979.
     """
     p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p_values)
+    order = np.argsort(p)
 
     adjusted = np.empty(len(p))
     adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
     return adjusted.tolist()
 
 
-def table(summaries: Sequence[Summary], metrics: Sequence[str]) -> str:
-    """Lay summaries out as aligned plain text.
+def table(summaries: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Lay summaries out for a reader: a row per method, a column per metric.
 
     Args:
         summaries: of `summarise`.
         metrics: the columns, at least one.
 
     Returns:
-        A row per method, "mean [low, high]" per metric, "n=..." where some patients are missing and
-        "-" where all are.
+        Text, "mean [low, high]" per cell, with "n=..." where some patients are missing and "-"
+        where all are.
 
     Raises:
         ValueError: a metric is unknown, or there is none.
@@ -251,38 +227,28 @@ def table(summaries: Sequence[Summary], metrics: Sequence[str]) -> str:
         raise ValueError(
             "a table needs a metric to show, got none: pass names such as those of CT_METRICS."
         )
-    _check_known("metric", metrics, [summary.metric for summary in summaries])
+    _check_known("metric", metrics, summaries["metric"])
 
-    methods = list(dict.fromkeys(summary.method for summary in summaries))
-    most_patients = max(summary.n for summary in summaries)
-    columns = [["", *methods]]
-    for metric in metrics:
-        cells = {summary.method: summary for summary in summaries if summary.metric == metric}
-        decimals = _decimals(cells.values())
-        column = [metric]
-        for method in methods:
-            known = method in cells
-            column.append(_cell(cells[method], decimals, most_patients) if known else "-")
-        columns.append(column)
+    most_patients = summaries["n"].max()
+    decimals = summaries.groupby("metric")["mean"].agg(_decimals)
+    cells = [_cell(row, decimals[row.metric], most_patients) for row in summaries.itertuples()]
 
-    padded = []
-    for column in columns:
-        width = max(len(text) for text in column)
-        padded.append([text.ljust(width) for text in column])
-    return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))
+    columns = summaries.assign(cell=cells).pivot(index="method", columns="metric", values="cell")
+    columns = columns.reindex(index=summaries["method"].unique(), columns=metrics).fillna("-")
+    return columns.rename_axis(index=None, columns=None)
 
 
-def _decimals(summaries: Iterable[Summary]) -> int:
+def _decimals(means: pd.Series) -> int:
     """Three decimals for numbers around 1, two below 100, one above."""
-    largest = max((abs(s.mean) for s in summaries if np.isfinite(s.mean)), default=0)
-    if largest < 2:
-        return 3
-    if largest < 100:
+    largest = means[np.isfinite(means)].abs().max()
+    if largest >= 100:
+        return 1
+    if largest >= 2:
         return 2
-    return 1
+    return 3
 
 
-def _cell(summary: Summary, decimals: int, most_patients: int) -> str:
+def _cell(summary, decimals: int, most_patients: int) -> str:
     """One summary as "mean [low, high] n=..."."""
     if summary.n == 0:
         return "-"
@@ -295,61 +261,23 @@ def _cell(summary: Summary, decimals: int, most_patients: int) -> str:
     return text
 
 
-def write_csv(rows: Sequence[NamedTuple], path: str | Path) -> None:
-    """Write rows under a header of their field names. Floats keep every digit.
-
-    Args:
-        rows: scores, summaries or comparisons, at least one.
-        path: of the file. Its folder is made.
-
-    Raises:
-        ValueError: there are no rows, or rows of several kinds.
-    """
-    kinds = {type(row).__name__ for row in rows}
-    if len(kinds) != 1:
-        raise ValueError(
-            f"{path} needs rows of one kind, got {' and '.join(sorted(kinds)) or 'none'}: one file "
-            "for each."
-        )
-
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([rows[0]._fields, *rows])
+def _check_one_run(scores: pd.DataFrame) -> None:
+    """Raise ValueError where a method has two values of one metric for a patient."""
+    patients = scores.groupby(["method", "metric"], sort=False)["patient"]
+    for count in patients.agg(["size", "nunique"]).reset_index().itertuples():
+        if count.nunique < count.size:
+            raise ValueError(
+                f"{count.method!r} has {count.size} rows of {count.metric} for {count.nunique} "
+                "patients: give every run a name of its own."
+            )
 
 
-def _defined(values: Iterable[float]) -> np.ndarray:
-    """The values that are not NaN."""
-    return np.array([value for value in values if not np.isnan(value)])
-
-
-def _patient_values(scores: Sequence[Score], method: str, metric: str) -> dict[str, float]:
-    """One method's value of a metric for each patient; ValueError if a patient has two."""
-    rows = [score for score in scores if score.method == method and score.metric == metric]
-    values = {score.patient: score.value for score in rows}
-    if len(values) < len(rows):
-        raise ValueError(
-            f"{method!r} has {len(rows)} rows of {metric} for {len(values)} patients: give every "
-            "run a name of its own."
-        )
-    return values
-
-
-def _patient_pairs(scores: Sequence[Score], metric: str, method: str, reference: str) -> np.ndarray:
-    """Both methods' values (n, 2) of every patient on whom both are defined."""
-    of_reference = _patient_values(scores, reference, metric)
-    of_method = _patient_values(scores, method, metric)
-
-    shared = [patient for patient in of_reference if patient in of_method]
-    pairs = np.array([(of_method[patient], of_reference[patient]) for patient in shared])
-    pairs = pairs.reshape(-1, 2)
-    return pairs[~np.isnan(pairs).any(axis=1)]
-
-
-def _check_known(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
+def _check_known(kind: str, names: Sequence[str], known: pd.Series) -> None:
     """Raise ValueError for a name that the scores do not have."""
-    unknown = [name for name in names if name not in known]
+    choices = list(known.unique())
+    unknown = [name for name in names if name not in choices]
     if unknown:
         raise ValueError(
             f"no {kind} {unknown[0]!r} in these scores: choose from "
-            f"{', '.join(dict.fromkeys(known)) or '(none)'}."
+            f"{', '.join(choices) or '(none)'}."
         )

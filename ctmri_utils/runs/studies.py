@@ -7,7 +7,6 @@ seconds and the memory.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
@@ -18,13 +17,13 @@ from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from ..cyclegan.model import CycleGAN
 from ..cyclegan.training import fit
 from ..evaluation.distributions import FEWEST_FOR_KID
 from ..evaluation.predictors import translated
-from ..evaluation.scores import write_csv
 from ..files import atomic_write
 from ..machine import ONE_THREAD, build_folder, data_folder, environment_variables
 from ..scans.datasets import phantom_scans
@@ -34,13 +33,12 @@ from ..seeds import set_up
 from ..settings import (
     Options,
     Settings,
-    literal,
     option,
     read_toml,
     settings_for,
 )
 from .study_measures import measure_cycle, measure_translation
-from .study_statistics import Result, core_hours
+from .study_statistics import core_hours
 
 
 @dataclass(frozen=True)
@@ -167,10 +165,13 @@ def status_mb(line: str) -> float:
     return int(kilobytes) / 1024
 
 
-def run_row(name: str, row: Row, seed: int, folder: Path) -> list[Result]:
+def run_row(name: str, row: Row, seed: int, folder: Path) -> pd.DataFrame:
     """Train and measure one row from one seed, or read what an earlier call found.
 
     A training that was stopped goes on. Leaves folder/ROW-SEED.json and its checkpoint beside it.
+
+    Returns:
+        Columns row, seed, measure and value.
 
     Raises:
         ValueError: that file is damaged or was made with other settings.
@@ -184,7 +185,10 @@ def run_row(name: str, row: Row, seed: int, folder: Path) -> list[Result]:
         content = {"settings": asdict(row), "measures": measures}
         with atomic_write(target) as temporary:
             temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    return [Result(name, seed, measure, value) for measure, value in measures.items()]
+
+    # pandas repeats the name and the seed on every line.
+    values = list(measures.values())
+    return pd.DataFrame({"row": name, "seed": seed, "measure": list(measures), "value": values})
 
 
 def _train_and_measure(row: Row, seed: int, checkpoint: Path) -> dict[str, float]:
@@ -207,8 +211,8 @@ def _earlier_measures(path: Path, row: Row) -> dict[str, float]:
     if result["settings"] != settings:
         other = [key for key, value in settings.items() if result["settings"].get(key) != value]
         raise ValueError(
-            f"{path} was made with another {', '.join(other)}: delete it, or choose another "
-            "folder with --output"
+            f"{path} was made with another {', '.join(other)}: choose another folder "
+            "with --output, or move it away"
         )
     return result["measures"]
 
@@ -220,13 +224,13 @@ def read_result(path: Path) -> dict[str, dict]:
         return {name: dict(content[name]) for name in ("settings", "measures")}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} cannot be read: delete it, and the same command makes it again"
+            f"{path} cannot be read: move it away, and the same command makes it again"
         ) from error
 
 
 def run_study(
     rows: dict[str, Row], seeds: Sequence[int], folder: Path, processes: int = 1
-) -> list[Result]:
+) -> pd.DataFrame:
     """Run every row from every seed, and print a line for each.
 
     Rows that are done are not trained again, so a study can be stopped, repeated and widened. A row
@@ -239,6 +243,9 @@ def run_study(
         folder: keeps what is done, and table.csv these rows.
         processes: trainings at a time.
 
+    Returns:
+        The table: columns row, seed, measure and value.
+
     Raises:
         ValueError: a repeated seed, no process, or too few patients.
     """
@@ -247,8 +254,10 @@ def run_study(
 
     jobs = [(name, seed) for seed in seeds for name in rows]
     by_job = _run_jobs(jobs, rows, folder, processes)
-    results = [result for name in rows for seed in seeds for result in by_job[name, seed]]
-    write_csv(results, folder / "table.csv")
+    in_order = [by_job[name, seed] for name in rows for seed in seeds]
+    results = pd.concat(in_order, ignore_index=True)
+    # The format of the tables that come with the course, on every system.
+    results.to_csv(folder / "table.csv", index=False, na_rep="nan", lineterminator="\r\n")
     return results
 
 
@@ -266,7 +275,7 @@ def _check_study(rows: dict[str, Row], seeds: Sequence[int], processes: int) -> 
 
 def _run_jobs(
     jobs: list[tuple[str, int]], rows: dict[str, Row], folder: Path, processes: int
-) -> dict[tuple[str, int], list[Result]]:
+) -> dict[tuple[str, int], pd.DataFrame]:
     """The results by row and seed; the first failure is raised when all others are done."""
     results, failures, running = {}, [], {}
     waiting = jobs[::-1]
@@ -291,7 +300,7 @@ def _run_jobs(
                     continue
 
                 results[name, seed] = future.result()
-                values = {result.measure: result.value for result in future.result()}
+                values = future.result().set_index("measure")["value"]
                 print(
                     f"{len(results)} of {len(jobs)}: {name}, seed {seed}: "
                     f"MAE {values['MAE HU']:.1f} HU, {values['CPU s per step']:.3f} s per step",
@@ -307,65 +316,42 @@ def shipped_table(name: str) -> Path:
     return data_folder() / "studies" / f"{name}.csv"
 
 
-def shipped(name: str) -> list[Result]:
+def shipped(name: str) -> pd.DataFrame:
     """The table of a study that comes with the course: data/studies/NAME.csv."""
-    with shipped_table(name).open(newline="", encoding="utf-8") as file:
-        return [
-            Result(line["row"], int(line["seed"]), line["measure"], float(line["value"]))
-            for line in csv.DictReader(file)
-        ]
+    # Before version 3.1, pandas itself reads the last digit inexactly.
+    return pd.read_csv(shipped_table(name), converters={"value": float})
 
 
-def add_command(commands) -> None:
-    """Add `study` to the sub-commands of `python -m ctmri_utils`."""
-    parser = commands.add_parser(
-        "study", help="train and measure the rows of a study (lessons 06 and 07), or go on with it"
-    )
-    parser.add_argument("name", help="a table of studies.toml: failures, polarity or remedies")
-    parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument(
-        "--processes", type=int, default=1, help="trainings at once; each uses one core"
-    )
-    parser.add_argument("--profile", default="laptop")
-    parser.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a setting for all rows",
-    )
-    parser.add_argument(
-        "--output", type=Path, help="folder of the results (default: build/studies/NAME-PROFILE)"
-    )
-    parser.set_defaults(run=command)
+def print_study(
+    study: str,
+    profile: str,
+    changes: dict,
+    chosen: Sequence[str],
+    seeds: Sequence[int],
+    processes: int,
+    output: Path | None,
+) -> None:
+    """Run a study, or the chosen ones of its rows, and print how long it takes and where it is."""
+    rows = read_study(study, profile, changes)
+    parts = [study, profile]
 
-
-def command(options) -> None:
-    """`python -m ctmri_utils study`."""
-    changes = {name: literal(value) for name, value in options.parameter}
-    rows = read_study(options.name, options.profile, changes)
-    parts = [options.name, options.profile]
-
-    if options.rows:
-        for name in options.rows:
+    if chosen:
+        for name in chosen:
             if name not in rows:
                 raise ValueError(
-                    f"there is no row {name!r} in the study {options.name}: choose from "
+                    f"there is no row {name!r} in the study {study}: choose from "
                     f"{', '.join(map(repr, rows))}"
                 )
-        rows = {name: row for name, row in rows.items() if name in options.rows}
+        rows = {name: row for name, row in rows.items() if name in chosen}
         parts.append("part")
-    folder = options.output or build_folder() / "studies" / "-".join(parts)
+    folder = output or build_folder() / "studies" / "-".join(parts)
 
-    if options.profile == "laptop" and shipped_table(options.name).is_file():
-        hours = core_hours(rows, len(options.seeds), shipped(options.name))
+    if profile == "laptop" and shipped_table(study).is_file():
+        hours = core_hours(rows, len(seeds), shipped(study))
         print(
-            f"{len(rows) * len(options.seeds)} training(s), by the table that comes with the "
+            f"{len(rows) * len(seeds)} training(s), by the table that comes with the "
             f"course {hours:.1f} hours of one core; what is done already is not repeated",
             flush=True,
         )
-    run_study(rows, options.seeds, folder, options.processes)
+    run_study(rows, seeds, folder, processes)
     print(f"Table in {folder / 'table.csv'}")

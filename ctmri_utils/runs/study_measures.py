@@ -70,11 +70,8 @@ def _mean_scores(fake_hu: np.ndarray, scans: UnpairedScans) -> dict[str, float]:
     metrics = {name: CT_METRICS[name] for name in SCORED}
     scores = evaluate({"": lambda split: fake_hu}, scans.test, scans.spacing_mm, metrics)
 
-    means = {}
-    for name in SCORED:
-        values = [score.value for score in scores if score.metric == name]
-        means[name] = float(np.nanmean(values))
-    return means
+    values = scores.groupby("metric")["value"]
+    return {name: float(np.nanmean(values.get_group(name))) for name in SCORED}
 
 
 def _lesion_measures(fake_hu: np.ndarray, truth: SyntheticPatients) -> dict[str, float]:

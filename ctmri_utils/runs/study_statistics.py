@@ -1,38 +1,35 @@
-"""Statistics over the seeds of a study: means, differences, and their intervals."""
+"""Statistics over the seeds of a study: means, differences, and their intervals.
+
+A study's results are a table with the columns row, seed, measure and value. Its summaries have the
+columns of `evaluation.summarise`, so that `evaluation.table` and `figures.interval_plot` take them:
+method is the row, metric the measure, and n counts seeds.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
-from ..evaluation.scores import Summary
+from ..evaluation.scores import SUMMARY_COLUMNS
 from ..settings import Settings
 
 COSTS = ("CPU s per step", "memory MB")
 
 
-class Result(NamedTuple):
-    """One measurement of one trained model."""
-
-    row: str
-    seed: int
-    measure: str
-    value: float
-
-
-def over_seeds(results: Sequence[Result]) -> list[Summary]:
-    """Mean and 95 % interval over seeds of every row and measure."""
-    groups: dict[tuple[str, str], list[float]] = {}
-    for result in results:
-        groups.setdefault((result.row, result.measure), []).append(result.value)
-    return [summary(row, measure, values) for (row, measure), values in groups.items()]
+def over_seeds(results: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % interval over seeds of every row and measure, see `mean_interval`."""
+    summaries = [
+        (row, measure, *mean_interval(values))
+        for (row, measure), values in results.groupby(["row", "measure"], sort=False)["value"]
+    ]
+    return pd.DataFrame(summaries, columns=SUMMARY_COLUMNS)
 
 
-def differences(results: Sequence[Result], reference: str) -> list[Summary]:
+def differences(results: pd.DataFrame, reference: str) -> pd.DataFrame:
     """Every other row minus the reference, seed by seed, with the interval of that difference.
 
     One seed gives all rows the same patients and first weights.
@@ -40,42 +37,36 @@ def differences(results: Sequence[Result], reference: str) -> list[Summary]:
     Raises:
         ValueError: there is no such row.
     """
-    rows = dict.fromkeys(result.row for result in results)
+    rows = results["row"].unique()
     if reference not in rows:
         raise ValueError(
             f"there is no row {reference!r} to compare with: choose one of {', '.join(rows)}"
         )
 
-    values = {(result.row, result.measure, result.seed): result.value for result in results}
-    groups: dict[tuple[str, str], list[float]] = {}
-    for (row, measure, seed), value in values.items():
-        if row != reference and (reference, measure, seed) in values:
-            difference = value - values[reference, measure, seed]
-            groups.setdefault((row, measure), []).append(difference)
-    return [summary(row, measure, per_seed) for (row, measure), per_seed in groups.items()]
+    is_reference = results["row"] == reference
+    pairs = results[~is_reference].merge(
+        results[is_reference], on=["measure", "seed"], suffixes=("", "_of_reference")
+    )
+    return over_seeds(pairs.assign(value=pairs["value"] - pairs["value_of_reference"]))
 
 
 def improvements(
-    results: Sequence[Result],
+    results: pd.DataFrame,
     rows: Mapping[str, Settings],
     reference: str,
     measure: str = "MAE HU",
-) -> list[Summary]:
+) -> pd.DataFrame:
     """The differences that lie below the reference with their whole interval, the lowest first.
 
     Rows that train with pairs are left out.
     """
-    below = [
-        difference
-        for difference in differences(results, reference)
-        if difference.metric == measure
-        and difference.high < 0
-        and rows[difference.method].sampling != "paired"
-    ]
-    return sorted(below, key=lambda difference: difference.mean)
+    paired = [name for name, row in rows.items() if row.sampling == "paired"]
+    below = differences(results, reference).query("metric == @measure and high < 0")
+    below = below[~below["method"].isin(paired)]
+    return below.sort_values("mean", kind="stable", ignore_index=True)
 
 
-def core_hours(rows: Mapping[str, Settings], seeds: int, results: Sequence[Result]) -> float:
+def core_hours(rows: Mapping[str, Settings], seeds: int, results: pd.DataFrame) -> float:
     """Hours of one core for which so many seeds of these rows train.
 
     Args:
@@ -83,29 +74,35 @@ def core_hours(rows: Mapping[str, Settings], seeds: int, results: Sequence[Resul
         seeds: how many.
         results: a table with the CPU seconds per step; rows it lacks count as its mean.
     """
-    seconds = {cost.method: cost.mean for cost in over_seeds(results) if cost.metric == COSTS[0]}
-    typical = float(np.mean(list(seconds.values())))
+    costs = over_seeds(results[results["measure"] == COSTS[0]])
+    seconds = costs.set_index("method")["mean"]
+    typical = float(np.mean(seconds.to_numpy()))
 
     one_seed = sum(row.steps * seconds.get(name, typical) for name, row in rows.items())
     return seeds * one_seed / 3600
 
 
-def summary(row: str, measure: str, values: Sequence[float]) -> Summary:
+def mean_interval(values) -> tuple[float, float, float, int]:
     """Mean and 95 % interval of values from different seeds.
 
     Student's t with n - 1 degrees of freedom, so that three seeds give a wide interval. NaN are
     left out; with fewer than two values there is no interval.
+
+    Args:
+        values: (n,), one for each seed.
+
+    Returns:
+        The mean, the interval's two ends, and how many values were not NaN.
     """
-    kept = np.array([value for value in values if not math.isnan(value)])
+    values = np.asarray(values, dtype=float)
+    kept = values[~np.isnan(values)]
     n = len(kept)
     if n == 0:
-        return Summary(row, measure, math.nan, math.nan, math.nan, n)
+        return math.nan, math.nan, math.nan, n
 
     mean = float(kept.mean())
     if n == 1:
-        return Summary(row, measure, mean, math.nan, math.nan, n)
+        return mean, math.nan, math.nan, n
 
     half_width = stats.t.ppf(0.975, n - 1) * kept.std(ddof=1) / math.sqrt(n)
-    return Summary(
-        row, measure, mean, float(kept.mean() - half_width), float(kept.mean() + half_width), n
-    )
+    return mean, float(mean - half_width), float(mean + half_width), n

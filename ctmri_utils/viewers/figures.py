@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from ..discovery import printable
 from ..scans.slices import MOST_SLICE_PIXELS, UNREADABLE
 from ..windows import WINDOWS
 
@@ -238,7 +239,7 @@ def interval_plot(summaries, metrics: Sequence[str]) -> Figure:
     A mean that is infinite, or that no patient has, is written at the right edge.
 
     Args:
-        summaries: from `evaluation.summarise`.
+        summaries: the table from `evaluation.summarise`.
         metrics: which of their metrics to show.
 
     Raises:
@@ -249,7 +250,7 @@ def interval_plot(summaries, metrics: Sequence[str]) -> Figure:
             "a plot needs a metric to show, got none: pass names such as those of "
             "evaluation.CT_METRICS."
         )
-    methods = list(dict.fromkeys(summary.method for summary in summaries))
+    methods = list(summaries["method"].unique())
     columns = 2 if len(metrics) in (2, 4) else min(len(metrics), 3)
     rows = math.ceil(len(metrics) / columns)
     size_inches = (2 + 2.6 * columns, (0.7 + 0.24 * len(methods)) * rows)
@@ -257,12 +258,12 @@ def interval_plot(summaries, metrics: Sequence[str]) -> Figure:
 
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for axis, metric in zip(panels, metrics, strict=False):
-        of_metric = [summary for summary in summaries if summary.metric == metric]
-        if not of_metric:
-            known = ", ".join(dict.fromkeys(summary.metric for summary in summaries))
+        of_metric = summaries[summaries["metric"] == metric]
+        if of_metric.empty:
+            known = ", ".join(summaries["metric"].unique())
             raise ValueError(f"no metric {metric!r} here: choose from {known}.")
 
-        for summary in of_metric:
+        for summary in of_metric.itertuples():
             _draw_interval(axis, methods.index(summary.method), summary)
         axis.set_title(metric, fontsize=9)
         axis.tick_params(labelsize=8)
@@ -317,6 +318,7 @@ def offenders(report, most: int = 6) -> Figure:
     axes = np.reshape(figure.axes, (len(rows), -1))
     for row_axes, finding in zip(axes, findings.values(), strict=True):
         for axis, name in zip(row_axes, finding.files, strict=False):
+            name = printable(name)
             axis.set_title(name if len(name) <= 24 else f"...{name[-21:]}", fontsize=6)
     return figure
 

@@ -258,7 +258,7 @@ def error_explorer(
     The patient who is worst by the first metric stands on top and is shown first.
 
     Args:
-        scores: from `evaluate`.
+        scores: the table from `evaluate`.
         real_hu: (N, H, W).
         translated_hu: (N, H, W).
         patients: whose slice each is, as in `Split.ct_patients`.
@@ -292,11 +292,8 @@ def _checked_values(
     scores, method: str, patients: list[str], metrics: Sequence[str]
 ) -> dict[tuple[str, str], float]:
     """{(patient, metric): value} of one method; ValueError if any is missing."""
-    values = {}
-    for score in scores:
-        if score.method == method:
-            values[score.patient, score.metric] = float(score.value)
-
+    of_method = scores[scores["method"] == method]
+    values = of_method.set_index(["patient", "metric"])["value"].to_dict()
     for patient in patients or ["(none given)"]:
         for metric in metrics or ["(no metric given)"]:
             if (patient, metric) not in values:

@@ -6,10 +6,10 @@ Every pixel against NumPy, keys, mouse, windows, read-outs, times.
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from ctmri_utils.evaluation.scores import Score
 from ctmri_utils.machine import data_folder
 from ctmri_utils.scans.folders import folder_scans
 from ctmri_utils.units import HU
@@ -343,11 +343,12 @@ METRICS = ["MAE HU", "bone Dice"]
 
 
 def scored(errors):
-    return [
-        Score("net", name, metric, value / scale)
+    rows = [
+        ("net", name, metric, value / scale)
         for name, value in errors.items()
         for metric, scale in zip(METRICS, (1, 300))
     ]
+    return pd.DataFrame(rows, columns=["method", "patient", "metric", "value"])
 
 
 def test_explorer_starts_with_the_worst_and_follows_table_and_scatter(open_page):

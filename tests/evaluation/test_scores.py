@@ -3,12 +3,12 @@
 What it promises; what it refuses.
 """
 
-import csv
 import itertools
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -51,7 +51,7 @@ def baselines():
 
 @cache
 def scores():
-    return tuple(ev.evaluate(baselines(), scans().test, scans().spacing_mm))
+    return ev.evaluate(baselines(), scans().test, scans().spacing_mm)
 
 
 def perfect(split):
@@ -60,11 +60,12 @@ def perfect(split):
 
 def value(rows, method, metric):
     """Mean over patients."""
-    return np.mean([row.value for row in rows if (row.method, row.metric) == (method, metric)])
+    return rows[(rows["method"] == method) & (rows["metric"] == metric)]["value"].mean()
 
 
 def made_up(values, method="one", metric="MAE HU"):
-    return [ev.Score(method, f"patient {i}", metric, float(v)) for i, v in enumerate(values)]
+    rows = [(method, f"patient {i}", metric, float(v)) for i, v in enumerate(values)]
+    return pd.DataFrame(rows, columns=["method", "patient", "metric", "value"])
 
 
 # ---- predictors
@@ -243,6 +244,7 @@ def test_translated_is_the_generators_output_in_hu():
 def test_every_value_is_its_metric_on_that_patients_slice():
     truth, mm = scans().test.truth, scans().spacing_mm
     predicted = baselines()["oracle labels"](scans().test)
+    oracle = scores()[scores()["method"] == "oracle labels"]
     for i, patient in enumerate(scans().test.ct_patients):
         images = predicted[i], truth.ct_hu[i], truth.head[i]
         tissues = m.tissue_errors_hu(*images)
@@ -259,21 +261,22 @@ def test_every_value_is_its_metric_on_that_patients_slice():
             "HD95 mm": distances.bone_hd95_mm(*images, mm),
             "WEPL mm": distances.wepl_error_mm(*images, mm),
         }
-        assert {
-            row.metric: row.value
-            for row in scores()
-            if row.method == "oracle labels" and row.patient == patient
-        } == expected
+        rows = oracle[oracle["patient"] == patient]
+        assert dict(zip(rows["metric"], rows["value"], strict=True)) == expected
 
 
 def test_rows_are_tidy_one_for_each_method_patient_and_metric():
     expected = list(itertools.product(BLIND + SEEING, scans().test.ct_patients, ev.CT_METRICS))
-    assert [row[:3] for row in scores()] == expected
+    assert list(scores().columns) == ["method", "patient", "metric", "value"]
+    assert list(scores()[["method", "patient", "metric"]].itertuples(index=False, name=None)) == (
+        expected
+    )
 
 
 def test_a_perfect_prediction_is_perfect():
     best = {"PSNR dB": np.inf, "SSIM": 1, "MS-SSIM": 1, "bone Dice": 1}
-    for row in ev.evaluate({"perfect": perfect}, scans().test, scans().spacing_mm):
+    rows = ev.evaluate({"perfect": perfect}, scans().test, scans().spacing_mm)
+    for row in rows.itertuples():
         # window sums in float64
         assert row.value == pytest.approx(best.get(row.metric, 0), abs=1e-9)
 
@@ -299,8 +302,8 @@ def test_several_slices_of_a_patient_become_one_value_without_the_undefined():
         1.0,
         {"level": lambda pred, true, head, mm: pred[0, 0]},
     )
-    assert [row.patient for row in rows] == ["a", "b", "c"]
-    np.testing.assert_array_equal([row.value for row in rows], [2, 5, np.nan])
+    assert list(rows["patient"]) == ["a", "b", "c"]
+    np.testing.assert_array_equal(rows["value"], [2, 5, np.nan])
 
 
 def test_a_refusal_names_the_slice_that_was_refused():
@@ -331,37 +334,40 @@ def test_a_patient_is_one_head_for_the_predictors_too():
     )
 
 
-def test_the_table_is_aligned_and_says_what_is_missing():
+def test_the_table_says_what_is_missing():
     rows = ev.summarise(
-        made_up([100, 110])
-        + made_up([0.5, 0.7], metric="bone Dice")
-        + made_up([90, np.nan], "a longer name")
-        + made_up([np.nan, np.nan], "a longer name", "bone Dice"),
+        pd.concat(
+            [
+                made_up([100, 110]),
+                made_up([0.5, 0.7], metric="bone Dice"),
+                made_up([90, np.nan], "a longer name"),
+                made_up([np.nan, np.nan], "a longer name", "bone Dice"),
+                made_up([2, 2], "alone", "SSIM"),
+            ]
+        ),
         seed=0,
     )
-    assert ev.table(rows, ["bone Dice", "MAE HU"]).splitlines() == [
-        "               bone Dice             MAE HU",
-        "one            0.600 [0.500, 0.700]  105.0 [100.0, 110.0]",
-        "a longer name  -                     90.0 n=1",
-    ]
+    shown = ev.table(rows, ["bone Dice", "MAE HU"])
+    assert shown.to_dict("split") == {
+        "index": ["one", "a longer name", "alone"],
+        "columns": ["bone Dice", "MAE HU"],
+        "data": [
+            ["0.600 [0.500, 0.700]", "105.0 [100.0, 110.0]"],
+            ["-", "90.0 n=1"],
+            ["-", "-"],
+        ],
+    }
+    assert ev.table(rows, ["SSIM"])["SSIM"]["alone"] == "2.00 [2.00, 2.00]"
 
 
 def test_csv_keeps_every_digit(tmp_path):
-    rows = [
-        ev.Score('odd, "quoted" näme', "p", "MAE HU", v)
-        for v in (1 / 3, 1e-300, np.inf, np.nan, -0.0)
-    ]
-    ev.write_csv(rows, tmp_path / "new folder" / "scores.csv")
-    with open(tmp_path / "new folder" / "scores.csv", newline="", encoding="utf-8") as file:
-        read = list(csv.DictReader(file))
-    assert [{**row, "value": repr(float(row["value"]))} for row in read] == [
-        {**row._asdict(), "value": repr(row.value)} for row in rows
-    ]
-    for kind in (ev.summarise(scores(), 0), ev.compare_methods(scores(), "MAE HU", "constant")):
-        ev.write_csv(kind, tmp_path / "kind.csv")
-        assert (tmp_path / "kind.csv").read_text(encoding="utf-8").splitlines()[0] == ",".join(
-            kind[0]._fields
-        )
+    odd = made_up([1 / 3, 1e-300, np.inf, np.nan, -0.0], 'odd, "quoted" näme')
+    compared = ev.compare_methods(scores(), "MAE HU", "constant")
+    for table in (odd, scores(), ev.summarise(scores(), 0), compared):
+        table.to_csv(tmp_path / "table.csv", index=False)
+        again = pd.read_csv(tmp_path / "table.csv")
+        pd.testing.assert_frame_equal(again, table, check_exact=True)
+        assert again.map(repr).equals(table.map(repr))  # -0.0 too
 
 
 @pytest.mark.parametrize(
@@ -400,7 +406,8 @@ def test_the_plot_has_a_dot_and_an_interval_for_every_mean():
     from ctmri_utils.viewers.figures import interval_plot
 
     rows = ev.summarise(
-        made_up([1, 2, 4]) + made_up([3, 4, 5], "two") + made_up([np.inf] * 3, "three"), seed=0
+        pd.concat([made_up([1, 2, 4]), made_up([3, 4, 5], "two"), made_up([np.inf] * 3, "three")]),
+        seed=0,
     )
     [panel] = interval_plot(rows, ["MAE HU"]).axes
     assert [tick.get_text() for tick in panel.get_yticklabels()] == [
@@ -408,9 +415,9 @@ def test_the_plot_has_a_dot_and_an_interval_for_every_mean():
         "two",
         "three",
     ] and panel.yaxis_inverted()
-    assert [tuple(line.get_xydata()[0]) for line in panel.lines] == [(rows[0].mean, 0), (4, 1)]
+    assert [tuple(line.get_xydata()[0]) for line in panel.lines] == [(rows["mean"][0], 0), (4, 1)]
     bars = [tuple(bar.get_segments()[0].ravel()) for bar in panel.collections]
-    assert bars == [(row.low, y, row.high, y) for y, row in enumerate(rows[:2])]
+    assert bars == [(row.low, y, row.high, y) for y, row in enumerate(rows[:2].itertuples())]
     assert [(text.get_text(), text.get_position()[1]) for text in panel.texts] == [("infinite", 2)]
     with pytest.raises(ValueError, match="no metric 'SSIM'.*choose from MAE HU"):
         interval_plot(rows, ["SSIM"])
@@ -477,14 +484,17 @@ REFUSALS = {
         "2 test patients .*another seed",
     ),
     "one patient": (lambda: ev.summarise(made_up([1]), 0), "2 of them or more, got 1"),
-    "no scores": (lambda: ev.summarise([], 0), "2 of them or more, got 0"),
+    "no scores": (lambda: ev.summarise(made_up([]), 0), "2 of them or more, got 0"),
     "no resamples": (
         lambda: ev.summarise(scores(), 0, resamples=0),
         "needs 40 resamples or more, got 0",
     ),
-    "empty table": (lambda: ev.table([], []), "a table needs a metric to show"),
+    "empty table": (
+        lambda: ev.table(ev.summarise(scores(), 0), []),
+        "a table needs a metric to show",
+    ),
     "two runs, one name": (
-        lambda: ev.summarise(made_up([1, 2]) + made_up([3, 4]), 0),
+        lambda: ev.summarise(pd.concat([made_up([1, 2]), made_up([3, 4])]), 0),
         "'one' has 4 rows of MAE HU for 2 patients",
     ),
     "metric": (
@@ -496,18 +506,12 @@ REFUSALS = {
         "no method 'best' .*choose from constant, another patient",
     ),
     "nobody in common": (
-        lambda: ev.compare_methods(made_up([1, 2]) + made_up([np.nan, 1], "two"), "MAE HU", "one"),
+        lambda: ev.compare_methods(
+            pd.concat([made_up([1, 2]), made_up([np.nan, 1], "two")]), "MAE HU", "one"
+        ),
         "share 1 patients",
     ),
     "table": (lambda: ev.table(ev.summarise(scores(), 0), ["FID"]), "no metric 'FID'"),
-    "no rows": (
-        lambda: ev.write_csv([], "nowhere.csv"),
-        "nowhere.csv needs rows of one kind, got none",
-    ),
-    "mixed rows": (
-        lambda: ev.write_csv([*scores(), *ev.summarise(scores(), 0)], "nowhere.csv"),
-        "got Score and Summary",
-    ),
     "sizes": (
         lambda: ev.shared_slices(scans().test, replace(scans().test, ct=scans().test.ct[..., :32])),
         "ct slices .*one size",

@@ -5,6 +5,7 @@ computations.
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -12,7 +13,14 @@ from ctmri_utils import evaluation as ev
 
 
 def made_up(values, method="one", metric="MAE HU"):
-    return [ev.Score(method, f"patient {i}", metric, float(v)) for i, v in enumerate(values)]
+    rows = [(method, f"patient {i}", metric, float(v)) for i, v in enumerate(values)]
+    return pd.DataFrame(rows, columns=["method", "patient", "metric", "value"])
+
+
+def the_row(table):
+    """The only row of a table."""
+    assert len(table) == 1
+    return table.iloc[0]
 
 
 # ---- intervals
@@ -23,15 +31,18 @@ def test_the_interval_is_that_of_a_literal_bootstrap():
     means = sorted(
         float(np.mean([values[k] for k in draw])) for draw in rng.integers(9, size=(400, 9))
     )
-    [row] = ev.summarise(made_up(values), seed=5, resamples=400)
-    assert row[:2] == ("one", "MAE HU") and row.n == 9
+    summaries = ev.summarise(made_up(values), seed=5, resamples=400)
+    assert list(summaries.columns) == ["method", "metric", "mean", "low", "high", "n"]
+    row = the_row(summaries)
+    assert (row["method"], row["metric"], row["n"]) == ("one", "MAE HU", 9)
     # the 10th and the 390th of 400
-    assert row[2:5] == pytest.approx((np.mean(values), means[9], means[389]), rel=1e-12)
+    expected = (np.mean(values), means[9], means[389])
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_interval_agrees_with_scipys():
     values = np.random.default_rng(2).normal(100, 10, 30)
-    [row] = ev.summarise(made_up(values), seed=0, resamples=20000)
+    row = the_row(ev.summarise(made_up(values), seed=0, resamples=20000))
     scipys = stats.bootstrap(
         (values,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(1)
     ).confidence_interval
@@ -43,7 +54,8 @@ def test_the_interval_agrees_with_scipys():
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says(patients, expected):
     rng, covered = np.random.default_rng(0), 0
     for seed in range(500):
-        [row] = ev.summarise(made_up(rng.normal(7, 2, patients)), seed=seed, resamples=400)
+        scores = made_up(rng.normal(7, 2, patients))
+        row = the_row(ev.summarise(scores, seed=seed, resamples=400))
         covered += row.low <= 7 <= row.high
     # three standard errors of a share near 0.9 of 500
     assert covered / 500 == pytest.approx(expected, abs=0.04)
@@ -51,27 +63,34 @@ def test_the_interval_covers_the_true_mean_about_as_often_as_it_says(patients, e
 
 def test_patients_are_resampled_alike_for_every_method():
     values = np.random.default_rng(3).normal(size=12)
-    one, other = ev.summarise(made_up(values) + made_up(values + 5, "other"), seed=0)
+    scores = pd.concat([made_up(values), made_up(values + 5, "other")])
+    one, other = ev.summarise(scores, seed=0).itertuples(index=False)
     assert (other.low - 5, other.high - 5) == pytest.approx((one.low, one.high), rel=1e-9)
-    assert ev.summarise(made_up(values), seed=0) == [one] != ev.summarise(made_up(values), seed=1)
+
+    again, another_seed = (the_row(ev.summarise(made_up(values), seed=seed)) for seed in (0, 1))
+    assert tuple(again) == tuple(one) != tuple(another_seed)
 
 
 def test_undefined_patients_are_left_out_and_counted():
     rows = ev.summarise(
-        made_up([1, np.nan, 3, 5])
-        + made_up([np.nan, 2, np.nan, np.nan], "two")
-        + made_up([np.nan] * 4, "three"),
+        pd.concat(
+            [
+                made_up([1, np.nan, 3, 5]),
+                made_up([np.nan, 2, np.nan, np.nan], "two"),
+                made_up([np.nan] * 4, "three"),
+            ]
+        ),
         seed=0,
     )
-    assert [row.n for row in rows] == [3, 1, 0]
-    np.testing.assert_array_equal([row.mean for row in rows], [3, 2, np.nan])
-    assert 1 <= rows[0].low < rows[0].high <= 5
-    assert np.isnan([rows[1].low, rows[1].high, rows[2].low, rows[2].high]).all()
+    assert list(rows["method"]) == ["one", "two", "three"] and list(rows["n"]) == [3, 1, 0]
+    np.testing.assert_array_equal(rows["mean"], [3, 2, np.nan])
+    assert 1 <= rows["low"][0] < rows["high"][0] <= 5
+    assert rows.loc[1:, ["low", "high"]].isna().all(axis=None)
 
 
 def test_infinite_scores_stay_infinite():
-    [row] = ev.summarise(made_up([np.inf, np.inf, np.inf]), seed=0)
-    assert row[2:5] == (np.inf, np.inf, np.inf)
+    row = the_row(ev.summarise(made_up([np.inf, np.inf, np.inf]), seed=0))
+    assert list(row[["mean", "low", "high"]]) == [np.inf, np.inf, np.inf]
 
 
 # ---- comparisons
@@ -109,21 +128,19 @@ def test_comparisons_agree_with_all_sign_patterns_and_the_step_down_loop():
     reference = rng.normal(100, 10, 8)
     shifts = {"worse": 9, "alike": 0.5, "better": -4}
     values = {method: reference + rng.normal(shift, 5, 8) for method, shift in shifts.items()}
-    rows = [row for method, v in values.items() for row in made_up(v, method)] + made_up(
-        reference, "reference"
-    )
+    rows = [made_up(v, method) for method, v in values.items()]
+    rows.append(made_up(reference, "reference")[::-1])
     # patients are matched by name, not place
-    compared = ev.compare_methods(rows[::-1], "MAE HU", "reference")[::-1]
-    assert [row.method for row in compared] == list(shifts)
-    for row in compared:
+    compared = ev.compare_methods(pd.concat(rows)[::-1], "MAE HU", "reference")[::-1]
+    assert list(compared.columns) == ["method", "difference", "p", "p_holm", "n"]
+    assert list(compared["method"]) == list(shifts)
+    for row in compared.itertuples():
         assert row.difference == pytest.approx(np.mean(values[row.method] - reference), rel=1e-12)
         assert (
             row.p == pytest.approx(signed_rank_p(values[row.method] - reference), rel=1e-12)
             and row.n == 8
         )
-    assert [row.p_holm for row in compared] == pytest.approx(
-        holm_by_loop([row.p for row in compared]), rel=1e-12
-    )
+    assert list(compared["p_holm"]) == pytest.approx(holm_by_loop(list(compared["p"])), rel=1e-12)
 
 
 def test_holm_agrees_with_the_step_down_loop():
@@ -138,13 +155,18 @@ def test_holm_agrees_with_the_step_down_loop():
 
 def test_comparisons_leave_out_the_undefined_and_call_equal_scores_equal():
     one, two = made_up([1, 2, np.nan, np.inf]), made_up([1, np.nan, 3, np.inf], "two")
-    assert ev.compare_methods(one + two, "MAE HU", "one") == [("two", 0.0, 1.0, 1.0, 2)]
+    assert compared_with_one(one, two) == ["two", 0.0, 1.0, 1.0, 2]
     # above 50, SciPy's p would be NaN
-    alike = ev.compare_methods(made_up(range(60)) + made_up(range(60), "two"), "MAE HU", "one")
-    assert alike == [("two", 0.0, 1.0, 1.0, 60)]
-    [row] = ev.compare_methods(made_up([1, 2, 3]) + made_up([np.inf] * 3, "two"), "MAE HU", "one")
-    assert row.difference == np.inf and row.n == 3
-    assert ev.compare_methods(one, "MAE HU", "one") == []
+    alike = compared_with_one(made_up(range(60)), made_up(range(60), "two"))
+    assert alike == ["two", 0.0, 1.0, 1.0, 60]
+    _, difference, _, _, n = compared_with_one(made_up([1, 2, 3]), made_up([np.inf] * 3, "two"))
+    assert difference == np.inf and n == 3
+    assert ev.compare_methods(one, "MAE HU", "one").empty
+
+
+def compared_with_one(one, two):
+    """The only row of the comparison, as a list."""
+    return list(the_row(ev.compare_methods(pd.concat([one, two]), "MAE HU", "one")))
 
 
 # ---- tables, files, copies

@@ -6,6 +6,7 @@ Every switch moves the score by what the text foretells, also after a reader has
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 import rules
 
@@ -25,6 +26,7 @@ def lookup():
     predictors = evaluation.baselines(phantom.train, synthetic_patients(12, 64, seed=900), seed=0)
     return {
         "np": np,
+        "pd": pd,
         "metrics": metrics,
         "phantom": phantom,
         "truth": phantom.test.truth,

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from ctmri_utils.machine import ONE_THREAD, data_folder
 from ctmri_utils.runs import studies
 from ctmri_utils.runs.studies import Row, patients_of, read_study, run_row
 from ctmri_utils.runs.study_measures import measure_cycle, measure_translation
-from ctmri_utils.runs.study_statistics import COSTS, Result, differences, improvements, over_seeds
+from ctmri_utils.runs.study_statistics import COSTS, differences, improvements, over_seeds
 from ctmri_utils.scans.datasets import phantom_scans
 from ctmri_utils.settings import PRESETS, PROFILES
 
@@ -27,6 +28,11 @@ SHIPPED = sorted(path.stem for path in (data_folder() / "studies").glob("*.csv")
 
 
 # ---- rows
+
+
+def table_of(rows):
+    """Results from tuples (row, seed, measure, value)."""
+    return pd.DataFrame(rows, columns=["row", "seed", "measure", "value"])
 
 
 def test_a_row_is_the_profile_then_every_then_its_own_then_the_changes(tmp_path):
@@ -64,7 +70,7 @@ def test_a_row_is_the_profile_then_every_then_its_own_then_the_changes(tmp_path)
             "lesion='big' is not known: choose one of none",
         ),
         (
-            lambda: differences([Result("a", 1, "MAE HU", 1.0)], "b"),
+            lambda: differences(table_of([("a", 1, "MAE HU", 1.0)]), "b"),
             "no row 'b' to compare with: choose one of a",
         ),
     ],
@@ -87,7 +93,7 @@ def test_the_command_says_first_how_many_hours_it_takes(capsys, monkeypatch):
     monkeypatch.setattr(
         studies,
         "shipped",
-        lambda name: [Result("MIND", seed, "CPU s per step", 2.0 * seed) for seed in (1, 2)],
+        lambda name: table_of([("MIND", seed, "CPU s per step", 2.0 * seed) for seed in (1, 2)]),
     )
     assert (
         main(
@@ -262,7 +268,7 @@ def finished(tmp_path_factory):
 
 
 def without_costs(results):
-    return [result for result in results if result.measure not in COSTS]
+    return results[~results["measure"].isin(COSTS)]
 
 
 def test_the_digits_depend_neither_on_the_processes_nor_on_the_threads(
@@ -274,12 +280,12 @@ def test_the_digits_depend_neither_on_the_processes_nor_on_the_threads(
         monkeypatch.setenv(name, "2")
     alone = studies.run_study(rows, (1, 2), tmp_path)
     assert {os.environ[name] for name in ONE_THREAD} == {"2"}
-    assert without_costs(alone) == without_costs(found) and len(
-        {(r.row, r.seed, r.measure) for r in found}
-    ) == len(found)
+    assert without_costs(alone).equals(without_costs(found))
+    assert not found.duplicated(["row", "seed", "measure"]).any()
     # rows and seeds do differ
-    assert len({r.value for r in found if r.measure == "MAE HU"}) == 4
-    assert all(math.isfinite(r.value) and r.value > 0 for r in found if r.measure in COSTS)
+    assert found.loc[found["measure"] == "MAE HU", "value"].nunique() == 4
+    costs = found.loc[found["measure"].isin(COSTS), "value"]
+    assert len(costs) == 8 and np.isfinite(costs).all() and (costs > 0).all()
 
 
 def test_the_table_holds_every_digit(finished, monkeypatch):
@@ -287,19 +293,14 @@ def test_the_table_holds_every_digit(finished, monkeypatch):
     (folder / "studies").mkdir()
     (folder / "studies" / "mine.csv").write_bytes((folder / "table.csv").read_bytes())
     monkeypatch.setattr(studies, "data_folder", lambda: folder)
-    assert studies.shipped("mine") == found
+    pd.testing.assert_frame_equal(studies.shipped("mine"), found, check_exact=True)
 
 
 def test_what_is_done_is_read_and_not_trained_again(finished, monkeypatch):
     rows, folder, found = finished
     monkeypatch.setattr(studies, "train_row", None)  # a training would fail
-    again = [
-        result
-        for name, row in rows.items()
-        for seed in (1, 2)
-        for result in run_row(name, row, seed, folder)
-    ]
-    assert again == found
+    again = [run_row(name, row, seed, folder) for name, row in rows.items() for seed in (1, 2)]
+    assert pd.concat(again, ignore_index=True).equals(found)
 
 
 def test_other_settings_are_refused_and_nothing_is_lost(finished):
@@ -307,8 +308,8 @@ def test_other_settings_are_refused_and_nothing_is_lost(finished):
     before = sorted(path.name for path in folder.iterdir())
     with pytest.raises(
         ValueError,
-        match="reference-1.json was made with another steps, ngf: delete it, or choose another "
-        "folder",
+        match="reference-1.json was made with another steps, ngf: choose another folder with "
+        "--output",
     ):
         run_row("reference", replace(rows["reference"], steps=9, ngf=5), 1, folder)
     assert before == sorted(path.name for path in folder.iterdir())
@@ -337,7 +338,7 @@ def test_a_stopped_training_goes_on_to_the_same_digits(finished, tmp_path, monke
         run_row("reference", row, 1, tmp_path)
     assert not list(tmp_path.glob("*.json"))
     resumed = run_row("reference", row, 1, tmp_path)
-    assert steps == [1, 2, 3] and without_costs(resumed) == without_costs(whole)
+    assert steps == [1, 2, 3] and without_costs(resumed).equals(without_costs(whole))
 
 
 def test_an_interrupt_starts_no_further_row(monkeypatch, tmp_path):
@@ -350,7 +351,7 @@ def test_an_interrupt_starts_no_further_row(monkeypatch, tmp_path):
         assert {os.environ[variable] for variable in ONE_THREAD} == {"1"}
         if len(begun) == 3:
             raise KeyboardInterrupt
-        return [Result(name, seed, "MAE HU", 1), Result(name, seed, COSTS[0], 1)]
+        return table_of([(name, seed, "MAE HU", 1), (name, seed, COSTS[0], 1)])
 
     begun = []
     monkeypatch.setattr(studies, "ProcessPoolExecutor", Threads)
@@ -365,11 +366,13 @@ def test_an_interrupt_starts_no_further_row(monkeypatch, tmp_path):
 
 
 def results_of(**values):
-    return [
-        Result(name.replace("_", " "), seed, "MAE HU", value)
-        for name in values
-        for seed, value in enumerate(values[name], 1)
-    ]
+    return table_of(
+        [
+            (name.replace("_", " "), seed, "MAE HU", value)
+            for name in values
+            for seed, value in enumerate(values[name], 1)
+        ]
+    )
 
 
 def test_means_over_seeds_have_the_interval_of_student():
@@ -377,29 +380,31 @@ def test_means_over_seeds_have_the_interval_of_student():
 
     T of 2 degrees of freedom from a printed table, 4.3027.
     """
-    [found] = over_seeds(results_of(a=(80, 84, 91)))
+    [found] = over_seeds(results_of(a=(80, 84, 91))).itertuples(index=False)
     half = 4.3027 * math.sqrt(31) / math.sqrt(3)
     assert found[:3] == ("a", "MAE HU", 85) and found.n == 3
     assert (found.low, found.high) == pytest.approx((85 - half, 85 + half), abs=1e-3)
 
 
 def test_differences_are_taken_seed_by_seed():
-    results = results_of(reference=(80, 90, 130), shifted=(78, 87, 129), alone=(1, 2)) + [
-        Result("shifted", 9, "MAE HU", 1e6)
-    ]
-    shifted, alone = differences(results, "reference")
+    results = pd.concat(
+        [
+            results_of(reference=(80, 90, 130), shifted=(78, 87, 129), alone=(1, 2)),
+            table_of([("shifted", 9, "MAE HU", 1e6)]),
+        ]
+    )
+    shifted, alone = differences(results, "reference").itertuples()
     half = 4.3027 * 1 / math.sqrt(3)  # of -2, -3 and -1
     assert (shifted.method, shifted.mean, shifted.n) == ("shifted", -2, 3)
     assert (shifted.low, shifted.high) == pytest.approx((-2 - half, -2 + half), abs=1e-3)
     assert (alone.mean, alone.n) == (np.mean([-79, -88]), 2)
-    assert [
-        found.mean for found in differences(results[::-1], "reference") if found.method == "shifted"
-    ] == [-2]
+    backwards = differences(results[::-1], "reference").set_index("method")
+    assert backwards["mean"]["shifted"] == -2
 
 
 def test_what_is_missing_is_left_out_and_one_value_has_no_interval():
     [two], [one], [none] = (
-        over_seeds(results_of(a=values))
+        over_seeds(results_of(a=values)).itertuples()
         for values in ((1, math.nan, 3), (5, math.nan), (math.nan,))
     )
     # t 12.706, SD sqrt(2)
@@ -420,10 +425,10 @@ def test_improvements_need_the_whole_interval_and_no_pairs():
         unsure=(60, 89, 129),
         worse=(90, 101, 141),
     )
-    assert [found.method for found in improvements(results, rows, "reference")] == ["best", "good"]
+    assert list(improvements(results, rows, "reference")["method"]) == ["best", "good"]
     # one seed proves nothing
-    assert improvements(results_of(reference=(80,), good=(1,)), rows, "reference") == []
-    assert improvements(results, rows, "reference", "KID") == []
+    assert improvements(results_of(reference=(80,), good=(1,)), rows, "reference").empty
+    assert improvements(results, rows, "reference", "KID").empty
 
 
 # ---- the tables that come with the course
@@ -439,29 +444,28 @@ def test_a_shipped_table_is_whole(name):
     finite.
     """
     results = studies.shipped(name)
-    seeds = {result.seed for result in results}
-    assert len(seeds) >= 3 and list(dict.fromkeys(result.row for result in results)) == list(
-        read_study(name)
-    )
-    found = {(result.row, result.seed, result.measure) for result in results}
-    assert len(found) == len(results) and all(math.isfinite(result.value) for result in results)
-    measures = {result.measure for result in results}
+    seeds, measures = set(results["seed"]), set(results["measure"])
+    assert len(seeds) >= 3 and list(results["row"].unique()) == list(read_study(name))
+    found = set(results[["row", "seed", "measure"]].itertuples(index=False, name=None))
+    assert len(found) == len(results) and np.isfinite(results["value"]).all()
     assert {"MAE HU", "bone Dice", "honesty", "KID", *COSTS} <= measures
     assert found == {
         (row, seed, measure) for row in read_study(name) for seed in seeds for measure in measures
     }
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_table_is_what_a_study_writes(name):
+    written = studies.shipped(name).to_csv(index=False, lineterminator="\r\n")
+    assert written.encode() == studies.shipped_table(name).read_bytes()
+
+
 def test_the_preset_is_what_fresh_seeds_confirmed():
     """Lesson 07's rule, on seeds that had no part in choosing the candidates."""
     fresh, rows = studies.shipped("confirmation"), read_study("remedies")
-    assert not {result.seed for result in fresh} & {
-        result.seed for result in studies.shipped("remedies")
-    }
-    assert {result.row for result in fresh} < rows.keys() and all(
-        math.isfinite(result.value) for result in fresh
-    )
-    best = improvements(fresh, rows, "reference")[0].method
+    assert not set(fresh["seed"]) & set(studies.shipped("remedies")["seed"])
+    assert set(fresh["row"]) < rows.keys() and np.isfinite(fresh["value"]).all()
+    best = improvements(fresh, rows, "reference")["method"][0]
     assert replace(rows["reference"], **PRESETS["recommended"]) == rows[best]
 
 
@@ -494,7 +498,7 @@ def test_a_damaged_result_is_named(tmp_path, content):
     (tmp_path / "reference-1.json").write_text(content)
     with pytest.raises(
         ValueError,
-        match="reference-1.json cannot be read: delete it, and the same command makes it again",
+        match="reference-1.json cannot be read: move it away, and the same command makes it again",
     ):
         run_row("reference", ROW, 1, tmp_path)
 

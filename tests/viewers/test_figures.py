@@ -4,13 +4,13 @@ import base64
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from ctmri_utils.cyclegan.model import CycleGAN
-from ctmri_utils.evaluation.scores import Score
 from ctmri_utils.settings import Architecture
 from ctmri_utils.viewers import figures, viewer
 
@@ -125,7 +125,9 @@ def test_the_first_look_of_a_viewer_is_its_first_window_and_evenly_spaced_slices
 
 
 def test_the_first_look_at_errors_is_at_the_worst():
-    scores = [Score("net", str(k), "MAE HU", value) for k, value in enumerate((1, 5, 3, 2, 4))]
+    scores = pd.DataFrame(
+        {"method": "net", "patient": list("01234"), "metric": "MAE HU", "value": [1, 5, 3, 2, 4]}
+    )
     flat = np.zeros((5, 4, 4))
     made = viewer.error_explorer(
         scores, flat, flat + 9, "01234", method="net", metrics=["MAE HU"], alt="flat slices"

@@ -13,10 +13,10 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from ctmri_utils.evaluation.scores import Score
 from ctmri_utils.machine import data_folder
 from ctmri_utils.scans.folders import folder_scans
 from ctmri_utils.scans.phantom import synthetic_patients
@@ -229,7 +229,7 @@ def test_sides_that_are_not_known_are_left_blank_and_up_and_down_stay_known():
 def test_scores_that_are_missing_are_named(patients, metrics, sentence):
     with pytest.raises(ValueError, match=sentence):
         error_explorer(
-            [Score("net", "a", "MAE HU", 1.0)],
+            made_up([1.0], "MAE HU"),
             REAL,
             FAKE,
             patients,
@@ -244,8 +244,14 @@ def test_strips_must_be_there(tmp_path):
         training_strip(tmp_path, alt="no strips")
 
 
+def made_up(values, metric):
+    """Scores of the patients a, b, ..."""
+    rows = [("net", patient, metric, value) for patient, value in zip("abc", values)]
+    return pd.DataFrame(rows, columns=["method", "patient", "metric", "value"])
+
+
 def explored(values, metric, patients="abc"):
-    scores = [Score("net", patient, metric, value) for patient, value in zip("abc", values)]
+    scores = made_up(values, metric)
     return error_explorer(
         scores, REAL, FAKE, list(patients), method="net", metrics=[metric], alt="flat slices"
     ).spec
