@@ -9,34 +9,14 @@ from ..scans.checks import Report, check
 from ..scans.slices import image_folder
 
 
-def add_command(commands) -> None:
-    """Add `check` to the sub-commands of `python -m ctmri_utils`."""
-    parser = commands.add_parser(
-        "check", help="say what could spoil a training on a folder of slices"
-    )
-    parser.add_argument(
-        "folder",
-        type=Path,
-        help="a folder with trainA, trainB, testA and testB in it, at any depth",
-    )
-    parser.add_argument(
-        "--strict", action="store_true", help="end with status 1 if anything was found"
-    )
-    parser.set_defaults(run=command)
-
-
-def command(options) -> int:
-    """`python -m ctmri_utils check`: both tables, and a picture of the offenders.
-
-    Returns:
-        1 if strict and anything was found, else 0.
-    """
-    report = check(image_folder(options.folder))
+def print_check(folder: Path) -> bool:
+    """Print both tables, and draw the offenders; whether anything was found."""
+    report = check(image_folder(folder))
     print(report)
     if report.findings:
         print()
-        print(_picture(report, options.folder.resolve().name))
-    return int(options.strict and bool(report.findings))
+        print(_picture(report, folder.resolve().name))
+    return bool(report.findings)
 
 
 def _picture(report: Report, name: str) -> str:

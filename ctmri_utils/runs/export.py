@@ -10,128 +10,18 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..cyclegan.networks import Generator
-from ..cyclegan.variants import (
-    convolutions,
-    infer_architecture,
-    make_discriminator,
-    make_generator,
-)
-from ..files import atomic_write, existing
-from ..machine import build_folder
+from ..cyclegan.variants import infer_architecture
+from ..files import atomic_write
+from .recognise import Networks, locate, recognise
+from .reference import choose_network, load_reference, network_from_state
 from .weights import load_translator
 
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+__all__ = ["export", "export_onnx", "load_reference", "save_reference"]
+
 SUFFIXES = (".pth", ".onnx")
-
-
-def load_reference(path: str | Path, grey: bool = False) -> nn.Module:
-    """The network in a file of the reference, its architecture read off the weights.
-
-    Any generator or discriminator of the reference, old or new, also with the prefix `module.` of
-    DataParallel, and those that `save_reference` writes.
-
-    Args:
-        path: such as latest_net_G_A.pth.
-        grey: make a colour network take and give one channel, see `one_channel`.
-
-    Returns:
-        A network of this package, float32, in eval mode.
-
-    Raises:
-        FileNotFoundError, ValueError: in one sentence, a file that is missing, damaged, unsafe or
-            something else.
-    """
-    path = existing(path, "give the path of a network's file")
-    try:
-        # Tensors only, so that a file cannot run code.
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{path} is damaged, or holds more than tensors ({type(error).__name__}): none of it "
-            "ran, get it anew"
-        ) from error
-
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in state.items()
-    ):
-        raise ValueError(
-            f"{path} holds no single network: the reference saves each in a file of its own, such "
-            "as latest_net_G_A.pth"
-        )
-
-    state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
-    return network_from_state(without_unused_statistics(state), path, grey)
-
-
-def without_unused_statistics(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without the running statistics of instance norm.
-
-    Before PyTorch 0.4 it kept them, and ignored them. Batch norm's stand beside a weight.
-    """
-    used = {}
-    for key, tensor in state.items():
-        layer = key.rpartition(".")[0]
-        if not key.endswith(STATISTICS) or f"{layer}.weight" in state:
-            used[key] = tensor
-    return used
-
-
-def network_from_state(state: dict[str, Tensor], path: Path, grey: bool = False) -> nn.Module:
-    """The network with these weights; memory is taken only for what the file really holds."""
-    size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    if size_bytes > path.stat().st_size:
-        raise ValueError(
-            f"{path} claims to hold more numbers than would fit into it: it is damaged or made to "
-            "do harm"
-        )
-
-    try:
-        if grey:
-            state = one_channel(state)
-        architecture = infer_architecture(state)
-        make_network = make_discriminator if "ndf" in architecture else make_generator
-        with torch.device("meta"):
-            network = make_network(**architecture)
-        state = {
-            key: tensor.float() if tensor.is_floating_point() else tensor
-            for key, tensor in state.items()
-        }
-        network.load_state_dict(state, assign=True)
-    except (LookupError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{path} fits no network of this package: {' '.join(str(error).split())[:200]}"
-        ) from error
-
-    if not all(tensor.isfinite().all() for tensor in state.values()):
-        raise ValueError(
-            f"{path} holds weights that are not finite: its training had failed, take an earlier "
-            "checkpoint"
-        )
-    return network.eval()
-
-
-def one_channel(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights for one channel of a network that was made for several.
-
-    It does what the network does with a grey image in all its channels. The first kernels are
-    summed over their inputs, which is exact. The last, of a generator, are averaged over its
-    outputs before the tanh, which is exact where these agree, as grey ones do.
-    """
-    architecture = infer_architecture(state)
-    kernels = convolutions(state)
-    first, last = kernels[0], kernels[-1]
-    grey = state | {first: state[first].sum(1, keepdim=True)}
-
-    if "ngf" in architecture:
-        # The outputs come first, but second in the U-Net's last, transposed convolution.
-        outputs = 1 if last == "model.model.3.weight" else 0
-        bias = last.removesuffix("weight") + "bias"
-        grey[last] = grey[last].mean(outputs, keepdim=True)
-        grey[bias] = grey[bias].mean(0, keepdim=True)
-    return grey
 
 
 def save_reference(path: str | Path, network: nn.Module) -> None:
@@ -140,8 +30,14 @@ def save_reference(path: str | Path, network: nn.Module) -> None:
     That program loads it under such a name as latest_net_G_A.pth.
 
     Raises:
-        ValueError: it has what the reference lacks, resize-convolutions or spectral norm.
+        ValueError: it has what the reference lacks, resize-convolutions, spectral norm, or other
+            padding than reflection in its blocks.
     """
+    if getattr(network, "padding", "reflect") != "reflect":
+        raise ValueError(
+            f"the reference pads by reflection and this network by padding = {network.padding!r}: "
+            "export to .onnx"
+        )
     state = network.state_dict()
     architecture = infer_architecture(state)
     if architecture.get("upsampling") == "resize" or architecture.get("spectral"):
@@ -199,51 +95,53 @@ def export_onnx(path: str | Path, generator: Generator, metadata: dict) -> None:
         program.save(temporary)
 
 
-def export(source: str | Path, output: Path, to: str | None = None, grey: bool = False) -> None:
+def export(
+    source: str | Path,
+    output: Path,
+    to: str | None = None,
+    grey: bool = False,
+    padding: str = "reflect",
+) -> None:
     """Write a generator in the format that the suffix of `output` names.
 
     Args:
-        source: a file of the reference (.pth), weights such as data/weights/scans.safetensors, a
-            checkpoint of `fit` (.pt), a run's folder or its name in the build folder.
+        source: a run's folder or its name in the build folder, a checkpoint, weights such as
+            data/weights/scans.safetensors, or a file that `load_reference` reads.
         output: .pth (the reference's) or .onnx.
         to: "mri" or "ct", which of the two generators, where there are two. Its averaged weights
             are written.
-        grey: see `load_reference`.
+        grey, padding: see `load_reference`.
 
     Raises:
         ValueError, FileNotFoundError: the source holds no such generator, or is not there.
     """
-    source, output = Path(source), Path(output)
-    if output.suffix not in SUFFIXES:
+    output = Path(output)
+    if output.suffix.lower() not in SUFFIXES:
         raise ValueError(
             f"{output} must end in one of {', '.join(SUFFIXES)}: that names the format"
         )
 
-    metadata = {"source": source.name}
-    if source.suffix == ".pth":
-        generator = load_reference(source, grey)
+    contents = recognise(locate(source))
+    metadata = {"source": Path(source).name}
+    if isinstance(contents, Networks):
+        state = choose_network(contents, to)
+        generator = network_from_state(state, contents.path, grey, padding)
     else:
-        generator = _averaged_generator(source, to)
+        generator = averaged_generator(source, to, padding)
+    if to:
         metadata["makes"] = to
     if not isinstance(generator, Generator):
         raise ValueError(f"{source} holds a discriminator, and only generators are exported")
 
-    if output.suffix == ".pth":
+    if output.suffix.lower() == ".pth":
         save_reference(output, generator)
     else:
         export_onnx(output, generator, metadata)
 
 
-def _averaged_generator(source: Path, to: str | None) -> nn.Module:
+def averaged_generator(source: str | Path, to: str | None, padding: str) -> nn.Module:
     """One of the two generators of a run, a checkpoint or a weights file, on the CPU."""
-    if source.suffix in (".pt", ".safetensors"):
-        path = source
-    elif source.is_dir():
-        path = source / "checkpoint.pt"
-    else:
-        path = build_folder() / "runs" / source / "checkpoint.pt"
-
-    model = load_translator(path)
+    model = load_translator(source, padding=padding)
     if to not in model.averaged:
         raise ValueError(
             f"{source} holds two generators: say --to mri for the one that makes MR, or --to ct"
@@ -254,35 +152,3 @@ def _averaged_generator(source: Path, to: str | None) -> nn.Module:
             "program undoes: train with ct_map = 'linear' to export"
         )
     return model.averaged[to].cpu()
-
-
-def add_command(commands) -> None:
-    """Add `export` to the sub-commands of `python -m ctmri_utils`."""
-    parser = commands.add_parser(
-        "export", help="write a generator for other programs: .pth of the reference, or .onnx"
-    )
-    parser.add_argument(
-        "source",
-        metavar="RUN_OR_CHECKPOINT",
-        help="a run's folder or name, or a .pt, .pth or .safetensors file",
-    )
-    parser.add_argument(
-        "output", type=Path, metavar="OUT", help="the file to write; .pth or .onnx names the format"
-    )
-    parser.add_argument(
-        "--to",
-        choices=("mri", "ct"),
-        help="which of a run's two generators: the one that makes MR, or CT",
-    )
-    parser.add_argument(
-        "--grey",
-        action="store_true",
-        help="make a colour network of the reference take and give one channel",
-    )
-    parser.set_defaults(run=command)
-
-
-def command(options) -> None:
-    """`python -m ctmri_utils export`."""
-    export(options.source, options.output, options.to, options.grey)
-    print(f"{options.output} is written. For research and teaching, not for clinical use.")

@@ -168,28 +168,3 @@ def evenly_chosen(slices: Sequence):
     """At most MOST_SLICES of them."""
     step = math.ceil(len(slices) / MOST_SLICES)
     return slices[::step]
-
-
-def add_command(commands) -> None:
-    """Add `page` to the sub-commands of `python -m ctmri_utils`."""
-    parser = commands.add_parser(
-        "page", help="write a run's comparisons as one page for those without Python"
-    )
-    parser.add_argument(
-        "name",
-        metavar="RUN",
-        help="a run's folder, or its name in build/runs, such as scans-laptop-2026",
-    )
-    parser.add_argument(
-        "--dataset", help="the data set to compare on (default: the one in the run's name)"
-    )
-    parser.add_argument(
-        "--output", type=Path, help="the page to write (default: page.html in the run's folder)"
-    )
-    parser.set_defaults(run=command)
-
-
-def command(options) -> None:
-    """`python -m ctmri_utils page`."""
-    page = run_page(options.name, options.dataset, options.output)
-    print(f"Open {page} in a browser.")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import os
-import platform
-import subprocess
 import sys
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 
@@ -21,15 +18,16 @@ from ..cyclegan.model import CycleGAN
 from ..cyclegan.resume import load_checkpoint
 from ..cyclegan.training import fit
 from ..files import check_writable
-from ..machine import CHECKOUT, report, run_folder, several_processes
+from ..issue_report import report_text
+from ..machine import run_folder, several_processes
 from ..scans.datasets import NAMED, load_scans
 from ..scans.unpaired import UnpairedScans
 from ..seeds import set_up
-from ..settings import Settings, literal, read_settings, to_toml
+from ..settings import Settings, read_settings, to_toml
 from ..units import HU
 from ..viewers.progress import Progress
-
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow", "safetensors")
+from .recognise import locate
+from .start import Start, start_from
 
 # Slices of each modality that the strips show.
 WATCHED = 4
@@ -43,7 +41,7 @@ class RunLog(Progress):
     Args:
         run: the folder.
         earlier: the losses of the steps before this call.
-        settings: what settings.toml shall hold.
+        records: texts that describe the run, by the name of their file.
         tensorboard: also write losses and strips for TensorBoard.
         watched, options: as `Progress` takes them.
 
@@ -55,7 +53,7 @@ class RunLog(Progress):
         self,
         run: Path,
         earlier: list[dict[str, float]],
-        settings: dict,
+        records: dict[str, str],
         tensorboard: bool,
         *watched,
         **options,
@@ -63,13 +61,14 @@ class RunLog(Progress):
         super().__init__(*watched, folder=run / "strips", **options)
         self.run = run
         self.earlier = earlier
-        self.settings = settings
+        self.records = records
         self.writer = summary_writer() if tensorboard else None
         self.board = None
 
     def begin(self, step: int) -> None:
         super().begin(step)
-        (self.run / "settings.toml").write_text(to_toml(self.settings), encoding="utf-8")
+        for name, text in self.records.items():
+            (self.run / name).write_text(text, encoding="utf-8")
         with (self.run / "environment.txt").open("a", encoding="utf-8") as file:
             file.write(environment())
         if self.writer:
@@ -95,11 +94,8 @@ class RunLog(Progress):
         rows = self.history
         if len(rows) < step:
             rows = self.earlier + rows
-        with (self.run / "losses.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, ["step", *rows[0]])
-            table.writeheader()
-            for number, row in enumerate(rows, 1):
-                table.writerow({"step": number} | row)
+        table = pd.DataFrame(rows, index=range(1, len(rows) + 1))
+        table.to_csv(self.run / "losses.csv", index_label="step")
 
 
 def summary_writer() -> type:
@@ -114,28 +110,8 @@ def summary_writer() -> type:
 
 
 def environment() -> str:
-    """What a run was made with: command, machine, versions, and the revision of the code."""
-    lines = [
-        f"command: {' '.join(sys.argv)}",
-        f"machine: {report()}",
-        f"processor: {platform.processor() or platform.machine()}",
-    ]
-    lines += [f"{name}: {version(name)}" for name in PACKAGES]
-    if CHECKOUT:
-        revision = git("rev-parse", "HEAD") or "unknown"
-        changed = " with changes" if git("status", "--porcelain") else ""
-        lines.append(f"git revision: {revision}{changed}")
-    return "\n".join(lines) + "\n"
-
-
-def git(*words: str) -> str:
-    """What git says in the checkout; "" where there is no git."""
-    command = ["git", "-C", str(CHECKOUT), *words]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return done.stdout.strip()
+    """What a run was made with: the command, and what `ctmri report` says."""
+    return f"command: {' '.join(sys.argv)}\n{report_text()}"
 
 
 def check_memory(settings: Settings, device: torch.device) -> None:
@@ -194,8 +170,8 @@ def train(
     """Train as a settings file says, print the run's folder and return it.
 
     A folder that holds an unfinished run is resumed. It gets settings.toml (all of them: itself a
-    settings file), environment.txt, checkpoint.pt, losses.csv, strips/ and, with `tensorboard`, its
-    events.
+    settings file), data.txt (what was done to the data), environment.txt, checkpoint.pt,
+    losses.csv, strips/ and, with `tensorboard`, its events.
 
     Args:
         path: the settings file, or None for the defaults.
@@ -207,56 +183,97 @@ def train(
         ValueError, OSError or FloatingPointError: in one sentence.
     """
     run, settings = read_settings(path, changes or {})
-    dataset, seed = run["dataset"], run["seed"]
-    name = dataset if dataset in NAMED else Path(dataset).resolve().name
-    folder = Path(output or run_folder(name, run["profile"], seed))
+    name = run_name(run["dataset"])
+    folder = Path(output or run_folder(name, run["profile"], run["seed"]))
     steps = settings.training_steps(name)
 
     # What may be refused comes before what takes time.
     check_writable(folder)
-    device = set_up(seed)
-    engine = several_processes()
-    if engine:
-        device = engine.device
-    check_memory(settings, device)
-
-    torch.manual_seed(seed)
-    model = CycleGAN(settings.architecture, settings.objective).to(device)
-    scans = load_scans(dataset, settings, seed)
+    model = build_model(settings, run["seed"])
+    start = load_start(run, model, folder) if run["start"] else None
+    scans = load_scans(run["dataset"], settings, run["seed"])
     check_unit(settings, scans)
 
-    # One process speaks for all.
     log = None
-    if engine is None or engine.is_main_process:
-        values = run | asdict(settings) | {"steps": steps}
-        log = start_log(folder, values, tensorboard, model, scans, steps)
+    if speaks_for_all():
+        print(scans.describe())
+        if start:
+            print(start.summary)
+        records = {
+            "settings.toml": to_toml(run | asdict(settings) | {"steps": steps}),
+            "data.txt": f"{scans.describe()}\n",
+        }
+        log = start_log(folder, records, tensorboard, model, scans, steps)
     try:
         losses = fit(
             model,
             scans.train,
             settings.training,
             steps=steps,
-            seed=seed,
+            seed=run["seed"],
             checkpoint=folder / "checkpoint.pt",
             on_step=log,
+            start=start.digest if start else None,
         )
     finally:
         # The bar's line ends before an error's begins.
         if log:
             log.bar.close()
-
     if log:
-        trained = bool(log.history)
-        log.finish(losses)
-        print(
-            f"Run in {folder}" if trained else f"{folder} is already trained to its {steps} steps"
-        )
+        finish(log, losses, folder, steps)
     return folder
+
+
+def run_name(dataset: str) -> str:
+    """What a run on this data set is called: the set's name, or that of its folder."""
+    return dataset if dataset in NAMED else Path(dataset).resolve().name
+
+
+def build_model(settings: Settings, seed: int) -> CycleGAN:
+    """The untrained model, on the device that it is trained on."""
+    device = set_up(seed)
+    engine = several_processes()
+    if engine:
+        device = engine.device
+    check_memory(settings, device)
+    torch.manual_seed(seed)
+    return CycleGAN(settings.architecture, settings.objective).to(device)
+
+
+def speaks_for_all() -> bool:
+    """Whether this process writes the run's folder and the screen; one of several does."""
+    engine = several_processes()
+    return engine is None or engine.is_main_process
+
+
+def finish(log: RunLog, losses: list[dict[str, float]], folder: Path, steps: int) -> None:
+    trained = bool(log.history)
+    log.finish(losses)
+    if trained:
+        print(f"Run in {folder}")
+    else:
+        print(f"{folder} is already trained to its {steps} steps")
+
+
+def load_start(run: dict, model: CycleGAN, folder: Path) -> Start:
+    """Load what a run starts from, whose full path then stands in `run`.
+
+    Raises:
+        ValueError, OSError: in one sentence.
+    """
+    path = locate(run["start"]).resolve()
+    if path == (folder / "checkpoint.pt").resolve():
+        raise ValueError(
+            f"start = {run['start']!r} is the run in {folder} itself: leave start out to go on "
+            "with it, or give another folder with --output for a new run"
+        )
+    run["start"] = str(path)
+    return start_from(model, path)
 
 
 def start_log(
     folder: Path,
-    settings: dict,
+    records: dict[str, str],
     tensorboard: bool,
     model: CycleGAN,
     scans: UnpairedScans,
@@ -266,47 +283,8 @@ def start_log(
     earlier = load_checkpoint(checkpoint)["losses"] if checkpoint.exists() else []
     watched = [evenly_chosen(images) for images in (scans.test.ct, scans.test.mri)]
     every = max(1, steps // 20)
-    return RunLog(folder, earlier, settings, tensorboard, model, *watched, steps=steps, every=every)
+    return RunLog(folder, earlier, records, tensorboard, model, *watched, steps=steps, every=every)
 
 
 def evenly_chosen(images: torch.Tensor) -> torch.Tensor:
     return images[:: max(1, len(images) // WATCHED)][:WATCHED]
-
-
-def add_command(commands) -> None:
-    """Add `train` to the sub-commands of `python -m ctmri_utils`."""
-    parser = commands.add_parser(
-        "train",
-        help="train a CycleGAN as a settings file says, or go on with such a training",
-        description="On several GPUs or machines: accelerate launch -m ctmri_utils train ...; "
-        "on several CPU processes: torchrun --nproc-per-node 2 -m ctmri_utils train ...",
-    )
-    parser.add_argument(
-        "settings",
-        nargs="?",
-        type=Path,
-        help="a TOML file, such as a run's settings.toml; any setting may be left out",
-    )
-    parser.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a setting that replaces the file's, such as -p dataset scans -p steps 500 -p "
-        "gan_mode hinge",
-    )
-    parser.add_argument(
-        "--output", type=Path, help="the run folder (default: build/runs/DATASET-PROFILE-SEED)"
-    )
-    parser.add_argument(
-        "--tensorboard", action="store_true", help="also write losses and strips for TensorBoard"
-    )
-    parser.set_defaults(run=command)
-
-
-def command(options) -> None:
-    """`python -m ctmri_utils train`."""
-    changes = {name: literal(value) for name, value in options.parameter}
-    train(options.settings, options.output, options.tensorboard, changes)

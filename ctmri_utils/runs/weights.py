@@ -7,12 +7,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from ..cyclegan.fast_cpu import use_fast_layers
 from ..cyclegan.model import CycleGAN, Translator
-from ..cyclegan.resume import TRAIN_FIRST, load_checkpoint
-from ..files import atomic_write, existing
+from ..cyclegan.networks import Generator
+from ..cyclegan.resume import load_checkpoint
+from ..files import atomic_write
 from ..machine import checkpoint_file, data_folder
 from ..settings import Architecture
+from ..units import CT_MAPS
+from .recognise import Checkpoint, Networks, Weights, locate, recognise
+from .reference import (
+    check_finite,
+    choose_network,
+    compare,
+    generators_by_direction,
+    grey_generator,
+    in_float32,
+)
 
 
 def save_weights(model: Translator, path: Path, about: dict[str, Any]) -> None:
@@ -35,45 +49,124 @@ def save_weights(model: Translator, path: Path, about: dict[str, Any]) -> None:
         save_file(weights, temporary, {"card": card})
 
 
+class ReferenceTranslator(Translator):
+    """Generators of another program, for the directions that they make.
+
+    Its `averaged` generators are all that it has, and its slices have one channel.
+
+    Args:
+        generators: by what they make, "mri" or "ct".
+    """
+
+    def __init__(self, generators: dict[str, Generator]):
+        # Not `Translator`'s: these networks are built already.
+        nn.Module.__init__(self)
+        self.architecture = Architecture()
+        self.ct_map = CT_MAPS[self.architecture.ct_map]
+        self.averaged = nn.ModuleDict(generators).requires_grad_(False)
+
+    @property
+    def current(self) -> dict[str, nn.Module]:
+        return dict(self.averaged)
+
+    def translate(self, images: Tensor, to: str, *args, **options) -> Tensor:
+        """As `Translator.translate`; ValueError for a direction that the file does not hold."""
+        if to not in self.averaged:
+            raise ValueError(
+                f"to={to!r} is not here: this network makes {' and '.join(self.current)}"
+            )
+        return super().translate(images, to, *args, **options)
+
+
 def load_weights(path: Path) -> tuple[Translator, dict[str, Any]]:
     """The translator kept by `save_weights`, and what was said about it.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_checkpoint`.
+        FileNotFoundError, ValueError: as `recognise`.
     """
-    from safetensors import SafetensorError, safe_open
-
-    existing(path, TRAIN_FIRST)
-    try:
-        with safe_open(path, "pt") as file:
-            card = json.loads((file.metadata() or {})["card"])
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        model = Translator(Architecture.of(card["architecture"]))
-        model.averaged.load_state_dict(weights)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-        raise ValueError(
-            f"{path} holds no weights of `save_weights` ({' '.join(str(error).split())[:200]}): "
-            "make it anew"
-        ) from error
-
-    for to, network in model.current.items():
-        network.load_state_dict(model.averaged[to].state_dict())
-    return ready_to_translate(model), card["about"]
+    contents = recognise(path)
+    if not isinstance(contents, Weights):
+        raise ValueError(f"{path} holds no weights of `save_weights`: `load_translator` reads it")
+    return translator_from_weights(contents), contents.card["about"]
 
 
-def load_translator(path: Path) -> Translator:
-    """The trained model in a checkpoint written by `fit`, or in a .safetensors file of weights.
+def translator_from_weights(weights: Weights) -> Translator:
+    """The translator that `save_weights` kept.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_checkpoint`.
+        ValueError: the weights do not fit what their card says, or are not finite.
     """
-    if Path(path).suffix == ".safetensors":
-        model, _ = load_weights(path)
-        return model
-    return model_from_checkpoint(load_checkpoint(path), path)
+    path, state = weights.path, in_float32(weights.state)
+    try:
+        architecture = Architecture.of(weights.card["architecture"])
+
+        # Shapes without numbers: memory is taken only for what the file really holds.
+        with torch.device("meta"):
+            expected = Translator(architecture).averaged.state_dict()
+    except ValueError as error:
+        raise ValueError(f"{path} does not fit this version's networks: {error}") from error
+
+    difference = compare(state, expected)
+    if difference:
+        raise ValueError(f"{path} does not fit its card: it {difference}")
+    check_finite(state, path)
+
+    model = Translator(architecture)
+    model.averaged.load_state_dict(state)
+    for to, network in model.current.items():
+        network.load_state_dict(model.averaged[to].state_dict())
+    return ready_to_translate(model)
 
 
-def model_from_checkpoint(state: dict, path: Path) -> Translator:
+def load_translator(
+    source: str | Path, to: str | None = None, padding: str = "reflect"
+) -> Translator:
+    """The trained model in any file that holds one: here or in the layout of the reference.
+
+    Args:
+        source: a run's folder or name, a checkpoint of `fit`, weights such as
+            data/weights/scans.safetensors, or a file that `load_reference` reads. Generators for
+            colour are made grey, see `one_channel`.
+        to: "mri" or "ct", what the reference's generator makes, which its file does not say; of
+            two generators, by their names, both are taken if it is None.
+        padding: see `load_reference`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `recognise`.
+    """
+    contents = recognise(locate(source))
+    if isinstance(contents, Networks):
+        return reference_translator(contents, to, padding)
+    if padding != "reflect":
+        raise ValueError(f"padding={padding!r} is for networks of other programs: leave it out")
+    if isinstance(contents, Checkpoint):
+        return model_from_checkpoint(contents.state, contents.path)
+    return translator_from_weights(contents)
+
+
+def reference_translator(
+    contents: Networks, to: str | None, padding: str = "reflect"
+) -> ReferenceTranslator:
+    """A translator for one direction, or for both where the file holds both.
+
+    Raises:
+        ValueError: it is not clear which network makes what.
+    """
+    states = generators_by_direction(contents)
+    if to is not None:
+        states = {to: choose_network(contents, to)}
+    elif len(states) < 2:
+        raise ValueError(
+            f"{contents.path} does not say what its network makes: say --to mri or --to ct"
+        )
+
+    generators = {
+        made: grey_generator(state, contents.path, padding) for made, state in states.items()
+    }
+    return ready_to_translate(ReferenceTranslator(generators))
+
+
+def model_from_checkpoint(state: dict, path: Path) -> CycleGAN:
     """The trained model in a checkpoint.
 
     Args:
@@ -81,16 +174,22 @@ def model_from_checkpoint(state: dict, path: Path) -> Translator:
         path: where from, for the error.
 
     Raises:
-        ValueError: it fits no network of this version.
+        ValueError: it fits no network of this version, or is not finite.
     """
     try:
-        model = CycleGAN.from_settings(state["identity"])
-        model.load_state_dict(state["model"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        with torch.device("meta"):
+            expected = CycleGAN.from_settings(state["identity"]).state_dict()
+        difference = compare(state["model"], expected)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
-            f"{path} does not fit this version's networks ({' '.join(str(error).split())[:200]}): "
-            "train again"
+            f"{path} does not fit this version's networks ({error}): train again"
         ) from error
+    if difference:
+        raise ValueError(f"{path} does not fit this version's networks: it {difference}")
+
+    check_finite(state["model"], path)
+    model = CycleGAN.from_settings(state["identity"])
+    model.load_state_dict(state["model"])
     return ready_to_translate(model)
 
 

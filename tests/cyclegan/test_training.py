@@ -161,7 +161,7 @@ def test_another_seed_or_architecture_is_not_resumed(tmp_path):
     with pytest.raises(
         ValueError,
         match="run.pt cannot be resumed: it belongs to another run, with seed 3 instead of "
-        "4.*delete it",
+        "4.*choose another folder",
     ):
         train(seed=4, checkpoint=tmp_path / "run.pt")
 

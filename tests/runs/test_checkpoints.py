@@ -38,6 +38,11 @@ def test_the_same_weights_are_the_same_bytes(tmp_path):
     assert len({(tmp_path / name).read_bytes() for name in "abcdefgh"}) == 1
 
 
+def files_of_runs(folder):
+    """What lies in a folder, but for the locks."""
+    return sorted(file.name for file in folder.iterdir() if file.suffix != ".lock")
+
+
 def test_an_interrupted_save_leaves_nothing_behind(tmp_path, monkeypatch):
     train(checkpoint=tmp_path / "run.pt", stop_at=2)
     kept = (tmp_path / "run.pt").read_bytes()
@@ -49,9 +54,8 @@ def test_an_interrupted_save_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint({}, tmp_path / "run.pt")
-    assert [file.name for file in tmp_path.iterdir()] == ["run.pt"] and (
-        tmp_path / "run.pt"
-    ).read_bytes() == kept
+    assert files_of_runs(tmp_path) == ["run.pt"]
+    assert (tmp_path / "run.pt").read_bytes() == kept
 
 
 def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
@@ -80,7 +84,7 @@ def test_a_checkpoint_with_odd_insides_gets_one_sentence(tmp_path, change):
     train(checkpoint=tmp_path / "run.pt", stop_at=2)
     torch.save(load_checkpoint(tmp_path / "run.pt") | change, tmp_path / "run.pt")
     with pytest.raises(
-        ValueError, match="run.pt cannot be resumed: .*; delete it, or use another file"
+        ValueError, match="run.pt cannot be resumed: .*; move it away, or use another file"
     ):
         train(checkpoint=tmp_path / "run.pt")
 
@@ -125,9 +129,8 @@ def test_out_of_disk_the_last_good_checkpoint_stays(tmp_path, monkeypatch):
             OSError, match="first.pt cannot be written .*No space left.* nothing was saved"
         ):
             save_checkpoint(load_checkpoint(path), tmp_path / "first.pt")
-    assert load_checkpoint(path)["step"] == 4 and [file.name for file in tmp_path.iterdir()] == [
-        "run.pt"
-    ]
+    assert load_checkpoint(path)["step"] == 4
+    assert files_of_runs(tmp_path) == ["run.pt"]
     assert_same_bits(train(checkpoint=path)[0].state_dict(), train()[0].state_dict())
 
 
@@ -148,7 +151,7 @@ def test_a_hostile_checkpoint_is_refused_unread(tmp_path, capsys):
 @pytest.mark.parametrize(
     "other",
     [
-        {"model.1.weight": torch.zeros(1)},
+        {"fc.weight": torch.zeros(1)},
         torch.zeros(3),
         {"identity": {}, "step": 3},
         {part: [] for part in PARTS},
@@ -156,9 +159,10 @@ def test_a_hostile_checkpoint_is_refused_unread(tmp_path, capsys):
 )
 def test_a_file_that_fit_did_not_write_gets_one_sentence(tmp_path, other):
     torch.save(other, tmp_path / "run.pt")
-    for read in (load_translator, lambda path: train(checkpoint=path)):
-        with pytest.raises(ValueError, match="run.pt was not written by `fit`"):
-            read(tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="run.pt was not written by `fit`"):
+        train(checkpoint=tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="run.pt (was not written by `fit`|holds no network)"):
+        load_translator(tmp_path / "run.pt")
 
 
 @pytest.mark.parametrize("change", [{"norm": "group"}, {"n_blocks": 3}])
@@ -203,11 +207,55 @@ def test_damaged_or_foreign_weights_get_one_sentence(tmp_path):
     with pytest.raises(FileNotFoundError, match="weights.safetensors does not exist"):
         load_weights(path)
     save_file({"a": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match="weights.safetensors holds no network that is known here"):
+        load_weights(path)
+    save_file({"model.0.weight": torch.zeros(3)}, path)
     with pytest.raises(ValueError, match="weights.safetensors holds no weights of `save_weights`"):
         load_weights(path)
+
     save_weights(Translator(SMALL), path, {})
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="weights.safetensors holds no weights of `save_weights`"):
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match="weights.safetensors is damaged, cut short"):
+        load_translator(path)
+
+
+def test_a_card_takes_no_memory_for_what_is_not_there(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "weights.safetensors"
+    card = '{"architecture": {"ngf": 65536}, "about": {}}'
+    save_file({"mri.model.1.weight": torch.zeros(3)}, path, {"card": card})
+    with pytest.raises(ValueError, match="weights.safetensors does not fit its card: it lacks"):
+        load_translator(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda state: state.pop("mri.model.4.weight"), "its card: it lacks mri.model.4.weight"),
+        (
+            lambda state: state.update({"ct.model.4.bias": torch.zeros(3)}),
+            r"its card: it has ct.model.4.bias in the shape \(3,\) instead of \(8,\)",
+        ),
+        (
+            lambda state: state["ct.model.4.bias"].fill_(torch.nan),
+            r"not finite \(ct.model.4.bias\): its training had failed",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_their_card_are_refused(tmp_path, change, sentence):
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    path = tmp_path / "weights.safetensors"
+    save_weights(Translator(SMALL), path, {})
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    state = load_file(path)
+    change(state)
+    save_file(state, path, metadata)
+    with pytest.raises(ValueError, match=f"weights.safetensors.*{sentence}"):
         load_translator(path)
 
 

@@ -119,9 +119,25 @@ def test_an_unfinished_run_goes_on_and_a_finished_one_says_so(tiny, tmp_path, mo
     assert (run / "losses.csv").read_text() == (tmp_path / "straight/losses.csv").read_text()
 
 
+def test_what_was_done_to_the_data_is_said_and_kept(tiny, tmp_path, capsys):
+    folder = tmp_path / "mine"
+    for name in FOLDERS.values():
+        (folder / name).mkdir(parents=True)
+        for i in range(2):
+            pixels = np.random.default_rng(i).integers(0, 256, (40, 32), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"slice-{i}.png")
+    changes = {"dataset": str(folder), "steps": 1, "scans_size": 32}
+    run = train(tiny, output=tmp_path / "run", changes=changes)
+    said = capsys.readouterr().out
+    kept = (run / "data.txt").read_text()
+    for text in (said, kept):
+        assert "padded to a square and resized to 32x32" in text
+        assert "also lie in train" in text and "2 CT slices" in text
+
+
 def test_a_files_settings_stand_on_those_of_its_profile(tiny):
     what, settings = read_settings(tiny, {"seed": 8})
-    assert what == {"profile": "ci", "dataset": "phantom", "seed": 8}
+    assert what == {"profile": "ci", "dataset": "phantom", "seed": 8, "start": ""}
     assert settings.ngf == 4 and settings.learning_rate == PROFILES["ci"].learning_rate
     assert read_settings(None, {})[1] == PROFILES["laptop"]
 
@@ -277,7 +293,7 @@ def test_the_environment_names_the_command_and_the_revision_of_the_code(
             command, 0, {"rev-parse": "abc123\n", "status": status}[command[3]]
         )
 
-    monkeypatch.setattr("ctmri_utils.runs.train.CHECKOUT", tmp_path)
+    monkeypatch.setattr("ctmri_utils.machine.CHECKOUT", tmp_path)
     monkeypatch.setattr(subprocess, "run", git)
     monkeypatch.setattr(sys, "argv", ["ctmri_utils", "train", "my.toml"])
     assert environment().endswith(said) and environment().startswith(

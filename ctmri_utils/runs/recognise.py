@@ -1,0 +1,302 @@
+"""What is this file? One answer for every command that reads networks; nothing in a file is run.
+
+It is a checkpoint of a training here, weights that `save_weights` kept, or networks of another
+program: state dicts in the layout of the reference, whatever wraps them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..cyclegan.resume import PARTS, TRAIN_FIRST, checkpoint_content
+from ..files import existing
+from ..machine import build_folder
+
+State = dict[str, Tensor]
+
+# What files begin with that are often taken for weights.
+FOREIGN = {
+    b"<": "is a web page, the answer of a download that failed: download it again in a browser",
+    b"version https://git-lfs": "is a pointer of Git LFS: run `git lfs pull` where it came from",
+    b"\x89HDF": "is HDF5, as Keras writes it: only networks of PyTorch are read",
+    b"\x08": "is ONNX, which is written here and not read: take the file that it was made from",
+}
+
+# Names that containers give to what they hold, and that say nothing of a network.
+WRAPPERS = {"state_dict", "model_state_dict", "model_state", "params", "model", "weights"}
+
+# Put before or between the names of layers by DataParallel and by torch.compile.
+INSERTED = {"module", "_orig_mod"}
+
+LAYER = re.compile(r"(?:^|(?<=\.))(?:model|net)\.\d+\.")
+
+# Spectral norm before PyTorch's parametrizations: the same numbers under other names.
+OLD_SPECTRAL = {
+    "weight_orig": "parametrizations.weight.original",
+    "weight_u": "parametrizations.weight.0._u",
+    "weight_v": "parametrizations.weight.0._v",
+}
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a training run, with the names of `resume.PARTS`."""
+
+    path: Path
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Both averaged generators, and the card that says what they are."""
+
+    path: Path
+    state: State
+    card: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """State dicts by their names in the file; "" where the file is a single network."""
+
+    path: Path
+    states: dict[str, State]
+
+
+def locate(source: str | Path) -> Path:
+    """The file that a path, a run's folder or the name of a run in the build folder stands for.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = Path(source)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        return existing(path / "checkpoint.pt", "give the folder of a run, or a file of weights")
+
+    runs = build_folder() / "runs"
+    checkpoint = runs / path / "checkpoint.pt"
+    if checkpoint.is_file():
+        return checkpoint
+    if path.suffix == ".pt":
+        return existing(path, TRAIN_FIRST)
+    if path.suffix or len(path.parts) > 1:
+        return existing(path, "give a run or a file of weights")
+    return existing(checkpoint, f"give a file, or the name of a run in {runs}")
+
+
+def recognise(path: str | Path) -> Checkpoint | Weights | Networks:
+    """What a file holds, read without running anything in it.
+
+    Args:
+        path: .pt, .pth, .ckpt, .safetensors: what is inside decides, not the name.
+
+    Raises:
+        FileNotFoundError, OSError: it is missing, or the system does not let it be read.
+        ValueError: in one sentence, it is damaged, unsafe or something else.
+    """
+    path = existing(path, "give the path of a file of weights")
+    beginning = first_bytes(path)
+    if is_safetensors(beginning):
+        content, card = read_safetensors(path)
+        if card is not None:
+            return Weights(path, content, card)
+    else:
+        content = read_pickle(path, beginning)
+
+    if isinstance(content, dict) and PARTS.keys() <= content.keys():
+        return Checkpoint(path, checkpoint_content(content, path))
+    return Networks(path, networks_in(content, path))
+
+
+def first_bytes(path: Path) -> bytes:
+    """The beginning of a file that may hold weights.
+
+    Raises:
+        OSError: the system does not let it be read.
+        ValueError: it is empty, or of a kind that holds none.
+    """
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(64)
+    except OSError as error:
+        raise type(error)(
+            f"{path} cannot be opened ({error.strerror}): check its permissions and the disk"
+        ) from error
+
+    if not beginning:
+        raise ValueError(f"{path} is empty: copy or download it again")
+
+    # The length of its header comes before it, and may look like anything.
+    if is_safetensors(beginning):
+        return beginning
+    for start, sentence in FOREIGN.items():
+        if beginning.lstrip().startswith(start):
+            raise ValueError(f"{path} {sentence}")
+    return beginning
+
+
+def is_safetensors(beginning: bytes) -> bool:
+    return beginning[8:9] == b"{"
+
+
+def read_safetensors(path: Path) -> tuple[State, dict[str, Any] | None]:
+    """The tensors of a .safetensors file, and the card of `save_weights` if it has one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("card")
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise damaged(path, error) from error
+
+    if text is None:
+        return state, None
+    try:
+        card = json.loads(text)
+        return state, {"architecture": dict(card["architecture"]), "about": card["about"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} has a card that cannot be read ({type(error).__name__}): copy or download "
+            "the file again"
+        ) from error
+
+
+def read_pickle(path: Path, beginning: bytes) -> Any:
+    """What `torch.save` wrote, if it is tensors and plain values."""
+    if not beginning.startswith((b"PK", b"\x80")):
+        raise ValueError(
+            f"{path} holds no weights that are known here, or is damaged: give a .pt, .pth, .ckpt "
+            "or .safetensors file"
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        objects = names_of_objects(path)
+        if objects:
+            raise ValueError(
+                f"{path} holds Python objects beside tensors ({', '.join(objects[:3])}), and none "
+                "of it ran: save the network's state_dict() alone in the program that made it"
+            ) from error
+        raise damaged(path, error) from error
+
+
+def names_of_objects(path: Path) -> list[str]:
+    """The classes and functions that a file asks for; none where that cannot be read."""
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:
+        return []
+
+
+def damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} is damaged, cut short or not of tensors alone ({type(error).__name__}), and none "
+        "of it ran: copy or download it again"
+    )
+
+
+def networks_in(content: Any, path: Path) -> dict[str, State]:
+    """The networks in what was read, by the names that remain once wrappers are taken away.
+
+    Raises:
+        ValueError: there is none.
+    """
+    tensors = dict(flatten(content))
+    groups: dict[str, State] = {}
+    others = {}
+    for key, tensor in tensors.items():
+        parts = [part for part in key.split(".") if part not in INSERTED]
+        plain = ".".join(parts)
+        layer = LAYER.search(plain)
+        if layer is None:
+            others[plain] = tensor
+        else:
+            prefix, name = plain[: layer.start()], plain[layer.start() :]
+            groups.setdefault(prefix, {})[name] = tensor
+
+    if not groups:
+        sample = f" (its first tensor is {next(iter(tensors))!r})" if tensors else ""
+        raise ValueError(
+            f"{path} holds no network that is known here{sample}: give a ResNet, U-Net or "
+            "PatchGAN in the reference's layout"
+        )
+
+    # What lies beside the layers of a network belongs to it, and will not fit.
+    for key, tensor in others.items():
+        for prefix, state in groups.items():
+            if key.startswith(prefix):
+                state[key.removeprefix(prefix)] = tensor
+    for state in groups.values():
+        check_size(state, path)
+    return with_short_names({prefix: in_todays_form(state) for prefix, state in groups.items()})
+
+
+def check_size(state: State, path: Path) -> None:
+    """Raise ValueError for tensors that a file of this size cannot hold."""
+    size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if size_bytes > path.stat().st_size:
+        raise ValueError(
+            f"{path} claims to hold more numbers than would fit into it: it is damaged or made to "
+            "do harm"
+        )
+
+
+def flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors in nested dicts, by their keys joined with dots."""
+    if isinstance(content, Tensor) and prefix:
+        yield prefix.removesuffix("."), content
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from flatten(value, f"{prefix}{key}.")
+
+
+def with_short_names(groups: dict[str, State]) -> dict[str, State]:
+    """The networks by their prefixes without wrappers' names, where these tell them apart."""
+    short = {}
+    for prefix, state in groups.items():
+        parts = [part for part in prefix.split(".") if part and part not in WRAPPERS]
+        short.setdefault(".".join(parts), []).append((prefix, state))
+
+    named = {}
+    for name, alike in short.items():
+        for prefix, state in alike:
+            named[name if len(alike) == 1 else prefix.removesuffix(".")] = state
+    return named
+
+
+def in_todays_form(state: State) -> State:
+    """A state dict with today's names, and without what old versions kept for nothing."""
+    renamed = {}
+    for key, tensor in state.items():
+        layer, dot, last = key.rpartition(".")
+        renamed[layer + dot + OLD_SPECTRAL.get(last, last)] = tensor
+
+    # A U-Net's levels lie in each other; the outermost one's name went with the prefix.
+    if any(re.match(r"model\.\d+\.model\.", key) for key in renamed):
+        renamed = {f"model.{key}": tensor for key, tensor in renamed.items()}
+
+    # Before PyTorch 0.4 instance norm kept running statistics, and ignored them. Batch norm's
+    # stand beside a weight.
+    used = {}
+    for key, tensor in renamed.items():
+        layer, _, last = key.rpartition(".")
+        if last not in STATISTICS or f"{layer}.weight" in renamed:
+            used[key] = tensor
+
+            # Batch norm counts its batches since PyTorch 0.4.1.
+            if last == "running_var":
+                used.setdefault(f"{layer}.num_batches_tracked", torch.tensor(0))
+    return used

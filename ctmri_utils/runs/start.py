@@ -1,0 +1,262 @@
+"""A new training from old weights: `start = RUN, weights file or reference .pth`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..cyclegan.model import CycleGAN
+from ..cyclegan.variants import infer_architecture
+from .recognise import Checkpoint, Networks, State, Weights, locate, recognise
+from .reference import (
+    ROLE,
+    check_finite,
+    compare,
+    description,
+    direction_of,
+    grey_state,
+    in_float32,
+    is_generator,
+    network_from_state,
+)
+
+NETWORKS = ("G_ct2mri", "G_mri2ct", "D_ct", "D_mri")
+GENERATORS = {"mri": "G_ct2mri", "ct": "G_mri2ct"}
+ALL_NETWORKS = (*NETWORKS, "averaged.mri", "averaged.ct")
+
+# The reference keeps each network in a file of its own, such as latest_net_G_A.pth.
+REFERENCE_FILE = re.compile(r"(.*net_)([GD]_[AB])(\.\w+)", flags=re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from."""
+
+    # SHA-256 of all weights that were loaded, with their names.
+    digest: str
+    summary: str
+
+
+def start_from(model: CycleGAN, source: str | Path) -> Start:
+    """Load the generators of a file into a new model, and the discriminators where it has them.
+
+    The averaged generators start from the loaded ones. Whatever the file lacks stays as it was
+    drawn. Pass the digest on: `fit(..., start=start_from(model, source).digest)`.
+
+    Args:
+        model: a CycleGAN that is not trained yet.
+        source: a run's folder or name, a checkpoint, weights such as
+            data/weights/scans.safetensors, or a file of the reference, whose neighbours are read
+            too: with latest_net_G_A.pth also ..._G_B.pth, ..._D_A.pth and ..._D_B.pth.
+
+    Raises:
+        FileNotFoundError, ValueError: in one sentence, as `recognise`, or networks that differ
+            from the model's.
+    """
+    path = locate(source)
+    contents = recognise(path)
+    check_ct_map(contents, model)
+    if isinstance(contents, Networks):
+        states = reference_networks(contents)
+    else:
+        states = own_networks(contents)
+
+    # All are checked before one is changed.
+    fitting = {
+        name: fit_to(model.get_submodule(name), state, path) for name, state in states.items()
+    }
+    for name, state in fitting.items():
+        model.get_submodule(name).load_state_dict(state)
+    for to, network in model.current.items():
+        if f"averaged.{to}" not in fitting:
+            model.averaged[to].load_state_dict(network.state_dict())
+    return Start(digest_of(fitting), summary_of(fitting, path))
+
+
+def check_ct_map(contents: Checkpoint | Weights | Networks, model: CycleGAN) -> None:
+    """Raise ValueError if the networks of a file see CT in another way than the model's."""
+    ct_map = "linear"
+    if isinstance(contents, Checkpoint):
+        ct_map = contents.state["identity"].get("ct_map", ct_map)
+    elif isinstance(contents, Weights):
+        ct_map = contents.card["architecture"].get("ct_map", ct_map)
+    if ct_map != model.architecture.ct_map:
+        raise ValueError(
+            f"the networks of {contents.path} see CT through ct_map = {ct_map!r}: set it "
+            "alike to start from them"
+        )
+
+
+def own_networks(contents: Checkpoint | Weights) -> dict[str, State]:
+    """The networks of a checkpoint or of a weights file, by the names that they have in a model."""
+    if isinstance(contents, Weights):
+        averaged = {to: part_of(contents.state, to) for to in GENERATORS}
+        return {GENERATORS[to]: state for to, state in averaged.items()}
+
+    names = ALL_NETWORKS
+    if contents.state["identity"].get("adversarial") == 0:
+        # They are there, and never learned.
+        names = [name for name in names if not name.startswith("D_")]
+    return {name: part_of(contents.state["model"], name) for name in names}
+
+
+def part_of(state: State, name: str) -> State:
+    prefix = f"{name}."
+    return {
+        key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)
+    }
+
+
+def reference_networks(contents: Networks) -> dict[str, State]:
+    """The networks of another program, by the names that they have in a model.
+
+    Raises:
+        ValueError: no name says what the generator makes.
+    """
+    states = contents.states
+    if len(states) == 1:
+        states = with_neighbours(contents)
+
+    found = {name: states[name] for name in ALL_NETWORKS if name in states}
+    for name, state in states.items():
+        to = direction_of(name)
+        if to is None or name in found:
+            continue
+        if is_generator(state):
+            found.setdefault(GENERATORS[to], state)
+        else:
+            found.setdefault(discriminator_name(name, to, list(states)), state)
+
+    if not found.keys() & set(GENERATORS.values()):
+        raise ValueError(
+            f"{contents.path} does not say what its generator makes: name the file "
+            "latest_net_G_A.pth if it makes MR from CT, latest_net_G_B.pth if CT from MR"
+        )
+    return found
+
+
+def with_neighbours(contents: Networks) -> dict[str, State]:
+    """A single network and those beside it, if the files have the reference's names."""
+    [(name, state)] = contents.states.items()
+    match = REFERENCE_FILE.fullmatch(contents.path.name)
+    if match is None:
+        return {name or contents.path.stem: state}
+
+    start, own_part, suffix = match.groups()
+    states = {own_part: state}
+    for part in ("G_A", "G_B", "D_A", "D_B"):
+        path = contents.path.with_name(start + part + suffix)
+        if part == own_part.upper() or not path.is_file():
+            continue
+        neighbour = recognise(path)
+        if isinstance(neighbour, Networks) and len(neighbour.states) == 1:
+            [states[part]] = neighbour.states.values()
+    return states
+
+
+def discriminator_name(name: str, to: str, names: list[str]) -> str:
+    """Which discriminator of a model this one becomes.
+
+    In the reference D_A judges what G_A makes, which is B. Where generators are called G_AB or
+    G_A2B, D_A judges A.
+
+    Args:
+        name: of the discriminator.
+        to: what a generator of its letter makes.
+        names: of all networks in the file.
+    """
+    pairs = any(ROLE.search(other) and len(ROLE.search(other)[1]) > 1 for other in names)
+    judges_mri = (to == "mri") != pairs
+    return "D_mri" if judges_mri else "D_ct"
+
+
+def fit_to(network: nn.Module, state: State, path: Path) -> State:
+    """The weights for this network, made grey if they are for colour and it is for grey.
+
+    Raises:
+        ValueError: they are for another network; it names the settings to change.
+    """
+    expected = infer_architecture(network.state_dict())
+    given = architecture_of(state, path)
+    if channels_of(expected) == {1} and channels_of(given) == {3}:
+        state = grey_state(state, path)
+        given = architecture_of(state, path)
+
+    if given.get("padding") == "zero":
+        raise ValueError(
+            f"{path} holds {description(state)}, which translates and exports here and is not "
+            "trained: start from a network with them"
+        )
+    ours = settings_of(expected)
+    changes = [
+        f"{name} = {value!r}"
+        for name, value in settings_of(given).items()
+        if ours.get(name) != value
+    ]
+    if changes:
+        raise ValueError(
+            f"{path} holds other networks than this run's: set {', '.join(changes)} to start from "
+            "it"
+        )
+    if channels_of(given) != channels_of(expected):
+        raise ValueError(
+            f"{path} holds a network for images of {given['in_channels']} channels, and this run's "
+            f"are of {expected['in_channels']}: set ct_channels and mri_channels"
+        )
+    difference = compare(state, network.state_dict())
+    if difference:
+        raise ValueError(f"{path} does not fit this run's networks: it {difference}")
+    check_finite(state, path)
+    return in_float32(state)
+
+
+def architecture_of(state: State, path: Path) -> dict[str, Any]:
+    """As `infer_architecture`; ValueError in one sentence where there is none."""
+    return infer_architecture(network_from_state(state, path).state_dict())
+
+
+def channels_of(architecture: dict[str, Any]) -> set[int]:
+    """The numbers of channels that a network takes and, a generator, gives."""
+    return {
+        architecture["in_channels"],
+        architecture.get("out_channels", architecture["in_channels"]),
+    }
+
+
+def settings_of(architecture: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run that make networks of this architecture."""
+    names = ("ngf", "ndf", "norm", "dropout", "upsampling", "spectral")
+    settings = {name: architecture[name] for name in names if name in architecture}
+
+    name = architecture["name"]
+    resnet = re.fullmatch(r"resnet_(\d+)blocks", name)
+    if resnet:
+        return settings | {"generator": "resnet", "n_blocks": int(resnet[1])}
+    if "ngf" in architecture:
+        return settings | {"generator": name}
+    if name == "pixel":
+        return settings | {"discriminator": "pixel"}
+    return settings | {"discriminator": "n_layers", "n_layers": architecture["n_layers"]}
+
+
+def digest_of(networks: dict[str, State]) -> str:
+    """SHA-256 of networks: of the names, shapes and numbers of their weights."""
+    digest = hashlib.sha256()
+    for name, state in sorted(networks.items()):
+        for key, tensor in sorted(state.items()):
+            digest.update(f"{name}.{key} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def summary_of(networks: dict[str, State], path: Path) -> str:
+    """One sentence on what was loaded, and on what was not there."""
+    loaded = [name for name in NETWORKS if name in networks]
+    drawn = [name for name in NETWORKS if name not in networks]
+    sentence = f"Starts from {path}: {', '.join(loaded)}"
+    return f"{sentence}; {', '.join(drawn)} drawn anew" if drawn else sentence
