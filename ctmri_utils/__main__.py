@@ -1,63 +1,109 @@
-"""`python -m ctmri_utils COMMAND`; each command's module adds itself to the list."""
+"""`ctmri COMMAND`, or `python -m ctmri_utils COMMAND`.
+
+A command is a function in the `commands` of its room: its parameters are the flags, its docstring
+is the help, and what it needs is imported when it runs.
+"""
 
 from __future__ import annotations
 
-import argparse
 import sys
 
-import torch
+from tyro.conf import DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName
+from tyro.extras import subcommand_cli_from_dict
 
-from .course import classroom, lessons
-from .runs import check, export, page, studies, train
-from .scans import kaggle
-from .volumes import prepare, translate
+from .command_line import reference_hint
+from .course import commands as course
+from .runs import commands as runs
+from .scans import commands as scans
+from .volumes import commands as volumes
 
-COMMANDS = (lessons, kaggle, check, prepare, train, studies, translate, export, page, classroom)
+
+def report() -> None:
+    """Print what an issue report needs: versions, devices, threads and folders."""
+    from .issue_report import report_text
+
+    print(report_text(), end="")
+
+
+COMMANDS = {
+    "course": course.course,
+    "download": scans.download,
+    "check": runs.check,
+    "prepare": volumes.prepare,
+    "train": runs.train,
+    "study": runs.study,
+    "translate": volumes.translate,
+    "export": runs.export,
+    "page": runs.page,
+    "assignments": course.assignments,
+    "grade": course.grade,
+    "report": report,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns its status, 0 if it has none.
 
-    1 after one sentence for what the user can put right; 130 after Ctrl-C.
+    1 after one sentence for what the user can put right; 2, or SystemExit(2), after a mistake in
+    the command itself; 130 after Ctrl-C.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m ctmri_utils", description="CT <-> MR translation with CycleGAN, a course"
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in COMMANDS:
-        module.add_command(commands)
-    options = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    command = words[0] if words else ""
+    hint = reference_hint(words) if command == "train" else None
+    if hint:
+        return explain(command, hint, 2)
+
     try:
-        return options.run(options) or 0
+        status = subcommand_cli_from_dict(
+            COMMANDS,
+            prog="ctmri",
+            description="CT <-> MR translation with CycleGAN, a course.",
+            args=words,
+            config=(DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName),
+        )
+        return status or 0
     except OSError as error:
-        # with a file's name: the system's own, not yet a sentence
-        said = (
+        if not error.filename:
+            return explain(command, error)
+        # The system's own words are not yet a sentence.
+        return explain(
+            command,
             f"{error.filename} cannot be used ({error.strerror}): check the path, its permissions "
-            "and the disk"
+            "and the disk",
         )
-        print(f"{options.command}: {said if error.filename else error}", file=sys.stderr)
-        return 1
-    except (ValueError, FloatingPointError, ModuleNotFoundError, lessons.LessonFailed) as error:
-        print(f"{options.command}: {error}", file=sys.stderr)
-        return 1
+    except (ValueError, FloatingPointError, ModuleNotFoundError) as error:
+        return explain(command, error)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(
-            error, MemoryError | torch.OutOfMemoryError
-        ) and "DefaultCPUAllocator" not in str(error):
+        if not out_of_memory(error):
             raise
-        print(
-            f"{options.command}: memory ran out: choose smaller images, batches or networks, or "
-            "fewer slices",
-            file=sys.stderr,
+        return explain(
+            command,
+            "memory ran out: choose smaller images, batches or networks, or fewer slices",
         )
-        return 1
     except KeyboardInterrupt:
-        resumes = options.command in ("train", "study")
-        print(
-            f"{options.command}: interrupted" + "; the same command goes on with it" * resumes,
-            file=sys.stderr,
-        )
-        return 130
+        if command in ("train", "study"):
+            return explain(command, "interrupted; the same command goes on with it", 130)
+        return explain(command, "interrupted", 130)
+
+
+def explain(command: str, sentence: str | Exception, status: int = 1) -> int:
+    print(f"{command}: {sentence}", file=sys.stderr)
+    return status
+
+
+def out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Whether memory ran out.
+
+    On a GPU torch has a type for that; its allocator on the CPU raises a plain RuntimeError, which
+    only its text tells from others.
+    """
+    if isinstance(error, MemoryError):
+        return True
+
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 if __name__ == "__main__":

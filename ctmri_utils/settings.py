@@ -9,12 +9,16 @@ import ast
 import difflib
 import json
 import math
+import re
 import tomllib
 import warnings
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+# A path such as "C:\Users\me"; with two backslashes each TOML reads it as it is meant.
+WINDOWS_PATH = re.compile(r'^\s*\w+\s*=\s*"\w:\\(?!\\)', flags=re.MULTILINE)
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
@@ -37,13 +41,8 @@ class Options:
 
     def __post_init__(self):
         for spec in fields(self):
-            value = getattr(self, spec.name)
-
-            # A whole number is welcome where a float is expected.
-            if type(spec.default) is float and type(value) is int:
-                value = float(value)
-                object.__setattr__(self, spec.name, value)
-
+            value = convert(getattr(self, spec.name), type(spec.default))
+            object.__setattr__(self, spec.name, value)
             check_option(spec, value)
 
     @classmethod
@@ -55,15 +54,27 @@ class Options:
         """
         known = [spec.name for spec in fields(cls)]
         for name in values:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                advice = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
-                raise ValueError(f"{name} is no option here: {advice}")
+            if name in known:
+                continue
+            if name in REFERENCE_NAMES:
+                raise ValueError(f"{name} is no option here: {REFERENCE_NAMES[name]}")
+            near = difflib.get_close_matches(name, known, 1)
+            advice = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
+            raise ValueError(f"{name} is no option here: {advice}")
         return cls(**values)
 
     def pick(self, part: type[Options]):
         """Those of these options that belong to `part`, as a `part`."""
         return part(**{spec.name: getattr(self, spec.name) for spec in fields(part)})
+
+
+def convert(value: Any, kind: type) -> Any:
+    """A number as the kind that is needed, if that changes nothing: 5 as 5.0, and 1e3 as 1000."""
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is int and type(value) is float and value.is_integer():
+        return int(value)
+    return value
 
 
 def check_option(spec: Field, value: Any) -> None:
@@ -189,7 +200,11 @@ class Training(Options):
     ema: float = option(
         0.998, "memory of the running mean of the generators' weights; 0: the last weights", high=1
     )
-    precision: str = option("fp32", "of the networks", choices=("fp32", "bf16", "fp16"))
+    precision: str = option(
+        "fp32",
+        "of the networks; auto: the fastest that this machine really has",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )
     compile: bool = option(False, "torch.compile the networks")
     load_size: int = option(0, "resize training slices to this many pixels; 0: as they are")
     crop_size: int = option(0, "then cut out squares of this many pixels; 0: whole slices")
@@ -232,7 +247,7 @@ class Settings(Architecture, Objective, Training):
         return self.phantom_steps if dataset == "phantom" else self.scans_steps
 
 
-def read_table(name: str) -> dict[str, dict[str, Any]]:
+def read_table(name: str) -> dict[str, Any]:
     """A TOML file that comes with the package."""
     return tomllib.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))
 
@@ -243,7 +258,10 @@ PROFILES = {name: Settings.of(row) for name, row in read_table("profiles.toml").
 PRESETS = read_table("presets.toml")
 """Some settings by one name, over any profile."""
 
-DEFAULT_RUN = {"profile": "laptop", "dataset": "phantom", "seed": 2026}
+REFERENCE_NAMES = read_table("reference_names.toml")
+"""Options of the reference implementation that are called otherwise here, with what to do."""
+
+DEFAULT_RUN = {"profile": "laptop", "dataset": "phantom", "seed": 2026, "start": ""}
 """What a settings file names besides the settings."""
 
 
@@ -276,10 +294,10 @@ def read_settings(path: Path | None, changes: dict) -> tuple[dict, Settings]:
 
     Args:
         path: a TOML file, or None.
-        changes: settings by name; also profile, dataset, seed and preset.
+        changes: settings by name; also profile, dataset, seed, start and preset.
 
     Returns:
-        The run (profile, dataset, seed), and the settings.
+        The run (profile, dataset, seed, start), and the settings.
 
     Raises:
         ValueError: an unknown name or a value out of range; it names the file.
@@ -287,7 +305,10 @@ def read_settings(path: Path | None, changes: dict) -> tuple[dict, Settings]:
     """
     values = changes if path is None else read_toml(path) | changes
     try:
-        run = {name: values.get(name, default) for name, default in DEFAULT_RUN.items()}
+        run = {
+            name: convert(values.get(name, default), type(default))
+            for name, default in DEFAULT_RUN.items()
+        }
         for name, value in run.items():
             if type(value) is not type(DEFAULT_RUN[name]):
                 raise ValueError(f"{name}={value!r} should be like {DEFAULT_RUN[name]!r}")
@@ -311,7 +332,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         ValueError: it is not TOML.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        if WINDOWS_PATH.search(text):
+            raise ValueError(
+                f"{path} has a path with backslashes in double quotes, which TOML reads as special "
+                "characters: write it in single quotes or with forward slashes"
+            )
+        return tomllib.loads(text)
     except OSError as error:
         raise type(error)(
             f"{path} cannot be read ({error.strerror}): give the path of a settings file"
@@ -328,6 +355,13 @@ def to_toml(values: Mapping[str, Any]) -> str:
         f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items()
     )
     return "".join(lines)
+
+
+def read_words(words: Mapping[str, str]) -> dict[str, Any]:
+    """Settings from words of the command line; what is a text stays as it was typed."""
+    texts = {spec.name for spec in fields(Settings) if type(spec.default) is str}
+    texts |= {"profile", "preset", "dataset", "start"}
+    return {name: word if name in texts else literal(word) for name, word in words.items()}
 
 
 def literal(text: str) -> Any:

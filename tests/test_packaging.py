@@ -28,10 +28,13 @@ CORE = [
     "torchvision",
     "numpy",
     "scipy",
+    "pandas",
     "scikit-image",
     "pillow",
     "safetensors",
     "lazy_loader",
+    "filelock",
+    "tyro",
 ]
 HEAVY = [
     "nibabel",
@@ -237,7 +240,7 @@ def test_import_brings_nothing_heavy_beyond_torch():
     assert run.returncode == 0, run.stderr
     brought = set(run.stdout.split())
     assert "ctmri_utils" in brought
-    assert not brought & {*HEAVY, "torchvision", "scipy", "skimage", "PIL"}
+    assert not brought & {*HEAVY, "torchvision", "scipy", "pandas", "skimage", "PIL"}
 
 
 def test_a_wheel_carries_the_embedded_scans_and_weights(tmp_path):

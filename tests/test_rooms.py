@@ -16,7 +16,11 @@ ROOMS = ("cyclegan", "scans", "evaluation", "viewers", "runs", "volumes", "cours
 # Each level may import from those before it, and from its own room; rooms of one level never meet.
 LEVELS = [
     {"settings", "files", "units", "windows", "masks"},
-    {"machine", "seeds"},
+    {"machine", "command_line"},
+    {"seeds"},
+    {"issue_report"},
+    {"discovery"},
+    {"people"},
     {"cyclegan", "scans"},
     {"evaluation"},
     {"viewers"},

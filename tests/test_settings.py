@@ -1,11 +1,14 @@
 """The settings: what is refused, what a profile says, and what goes through a file and back."""
 
+import re
 from dataclasses import fields, replace
 
 import pytest
 
 from ctmri_utils.settings import (
+    DEFAULT_RUN,
     PROFILES,
+    REFERENCE_NAMES,
     Architecture,
     Objective,
     Options,
@@ -13,7 +16,9 @@ from ctmri_utils.settings import (
     Training,
     literal,
     option,
+    read_settings,
     read_toml,
+    read_words,
     to_toml,
 )
 
@@ -52,7 +57,8 @@ def test_the_defaults_are_the_references():
         ({"ngff": 3}, "ngff is no option here: did you mean ngf?"),
         ({"colour": 3}, "colour is no option here: choose from ngf, ndf, "),
         ({"ngf": "8"}, "ngf='8' should be a whole number"),
-        ({"ngf": 8.0}, "ngf=8.0 should be a whole number"),
+        ({"ngf": 8.5}, "ngf=8.5 should be a whole number"),
+        ({"init_type": "normal"}, "init_type is no option here: set init"),
         ({"ngf": True}, "ngf=True should be a whole number"),
         ({"ngf": 0}, "ngf=0 should be at least 1"),
         ({"dropout": 1}, "dropout=1 should be true or false"),
@@ -77,10 +83,54 @@ def test_limits_bind_at_both_ends():
     assert Training(beta1=1, shift=0).beta1 == 1.0 and option(3, "help", low=2).metadata["low"] == 2
 
 
-def test_a_whole_number_serves_as_a_number():
-    assert type(Objective(cycle_ct=5).cycle_ct) is float and Objective(cycle_ct=5) == Objective(
-        cycle_ct=5.0
-    )
+def test_a_whole_number_serves_as_a_number_and_1e3_as_a_whole_one():
+    assert type(Objective(cycle_ct=5).cycle_ct) is float
+    assert Objective(cycle_ct=5) == Objective(cycle_ct=5.0)
+    steps = Training(steps=1e3).steps
+    assert steps == 1000 and type(steps) is int
+    with pytest.raises(ValueError):
+        Training(steps=1.5)
+
+
+def test_a_settings_file_takes_1e3_too(tmp_path):
+    (tmp_path / "mine.toml").write_text("steps = 1e3\nseed = 7.0")
+    run, settings = read_settings(tmp_path / "mine.toml", {})
+    assert (settings.steps, run["seed"]) == (1000, 7) and type(run["seed"]) is int
+
+
+@pytest.mark.parametrize("path", ["C:\\Users\\me", "C:\\temp"])
+def test_a_windows_path_gets_a_hint(tmp_path, path):
+    """TOML reads the first as an error, and the second as a tab."""
+    file = tmp_path / "mine.toml"
+    file.write_text(f'steps = 1\ndataset = "{path}"')
+    with pytest.raises(ValueError, match="write it in single quotes or with forward slashes"):
+        read_toml(file)
+    for good in (f"'{path}'", '"C:/temp"', '"C:\\\\temp"'):
+        file.write_text(f"dataset = {good}")
+        assert read_toml(file)["dataset"].startswith("C:")
+
+
+def test_every_name_of_the_reference_is_told_from_ours():
+    known = {spec.name for spec in fields(Settings)}
+    assert not known & REFERENCE_NAMES.keys()
+    for name, advice in REFERENCE_NAMES.items():
+        with pytest.raises(ValueError) as error:
+            read_settings(None, {name: 1})
+        assert str(error.value) == f"the settings: {name} is no option here: {advice}"
+        # What it says to set exists.
+        settable = re.match(r"set (\w+)", advice)
+        assert settable is None or settable[1] in known | DEFAULT_RUN.keys()
+
+
+def test_words_that_are_texts_stay_as_they_were_typed():
+    words = {"dataset": "123", "generator": "1", "ngf": "8", "steps": "1e3", "flip": "false"}
+    assert read_words(words) == {
+        "dataset": "123",
+        "generator": "1",
+        "ngf": 8,
+        "steps": 1000.0,
+        "flip": False,
+    }
 
 
 def test_settings_are_the_sum_of_their_parts():

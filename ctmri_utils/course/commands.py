@@ -1,0 +1,85 @@
+"""The commands course, assignments and grade; what they run is imported when they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional
+
+from ..command_line import Parameters, default_is
+from ..settings import literal
+
+
+def course(
+    *,
+    profile: str = "laptop",
+    build: Annotated[Path | None, default_is("$CTMRI_BUILD, else build/")] = None,
+    lessons: Annotated[tuple[int, ...], default_is("all")] = (),
+    parameter: Parameters = (),
+) -> None:
+    """Run the lessons and render their pages.
+
+    Args:
+        profile: ci, laptop or gpu.
+        build: folder for executed copies, pages and runs.
+        lessons: the numbers of the lessons to run.
+        parameter: a further parameter for every lesson, such as -p SEED 1.
+    """
+    from .lessons import dataset_parameter, run_course
+
+    parameters = {name: literal(value) for name, value in parameter}
+    if "DATASET" in parameters:
+        parameters["DATASET"] = dataset_parameter(str(parameters["DATASET"]))
+
+    executed = run_course(profile, build, list(lessons), parameters)
+    minutes = sum(lesson.minutes for lesson in executed)
+    index = executed[0].page.parent / "index.html"
+    print(
+        f"{len(executed)} lessons in {minutes:.1f} min. Open {index} in a browser, or read and "
+        "change the lessons with `make lab`."
+    )
+
+
+def assignments(*, output: Annotated[Path | None, default_is("build/assignments")] = None) -> None:
+    """Write the student version of every assignment as a zip.
+
+    Args:
+        output: folder for the zips.
+    """
+    from .classroom import release
+
+    for path in release(output):
+        print(path)
+
+
+def grade(
+    submissions: Positional[Path],
+    /,
+    *,
+    output: Annotated[Path | None, default_is("build/grades")] = None,
+    roster: Annotated[Path | None, default_is("none")] = None,
+    format: Literal["csv", "canvas", "moodle"] = "csv",
+    unsafe: Annotated[bool, default_is("no")] = False,
+) -> None:
+    """Grade a folder of submissions, each notebook in a sandbox.
+
+    Args:
+        submissions: a folder or a zip, with a folder or a zip a student, or files named
+            STUDENT_NAME.ipynb.
+        output: folder for grades.csv, parts.csv and feedback.
+        roster: class list with columns id, email and name, or an export of Canvas or Moodle.
+        format: the learning system to write marks and feedback for, besides grades.csv.
+        unsafe: run the notebooks without a sandbox, with all your rights.
+    """
+    from ..machine import build_folder
+    from .classroom import grade as grade_submissions
+
+    output = output or build_folder() / "grades"
+    rows = grade_submissions(submissions, output, None, roster, format, unsafe)
+    with_note = sum(row["note"] != "" for row in rows)
+    by_hand = sum(row["needs_manual_grade"] is True for row in rows)
+    print(
+        f"{len(rows)} notebooks, {with_note} with a note, {by_hand} to be graded by hand: see "
+        f"grades.csv, parts.csv and feedback in {output}"
+    )
