@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SHELL := /bin/bash
 
-.PHONY: help course test lab assignments grade clean distclean
+.PHONY: help install course test lab assignments grade clean distclean
 .DEFAULT_GOAL := help
 
 help:
+	@echo "make install             only make the virtual environment in .venv, which the others do by themselves"
 	@echo "make course              run all lessons on the embedded scans, pages in build/index.html (PROFILE=$(PROFILE); or ci, gpu)"
 	@echo "make course DATASET=x    the same on other data: phantom, kaggle or a folder; SEED=1 for another seed"
 	@echo "make test                lint, notebook rules, unit tests, lessons with PROFILE=ci run twice and compared"
@@ -30,6 +31,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): some minutes the first time, 6 GB of disk"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[course,classroom,train,export,test]'
 	@touch $@
+
+install: $(STAMP)
 
 course: $(STAMP)
 	@$(BIN)/python -m ctmri_utils course --profile "$(PROFILE)" $(if $(DATASET),-p DATASET "$(DATASET)") $(if $(SEED),-p SEED "$(SEED)")
