@@ -4,6 +4,20 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["classroom", "commands", "lessons", "mending"],
-    submod_attrs={"classroom": ["grade", "release"], "lessons": ["run_course"]},
+    submodules=[
+        "checking",
+        "classroom",
+        "commands",
+        "gradebook",
+        "lessons",
+        "mending",
+        "roster",
+        "sandbox",
+        "submissions",
+    ],
+    submod_attrs={
+        "checking": ["check_answer"],
+        "classroom": ["grade", "release"],
+        "lessons": ["run_course"],
+    },
 )

@@ -5,6 +5,7 @@ Both go through nbgrader's Python API.
 
 from __future__ import annotations
 
+import copy
 import csv
 import os
 import re
@@ -17,9 +18,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..machine import CHECKOUT, ONE_THREAD, build_folder
+from ..machine import CHECKOUT, ONE_THREAD, build_folder, environment_variables
+from .gradebook import check_format, write_marks
 from .lessons import kernel_environment
 from .mending import mend
+from .roster import Roster, read_roster
+from .sandbox import working_sandbox
+from .submissions import Submission, collect
+from .template import repository, write_template
 
 # Errors that end a cell from outside, and what the teacher reads about them.
 STOP_NOTES = {
@@ -86,19 +92,22 @@ def release(output: Path | None = None, root: Path | None = None) -> list[Path]:
         root: see `open_course`.
 
     Returns:
-        The zips, output/NAME.zip with NAME/NAME.ipynb inside.
+        The zips, output/NAME.zip with NAME/NAME.ipynb inside. Beside them lies output/classroom,
+        the same notebooks as a repository with links to Colab and Kaggle, see `write_template`.
 
     Raises:
         ValueError: a source is not in order; with nbgrader's reason.
     """
     output = Path(output or build_folder() / "assignments")
     output.mkdir(parents=True, exist_ok=True)
+    notebooks = generate(open_course(root))
     zips = []
-    for name, notebook in generate(open_course(root)).items():
+    for name, notebook in notebooks.items():
         path = output / f"{name}.zip"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.write(notebook, f"{name}/{name}.ipynb")
         zips.append(path)
+    write_template(notebooks, output / "classroom", repository())
     return zips
 
 
@@ -114,127 +123,137 @@ def generate(api) -> dict[str, Path]:
     return notebooks
 
 
-def grade(submissions: Path, output: Path | None = None, root: Path | None = None) -> list[dict]:
-    """Grade a folder of submissions.
+def grade(
+    submissions: Path,
+    output: Path | None = None,
+    root: Path | None = None,
+    roster: Path | None = None,
+    format: str = "csv",
+    unsafe: bool = False,
+) -> list[dict]:
+    """Grade a folder of submissions, each in a sandbox of its own.
 
     Whatever one submission does, the others are graded; the column `note` says what was odd. Grades
     given by hand in nbgrader's form are kept.
 
     Args:
-        submissions: one folder a student, with notebooks whose file names contain the assignment's
-            name, at any depth; or loose notebooks named STUDENT_NAME.ipynb.
-        output: a folder for grades.csv, parts.csv and feedback/STUDENT/NAME.html, by default
-            build/grades.
+        submissions: a folder or a zip, as `collect` takes it.
+        output: a folder for grades.csv, parts.csv, feedback/STUDENT/NAME.html and what `format`
+            adds, by default build/grades.
         root: see `open_course`.
+        roster: a class list, see `read_roster`.
+        format: "csv", or the learning system to write marks for, "canvas" or "moodle".
+        unsafe: execute the notebooks without a sandbox, with all rights of this account.
 
     Returns:
         The rows of grades.csv.
 
     Raises:
         FileNotFoundError: there are no submissions.
-        ValueError: two students would get one name.
+        NoSandboxError: this machine has none, and `unsafe` was not asked for.
+        ValueError: two students would get one name, or the marks could not be written.
     """
-    api = open_course(root)
+    if not unsafe:
+        working_sandbox()
+    with environment_variables(CTMRI_UNSAFE_GRADING="1" if unsafe else ""):
+        api = open_course(root)
     output = Path(output or build_folder() / "grades")
     submissions = Path(submissions)
-    found, ignored = find_submissions(submissions, sorted(api.get_source_assignments()))
-    if not found:
-        raise FileNotFoundError(
-            f"{submissions} holds no notebook of an assignment: unpack zips, and keep the names of "
-            "the notebooks"
-        )
-    for path in ignored:
-        print(
-            f"ignored: {path} (an older copy, or its name does not say which assignment or whose)"
-        )
+    people = read_roster(roster) if roster else None
 
     # The gradebook must know the very source that grades.
-    released = generate(api)
-    output.mkdir(parents=True, exist_ok=True)
-    rows = []
-    parts = []
-    for (student, name), path in sorted(found.items()):
-        row, row_parts = grade_submission(api, student, name, path, released[name], output)
-        rows.append(row)
-        parts += row_parts
-        points = "no grade" if row["score"] == "" else row["score"]
-        print(f"{student}, {name}: {points} {row['note']}".rstrip(), flush=True)
+    released = read_released(api)
+    found, ignored = collect(submissions, released, people)
+    assignments = sorted({submission.assignment for submission in found} - {""})
+    if not assignments:
+        raise FileNotFoundError(
+            f"{submissions} holds no notebook of an assignment: check the folder, and that the "
+            "assignments are those of this checkout"
+        )
+    check_format(format, people, assignments)
+    for path in ignored:
+        print(f"ignored: {path} (an older copy, or no notebook of an assignment)")
 
-    write_table(output / "grades.csv", rows)
+    output.mkdir(parents=True, exist_ok=True)
+    rows, parts = grade_all(api, found, released, output)
+    write_table(output / "grades.csv", with_roster(rows, people))
     write_table(output / "parts.csv", parts)
+    for path in write_marks(format, rows, people, output):
+        print(f"for {format}: {path}")
     return rows
 
 
-def find_submissions(
-    submissions: Path, names: list[str]
-) -> tuple[dict[tuple[str, str], Path], list[Path]]:
-    """Find the notebooks to grade: of each student and assignment the newest one.
+def grade_all(
+    api, submissions: list[Submission], released: dict, output: Path
+) -> tuple[list[dict], list[dict]]:
+    """Grade one after the other, and say what each of them has earned; the rows of both tables."""
+    rows = []
+    parts = []
+    for submission in submissions:
+        row, row_parts = grade_submission(api, submission, released, output)
+        rows.append(row)
+        parts += row_parts
+        points = "no grade" if row["score"] == "" else row["score"]
+        line = f"{row['student']}, {row['assignment']}: {points} {row['note']}"
+        print(line.rstrip(), flush=True)
+    return rows, parts
 
-    Args:
-        submissions: see `grade`.
-        names: of the assignments.
 
-    Returns:
-        {(student, assignment): notebook}, and the notebooks that are not graded.
+def read_released(api) -> dict:
+    """{assignment: its student version}, generated and entered in the gradebook."""
+    import nbformat
 
-    Raises:
-        ValueError: two students would get one name.
-    """
-    found = {}
-    ignored = []
-    given_names = {}
-    for path in sorted(submissions.rglob("*.ipynb"), key=lambda path: -path.stat().st_mtime):
-        inside = path.relative_to(submissions).parts
-        if ".ipynb_checkpoints" in inside:
-            continue
+    return {name: nbformat.read(notebook, as_version=4) for name, notebook in generate(api).items()}
 
-        name = next((name for name in names if name in path.stem), None)
-        given_name = inside[0] if len(inside) > 1 else path.stem.partition(name or "")[0]
 
-        # nbgrader looks for students by file patterns, which some characters would disturb.
-        student = re.sub(r"[^\w.@-]+", "_", given_name).strip("_")
-        first_name = given_names.setdefault(student, given_name)
-        if first_name != given_name:
-            raise ValueError(
-                f"the students {given_name!r} and {first_name!r} would both be {student!r}: rename "
-                "one of them"
-            )
-
-        if name and student and (student, name) not in found:
-            found[student, name] = path
-        else:
-            ignored.append(path)
-    return found, ignored
+def with_roster(rows: list[dict], roster: Roster | None) -> list[dict]:
+    """The rows with id and address of each student, and without what only uploads need."""
+    table = []
+    for row in rows:
+        about = {name: row[name] for name in ("student", "assignment")}
+        if roster:
+            person = roster.people.get(row["student"])
+            about["id"] = person.id if person else ""
+            about["email"] = person.email if person else ""
+        table.append(about | {name: row[name] for name in row if name not in ("user", "upload")})
+    return table
 
 
 def grade_submission(
-    api, student: str, name: str, path: Path, released: Path, output: Path
+    api, submission: Submission, released: dict, output: Path
 ) -> tuple[dict, list[dict]]:
     """Grade one notebook and keep its feedback; its row of grades.csv, its rows of parts.csv."""
-    owner = {"student": student, "assignment": name}
+    owner = {"student": submission.student, "assignment": submission.assignment}
+    row = owner | {
+        name: getattr(submission, name) for name in ("late", "attempt", "user", "upload")
+    }
+    no_scores = dict.fromkeys(SCORE_COLUMNS, "")
+    if submission.notebook is None:
+        return row | no_scores | {"note": submission.note}, []
+
     with nbgrader_environment():
-        note, graded = grade_notebook(api, student, name, path, released)
+        note, graded = grade_notebook(api, submission, released[submission.assignment])
     if not graded:
-        return {**owner, **dict.fromkeys(SCORE_COLUMNS, ""), "note": note}, []
+        return row | no_scores | {"note": note}, []
 
-    totals, parts = read_scores(api, student, name)
-    feedback = output / "feedback" / student
+    totals, parts = read_scores(api, submission.student, submission.assignment)
+    feedback = output / "feedback" / submission.student
     feedback.mkdir(parents=True, exist_ok=True)
-    shutil.copy(step_folder(api, "feedback", student, name) / f"{name}.html", feedback)
-    return {**owner, **totals, "note": note}, [{**owner, **part} for part in parts]
+    page = step_folder(api, "feedback", submission.student, submission.assignment)
+    shutil.copy(page / f"{submission.assignment}.html", feedback)
+    return row | totals | {"note": note}, [owner | part for part in parts]
 
 
-def grade_notebook(api, student: str, name: str, path: Path, released: Path) -> tuple[str, bool]:
+def grade_notebook(api, submission: Submission, released) -> tuple[str, bool]:
     """Mend, execute and grade one notebook; what was odd, and whether there is a grade."""
     import nbformat
 
+    student, name = submission.student, submission.assignment
     try:
-        submission = nbformat.read(path, as_version=4)
-        mended, notes = mend(submission, nbformat.read(released, as_version=4))
+        mended, notes = mend(submission.notebook, copy.deepcopy(released))
     except Exception as error:
         # Any file at all may have been handed in.
-        kind = type(error).__name__
-        return f"not graded, {path.name} cannot be read as a notebook ({kind})", False
+        return f"not graded: it cannot be mended ({type(error).__name__})", False
 
     folder = step_folder(api, "submitted", student, name)
     shutil.rmtree(folder, ignore_errors=True)
@@ -252,6 +271,8 @@ def grade_notebook(api, student: str, name: str, path: Path, released: Path) -> 
         raise KeyboardInterrupt
     if not result["success"]:
         return f"not graded, nbgrader failed: {first_error(result)}", False
+    if submission.note:
+        notes = [submission.note, *notes]
     return "; ".join(notes), True
 
 
@@ -266,7 +287,10 @@ def stopped_cells(executed) -> list[str]:
 
             # Cells behind a lost kernel are not to blame.
             if "not run" not in output.evalue:
-                notes.append(f"cell {cell_name} {STOP_NOTES[output.ename]}")
+                note = STOP_NOTES[output.ename]
+                if output.evalue.startswith("stopped, because"):
+                    note = f"was {output.evalue}"
+                notes.append(f"cell {cell_name} {note}")
     return notes
 
 
@@ -325,46 +349,5 @@ def step_folder(api, step: str, student: str, name: str) -> Path:
 def first_error(result: dict) -> str:
     """The first exception of nbgrader's log; the later ones only say that there was one."""
     log = result.get("log", "") + result["error"]
-    return re.search(r"^ *[\w.]*?(\w*(?:Error|Exception)\b.*)$", log, flags=re.M)[1]
-
-
-def add_command(commands) -> None:
-    """Add `assignments` and `grade` to the sub-commands of `python -m ctmri_utils`."""
-    parser = commands.add_parser(
-        "assignments", help="write the student version of every assignment as a zip"
-    )
-    parser.add_argument(
-        "--output", type=Path, help="folder for the zips (default: build/assignments)"
-    )
-    parser.set_defaults(run=release_command)
-
-    parser = commands.add_parser("grade", help="grade a folder of submissions")
-    parser.add_argument(
-        "submissions",
-        type=Path,
-        help="a folder with one folder a student, or notebooks named STUDENT_NAME.ipynb",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="folder for grades.csv, parts.csv and feedback (default: build/grades)",
-    )
-    parser.set_defaults(run=grade_command)
-
-
-def release_command(options) -> None:
-    """`python -m ctmri_utils assignments`."""
-    zips = release(options.output)
-    print("\n".join(str(path) for path in zips))
-
-
-def grade_command(options) -> None:
-    """`python -m ctmri_utils grade`."""
-    output = options.output or build_folder() / "grades"
-    rows = grade(options.submissions, output)
-    with_note = sum(row["note"] != "" for row in rows)
-    by_hand = sum(row["needs_manual_grade"] is True for row in rows)
-    print(
-        f"{len(rows)} notebooks, {with_note} with a note, {by_hand} to be graded by hand: see "
-        f"grades.csv, parts.csv and feedback in {output}"
-    )
+    match = re.search(r"^ *[\w.]*?(\w*(?:Error|Exception)\b.*)$", log, flags=re.M)
+    return match[1] if match else log.strip().rpartition("\n")[2]

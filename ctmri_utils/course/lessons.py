@@ -16,13 +16,13 @@ from pathlib import Path
 
 from ..machine import CHECKOUT, PACKAGE, build_folder, environment_variables, report
 from ..scans.datasets import NAMED
-from ..settings import literal, settings_for
+from ..settings import settings_for
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-class LessonFailed(RuntimeError):
+class LessonFailed(ChildProcessError):
     """A lesson stopped; the message names the lesson, the cell and the file to read."""
 
 
@@ -328,45 +328,6 @@ def import_from_extra(name: str):
         raise ModuleNotFoundError(
             f"running the lessons needs {error.name}: pip install 'ctmri-utils[course]'"
         ) from error
-
-
-def add_command(commands) -> None:
-    """Add `course` to the sub-commands of `python -m ctmri_utils`."""
-    parser = commands.add_parser("course", help="run the lessons and render their pages")
-    parser.add_argument("--profile", default="laptop", help="ci, laptop (default) or gpu")
-    parser.add_argument(
-        "--build",
-        type=Path,
-        help="folder for executed copies, pages and runs (default: $CTMRI_BUILD, else build/)",
-    )
-    parser.add_argument(
-        "--lessons", type=int, nargs="+", metavar="N", help="only these lessons (default: all)"
-    )
-    parser.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a further parameter for every lesson, such as -p SEED 1",
-    )
-    parser.set_defaults(run=command)
-
-
-def command(options) -> None:
-    """`python -m ctmri_utils course`."""
-    parameters = {name: literal(value) for name, value in options.parameter}
-    if "DATASET" in parameters:
-        parameters["DATASET"] = dataset_parameter(str(parameters["DATASET"]))
-
-    executed = run_course(options.profile, options.build, options.lessons, parameters)
-    minutes = sum(lesson.minutes for lesson in executed)
-    index = executed[0].page.parent / "index.html"
-    print(
-        f"{len(executed)} lessons in {minutes:.1f} min. Open {index} in a browser, or read and "
-        "change the lessons with `make lab`."
-    )
 
 
 def dataset_parameter(dataset: str) -> str:

@@ -170,7 +170,7 @@ def test_work_of_the_student_stays_where_it_was(solved, released):
     solved.cells[place(solved, "eight-bit-answer")]["attachments"] = picture
     mended, _ = mend(solved, released(UNITS))
     at = next(i for i, cell in enumerate(mended.cells) if cell.source == "my notes")
-    assert [name_of(mended.cells[i]) for i in (at - 1, at + 1)] == ["grey", "test_grey"]
+    assert [name_of(mended.cells[i]) for i in (at - 1, at + 1)] == ["check_grey", "test_grey"]
     assert mended.cells[place(mended, "eight-bit-answer")].attachments == picture
     assert mended.cells[-1].source.startswith("# your work for part 9")
 

@@ -14,6 +14,7 @@ from PIL import Image
 from ctmri_utils.__main__ import main
 from ctmri_utils.course import lessons as course
 from ctmri_utils.course.lessons import LessonFailed, check_parameters, find_lessons, run_course
+from ctmri_utils.settings import literal
 
 PARAMETERS = 'PROFILE = "laptop"\nSEED = 0'
 
@@ -150,7 +151,7 @@ def test_lessons_come_in_order_and_can_be_chosen(tmp_path):
 
 
 def test_values_from_the_command_line_are_python_or_text():
-    assert [course.literal(text) for text in ("1", "0.5", "True", "scans", "data/my_scans")] == [
+    assert [literal(text) for text in ("1", "0.5", "True", "scans", "data/my_scans")] == [
         1,
         0.5,
         True,

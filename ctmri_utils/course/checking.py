@@ -1,0 +1,87 @@
+"""Students check their own answers: what holds, what does not, and a hint, but no solution.
+
+The checks need no network and no files, so they work in JupyterLab, Colab and Kaggle alike. They
+never raise, and they never change a mark: marks come from the tests.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that a right answer does.
+
+    Attributes:
+        claim: what it does, as a sentence about "your answer".
+        hint: what to think about if it does not.
+        holds: takes the answers and returns whether the claim holds.
+    """
+
+    claim: str
+    hint: str
+    holds: Callable[..., bool]
+
+
+CHECKS: dict[str, list[Check]] = defaultdict(list)
+
+
+def check(part: str, claim: str, hint: str) -> Callable:
+    """Add the function below as a check of a part, such as "A1.3" of assignment 1."""
+
+    def add(holds: Callable[..., bool]) -> Callable[..., bool]:
+        CHECKS[part].append(Check(claim, hint, holds))
+        return holds
+
+    return add
+
+
+def check_answer(part: str, *answers: object) -> None:
+    """Say what is right about an answer, and give a hint for the first thing that is not.
+
+    Args:
+        part: such as "A1.3", part 3 of assignment 1.
+        *answers: the functions or values that the part asks for, in its order.
+
+    Raises:
+        ValueError: there is no such part.
+    """
+    for check in checks_of(part):
+        problem = problem_of(check, answers)
+        if problem is None:
+            print(f"[ok]   {check.claim}")
+        elif problem == "unanswered":
+            print(f"[    ] {part} is not answered yet")
+            return
+        else:
+            print(f"[open] {check.claim}{problem}\n       Hint: {check.hint}")
+            return
+    print(f"{part}: every check holds. The test below asks more than these checks do.")
+
+
+def checks_of(part: str) -> list[Check]:
+    """The checks of a part; those of an assignment are loaded when they are first needed."""
+    if part not in CHECKS and part[:1] == "A" and part[1:2].isdigit():
+        try:
+            importlib.import_module(f".checks_{part[1]}", __package__)
+        except ModuleNotFoundError as error:
+            if "checks_" not in str(error):
+                raise
+    if part not in CHECKS:
+        raise ValueError(f"there are no checks for {part!r}: take its name from the notebook")
+    return CHECKS[part]
+
+
+def problem_of(check: Check, answers: tuple) -> str | None:
+    """None if the claim holds, "unanswered", or what to print behind the claim."""
+    try:
+        return None if check.holds(*answers) else ""
+    except NotImplementedError:
+        return "unanswered"
+    except Exception as error:
+        # An answer may do anything at all.
+        return f" (it stopped with {type(error).__name__}: {error})"
