@@ -134,7 +134,9 @@ def network_from_state(
 
     difference = compare(state, network.state_dict())
     if difference:
-        raise ValueError(f"{path} looks like {description(state)}, but {difference}")
+        raise ValueError(
+            f"{path} looks like {description(state)}, but {difference}: export it again"
+        )
     network.load_state_dict(in_float32(state), assign=True)
     return network.eval()
 

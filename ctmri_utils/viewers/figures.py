@@ -301,7 +301,9 @@ def offenders(report, most: int = 6) -> Figure:
         ValueError: there are no findings.
     """
     if not report.findings:
-        raise ValueError(f"{report.folder} has no offenders to draw")
+        raise ValueError(
+            f"{report.folder} has no offenders to draw: draw only a report with findings"
+        )
 
     findings = {}
     rows = {}
