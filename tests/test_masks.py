@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ctmri_utils.masks import ct_head_mask, mri_head_mask
+from ctmri_utils.scans.phantom import synthetic_patients
 
 ROWS, COLUMNS = np.indices((64, 64))
 RADIUS = np.hypot(ROWS - 31.5, COLUMNS - 31.5)
@@ -41,3 +42,24 @@ def test_a_constant_mri_is_refused():
         mri_head_mask(np.ones((8, 8)))
     with pytest.raises(ValueError, match="slices"):
         ct_head_mask(np.ones(8))
+
+
+@pytest.mark.parametrize(("side", "height"), [(1, 60), (3, 20), (6, 10)])
+def test_a_bright_spot_does_not_erase_the_head(side, height):
+    patient = synthetic_patients(1, 64, 5, slices=8)
+    mri, truth = patient.mri[0], mri_head_mask(patient.mri[0])
+    for scale in (1, 1 / mri.max(), 1000):
+        spotted = mri.copy()
+        spotted[3, 20 : 20 + side, 20 : 20 + side] = height * mri.max()
+        assert dice(mri_head_mask(spotted * scale), truth) > 0.98
+
+    # Several spots, each brighter than the one before.
+    spotted[2, 40, 40], spotted[4, 41, 41] = 1000 * mri.max(), 30000 * mri.max()
+    assert dice(mri_head_mask(spotted), truth) > 0.98
+
+
+def test_a_small_head_is_not_taken_for_a_spot():
+    mri = np.abs(np.random.default_rng(0).normal(0, 5, (8, 128, 128)))
+    mri[:, 60:68, 60:72] += 300  # 0.6 % of the image
+    mask = mri_head_mask(mri)
+    assert mask[:, 60:68, 60:72].all() and mask.mean() < 0.007

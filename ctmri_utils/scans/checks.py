@@ -16,10 +16,12 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
+from ..discovery import printable
+from ..people import Evidence, find_people
 from .copies import THUMB, perceptual_hash
 from .findings import SATURATED, Finding, SliceSummary, find_problems, shortened
-from .manifest import read_manifest
-from .slices import FOLDERS, UNREADABLE, find_images, read_slice
+from .manifest import Row, manifest_name, read_manifest
+from .slices import FOLDERS, UNKNOWN, UNREADABLE, find_images, image_folder, read_slice
 
 # The outer shell of a head, by depth relative to its middle: CT shows the skull there.
 RIM_DEPTH = 0.35
@@ -57,7 +59,7 @@ class Report:
             lines.append(f"{len(found.files):6}  {found.kind}: {found.seen}")
             lines.append(f"{'':8}{found.advice}")
         lines += [f"note: {note}" for note in self.notes]
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 def check(folder: str | Path) -> Report:
@@ -68,7 +70,7 @@ def check(folder: str | Path) -> Report:
     and test, JPEG on one side only, and CT and MR that look swapped. Nothing is changed.
 
     Args:
-        folder: holds trainA, trainB, testA and testB.
+        folder: holds trainA, trainB, testA and testB, at any depth.
 
     Returns:
         The report.
@@ -77,7 +79,7 @@ def check(folder: str | Path) -> Report:
         FileNotFoundError: one of the four folders holds no image.
         ValueError: manifest.csv is bad.
     """
-    folder = Path(folder)
+    folder = image_folder(Path(folder))
     manifest = read_manifest(folder)
     images, ignored = find_images(folder)
     slices = _summaries(folder, images)
@@ -87,17 +89,43 @@ def check(folder: str | Path) -> Report:
         group = [slice_ for slice_ in slices if (slice_.side, slice_.modality) == (side, modality)]
         contents.append(_contents(name, group))
 
+    rows = _rows_on_disk(slices, manifest)
     notes = []
-    if manifest is None:
+    if manifest is None and not rows:
         notes.append(
             "no manifest.csv, so whether a person is in both train and test cannot be checked"
         )
     if ignored:
-        endings = ", ".join(sorted(set(ignored)))
-        notes.append(f"{len(ignored)} file(s) with other endings were left alone ({endings})")
+        counts = Counter(ignored)
+        kinds = ", ".join(f"{counts[kind]} x {kind}" for kind in sorted(counts))
+        notes.append(f"{len(ignored)} file(s) were left alone ({kinds})")
 
-    findings = find_problems(slices, manifest or {})
+    findings = find_problems(slices, rows)
     return Report(folder, tuple(contents), tuple(findings), tuple(notes))
+
+
+def _rows_on_disk(
+    slices: Sequence[SliceSummary], manifest: dict[str, Row] | None
+) -> dict[str, Row]:
+    """The manifest's rows by the names that the files have here.
+
+    Without a manifest, folders inside trainA and so on tell the people.
+    """
+    if manifest is None:
+        in_folders = [slice_ for slice_ in slices if len(Path(slice_.name).parts) > 2]
+        places = [Path(slice_.name).parts[1:-1] for slice_ in in_folders]
+        people = find_people([Evidence(place, has_file_name=False) for place in places])
+        return {
+            slice_.name: {"patient": person or UNKNOWN}
+            for slice_, person in zip(in_folders, people.of, strict=True)
+        }
+
+    rows = {}
+    for slice_ in slices:
+        row = manifest.get(manifest_name(slice_.name))
+        if row is not None:
+            rows[slice_.name] = row
+    return rows
 
 
 def _summaries(folder: Path, images: dict[tuple[str, str], list[Path]]) -> list[SliceSummary]:

@@ -37,8 +37,8 @@ class SliceSummary:
         file_format: of the header, such as "PNG".
         mode: Pillow's mode.
         size: "HxW".
-        problem: "unreadable", "blank" or "colour" if it cannot be a slice, and then nothing below
-            but `sentence` is set; "" otherwise.
+        problem: "unreadable", "blank", "colour" or "mask" if it cannot be a slice, and then nothing
+            below but `sentence` is set; "" otherwise.
         sentence: what the problem is.
         lowest: stored value.
         highest: stored value.
@@ -114,7 +114,7 @@ def shortened(names: Iterable[str], separator: str = ", ", most: int = 3) -> str
 
 
 def _bad_files(slices: Sequence[SliceSummary]) -> Iterator[Finding]:
-    for kind in ("unreadable", "blank", "colour"):
+    for kind in ("unreadable", "blank", "colour", "mask"):
         bad = [slice_ for slice_ in slices if slice_.problem == kind]
         if bad:
             names = tuple(slice_.name for slice_ in bad)
@@ -141,16 +141,16 @@ def _copies(slices: Sequence[SliceSummary]) -> Iterator[Finding]:
         yield _copy_finding(
             "duplicate, CT and MR",
             across_modalities,
-            "a slice has one modality: delete the misplaced one",
+            "a slice has one modality: move the misplaced one",
         )
     if across_sides:
         yield _copy_finding(
             "duplicate, train and test",
             across_sides,
-            "scores on them mean nothing: delete one of each",
+            "scores on them mean nothing: keep one of each",
         )
     if within:
-        yield _copy_finding("duplicate", within, "delete all but one of each")
+        yield _copy_finding("duplicate", within, "keep one of each")
 
 
 def _copy_finding(kind: str, groups: list[list[SliceSummary]], advice: str) -> Finding:
@@ -186,7 +186,7 @@ def _near_copies(slices: Sequence[SliceSummary]) -> Iterator[Finding]:
         yield _near_finding(
             "near-duplicate",
             [(slices[i].name, slices[j].name) for i, j in within],
-            "copies saved again, to be deleted, or neighbours in one scan",
+            "copies saved again, to be moved away, or neighbours in one scan",
         )
 
 

@@ -14,11 +14,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..discovery import printable
 from ..files import large_tensor
 from ..masks import mri_head_mask
 from ..units import AIR_HU, GREY, HU, Scale, mri_scale
-from .manifest import Row, read_manifest
-from .slices import FOLDERS, UNKNOWN, SliceFile, find_images, read_slice, width_mm
+from .manifest import Row, manifest_name, read_manifest
+from .slices import (
+    FOLDERS,
+    UNKNOWN,
+    SliceFile,
+    find_images,
+    image_folder,
+    image_folders,
+    read_slice,
+    width_mm,
+)
 from .unpaired import PERCENTILES, Split, UnpairedScans, clipping_notes
 
 # By (side, modality), as in `slices.FOLDERS`.
@@ -29,11 +39,12 @@ Images = dict[tuple[str, str], Tensor]
 def folder_scans(folder: Path, size: int) -> UnpairedScans:
     """Read trainA (CT), trainB (MR), testA and testB.
 
-    The images are 8-bit grey, or 16-bit with a manifest.csv that gives unit, gain and offset. What
-    is ignored, resized, padded, converted, clipped or doubled is counted in the notes.
+    The four may lie deeper, as in an unpacked archive. The images are 8-bit grey, or 16-bit with a
+    manifest.csv that gives unit, gain and offset. What is ignored, resized, padded, converted,
+    clipped or doubled is counted in the notes.
 
     Args:
-        folder: holds the four folders.
+        folder: holds the four folders, at any depth.
         size: pixels per side of the tensors, a multiple of 4.
 
     Returns:
@@ -55,12 +66,18 @@ def folder_scans(folder: Path, size: int) -> UnpairedScans:
             images[key] = large_tensor((count, 1, size, size), torch.float32)
         images[key][k] = _to_size(file, size)
 
-    files, ignored = read_folder(folder, take)
+    place = image_folder(folder)
+    files, ignored = read_folder(place, take)
 
     # Scales and notes are about the physical values, so they come before scaling.
     ct_scale = HU if files["train", "ct"][0].unit == HU.unit else GREY
     mri_scales = _mri_scales(files, images)
-    notes = _reading_notes(files, ignored, size) + _width_notes(files) + _overlap_notes(files)
+    notes = (
+        _place_notes(folder, place)
+        + _reading_notes(files, ignored, size)
+        + _width_notes(files)
+        + _overlap_notes(files)
+    )
     notes += clipping_notes(images["train", "ct"].numpy(), images["test", "ct"].numpy(), ct_scale)
     if files["train", "mri"][0].unit != GREY.unit:
         notes.append(PERCENTILES)
@@ -111,7 +128,7 @@ def read_folder(
     names = {}
     for paths in images.values():
         for path in paths:
-            names[path] = path.relative_to(folder).as_posix()
+            names[path] = manifest_name(path.relative_to(folder).as_posix())
     if manifest is not None:
         _check_manifest_fits(manifest, names, listing)
 
@@ -133,7 +150,9 @@ def read_folder(
 def _check_manifest_fits(manifest: dict[str, Row], names: dict[Path, str], listing: Path) -> None:
     for path, name in names.items():
         if name not in manifest:
-            raise ValueError(f"{path} is not listed in {listing}: add its row, or delete the file")
+            raise ValueError(
+                f"{path} is not listed in {listing}: add its row, or move the file away"
+            )
 
     present = set(names.values())
     for name in manifest:
@@ -289,12 +308,22 @@ def _mri_scales(files: Files, images: Images) -> dict[str, Scale]:
     return scales
 
 
+def _place_notes(folder: Path, place: Path) -> list[str]:
+    """Where the slices lie, if not in the folder itself, and where others lie."""
+    if place == folder:
+        return []
+    others = [printable(other.relative_to(folder)) for other in image_folders(folder)[1:]]
+    also = f"; not read: {', '.join(others)}" if others else ""
+    return [f"the slices were found in {printable(place.relative_to(folder))}{also}"]
+
+
 def _reading_notes(files: Files, ignored: list[str], size: int) -> list[str]:
     """Which files were ignored, resized or converted."""
     notes = []
     if ignored:
-        endings = ", ".join(sorted(set(ignored)))
-        notes.append(f"{len(ignored)} file(s) with other endings were ignored ({endings})")
+        counts = Counter(ignored)
+        kinds = ", ".join(f"{counts[kind]} x {kind}" for kind in sorted(counts))
+        notes.append(f"{len(ignored)} file(s) were ignored ({kinds})")
 
     everything = [file for group in files.values() for file in group]
     shapes = Counter(file.shape for file in everything)

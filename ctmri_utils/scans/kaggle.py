@@ -17,7 +17,6 @@ from pathlib import Path
 from .. import machine
 from ..machine import data_folder
 from .archives import MOST_BYTES, BadArchive, check_room, unpack
-from .checks import check
 from .kaggle_access import Credential, DownloadFailed, client, find_credential
 from .slices import image_folder
 
@@ -238,17 +237,3 @@ def _explain_refusal(status: int, credential: Credential, unusable: list[str]) -
         f"Kaggle does not give this data set to {credential.place} (403){not_used}: sign in at "
         f"{PAGE} and look what is asked of you"
     )
-
-
-def add_command(commands) -> None:
-    """Add `download` to the sub-commands of `python -m ctmri_utils`."""
-    parser = commands.add_parser(
-        "download", help=f"fetch the Kaggle data set {DATASET} and check it"
-    )
-    parser.set_defaults(run=command)
-
-
-def command(options) -> None:
-    """Run `python -m ctmri_utils download`."""
-    folder = download()
-    print(f'{folder} holds the data set; use DATASET="kaggle".\n\n{check(folder)}')

@@ -174,7 +174,7 @@ def _read_kaggle_json(path: Path) -> dict[str, str]:
         return {name: str(content[name]).strip() for name in names}
     except (OSError, ValueError, AttributeError):
         raise DownloadFailed(
-            f"{path} cannot be read as JSON with a username and a key: correct or remove it"
+            f"{path} cannot be read as JSON with a username and a key: correct it, or move it away"
         ) from None
 
 

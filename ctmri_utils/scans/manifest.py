@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
+import unicodedata
 from pathlib import Path
 
 from ..units import GREY, HU
@@ -38,6 +39,7 @@ def read_manifest(folder: Path) -> dict[str, Row] | None:
 
     rows: dict[str, Row] = {}
     for line, row in numbered_rows:
+        row["file"] = manifest_name(row["file"] or "")
         name = row["file"] or f"at line {line}"
         place = f"{path}, row {name}"
         if None in row or None in row.values():
@@ -51,18 +53,31 @@ def read_manifest(folder: Path) -> dict[str, Row] | None:
     return rows
 
 
+def manifest_name(name: str) -> str:
+    """One spelling of a path, however its system writes it.
+
+    Forward slashes, no leading "./", and accents in one piece (NFC): Macs store them in two.
+    """
+    return unicodedata.normalize("NFC", name.strip().replace("\\", "/")).removeprefix("./")
+
+
 def _read_table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
     """The header, and every row with its line number."""
     try:
         # Excel writes a byte order mark, which "utf-8-sig" skips.
         with path.open(newline="", encoding="utf-8-sig") as lines:
             table = csv.DictReader(lines)
-            numbered_rows = [(table.line_num, row) for row in table]
+            numbered_rows = [(table.line_num, row) for row in table if not _is_empty(row)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
             f"{path} is no CSV text in UTF-8 ({error}): save it as CSV UTF-8, separated by commas"
         ) from error
     return list(table.fieldnames or []), numbered_rows
+
+
+def _is_empty(row: dict) -> bool:
+    """Whether a row holds separators only, as spreadsheets leave behind."""
+    return not any(entry and str(entry).strip() for entry in row.values())
 
 
 def _check_header(path: Path, header: list[str], has_rows: bool) -> None:

@@ -6,12 +6,24 @@ Whatever could mislead a network is refused in one sentence.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
+
+from ..discovery import (
+    LABELS,
+    ending,
+    is_hidden,
+    is_named_as_labels,
+    list_files,
+    list_folders,
+    looks_like_labels,
+    printable,
+)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
@@ -28,7 +40,17 @@ UNKNOWN = "unknown"
 
 # Notes on files whose pixels had to be converted.
 GREY_AS_COLOUR = "grey stored as colour; one channel was kept"
-ONE_BIT = "1-bit pixels, only black and white: rather a mask than a slice"
+NEAR_GREY = "grey stored as colour whose channels differ by rounding; their median was kept"
+UPRIGHT = "a picture that its EXIF data turn; it was turned upright"
+
+# Encoders round the three channels of a grey picture by so many levels.
+MOST_ROUNDING = 3
+
+# Entries of a folder that a message lists.
+MOST_SHOWN = 6
+
+# EXIF's tag for how a picture is to be turned; 1 is upright.
+ORIENTATION = 0x0112
 
 # What Pillow raises for files that it cannot read.
 UNREADABLE = (
@@ -55,7 +77,7 @@ class BadSlice(ValueError):
     """An image file that cannot be a slice; the message is one sentence.
 
     Args:
-        kind: "unreadable", "blank" or "colour".
+        kind: "unreadable", "blank", "colour" or "mask".
         sentence: the message.
     """
 
@@ -109,7 +131,7 @@ def read_slice(path: Path) -> tuple[np.ndarray, str]:
 
     Raises:
         BadSlice: the file is damaged or huge, has several pages, transparent pixels or real colour,
-            is 32-bit or 16-bit colour, or is blank (one value everywhere).
+            is 32-bit or 16-bit colour, is blank (one value everywhere) or a mask.
         OSError: the system does not let it be read.
     """
     try:
@@ -120,14 +142,21 @@ def read_slice(path: Path) -> tuple[np.ndarray, str]:
 
     pixels, conversion = image.pixels, ""
     if pixels.ndim == 3:
-        pixels = _one_channel(path, pixels)
-        conversion = ONE_BIT if image.mode == "1" else GREY_AS_COLOUR
+        pixels, conversion = _one_channel(path, pixels)
+    if image.is_turned:
+        conversion = "; ".join(filter(None, [UPRIGHT, conversion]))
 
     if pixels.min() == pixels.max():
         raise BadSlice(
             "blank",
-            f"{path} is blank (every pixel is {pixels.flat[0]}): delete it, instance norm cannot "
-            "learn from it",
+            f"{path} is blank (every pixel is {pixels.flat[0]}): move it out of the set, instance "
+            "norm cannot learn from it",
+        )
+    if looks_like_labels(pixels, few=3, most=16):
+        raise BadSlice(
+            "mask",
+            f"{path} holds {len(np.unique(pixels))} different values in large pieces: it is a mask "
+            "or label map and no slice, so move it elsewhere",
         )
     return pixels, conversion
 
@@ -140,6 +169,7 @@ class _Decoded(NamedTuple):
     pages: int
     has_16_bits: bool
     is_transparent: bool
+    is_turned: bool
 
 
 def _decode(path: Path) -> _Decoded:
@@ -152,6 +182,8 @@ def _decode(path: Path) -> _Decoded:
         if image.width * image.height > MOST_SLICE_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels are too many for a slice")
         image.load()
+        is_turned = image.getexif().get(ORIENTATION, 1) not in (0, 1)
+        image = ImageOps.exif_transpose(image)
 
         names_transparent_colour = "transparency" in image.info and not mode.startswith("I")
         may_be_transparent = mode in WITH_ALPHA or names_transparent_colour
@@ -164,7 +196,7 @@ def _decode(path: Path) -> _Decoded:
             pixels = np.asarray(image.convert("RGB"))
         else:
             pixels = np.asarray(image)
-    return _Decoded(pixels, mode, pages, has_16_bits, is_transparent)
+    return _Decoded(pixels, mode, pages, has_16_bits, is_transparent, is_turned)
 
 
 def _reading_error(path: Path, error: Exception) -> Exception:
@@ -175,7 +207,8 @@ def _reading_error(path: Path, error: Exception) -> Exception:
         )
     return BadSlice(
         "unreadable",
-        f"{path} cannot be read ({error}): it is damaged or no image, so replace or delete it",
+        f"{path} cannot be read ({error}): it is damaged or no image, so replace it or move it "
+        "away",
     )
 
 
@@ -206,15 +239,37 @@ def _check_format(path: Path, image: _Decoded) -> None:
         )
 
 
-def _one_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """The first of three channels that must be alike, (H, W, 3) -> (H, W)."""
-    if (pixels != pixels[..., :1]).any():
-        raise BadSlice(
-            "colour",
-            f"{path} is a colour picture: CT and MR slices are grey, so export it without "
-            "overlays or colour maps",
-        )
-    return pixels[..., 0]
+def _one_channel(path: Path, pixels: np.ndarray) -> tuple[np.ndarray, str]:
+    """One channel of three that must be alike, (H, W, 3) -> (H, W), and what was done."""
+    spread = int((pixels.max(-1) - pixels.min(-1)).max())
+    if spread == 0:
+        return pixels[..., 0], GREY_AS_COLOUR
+    if spread <= MOST_ROUNDING:
+        return np.median(pixels, axis=-1).astype(pixels.dtype), NEAR_GREY
+    raise BadSlice(
+        "colour",
+        f"{path} is a colour picture: CT and MR slices are grey, so export it without "
+        "overlays or colour maps",
+    )
+
+
+def image_folders(folder: Path) -> list[Path]:
+    """Every folder that holds trainA, trainB, testA and testB, the shallowest first.
+
+    A folder that itself holds any of the four is meant, so nothing below it is looked at.
+
+    Args:
+        folder: where to look. Links are followed; hidden and system folders are skipped.
+    """
+    if any((folder / name).is_dir() for name in FOLDERS.values()):
+        return [folder]
+
+    found = [
+        candidate
+        for candidate in list_folders(folder)
+        if all((candidate / name).is_dir() for name in FOLDERS.values())
+    ]
+    return sorted(found, key=lambda path: (len(path.parts), path))
 
 
 def image_folder(folder: Path) -> Path:
@@ -224,33 +279,41 @@ def image_folder(folder: Path) -> Path:
         folder: where to look.
 
     Returns:
-        The folder itself if any of the four lies in it, else the first one below it that holds all
+        The folder itself if any of the four lies in it, else the shallowest below it that holds all
         four.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is none; says what is there.
     """
-    if any((folder / name).is_dir() for name in FOLDERS.values()):
-        return folder
-    for candidate in sorted(path.parent for path in folder.rglob("trainA")):
-        holds_all = all((candidate / name).is_dir() for name in FOLDERS.values())
-        if holds_all and not _is_hidden(candidate, folder):
-            return candidate
+    found = image_folders(folder)
+    if found:
+        return found[0]
+
+    listing = list_files(folder)
+    entries = folder.iterdir() if folder.is_dir() else ()
+    there = sorted(path.name for path in entries if not is_hidden(path.name))
+    kinds = Counter(ending(path) for path in listing.files).most_common(MOST_SHOWN)
+    contents = ", ".join(
+        [printable(name) for name in there[:MOST_SHOWN]]
+        + [f"{count} x {kind}" for kind, count in kinds]
+    )
     raise FileNotFoundError(
-        f"{folder} holds no {', '.join(FOLDERS.values())}, at any depth: name a folder that does"
+        f"{printable(folder)} holds no {', '.join(FOLDERS.values())}, at any depth (found: "
+        f"{contents or 'nothing'}): name a folder that does, or rename its folders"
     )
 
 
 def find_images(folder: Path) -> tuple[dict[tuple[str, str], list[Path]], list[str]]:
     """List the images of trainA, trainB, testA and testB.
 
-    Hidden files and folders, whose names begin with a dot, do not count.
+    Files are found as `discovery` says: hidden ones do not count, and masks are left out.
 
     Args:
         folder: holds the four folders.
 
     Returns:
-        The sorted paths by (side, modality), and the endings of the other files in these folders.
+        The sorted paths by (side, modality), and for each other file in these folders why it was
+        left out: its ending, or `LABELS`.
 
     Raises:
         FileNotFoundError: a folder is missing or holds no images.
@@ -258,35 +321,38 @@ def find_images(folder: Path) -> tuple[dict[tuple[str, str], list[Path]], list[s
     images, ignored = {}, []
     for (side, modality), name in FOLDERS.items():
         subfolder = folder / name
-        files = _visible_files(subfolder)
-        found = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-        others = [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]
-        ignored += [_ending(path) for path in others]
-        images[side, modality] = found
+        listing = list_files(subfolder)
+        left_out = list(listing.left_out.elements())
+        found = []
+        for path in listing.files:
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                left_out.append(ending(path))
+            elif is_named_as_labels(path.relative_to(subfolder).parts):
+                left_out.append(LABELS)
+            else:
+                found.append(path)
 
         if not found:
-            kind = "CT" if modality == "ct" else "MR"
-            raise FileNotFoundError(
-                f"{subfolder} holds no images (looked for {' '.join(IMAGE_SUFFIXES)}): put the "
-                f'{kind} slices there, or pass DATASET="scans" for the embedded ones'
-            )
+            raise FileNotFoundError(_nothing_in(subfolder, left_out, modality))
+        images[side, modality] = found
+        ignored += left_out
     return images, ignored
 
 
-def _visible_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    paths = sorted(folder.rglob("*"))
-    return [path for path in paths if not path.is_dir() and not _is_hidden(path, folder)]
+def _nothing_in(subfolder: Path, left_out: list[str], modality: str) -> str:
+    """Say that a folder is missing, is empty or holds other files only."""
+    kind = "CT" if modality == "ct" else "MR"
+    looked_for = f"looked for {' '.join(IMAGE_SUFFIXES)}"
+    advice = f'put the {kind} slices there, or pass DATASET="scans" for the embedded ones'
 
-
-def _is_hidden(path: Path, folder: Path) -> bool:
-    """Whether the path or a folder between it and `folder` begins with a dot."""
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _ending(path: Path) -> str:
-    """What to call a kind of file: ".nii.gz", ".txt" or "no ending"."""
-    if path.suffix.lower() == ".gz":
-        return "".join(path.suffixes[-2:]).lower()
-    return path.suffix.lower() or "no ending"
+    if not subfolder.is_dir():
+        there = sorted(path.name for path in subfolder.parent.iterdir())
+        shown = [printable(name) for name in there if not is_hidden(name)][:MOST_SHOWN]
+        return (
+            f"there is no {subfolder.name} here (found: {', '.join(shown)}), so {subfolder} holds "
+            f"no images: {advice}"
+        )
+    if not left_out:
+        return f"{subfolder} holds no images, {subfolder.name} is empty ({looked_for}): {advice}"
+    counts = ", ".join(f"{count} x {reason}" for reason, count in Counter(left_out).items())
+    return f"{subfolder} holds no images ({looked_for}; found: {counts}): {advice}"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage, optimize
 
-from ..masks import ct_head_mask, mri_head_mask
+from ..masks import volume_head_mask
+from .head_checks import head_notes, with_air
 from .volume import Volume, check_shape, voxel_sides_mm
 
 # Side of the embedded slices, on which the networks were trained.
@@ -115,7 +116,8 @@ def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> A
         spacing_mm: pixel size, None for 224 mm / size.
 
     Raises:
-        ValueError: there is no head, or `size` does not suit the networks.
+        ValueError: there is no head, a CT shows no air around it, or `size` does not suit the
+            networks.
     """
     if spacing_mm is None:
         spacing_mm = FIELD_MM / max(size, 1)
@@ -129,13 +131,16 @@ def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> A
     check_shape(shape)
     check_shape((shape[0], size, size))
 
-    find_head = ct_head_mask if volume.modality == "ct" else mri_head_mask
-    values = resample(volume.values, volume.affine, affine, shape, volume.background)
-    head = find_head(values)
+    values, notes = volume.values, []
+    if volume.modality == "ct":
+        values, notes = with_air(values)
+    values = resample(values, volume.affine, affine, shape, volume.background)
+    head = volume_head_mask(values, volume.modality)
     if not head.any():
         raise ValueError(
             "no head was found in it: is the volume empty, or its unit or modality wrong?"
         )
+    notes += head_notes(head, voxel_sides_mm(affine))
 
     # Cut a square out, the head in its middle.
     top, left = (math.floor(middle - (size - 1) / 2) for middle in _middle(head))
@@ -143,15 +148,14 @@ def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> A
     square = _window(values, top, left, size, volume.background)
     head_in_square = _window(head, top, left, size, False)
 
-    notes = ()
     lost = 1 - head_in_square.sum() / head.sum()
     if lost > 1e-3:
         field_mm = size * spacing_mm
-        notes = (
+        notes.append(
             f"{lost:.1%} of the head lies outside the field of {field_mm:.0f} mm and "
-            "becomes background",
+            "becomes background"
         )
-    return AxialStack(square, head_in_square, affine, volume.background, notes)
+    return AxialStack(square, head_in_square, affine, volume.background, tuple(notes))
 
 
 def _axial_axes(affine: np.ndarray) -> tuple[np.ndarray, float]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .dicom_files import is_dicom, read_file, tag_numbers, tag_text
+from ..discovery import OTHER_DICOM, is_dicom, list_files
+from .dicom_files import is_synthetic, read_file, tag_numbers, tag_text
 from .dicom_geometry import slices_in_place
 from .packages import quiet_readers
 from .volume import LOWEST_HU, MODALITIES, Volume, check_shape, cleaned
 
 MODALITY_OF_TAG = {name: modality for modality, name in MODALITIES.items()}
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 MOST_SERIES_BYTES = 2**31
 MOST_SLICE_PIXELS = 2**24
 PLUGINS = (
@@ -22,17 +25,29 @@ PLUGINS = (
 )
 
 
-def find_series(files: Sequence[Path]) -> list[list[Path]]:
-    """The CT and MR images among DICOM files, one list a series.
+@dataclass(frozen=True)
+class SeriesListing:
+    """DICOM files, sorted into series.
+
+    Args:
+        series: the files of each CT or MR series, in the order of their first files.
+        synthetic: the series among them that this package translated.
+        left_out: how many files are neither, by reason.
+    """
+
+    series: list[list[Path]]
+    synthetic: list[list[Path]]
+    left_out: Counter
+
+
+def list_series(files: Sequence[Path]) -> SeriesListing:
+    """Sort DICOM files into the CT and MR series that they hold.
 
     All other objects are left out, and so are localizers, the overviews on which a scan is planned.
     A damaged file is a series of its own, so that reading it says what is wrong with it. Where no
     tag names the series, a folder is one.
-
-    Returns:
-        The files of each series, in the order of their first files.
     """
-    series = defaultdict(list)
+    series, synthetic, left_out = defaultdict(list), set(), Counter()
     with quiet_readers():
         for path in files:
             try:
@@ -41,10 +56,32 @@ def find_series(files: Sequence[Path]) -> list[list[Path]]:
                 series[path].append(path)
                 continue
 
-            is_image = tag_text(header, "Modality") in MODALITY_OF_TAG and "Rows" in header
-            if is_image and "LOCALIZER" not in tag_text(header, "ImageType"):
-                series[tag_text(header, "SeriesInstanceUID") or path.parent].append(path)
-    return list(series.values())
+            if not _is_slice(header):
+                left_out[OTHER_DICOM] += 1
+                continue
+
+            key = tag_text(header, "SeriesInstanceUID") or path.parent
+            series[key].append(path)
+            if is_synthetic(header):
+                synthetic.add(key)
+    translated = [files for key, files in series.items() if key in synthetic]
+    return SeriesListing(list(series.values()), translated, left_out)
+
+
+def _is_slice(header) -> bool:
+    """Whether it is a CT or MR image, but no localizer and no picture of a screen."""
+    is_image = tag_text(header, "Modality") in MODALITY_OF_TAG and "Rows" in header
+    is_localizer = "LOCALIZER" in tag_text(header, "ImageType")
+
+    # Dose reports and screenshots call themselves CT, but lie nowhere.
+    is_capture = tag_text(header, "SOPClassUID").startswith(SECONDARY_CAPTURE)
+    lies_somewhere = "ImagePositionPatient" in header
+    return is_image and not is_localizer and (lies_somewhere or not is_capture)
+
+
+def find_series(files: Sequence[Path]) -> list[list[Path]]:
+    """The CT and MR series among DICOM files, one list of files a series; see `list_series`."""
+    return list_series(files).series
 
 
 def read_series(source: Path | Sequence[Path]) -> Volume:
@@ -84,7 +121,7 @@ def _one_series(place: Path) -> list[Path]:
     if not place.is_dir():
         return [place]
 
-    series = find_series([path for path in sorted(place.rglob("*")) if is_dicom(path)])
+    series = find_series([path for path in list_files(place).files if is_dicom(path)])
     if len(series) != 1:
         counts = ", ".join(str(len(files)) for files in series) or "no"
         raise ValueError(
@@ -224,7 +261,8 @@ def _padding(stored: np.ndarray, dataset) -> np.ndarray:
         return np.zeros(stored.shape, bool)
 
     value = int(dataset.PixelPaddingValue)
-    limit = int(dataset.get("PixelPaddingRangeLimit", value))
+    limit = dataset.get("PixelPaddingRangeLimit")
+    limit = value if limit is None else int(limit)
     low, span = min(value, limit), abs(value - limit)
 
     # The tags may count as signed what the pixels count as unsigned, so distances wrap around.

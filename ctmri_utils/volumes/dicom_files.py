@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..discovery import SYNTHETIC_LABEL, begins_like_a_data_set
+from ..discovery import is_dicom as is_dicom
 from .packages import import_optional
 
 # DICOM counts mm to the patient's left and back, we to right and front.
@@ -14,14 +16,6 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 MOST_FILE_BYTES = 2**28
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether this is a file that carries DICOM's mark, DICM after 128 bytes."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
 
 
 def read_file(path: Path, pixels: bool = True):
@@ -43,7 +37,8 @@ def read_file(path: Path, pixels: bool = True):
 
     # The whole file is read at once, so that a wrong length inside it can claim no memory.
     content = path.read_bytes()
-    if content[128:132] != b"DICM":
+    has_mark = content[128:132] == b"DICM"
+    if not has_mark and not begins_like_a_data_set(content[:132]):
         raise ValueError(f"{path} is no DICOM file, it lacks DICOM's mark: copy or export it again")
     if DEFLATED in content[:1024]:
         raise ValueError(
@@ -52,12 +47,43 @@ def read_file(path: Path, pixels: bool = True):
         )
 
     try:
-        return pydicom.dcmread(BytesIO(content), stop_before_pixels=not pixels)
+        dataset = pydicom.dcmread(
+            BytesIO(content), stop_before_pixels=not pixels, force=not has_mark
+        )
+        if not has_mark:
+            _name_encoding(dataset)
+        return dataset
     except Exception as error:
         # The errors are of many kinds, and their words may quote a patient's name.
         raise ValueError(
             f"{path} is a damaged DICOM file ({type(error).__name__}): copy or export it again"
         ) from None
+
+
+def _name_encoding(dataset) -> None:
+    """Write down how a data set without the mark is encoded, which pydicom found by trying."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if "SOPClassUID" not in dataset and "Modality" not in dataset:
+        raise ValueError("it has no tags of an image")
+
+    meta = getattr(dataset, "file_meta", None) or FileMetaDataset()
+    if "TransferSyntaxUID" not in meta:
+        is_implicit, is_little_endian = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if is_little_endian else ExplicitVRBigEndian
+        meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
+    dataset.file_meta = meta
+
+
+def is_synthetic(dataset) -> bool:
+    """Whether the tags say that this package translated the image."""
+    texts = [
+        tag_text(dataset, keyword)
+        for keyword in ("SeriesDescription", "ImageComments", "DerivationDescription")
+    ]
+    is_derived = "DERIVED" in tag_text(dataset, "ImageType")
+    return is_derived and SYNTHETIC_LABEL.search(" ".join(texts)) is not None
 
 
 def tag_text(dataset, keyword: str) -> str:

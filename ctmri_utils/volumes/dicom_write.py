@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..discovery import SYNTHETIC
 from .dicom_files import LPS_TO_RAS
 from .packages import import_optional
-from .volume import MODALITIES, SYNTHETIC, Volume, as_int16, atomic_create, voxel_sides_mm
+from .volume import MODALITIES, Volume, as_int16, atomic_create, voxel_sides_mm
 
 SHARED_TAGS = {
     "PatientName": "SYNTHETIC^NOT FOR CLINICAL USE",

@@ -8,31 +8,43 @@ from pathlib import Path
 
 import numpy as np
 
+from ..discovery import GZIP_MAGIC, NIFTI, NIFTI2_HEADER_BYTES, SYNTHETIC, looks_like_labels
 from .packages import import_optional, quiet_readers
 from .volume import (
     MODALITIES,
     MOST_VOXELS,
-    SYNTHETIC,
     Volume,
     as_int16,
     atomic_create,
     check_shape,
     cleaned,
+    is_plausible,
     voxel_sides_mm,
 )
 
-NIFTI = (".nii", ".nii.gz")
 MOST_HEADER_BYTES = 2**26
-NIFTI2_HEADER_BYTES = 540
 READ_AT_ONCE_BYTES = 2**24
 
+# What a file begins with that was not fetched, and what to do.
+NOT_FETCHED = {
+    b"version https://git-lfs": "it is a pointer of git-lfs, not the file: run git lfs pull",
+    b"<!DOCTYPE": "it is a web page, such as that of a login: download it again",
+    b"<html": "it is a web page, such as that of a login: download it again",
+}
 
-def read_nifti(path: Path, modality: str | None = None) -> Volume:
+# A quaternion that is longer than 1 by rounding means half a turn.
+LONGEST_QUATERNION = 1 + 2e-3
+
+
+def read_nifti(path: Path, modality: str | None = None, *, labels: bool = True) -> Volume:
     """Read one volume from a .nii or .nii.gz file (NIfTI-1 or 2).
+
+    Whether it is packed by gzip is seen by its content, not by its name.
 
     Args:
         path: the file. Its scl_slope and scl_inter are applied.
         modality: "ct" or "mri". NIfTI does not say it; None takes what reaches below -500 for CT.
+        labels: False refuses what looks like a mask or label map.
 
     Raises:
         ValueError: names the file, which is damaged, too large, no single volume of real numbers,
@@ -42,10 +54,12 @@ def read_nifti(path: Path, modality: str | None = None) -> Volume:
     nibabel = import_optional("nibabel")
     path = Path(path)
     try:
-        opener = gzip.open if path.suffix.lower() == ".gz" else open
+        with path.open("rb") as file:
+            is_packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        opener = gzip.open if is_packed else open
         with quiet_readers(), opener(path, "rb") as file:
-            image = _bounded_image(nibabel, file)
-        return _volume(image, modality)
+            image, notes = _bounded_image(nibabel, file)
+        return _volume(image, modality, notes, labels)
     except OSError as error:
         if error.errno:
             raise type(error)(
@@ -65,10 +79,11 @@ def read_nifti(path: Path, modality: str | None = None) -> Volume:
 
 
 def _bounded_image(nibabel, file):
-    """The image in an open file, of which no more is read than a reasonable header needs."""
+    """The image in an open file, of which no more is read than a reasonable header needs; notes."""
     start = file.read(NIFTI2_HEADER_BYTES)
     kind = _kind(nibabel, start)
     header = kind.header_class(start[: kind.header_class.sizeof_hdr], check=False)
+    notes = _mend_header(header, start)
 
     shape = header.get_data_shape()
     voxels = math.prod(shape)
@@ -87,7 +102,48 @@ def _bounded_image(nibabel, file):
                 f"it ends after {len(content)} of {length} bytes: copy or export it again"
             )
         content += part
-    return kind.from_bytes(bytes(content))
+
+    content[: kind.header_class.sizeof_hdr] = header.binaryblock
+    return kind.from_bytes(bytes(content)), notes
+
+
+def _mend_header(header, start: bytes) -> list[str]:
+    """Put right in place what can only have been meant one way; notes."""
+    notes = _mend_voxel_offset(header, start)
+
+    intercept = float(header["scl_inter"])
+    if not math.isfinite(intercept) and float(header["scl_slope"]):
+        raise ValueError("its scl_inter is no number, so its values are unknown: export it again")
+
+    quaternion = np.array([header[f"quatern_{axis}"] for axis in "bcd"], np.float64)
+    squared = quaternion @ quaternion
+    if 1 < squared <= LONGEST_QUATERNION:
+        # A little below 1, because the file rounds to float32.
+        quaternion *= (1 - 1e-7) / math.sqrt(squared)
+        for axis, number in zip("bcd", quaternion, strict=True):
+            header[f"quatern_{axis}"] = number
+
+    uses_sform, has_qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
+    sform_is_bad = uses_sform and has_qform and not is_plausible(header.get_sform())
+    if sform_is_bad and is_plausible(header.get_qform()):
+        header["sform_code"] = 0
+        notes.append("its sform makes no sense, so its place in space is that of its qform")
+    return notes
+
+
+def _mend_voxel_offset(header, start: bytes) -> list[str]:
+    """Let the voxels of a single file begin after its header, where the offset lies inside it."""
+    size = header.sizeof_hdr
+    is_single = bytes(header["magic"].item()).startswith((b"n+1", b"n+2"))
+    if not is_single or not 0 <= float(header["vox_offset"]) < size + 4:
+        return []
+    has_extension = len(start) > size and start[size] != 0
+    if has_extension:
+        raise ValueError(
+            "its vox_offset lies inside its header, and other data follow: export it again"
+        )
+    header["vox_offset"] = size + 4
+    return [f"its vox_offset lies inside its header; its voxels were read from byte {size + 4} on"]
 
 
 def _kind(nibabel, start: bytes):
@@ -95,10 +151,13 @@ def _kind(nibabel, start: bytes):
     for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
         if kind.header_class.may_contain_header(start):
             return kind
+    for beginning, sentence in NOT_FETCHED.items():
+        if start.startswith(beginning):
+            raise ValueError(sentence)
     raise ValueError("it does not begin like a NIfTI file: it is damaged or something else")
 
 
-def _volume(image, modality: str | None) -> Volume:
+def _volume(image, modality: str | None, header_notes: list[str], labels: bool) -> Volume:
     """A nibabel image as a volume, if it is one of real numbers in millimetres."""
     shape = _three_dimensions(image.shape)
     check_shape(shape)
@@ -114,7 +173,13 @@ def _volume(image, modality: str | None) -> Volume:
     # What is too large for float32 is counted by `cleaned`.
     with np.errstate(all="ignore"):
         values = image.get_fdata(dtype=np.float32).reshape(shape)
+    if not labels and looks_like_labels(np.nan_to_num(values)):
+        raise ValueError(
+            "it holds a few whole numbers in large pieces, as a mask or label map does: it is no "
+            "scan"
+        )
     values, modality, notes = cleaned(values, modality)
+    notes = [*header_notes, *notes]
 
     space = int(image.header["sform_code"]) or int(image.header["qform_code"])
     if not space:

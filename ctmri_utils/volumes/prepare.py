@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import re
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ..discovery import left_out_notes, printable
+from ..people import LINK, Evidence, find_people, merged
 from ..scans.slices import FOLDERS
 from ..units import HU, STORED_HU_OFFSET, mri_scale
 from .axial_slices import AxialStack, axial
 from .dicom_files import read_file, tag_text
-from .packages import import_optional, quiet_readers
-from .scan_files import Scan, find_scans
+from .packages import quiet_readers
+from .scan_files import Scan, check_any, list_scans
 from .volume import atomic_create
 
 COLUMNS = (
@@ -39,8 +39,8 @@ COLUMNS = (
 # Share of a slice; with less head it is the scalp's top or the room.
 LEAST_HEAD = 0.05
 
-# The files sub-01_ses-1_T1w and sub-01_ses-2_T1w show one person.
-SUBJECT = re.compile("sub-[0-9A-Za-z]+")
+# Reasons that an error quotes.
+MOST_REASONS = 3
 
 # "MR unit" between a scan's percentiles.
 MRI_SPAN = 1000.0
@@ -48,28 +48,27 @@ MRI_SPAN = 1000.0
 LARGEST_UINT16 = 65535
 
 
-def person_of(scan: Scan, folder: Path) -> tuple[str, ...]:
-    """Whom a scan shows; for comparison only, never written.
+def evidence(scan: Scan, source: Path) -> Evidence:
+    """What is known of the person in a scan, for comparison only; it is never written."""
+    folder = source if source.is_dir() else source.parent
+    path = scan.files[0].relative_to(folder)
+    if scan.nifti:
+        return Evidence(path.parts, source=source)
 
-    DICOM: the id, else name and birth date. NIfTI, or DICOM without these: BIDS' sub-LABEL in the
-    path, else the first folder or file below `folder`, without endings.
-    """
-    if not scan.nifti:
+    try:
         with quiet_readers():
             header = read_file(scan.files[0], pixels=False)
-        identity = tag_text(header, "PatientID")
-        if identity:
-            return (identity,)
-        name_and_birth = (tag_text(header, "PatientName"), tag_text(header, "PatientBirthDate"))
-        if any(name_and_birth):
-            return name_and_birth
-
-    parts = scan.files[0].relative_to(folder).parts
-    for part in parts:
-        subject = SUBJECT.match(part)
-        if subject:
-            return (subject[0],)
-    return (parts[0].split(".")[0],)
+    except ValueError:
+        # Reading the scan will say what is wrong with it.
+        return Evidence(path.parent.parts, has_file_name=False, source=source)
+    return Evidence(
+        path.parent.parts,
+        has_file_name=False,
+        source=source,
+        patient_id=tag_text(header, "PatientID"),
+        name_and_birth=(tag_text(header, "PatientName"), tag_text(header, "PatientBirthDate")),
+        study=tag_text(header, "StudyInstanceUID"),
+    )
 
 
 def split_people(people: dict[str, set], test_share: float, seed: int) -> set:
@@ -97,9 +96,9 @@ def split_people(people: dict[str, set], test_share: float, seed: int) -> set:
     for modality, names in people.items():
         if not names - test:
             raise ValueError(
-                f"{len(names)} people with {modality} (by PatientID, or the first folder or file "
-                "name) cannot be split so that nobody is both in train and in test: bring at least "
-                "two for each modality, or lower the test share"
+                f"{len(names)} people with {modality} (by PatientID, folder or name) cannot be "
+                "split so that nobody is both in train and in test: bring at least two for each "
+                "modality, lower the test share, or say by --person who is who"
             )
     return test
 
@@ -112,14 +111,16 @@ def prepare_slices(
     test_share: float = 0.2,
     seed: int = 0,
     progress: Callable[[Iterable], Iterable] = iter,
+    person: str | None = None,
 ) -> list[str]:
     """Write the axial slices of all scans as a folder that `scans.folder_scans` reads.
 
     The slices are 16-bit PNG beside a manifest.csv. What lies outside the head becomes background,
     slices with hardly any head are left out. MR is stored so that percentiles 0.5 and 99.5 of each
-    scan's head are 0 and 1000: a person's scans share one scale when they are read. People are
-    split by `split_people` and called person-001 ...; no name, id or date is written. A scan that
-    cannot be read is left out, with a note.
+    scan's head are 0 and 1000: a person's scans share one scale when they are read. Who a person is
+    says `people`; people are split by `split_people` and called person-001 ...; no name, id or
+    date is written. A scan that cannot be read or that gives no slices is left out, with a note;
+    copies of a scan stay on one side; masks, label maps and translations never come in.
 
     Args:
         output: a new folder.
@@ -129,9 +130,10 @@ def prepare_slices(
         test_share: of the people, between 0 and 1.
         seed: of the draw that splits them.
         progress: wraps the loop over the scans.
+        person: a regular expression that finds the person in a scan's path, see `find_people`.
 
     Returns:
-        Notes on what was left out or changed.
+        Notes: how many people there are and how they were told apart, what was left out or changed.
 
     Raises:
         ValueError: nobody is left to train or test on, or the share is none.
@@ -143,50 +145,103 @@ def prepare_slices(
             f"a test share of {test_share:g} leaves one side empty: choose one between 0 and 1"
         )
 
-    scans = [("ct", Path(ct), scan) for scan in find_scans(ct)]
-    scans += [("mri", Path(mri), scan) for scan in find_scans(mri)]
+    scans, notes = _list_all(Path(ct), Path(mri))
+    people = find_people([evidence(scan, source) for _, source, scan in scans], person)
 
     with atomic_create(Path(output)) as temporary:
         temporary.mkdir()
-        rows, notes = _write_scans(temporary, progress(scans), size)
+        rows, scan_notes = _write_scans(temporary, progress(scans), people.of, size)
 
         # Only now it is known who can be read.
-        people = {"ct": set(), "mri": set()}
-        for row in rows:
-            people[row["modality"]].add(row["patient"])
+        notes = [people.sentence(sorted({row["scan"] for row in rows})), *notes, *scan_notes]
+        _join_copies(rows)
         try:
-            test = split_people(people, test_share, seed)
+            test = split_people(_groups(rows), test_share, seed)
         except ValueError as error:
-            left_out = [note for note in notes if note.startswith("left out")]
-            raise ValueError(" ".join([str(error), *left_out])) from None
+            raise ValueError(f"{error} ({'; '.join(_shortest(notes))})") from None
 
         _move_to_sides(temporary, rows, test)
         _replace_names(rows, seed)
         with (temporary / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            table = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
             table.writeheader()
             table.writerows(rows)
-    return notes
+    return [printable(note) for note in notes]
+
+
+def _list_all(ct: Path, mri: Path) -> tuple[list[tuple[str, Path, Scan]], list[str]]:
+    """The scans of both modalities, each with its source, and notes on what was left out."""
+    found, notes = [], []
+    for modality, source in (("ct", ct), ("mri", mri)):
+        scans, left_out = list_scans(source).chosen(modality, round_trip=False)
+        check_any(scans, left_out, source)
+        found += [(modality, source, scan) for scan in scans]
+        notes += [f"{source}: {note}" for note in left_out_notes(left_out)]
+    return found, notes
+
+
+def _join_copies(rows: list[dict]) -> None:
+    """Give each row the group that stays on one side: a person, and whoever has the same scan."""
+    groups = merged([[("", row["patient"]), (LINK, row["content"])] for row in rows])
+    for row, group in zip(rows, groups, strict=True):
+        row["group"] = group
+
+
+def _groups(rows: list[dict]) -> dict[str, set]:
+    """The groups of people with each modality."""
+    groups = {"ct": set(), "mri": set()}
+    for row in rows:
+        groups[row["modality"]].add(row["group"])
+    return groups
+
+
+def _shortest(notes: list[str]) -> list[str]:
+    """The notes that explain a refusal, or their number where they are many."""
+    left_out = [note for note in notes if note.startswith("left out")]
+    if len(left_out) > MOST_REASONS:
+        more = len(left_out) - MOST_REASONS
+        left_out = [*left_out[:MOST_REASONS], f"and {more} more were left out"]
+    return [notes[0], *left_out]
 
 
 def _write_scans(
-    folder: Path, scans: Iterable[tuple[str, Path, Scan]], size: int
+    folder: Path, scans: Iterable[tuple[str, Path, Scan]], people: Sequence[str], size: int
 ) -> tuple[list[dict], list[str]]:
     """Write the slices of all scans into one folder; their manifest rows, and notes."""
-    rows, notes = [], []
-    for k, (modality, source, scan) in enumerate(scans, start=1):
+    rows, notes, seen = [], [], {}
+    for k, (modality, _, scan) in enumerate(scans, start=1):
         try:
-            person = person_of(scan, source if source.is_dir() else source.parent)
             volume = scan.read(modality)
-            stack = axial(volume, size)
-            slices = list(_write_slices(folder, f"{modality}_{k:03d}", modality, stack))
         except (ValueError, PermissionError) as error:
             notes.append(f"left out: {error}")
             continue
+        try:
+            stack = axial(volume, size)
+            slices = list(_write_slices(folder, f"{modality}_{k:03d}", modality, stack))
+        except ValueError as error:
+            notes.append(f"left out: {place(scan)}: {error}")
+            continue
+        if not slices:
+            notes.append(
+                f"left out: {place(scan)}: no slice shows at least {LEAST_HEAD:.0%} head, the "
+                f"largest {stack.head.mean((1, 2)).max():.1%}"
+            )
+            continue
 
+        content = hashlib.sha256(volume.values.tobytes()).hexdigest()
+        first = seen.setdefault(content, k)
+        if first != k:
+            notes.append(f"scan {k} holds the very values of scan {first}: a copy?")
         notes += [f"scan {k}: {note}" for note in (*volume.notes, *stack.notes)]
-        rows += [{"modality": modality, "patient": person, **row} for row in slices]
+        for row in slices:
+            about = {"modality": modality, "patient": people[k - 1], "scan": k - 1}
+            rows.append({**about, "content": content, **row})
     return rows, notes
+
+
+def place(scan: Scan) -> str:
+    """Where a scan lies, for a note."""
+    return printable(scan.files[0] if scan.nifti else scan.files[0].parent)
 
 
 def _write_slices(folder: Path, prefix: str, modality: str, stack: AxialStack) -> Iterator[dict]:
@@ -222,7 +277,7 @@ def _move_to_sides(folder: Path, rows: list[dict], test: set) -> None:
         (folder / name).mkdir()
 
     for row in rows:
-        row["split"] = "test" if row["patient"] in test else "train"
+        row["split"] = "test" if row["group"] in test else "train"
         place = f"{FOLDERS[row['split'], row['modality']]}/{row['file']}"
         (folder / row["file"]).rename(folder / place)
         row["file"] = place
@@ -236,59 +291,3 @@ def _replace_names(rows: list[dict], seed: int) -> None:
     names = {person: f"person-{number:03d}" for number, person in enumerate(order, start=1)}
     for row in rows:
         row["patient"] = names[row["patient"]]
-
-
-def command(options) -> None:
-    """`python -m ctmri_utils prepare`."""
-    bar = import_optional("tqdm.auto").tqdm
-    notes = prepare_slices(
-        options.output,
-        options.ct,
-        options.mri,
-        options.size,
-        options.test_share,
-        options.seed,
-        progress=partial(bar, unit="scan", disable=None),
-    )
-
-    for note in notes:
-        print(f"note: {note}")
-    print(f'{options.output} is ready: DATASET = "{options.output}" in any lesson.')
-
-
-def add_command(commands) -> None:
-    """Add `prepare` to the sub-commands of `python -m ctmri_utils`."""
-    parser = commands.add_parser(
-        "prepare",
-        help="make a folder of slices to train on from NIfTI files and DICOM series, split by "
-        "person",
-    )
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="the folder to make")
-    parser.add_argument(
-        "--ct",
-        type=Path,
-        required=True,
-        help="where the CT volumes lie: DICOM, BIDS, or a NIfTI file or folder a person",
-    )
-    parser.add_argument(
-        "--mri",
-        type=Path,
-        required=True,
-        help="where the MR volumes lie, likewise; a name in both is the same person",
-    )
-    parser.add_argument(
-        "--size",
-        type=int,
-        default=128,
-        help="pixels per side of the slices, over 224 mm (default: 128)",
-    )
-    parser.add_argument(
-        "--test-share",
-        type=float,
-        default=0.2,
-        help="share of the people kept for the test (default: 0.2)",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the draw that splits them (default: 0)"
-    )
-    parser.set_defaults(run=command)

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from .dicom import find_series, read_series
-from .dicom_files import is_dicom
-from .nifti import NIFTI, read_nifti
+from ..discovery import (
+    LABELS,
+    LOCKED,
+    NIFTI,
+    OTHER_MODALITY,
+    TRANSLATED,
+    ending,
+    is_dicom,
+    is_named_as_labels,
+    is_synthetic_nifti,
+    left_out_notes,
+    list_files,
+    named_modality,
+    printable,
+)
+from .dicom import list_series, read_series
+from .nifti import read_nifti
 from .volume import MODALITIES, Volume
 
 
@@ -18,27 +33,36 @@ class Scan:
     Args:
         files: one NIfTI file, or the files of a DICOM series.
         name: what its translation may be called.
+        synthetic: whether this package made it, as a translation.
     """
 
     files: tuple[Path, ...]
     name: str
+    synthetic: bool = False
 
     @property
     def nifti(self) -> bool:
         """Whether it is a NIfTI file, not a DICOM series."""
         return self.name.lower().endswith(NIFTI)
 
-    def read(self, modality: str | None = None) -> Volume:
+    @property
+    def modality_in_name(self) -> str:
+        """What a NIfTI file is called: "ct", "mri", "other", or "" if its name does not say."""
+        return named_modality(self.files[0].name) if self.nifti else ""
+
+    def read(self, modality: str | None = None, labels: bool = False) -> Volume:
         """Read the volume.
 
         Args:
             modality: "ct" or "mri"; None takes what the file says, or what its values look like.
+            labels: read a mask or label map too.
 
         Raises:
-            ValueError: as `read_nifti` and `read_series`, or a DICOM series of another modality.
+            ValueError: as `read_nifti` and `read_series`, a DICOM series of another modality, or a
+                mask or label map.
         """
         if self.nifti:
-            return read_nifti(self.files[0], modality)
+            return read_nifti(self.files[0], modality, labels=labels)
 
         volume = read_series(self.files)
         if modality not in (None, volume.modality):
@@ -49,48 +73,119 @@ class Scan:
         return volume
 
 
-def find_scans(source: Path) -> list[Scan]:
-    """Every NIfTI file and every CT or MR series in a file or folder, hidden files left out.
+@dataclass(frozen=True)
+class ScanListing:
+    """The scans of a file or folder.
 
-    A NIfTI file keeps its name. A series is series-001 and so on, because folders are often called
-    by the patient's name.
+    Args:
+        scans: real ones first, then translations, each by path.
+        left_out: how many files are no scans, by reason.
+    """
+
+    scans: tuple[Scan, ...]
+    left_out: Counter
+
+    def chosen(self, modality: str | None, round_trip: bool) -> tuple[list[Scan], Counter]:
+        """The scans to work on, and what is left out.
+
+        Args:
+            modality: "ct" or "mri" leaves out files that are named as another modality, unless all
+                are; None takes both.
+            round_trip: take translations too.
+        """
+        left_out = Counter(self.left_out)
+        scans = list(self.scans)
+        if not round_trip:
+            scans = [scan for scan in self.scans if not scan.synthetic]
+            left_out[TRANSLATED] = sum(len(scan.files) for scan in self.scans if scan.synthetic)
+
+        named = [scan for scan in scans if scan.modality_in_name in ("", modality)]
+        if modality and named:
+            left_out[OTHER_MODALITY] = len(scans) - len(named)
+            scans = named
+        return scans, +left_out
+
+
+def list_scans(source: Path) -> ScanListing:
+    """Find every NIfTI file and every CT or MR series in a file or folder.
+
+    Files are found as `discovery` says. A NIfTI file keeps its name. A series is series-001 and so
+    on, because folders are often called by the patient's name.
 
     Raises:
-        FileNotFoundError: there is nothing to read.
+        FileNotFoundError: the source does not exist.
     """
     source = Path(source)
-    folder = source if source.is_dir() else source.parent
-    files = _visible_files(source)
-
-    nifti = [path for path in files if path.name.lower().endswith(NIFTI)]
-    others = [path for path in files if not path.name.lower().endswith(NIFTI)]
-    series = find_series([path for path in others if is_dicom(path)])
-
-    scans = [Scan((path,), path.relative_to(folder).as_posix()) for path in nifti]
-    scans += [Scan(tuple(group), f"series-{k:03d}") for k, group in enumerate(series, start=1)]
-    if not scans:
-        raise FileNotFoundError(
-            f"{source} holds no scan (looked for .nii, .nii.gz, and CT or MR images with DICOM's "
-            "mark): look elsewhere"
-        )
-    return scans
-
-
-def _visible_files(source: Path) -> list[Path]:
-    """The file itself, or the files in a folder at any depth, sorted, no name with a dot first."""
-    if source.is_file():
-        return [source]
-    if not source.is_dir():
+    if not source.exists():
         raise FileNotFoundError(
             f"{source} does not exist: give a NIfTI file, a DICOM file, or a folder of them"
         )
+    folder = source if source.is_dir() else source.parent
+    listing = list_files(source)
+    left_out = Counter(listing.left_out)
 
-    visible = []
-    for path in sorted(source.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(source).parts)
-        if path.is_file() and not hidden:
-            visible.append(path)
-    return visible
+    nifti, dicom = [], []
+    for path in listing.files:
+        is_nifti = path.name.lower().endswith(NIFTI)
+        parts = path.relative_to(folder).parts
+        if is_nifti and path != source and is_named_as_labels(parts):
+            left_out[LABELS] += 1
+        elif is_nifti:
+            nifti.append(path)
+        elif _is_readable_dicom(path, left_out):
+            dicom.append(path)
+
+    series = list_series(dicom)
+    left_out.update(series.left_out)
+
+    scans = [
+        Scan((path,), path.relative_to(folder).as_posix(), is_synthetic_nifti(path))
+        for path in nifti
+    ]
+    for k, files in enumerate(series.series, start=1):
+        scans.append(Scan(tuple(files), f"series-{k:03d}", files in series.synthetic))
+    return ScanListing(tuple(sorted(scans, key=lambda scan: scan.synthetic)), left_out)
+
+
+def _is_readable_dicom(path: Path, left_out: Counter) -> bool:
+    """Whether a file is DICOM; if not, why it is left out is counted."""
+    try:
+        if is_dicom(path):
+            return True
+    except OSError:
+        left_out[LOCKED] += 1
+        return False
+    left_out[ending(path)] += 1
+    return False
+
+
+def find_scans(source: Path, round_trip: bool = True) -> list[Scan]:
+    """Every scan in a file or folder, see `list_scans`.
+
+    Args:
+        source: a file or a folder.
+        round_trip: also what this package translated itself.
+
+    Raises:
+        FileNotFoundError: there is nothing to read; says what was found instead.
+    """
+    scans, left_out = list_scans(source).chosen(None, round_trip)
+    check_any(scans, left_out, source)
+    return scans
+
+
+def check_any(scans: list[Scan], left_out: Counter, source: Path) -> None:
+    """Raise FileNotFoundError unless there is a scan."""
+    if scans:
+        return
+    instead = "".join(f"; {note}" for note in left_out_notes(left_out))
+    advice = "look elsewhere"
+    if left_out[TRANSLATED]:
+        advice = "give real scans, for only `translate --round-trip` takes translations"
+    raise FileNotFoundError(
+        f"{printable(source)} holds no scan (looked for .nii, .nii.gz, and CT or MR images in "
+        f"DICOM{instead}): {advice}"
+    )
 
 
 def read_volume(path: Path, modality: str | None = None) -> Volume:
@@ -110,4 +205,4 @@ def read_volume(path: Path, modality: str | None = None) -> Volume:
             f"{path} holds {len(scans)} scans: give the file or folder of one, or read each that "
             "`find_scans` finds"
         )
-    return scans[0].read(modality)
+    return scans[0].read(modality, labels=True)

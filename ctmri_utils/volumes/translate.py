@@ -15,14 +15,15 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from ..runs.weights import load_translator
+from ..discovery import left_out_notes, printable
+from ..runs.weights import ReferenceTranslator, load_translator
 from ..seeds import set_up
 from ..units import HU, Scale, mri_scale
 from .axial_slices import axial
 from .dicom_write import write_series
 from .nifti import NIFTI, write_nifti
 from .packages import import_optional
-from .scan_files import Scan, find_scans
+from .scan_files import Scan, check_any, list_scans
 from .volume import MODALITIES, Volume
 
 OTHER = {"ct": "mri", "mri": "ct"}
@@ -115,7 +116,12 @@ def batch_size(model, size: int) -> int:
 
 
 def translate_scans(
-    source: Path, output: Path, model, modality: str | None = None, **options
+    source: Path,
+    output: Path,
+    model,
+    modality: str | None = None,
+    round_trip: bool = False,
+    **options,
 ) -> None:
     """Translate every scan of `source` to `output`, and print a line for each.
 
@@ -126,17 +132,24 @@ def translate_scans(
         output: what to make, see the command's help.
         model: as in `translate_volume`.
         modality: of the scans, None to take what they say or look like.
+        round_trip: translate translations too.
         **options: of `translate_volume`.
 
     Raises:
         FileExistsError: an output exists; raised before any work.
         ValueError: scans were left out; raised at the end.
     """
-    scans = find_scans(source)
+    scans, left_out = list_scans(source).chosen(modality, round_trip)
+    check_any(scans, left_out, source)
     targets = _targets(scans, Path(output))
     for target in targets:
         if target.is_file() or (target.is_dir() and any(target.iterdir())):
-            raise FileExistsError(f"{target} exists already: delete it, or choose another output")
+            raise FileExistsError(
+                f"{target} exists already: choose another output, or move it away"
+            )
+
+    for note in left_out_notes(left_out):
+        print(f"note: {note}")
 
     bar = partial(import_optional("tqdm.auto").tqdm, unit="batch", disable=None)
     failed = 0
@@ -151,8 +164,8 @@ def translate_scans(
             print(f"{place} is left out: {error}", file=sys.stderr)
             continue
 
-        with_all_notes = replace(volume, notes=result.notes)
-        print(f"{target}: {MODALITIES[result.modality]} made from {with_all_notes.describe()}")
+        about = replace(volume, notes=result.notes).describe()
+        print(f"{printable(target)}: {MODALITIES[result.modality]} made from {about}")
     if failed:
         raise ValueError(f"{failed} of {len(scans)} scans were not translated: see above")
 
@@ -177,82 +190,45 @@ def _write(volume: Volume, target: Path) -> None:
         write_series(volume, target)
 
 
-def command(options) -> None:
-    """`python -m ctmri_utils translate`."""
-    modality = None if options.to is None else OTHER[options.to]
-    model = load_translator(options.weights).to(set_up(seed=0))
+def translate_files(
+    source: Path,
+    output: Path,
+    weights: Path,
+    to: str | None,
+    size: int,
+    spacing_mm: float | None,
+    smooth_mm: float,
+    padding: str = "reflect",
+    round_trip: bool = False,
+) -> None:
+    """Translate scans with the weights in a file, see `translate_scans`.
+
+    Args:
+        to: "ct" or "mri", what to make; None: as each scan says of itself.
+        padding: see `load_reference`.
+        round_trip: translate translations too.
+    """
+    modality = None if to is None else OTHER[to]
+    model = load_translator(weights, to, padding).to(set_up(seed=0))
+    if isinstance(model, ReferenceTranslator):
+        print(
+            f"note: {weights} does not say which grey levels its network knows: CT from -1000 to "
+            "1000 HU, and MR scaled by its own head, become -1 to 1"
+        )
 
     channels = max(model.architecture.ct_channels, model.architecture.mri_channels)
     if channels > 1:
         raise ValueError(
-            f"{options.weights} are for slices of {channels} channels: choose weights for 1, "
+            f"{weights} are for slices of {channels} channels: choose weights for 1, "
             "a slice at a time"
         )
     translate_scans(
-        options.input,
-        options.output,
+        source,
+        output,
         model,
         modality,
-        size=options.size,
-        spacing_mm=options.spacing_mm,
-        smooth_mm=options.smooth_mm,
-    )
-
-
-def add_command(commands) -> None:
-    """Add `translate` to the sub-commands of `python -m ctmri_utils`."""
-    parser = commands.add_parser(
-        "translate",
-        help="translate NIfTI files and DICOM series",
-        description="Translate scans, each on its own grid. Not for clinical use: findings can be "
-        "made up.",
-    )
-    parser.add_argument(
-        "input",
-        metavar="INPUT",
-        type=Path,
-        help="a NIfTI file, a DICOM file, the folder of a series, or a folder of many",
-    )
-    parser.add_argument(
-        "output",
-        metavar="OUTPUT",
-        type=Path,
-        help="what to make: a .nii or .nii.gz file, or a folder",
-    )
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        required=True,
-        help="a checkpoint, or weights such as data/weights/scans.safetensors",
-    )
-    parser.add_argument(
-        "--to",
-        choices=OTHER,
-        help="what to make (default: the other of what the file says, or what its values look "
-        "like)",
-    )
-    _add_slice_options(parser)
-    parser.set_defaults(run=command)
-
-
-def _add_slice_options(parser) -> None:
-    """Add what says how the volume is sliced, and smoothed across slices."""
-    parser.add_argument(
-        "--size",
-        type=int,
-        default=128,
-        help="pixels per side of the network's slices, as in its training (default: 128)",
-    )
-    parser.add_argument(
-        "--spacing-mm",
-        type=float,
-        metavar="MM",
-        help="their pixel size (default: 224 / SIZE, as in the lessons)",
-    )
-    parser.add_argument(
-        "--smooth-mm",
-        type=float,
-        default=0.0,
-        metavar="MM",
-        help="smooth across slices, SD of a Gaussian (default: 0)",
+        round_trip,
+        size=size,
+        spacing_mm=spacing_mm,
+        smooth_mm=smooth_mm,
     )

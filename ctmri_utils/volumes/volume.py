@@ -15,13 +15,16 @@ from ..files import atomic_write
 from ..units import AIR_HU, STORED_HU_OFFSET
 
 MODALITIES = {"ct": "CT", "mri": "MR"}
-SYNTHETIC = "SYNTHETIC {} - NOT FOR CLINICAL USE"
 
 # What lies lower has no density: it is a scanner's mark for "not measured".
 LOWEST_HU = -float(STORED_HU_OFFSET)
 
 # MR magnitudes never reach so low, and a CT always holds air.
 CT_REACHES = -500.0
+
+# Fat is the darkest tissue of a CT. Interpolation lets MR undershoot zero by this share.
+FAT_HU = -50.0
+RINGING = 0.05
 
 # No measured value is so large.
 IMPOSSIBLE_VALUE = 1e9
@@ -117,7 +120,8 @@ def check_shape(shape: tuple[int, ...]) -> None:
 def cleaned(values: np.ndarray, modality: str | None) -> tuple[np.ndarray, str, list[str]]:
     """Replace what was not measured, and recognise the modality where it is not given.
 
-    NaN, infinity and the like become the smallest value, CT below -1024 HU becomes -1024.
+    NaN, infinity and the like become -1024 HU in CT, as what was not measured, and the smallest
+    value in MR. CT below -1024 HU becomes -1024.
 
     Args:
         values: any shape, HU for CT; may be changed in place.
@@ -130,30 +134,21 @@ def cleaned(values: np.ndarray, modality: str | None) -> tuple[np.ndarray, str, 
         ValueError: no finite value, a CT that is not in HU, or an MR that looks like a CT.
     """
     values = np.asarray(values, np.float32)
-    notes = []
 
     # NaN compares as false, so it counts as broken.
     broken = ~(np.abs(values) < IMPOSSIBLE_VALUE)
     if broken.all():
         raise ValueError("it holds no finite number: export it again")
-    if broken.any():
-        values[broken] = values[~broken].min()
+    measured = values[~broken] if broken.any() else values
+    lowest, highest = float(measured.min()), float(measured.max())
 
-    looks_like_ct = values.min() <= CT_REACHES
-    if modality is None:
-        modality = "ct" if looks_like_ct else "mri"
-        notes.append(
-            f"the file does not say what it is; taken for {MODALITIES[modality]}, its values being "
-            f"{values.min():.0f} to {values.max():.0f}"
-        )
-    elif modality == "mri" and looks_like_ct:
-        raise ValueError(
-            f"its values reach down to {values.min():.0f}, like those of a CT: it is none of MR's "
-            "magnitude images"
-        )
+    modality, notes = _recognised(modality, lowest, highest, has_holes=bool(broken.any()))
+    if modality == "ct":
+        check_hu("CT", measured, np.ones(measured.shape, bool), brightest=0)
+    if broken.any():
+        values[broken] = LOWEST_HU if modality == "ct" else lowest
 
     if modality == "ct":
-        check_hu("CT", values, np.ones(values.shape, bool), brightest=0)
         below = (values < LOWEST_HU).mean()
         if below:
             notes.append(
@@ -163,10 +158,38 @@ def cleaned(values: np.ndarray, modality: str | None) -> tuple[np.ndarray, str, 
         np.maximum(values, LOWEST_HU, out=values)
 
     if broken.any():
-        notes.append(
-            f"{broken.sum()} voxels are no finite numbers and were set to the smallest value"
-        )
+        background = "-1024 HU, as not measured" if modality == "ct" else "the smallest value"
+        notes.append(f"{broken.sum()} voxels are no finite numbers and were set to {background}")
     return values, modality, notes
+
+
+def _recognised(
+    modality: str | None, lowest: float, highest: float, has_holes: bool
+) -> tuple[str, list[str]]:
+    """The modality, by the values where it is not given, and a note on that."""
+    # Without its air, a CT still holds fat; MR magnitudes are not negative but for small ringing.
+    looks_like_ct = lowest <= CT_REACHES
+    may_be_ct = lowest <= FAT_HU and lowest < -RINGING * highest
+
+    if modality == "mri" and looks_like_ct:
+        raise ValueError(
+            f"its values reach down to {lowest:.0f}, like those of a CT: it is none of MR's "
+            "magnitude images"
+        )
+    if modality is not None:
+        return modality, []
+
+    if may_be_ct and not looks_like_ct and not has_holes:
+        raise ValueError(
+            f"its values are {lowest:.0f} to {highest:.0f}, too low for MR and without the air of "
+            "a CT, as after clipping to a window: export it in the full range, or say what it is"
+        )
+    modality = "ct" if looks_like_ct or may_be_ct else "mri"
+    note = (
+        f"the file does not say what it is; taken for {MODALITIES[modality]}, its values being "
+        f"{lowest:.0f} to {highest:.0f}"
+    )
+    return modality, [note]
 
 
 def as_int16(volume: Volume) -> np.ndarray:
@@ -202,7 +225,7 @@ def atomic_create(path: Path) -> Iterator[Path]:
     if path.is_dir() and not any(path.iterdir()):
         path.rmdir()
     if path.exists() or path.is_symlink():
-        raise FileExistsError(f"{path} exists already: delete it, or choose another output")
+        raise FileExistsError(f"{path} exists already: choose another output, or move it away")
 
     with atomic_write(path) as temporary:
         yield temporary

@@ -4,6 +4,7 @@ only named.
 
 import contextlib
 import csv
+import os
 import re
 import shutil
 import struct
@@ -342,7 +343,7 @@ def test_the_command_draws_the_offenders_and_strict_ends_with_1(
     printed = capsys.readouterr().out
     assert (
         "trainA/slice1.png = testA/again.png" in printed
-        and "1 file(s) with other endings were left alone (.txt)" in printed
+        and "1 file(s) were left alone (1 x .txt)" in printed
     )
     with Image.open(tmp_path / "build" / "check-set.png") as picture:
         assert picture.width > 300 and picture.height > 200
@@ -441,3 +442,13 @@ def test_corrupted_pictures_are_named_and_never_stop_the_check(folder):
         < 600
     )
     assert all("\n" not in finding.seen + finding.advice for finding in report.findings)
+
+
+def test_a_name_that_is_no_utf8_is_shown_with_a_question_mark(folder, capsys):
+    odd = os.fsencode(folder / "trainA") + b"/caf\xe9.png"
+    os.rename(folder / "trainA" / "slice0.png", odd)
+    Image.new("L", (128, 128), 7).save(odd, format="PNG")
+    assert main(["check", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "blank: trainA/caf?.png" in printed and "shows the first of each" in printed
+    printed.encode("utf-8")

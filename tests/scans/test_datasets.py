@@ -108,10 +108,10 @@ def corrupt(path, kind):
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        ("truncated", r"slice1\.png cannot be read.*replace or delete"),
+        ("truncated", r"slice1\.png cannot be read.*replace it or move"),
         ("not an image", r"slice1\.png cannot be read"),
         ("colour", r"slice1\.png is a colour picture.*export it without"),
-        ("blank", r"slice1\.png is blank.*delete it"),
+        ("blank", r"slice1\.png is blank.*move it out of the set"),
         ("16-bit", r"slice1\.png is a 16-bit image.*add a manifest\.csv"),
         ("32-bit", r"slice1\.tif holds I-mode"),
     ],
@@ -322,6 +322,8 @@ def test_resizing_is_antialiased(folder):
     fine = np.full((256, 256), 100, np.uint8)
     # every fourth column: a plain bilinear sample misses or doubles it
     fine[:, ::4] = 200
+    # so that it has more than two values, which would make it a mask
+    fine[0, :18] = range(100, 118)
     Image.fromarray(fine).save(folder / "trainA" / "slice0.png")
     image = GREY.from_network(folder_scans(folder, 64).train.ct[0, 0])
     assert (image[:, 2:-2] - 125).abs().max() < 8

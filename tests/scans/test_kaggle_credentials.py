@@ -211,7 +211,7 @@ WRONG = {
     ),
     "no JSON": (
         lambda home, env: kaggle_json(home / ".config" / "kaggle", "{"),
-        r"kaggle\.json cannot be read as JSON.*correct or remove",
+        r"kaggle\.json cannot be read as JSON.*correct it, or move it",
     ),
     "a list": (
         lambda home, env: kaggle_json(home / ".kaggle", "[1]"),

@@ -5,15 +5,20 @@ Each gets one sentence that says what, where and what to do.
 
 import csv
 import hashlib
+import shutil
 import struct
+import unicodedata
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ctmri_utils.scans.checks import check
+from ctmri_utils.scans.datasets import load_scans
 from ctmri_utils.scans.folders import folder_scans, read_folder
 from ctmri_utils.scans.slices import FOLDERS, image_folder, read_slice
+from ctmri_utils.settings import PROFILES
 
 
 def picture(seed):
@@ -186,10 +191,149 @@ def test_pages_transparency_and_deep_colour_are_refused(tmp_path):
     assert np.array_equal(pixels, picture(0)) and conversion.startswith("grey stored as colour")
 
 
-def test_1_bit_files_are_called_what_they_are(folder):
-    Image.fromarray(picture(0) > 99).save(folder / "trainA" / "x.png")
-    notes = " | ".join(folder_scans(folder, 32).notes)
-    assert "1 file(s) hold 1-bit pixels" in notes and "colour" not in notes
+def test_masks_and_label_maps_are_no_slices(folder):
+    labels = np.kron(np.arange(16, dtype=np.uint8).reshape(4, 4), np.ones((8, 8), np.uint8))
+    for name, mask in (
+        ("1-bit", Image.fromarray(picture(0) > 99)),
+        ("scaled", Image.fromarray(np.where(picture(0) > 99, 255, 0).astype(np.uint8))),
+        ("labels", Image.fromarray(labels)),
+    ):
+        mask.save(folder / "trainA" / "x.png")
+        assert "different values in large pieces: it is a mask or label map" in refusal(folder), (
+            name
+        )
+
+    # As many values in no pieces are a dark picture.
+    Image.fromarray(picture(0) // 16).save(folder / "trainA" / "x.png")
+    read_folder(folder)
+
+
+def test_pictures_named_as_masks_are_left_out(folder):
+    for name in ("trainA/x_seg.png", "testB/masks/x.png", "testB/p1-label.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(picture(9)).save(folder / name)
+    scans = folder_scans(folder, 32)
+    assert scans.notes == ("3 file(s) were ignored (3 x mask, label map or dose)",)
+
+
+def test_nothing_there_and_nothing_in_it_are_two_things(folder):
+    for path in (folder / "trainA").iterdir():
+        path.unlink()
+    sentence = refusal(folder, FileNotFoundError)
+    assert "trainA holds no images, trainA is empty (looked for .png" in sentence
+    (folder / "trainA" / "x.bmp").write_bytes(b"x")
+    assert "tif .tiff; found: 1 x .bmp): put the CT slices" in refusal(folder, FileNotFoundError)
+    shutil.rmtree(folder / "trainA")
+    sentence = refusal(folder, FileNotFoundError)
+    assert sentence.startswith("there is no trainA here (found: testA, testB, trainB), so ")
+
+
+def test_a_nested_set_is_read_everywhere_and_its_place_is_said(folder, tmp_path_factory):
+    unpacked = tmp_path_factory.mktemp("unpacked")
+    for place in ("b/Dataset/images", "__MACOSX/images", "c"):
+        shutil.copytree(folder, unpacked / place)
+    scans = folder_scans(unpacked, 32)
+    assert scans.notes == ("the slices were found in c; not read: b/Dataset/images",)
+    shutil.rmtree(unpacked / "c")
+    assert folder_scans(unpacked, 32).notes == ("the slices were found in b/Dataset/images",)
+    assert scans.name == unpacked.name
+    assert check(unpacked).folder == unpacked / "b" / "Dataset" / "images"
+    assert load_scans(unpacked, PROFILES["ci"], seed=0).train.ct_names == ("x",)
+
+
+def test_other_spellings_of_the_folders_are_shown(tmp_path):
+    for name in FOLDERS.values():
+        (tmp_path / name.capitalize()).mkdir()
+        Image.fromarray(picture(0)).save(tmp_path / name.capitalize() / "x.png")
+    with pytest.raises(FileNotFoundError, match=r"found: Testa, Testb, Traina, Trainb, 4 x \.png"):
+        folder_scans(tmp_path, 32)
+
+
+def test_linked_folders_of_people_are_read(folder, tmp_path_factory):
+    store = tmp_path_factory.mktemp("store")
+    Image.fromarray(picture(7)).save(store / "y.png")
+    (folder / "trainA" / "p1").symlink_to(store)
+    (folder / "trainA" / "p1" / "up").symlink_to(folder / "trainA")
+    assert len(folder_scans(folder, 32).train.ct) == 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_upright_as_their_exif_data_say(tmp_path, orientation):
+    upright = np.kron(picture(0)[:8, :6], np.ones((8, 8), np.uint8))
+    undo = {
+        2: np.fliplr,
+        3: lambda x: np.rot90(x, 2),
+        4: np.flipud,
+        5: lambda x: x.T,
+        6: np.rot90,
+        7: lambda x: np.rot90(x, 2).T,
+        8: lambda x: np.rot90(x, -1),
+    }
+    stored = undo.get(orientation, np.asarray)(upright)
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "x.png", exif=tags)
+    pixels, conversion = read_slice(tmp_path / "x.png")
+    np.testing.assert_array_equal(pixels, upright)
+    assert ("turned upright" in conversion) == (orientation != 1)
+
+
+def test_near_grey_is_grey_and_colour_is_not(tmp_path):
+    grey = picture(0).clip(0, 250)
+    for spread, words in ((1, "differ by rounding"), (3, "differ by rounding"), (4, None)):
+        channels = np.repeat(grey[..., None], 3, -1)
+        channels[::7, :, 2] += spread
+        Image.fromarray(channels).save(tmp_path / "x.png")
+        if words is None:
+            with pytest.raises(ValueError, match="is a colour picture"):
+                read_slice(tmp_path / "x.png")
+        else:
+            pixels, conversion = read_slice(tmp_path / "x.png")
+            np.testing.assert_array_equal(pixels, grey)
+            assert words in conversion
+
+
+@pytest.mark.parametrize("spelled", ["{}", "./{}", "back", " {} "])
+def test_a_manifest_may_spell_a_path_as_its_system_does(folder, spelled):
+    rows = table()
+    for row in rows:
+        name = row["file"]
+        row["file"] = name.replace("/", "\\") if spelled == "back" else spelled.format(name)
+    write(folder, rows)
+    assert read_folder(folder)[0]["train", "ct"][0].unit == "HU"
+
+
+def test_accents_in_one_piece_or_two_name_the_same_file(folder):
+    for on_disk, listed in (("NFD", "NFC"), ("NFC", "NFD")):
+        name = unicodedata.normalize(on_disk, "schädel.png")
+        (folder / "trainA").joinpath(next((folder / "trainA").iterdir())).rename(
+            folder / "trainA" / name
+        )
+        write(folder, table(file=f"trainA/{unicodedata.normalize(listed, 'schädel.png')}"))
+        assert read_folder(folder)[0]["train", "ct"][0].unit == "HU"
+        assert len(check(folder).findings[-1].files) == 2
+
+
+def test_empty_rows_of_a_spreadsheet_are_no_rows(folder):
+    write(folder, table())
+    with (folder / "manifest.csv").open("a", encoding="utf-8") as lines:
+        lines.write(",,,,,,,\n\n , ,,,,,,\n")
+    assert read_folder(folder)[0]["train", "ct"][0].unit == "HU"
+
+
+def test_people_are_told_by_folders_where_no_manifest_says_it(folder):
+    for name, person in (
+        ("trainA", "Pat_01"),
+        ("testA", "pat1"),
+        ("trainB", "p2"),
+        ("testB", "p3"),
+    ):
+        (folder / name / person).mkdir()
+        (folder / name / "x.png").rename(folder / name / person / "x.png")
+    report = check(folder)
+    [finding] = [one for one in report.findings if one.kind == "patients, train and test"]
+    assert finding.files == ("testA/pat1/x.png",) and finding.seen == "pat-1"
+    assert not any("cannot be checked" in note for note in report.notes)
 
 
 def test_other_endings_are_counted_and_hidden_files_ignored(folder):
@@ -205,7 +349,7 @@ def test_other_endings_are_counted_and_hidden_files_ignored(folder):
     (folder / "testA" / ".cache").mkdir()
     (folder / "testA" / ".cache" / "x.png").write_bytes(b"no image")
     scans = folder_scans(folder, 32)
-    assert scans.notes == ("4 file(s) with other endings were ignored (.bmp, .dcm, .nii.gz)",)
+    assert scans.notes == ("4 file(s) were ignored (2 x .bmp, 1 x .dcm, 1 x .nii.gz)",)
     assert scans.train.mri_names == ("x",)
 
 

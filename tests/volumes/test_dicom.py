@@ -13,12 +13,14 @@ import pydicom.data
 import pytest
 from scipy import ndimage
 
+from ctmri_utils.discovery import OTHER_DICOM, is_dicom
 from ctmri_utils.machine import data_folder
 from ctmri_utils.scans.folders import read_folder
 from ctmri_utils.volumes import dicom, dicom_files
 from ctmri_utils.volumes.axial_slices import axial
 from ctmri_utils.volumes.dicom import find_series, read_series
 from ctmri_utils.volumes.dicom_write import write_series
+from ctmri_utils.volumes.scan_files import find_scans, list_scans
 from ctmri_utils.volumes.volume import Volume
 
 REAL = Path(pydicom.data.__file__).parent / "test_files"  # pydicom's own, from real scanners
@@ -329,6 +331,86 @@ def test_a_localizer_and_other_objects_are_no_scans(tmp_path, head, dicom_series
         for found in find_series(sorted(path for path in tmp_path.rglob("*") if path.is_file()))
     ] == [sorted(files)]
     assert read_series(tmp_path).values.shape == values.shape
+
+
+def without_mark(path, encoding):
+    """Write a file again as old archives did: only the data set, without preamble or mark."""
+    dataset = pydicom.dcmread(path)
+    is_implicit, is_little = encoding
+    pydicom.dcmwrite(
+        path,
+        pydicom.Dataset(dataset),
+        implicit_vr=is_implicit,
+        little_endian=is_little,
+        enforce_file_format=False,
+    )
+    assert path.read_bytes()[128:132] != b"DICM"
+
+
+@pytest.mark.parametrize("encoding", [(True, True), (False, True)])
+@pytest.mark.parametrize("count", [4, 9])
+def test_files_without_the_mark_are_slices_like_others(
+    tmp_path, head, dicom_series, encoding, count
+):
+    values, affine, _ = head(slices=9)
+    for path in dicom_series(tmp_path, values, affine)[:count]:
+        without_mark(path, encoding)
+    [scan] = find_scans(tmp_path)
+    volume = scan.read()
+    np.testing.assert_array_equal(volume.values, np.rint(values))
+    np.testing.assert_allclose(volume.affine, affine, atol=1e-9)
+
+
+def test_real_files_without_the_mark_are_read_or_left_out():
+    for name in ("ExplVR_LitEndNoMeta.dcm", "ExplVR_BigEndNoMeta.dcm", "rtstruct.dcm"):
+        assert is_dicom(REAL / name)
+        # none of them is a CT or MR image
+        assert list_scans(REAL / name).left_out == {OTHER_DICOM: 1}
+
+
+def test_an_empty_limit_of_padding_is_no_limit(tmp_path, head, dicom_series):
+    values, affine, _ = head(slices=3)
+    framed = values.copy()
+    framed[:5] = -1024
+    tags = {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": None}
+    for path in dicom_series(tmp_path, framed, affine):
+        file = pydicom.dcmread(path)
+        for keyword, value in tags.items():
+            file.add_new(keyword, "US", value)
+        file.save_as(path)
+    assert (read_series(tmp_path).values[:5] == -1024).all()
+
+
+def test_a_picture_of_a_screen_is_no_scan(tmp_path, head, dicom_series):
+    values, affine, _ = head(slices=3)
+    dicom_series(tmp_path / "ct", values, affine)
+    capture = dict.fromkeys(
+        ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"), None
+    )
+    dicom_series(
+        tmp_path / "dose",
+        values[:, :, :1],
+        affine,
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.7",
+        **capture,
+    )
+    listing = list_scans(tmp_path)
+    assert [len(scan.files) for scan in listing.scans] == [3]
+    assert listing.left_out == {OTHER_DICOM: 1}
+
+
+def test_a_series_that_this_package_made_is_known(tmp_path, head, dicom_series):
+    values, affine, _ = head(slices=3)
+    dicom_series(tmp_path / "real", values, affine, ImageType=["DERIVED", "SECONDARY", "MPR"])
+    write_series(Volume(np.rint(values), affine, "ct"), tmp_path / "made")
+    assert sorted(scan.synthetic for scan in find_scans(tmp_path)) == [False, True]
+
+    # A PACS may drop two of the three places that say so.
+    for path in (tmp_path / "made").iterdir():
+        file = pydicom.dcmread(path)
+        del file.SeriesDescription, file.ImageComments
+        file.save_as(path)
+    assert len(find_scans(tmp_path, round_trip=False)) == 1
 
 
 def test_slices_with_room_between_them_are_said(tmp_path, head, dicom_series):

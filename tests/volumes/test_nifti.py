@@ -164,6 +164,82 @@ def test_missing_cut_off_and_other_files_are_named(tmp_path, head):
             read_nifti(tmp_path / name)
 
 
+def patched(path, *edits):
+    """The file with numbers at some of its bytes replaced: (place, NumPy type, values)."""
+    content = bytearray(path.read_bytes())
+    for place, kind, numbers in edits:
+        raw = np.array(numbers, kind).tobytes()
+        content[place : place + len(raw)] = raw
+    path.write_bytes(content)
+    return path
+
+
+def test_packing_is_seen_by_the_content_not_by_the_name(tmp_path, head):
+    values, affine, _ = head()
+    raw = save(tmp_path / "x.nii", values.astype(np.int16), affine).read_bytes()
+    for name, content in (("plain.nii.gz", raw), ("packed.nii", gzip.compress(raw))):
+        (tmp_path / name).write_bytes(content)
+        np.testing.assert_array_equal(read_nifti(tmp_path / name, "ct").values, values)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid", "git-lfs, not the file: run git lfs"),
+        (b"<html>Sign in to continue</html>", "web page, such as that of a login"),
+        (b"<!DOCTYPE html>", "web page"),
+    ],
+)
+def test_what_was_not_fetched_is_called_so(tmp_path, content, words):
+    (tmp_path / "x.nii.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=f"x.nii.gz: it is a .*{words}"):
+        read_nifti(tmp_path / "x.nii.gz")
+
+
+@pytest.mark.parametrize("excess", [1e-7, 1e-6, 1e-5, 1e-3])
+def test_a_quaternion_that_is_too_long_by_rounding_is_half_a_turn(tmp_path, head, excess):
+    values, _, _ = head(slices=3)
+    half_turn = np.diag([-3.0, -3, 6, 1])
+    path = save(tmp_path / "x.nii", values.astype(np.int16), half_turn)
+    long = [0, 0, (1 + excess) ** 0.5]
+    patched(path, (252, "<i2", [1, 0]), (256, "<f4", long))
+    np.testing.assert_allclose(read_nifti(path, "ct").affine[:3, :3], half_turn[:3, :3], atol=0.01)
+
+
+def test_a_quaternion_that_is_far_too_long_is_refused(tmp_path, head):
+    path = save(tmp_path / "x.nii", head(slices=3)[0].astype(np.int16), np.diag([3.0, 3, 6, 1]))
+    with pytest.raises(ValueError, match=r"x.nii: "):
+        read_nifti(patched(path, (252, "<i2", [1, 0]), (256, "<f4", [0, 0, 1.5])), "ct")
+
+
+def test_an_sform_of_zeros_leaves_the_place_to_a_good_qform(tmp_path, head):
+    values, affine, _ = head()
+    path = save(tmp_path / "x.nii", values.astype(np.int16), affine)
+    patched(path, (252, "<i2", [1, 1]), (280, "<f4", [0] * 12))
+    volume = read_nifti(path, "ct")
+    np.testing.assert_allclose(volume.affine, affine, atol=1e-3)
+    assert "its sform makes no sense, so its place in space is that of its qform" in volume.notes
+    with pytest.raises(ValueError, match="makes no sense"):
+        read_nifti(patched(path, (252, "<i2", [0, 1])), "ct")
+
+
+def test_an_offset_inside_the_header_is_read_behind_it_and_said(tmp_path, head):
+    values, affine, _ = head()
+    path = save(tmp_path / "x.nii", values.astype(np.int16), affine)
+    for offset in (0, 348):
+        volume = read_nifti(patched(path, (108, "<f4", [offset])), "ct")
+        np.testing.assert_array_equal(volume.values, values)
+        assert "its voxels were read from byte 352 on" in volume.describe()
+    with pytest.raises(ValueError, match="vox_offset lies inside its header, and other data"):
+        read_nifti(patched(path, (348, "u1", [1])), "ct")
+
+
+def test_an_intercept_that_is_no_number_is_refused(tmp_path, head):
+    path = save(tmp_path / "x.nii", head()[0].astype(np.int16), np.eye(4))
+    with pytest.raises(ValueError, match="its scl_inter is no number"):
+        read_nifti(patched(path, (112, "<f4", [1, np.nan])), "ct")
+
+
 def test_what_a_header_claims_costs_no_memory(tmp_path):
     """A kilobyte that claims 30000 cubed voxels, a header of gigabytes, or a gzip bomb.
 

@@ -4,17 +4,18 @@ Right numbers, people on one side of the split only, and no names.
 """
 
 import csv
+import os
 
 import numpy as np
 import pytest
+from hospital_files import write_scan
 from PIL import Image
 
 from ctmri_utils.__main__ import main
 from ctmri_utils.scans.folders import folder_scans, read_folder
 from ctmri_utils.volumes.axial_slices import axial
 from ctmri_utils.volumes.nifti import read_nifti, write_nifti
-from ctmri_utils.volumes.prepare import person_of, prepare_slices, split_people
-from ctmri_utils.volumes.scan_files import Scan
+from ctmri_utils.volumes.prepare import prepare_slices, split_people
 from ctmri_utils.volumes.volume import Volume
 
 
@@ -32,7 +33,7 @@ def hospital(tmp_path_factory, head, dicom_series):
     for k, name in enumerate(("sub-01", "sub-02", "sub-03")):
         (root / "mri" / name).mkdir(parents=True)
         values, affine, _ = head("mri", slices=6, seed=20 + k)
-        write_nifti(Volume(values, affine, "mri"), root / "mri" / name / "T1w.nii.gz")
+        write_scan(Volume(values, affine, "mri"), root / "mri" / name / "T1w.nii.gz")
     return root
 
 
@@ -142,7 +143,7 @@ def test_a_dicom_id_and_a_nifti_name_can_be_the_same_person(tmp_path, head, dico
         values, affine, _ = head(slices=6, seed=k)
         dicom_series(tmp_path / "ct" / f"study{k}", values, affine, PatientID=f"sub-{k}")
         (tmp_path / "mri").mkdir(exist_ok=True)
-        write_nifti(
+        write_scan(
             Volume(head("mri", slices=6, seed=k)[0], affine, "mri"),
             tmp_path / "mri" / f"sub-{k}.nii.gz",
         )
@@ -152,29 +153,12 @@ def test_a_dicom_id_and_a_nifti_name_can_be_the_same_person(tmp_path, head, dico
     assert len({(row["patient"], row["split"]) for row in rows}) == 3
 
 
-def test_bids_names_tell_the_person(tmp_path):
-    def person(name):
-        return person_of(Scan((tmp_path / name,), name), tmp_path)
-
-    for name in (
-        "sub-01_ses-1_T1w.nii.gz",
-        "sub-01_ses-2_T1w.nii.gz",
-        "sub-01/anat/x.nii",
-        "raw/sub-01/x.nii",
-        "sub-01.nii",
-    ):
-        assert person(name) == ("sub-01",)
-    assert person("sub-011_T1w.nii") == ("sub-011",) and person("first_second.nii.gz") == (
-        "first_second",
-    )
-
-
 def test_a_persons_scans_of_other_gain_look_alike_to_the_network(tmp_path, head, hospital):
     for person in ("a", "b"):
         (tmp_path / "mri" / person).mkdir(parents=True)
         values, affine, _ = head("mri", slices=6, seed=ord(person))
         for name, gain in (("first", 1), ("second", 8)):
-            write_nifti(
+            write_scan(
                 Volume(values * gain, affine, "mri"), tmp_path / "mri" / person / f"{name}.nii"
             )
     prepare_slices(tmp_path / "set", hospital / "ct", tmp_path / "mri", 64)
@@ -219,9 +203,9 @@ def test_a_bad_scan_is_left_out_with_a_note(tmp_path, hospital, head):
     for k in range(3):
         values, affine, _ = head("mri", slices=6, seed=20 + k)
         (tmp_path / "mri").mkdir(exist_ok=True)
-        write_nifti(Volume(values, affine, "mri"), tmp_path / "mri" / f"{k}.nii")
+        write_scan(Volume(values, affine, "mri"), tmp_path / "mri" / f"{k}.nii")
     (tmp_path / "mri" / "3.nii").write_bytes(b"damaged")
-    write_nifti(Volume(head(slices=6)[0], affine, "ct"), tmp_path / "mri" / "4.nii")
+    write_scan(Volume(head(slices=6)[0], affine, "ct"), tmp_path / "mri" / "4.nii")
     notes = prepare_slices(tmp_path / "set", hospital / "ct", tmp_path / "mri", 64)
     assert sum("3.nii: it does not begin like" in note for note in notes) == 1
     assert sum("4.nii: its values reach down to" in note for note in notes) == 1
@@ -245,8 +229,139 @@ def test_slices_above_the_head_are_left_out(tmp_path, head):
         for k in range(2):
             values, affine, _ = head(modality, slices=6, seed=k)
             values = np.concatenate([values, np.full_like(values[:, :, :3], values.min())], axis=2)
-            write_nifti(Volume(values, affine, modality), tmp_path / modality / f"{k}.nii")
+            write_scan(Volume(values, affine, modality), tmp_path / modality / f"{k}.nii")
     prepare_slices(tmp_path / "set", tmp_path / "ct", tmp_path / "mri", 64)
     rows = rows_of(tmp_path / "set")
     assert len(rows) == 4 * 6
     assert sorted({float(row["z_mm"]) for row in rows}) == [0, 12, 24, 36, 48, 60]
+
+
+# What is taken, of whom, and what is said.
+
+
+def heads(folder, names, head, modality="ct", first_seed=0, slices=6):
+    for k, name in enumerate(names):
+        values, affine, _ = head(modality, slices=slices, seed=first_seed + k)
+        write_scan(Volume(values, affine, modality), folder / name)
+
+
+def patients_by_scan(folder):
+    found = {}
+    for row in rows_of(folder):
+        found[row["file"].split("/")[1][:-9]] = (row["patient"], row["split"])
+    return found
+
+
+def test_a_synthrad_tree_needs_no_manual_step(tmp_path, head):
+    tree = tmp_path / "Task1" / "brain"
+    people = [f"1BA00{k}" for k in range(1, 5)]
+    heads(tree, [f"{person}/ct.nii.gz" for person in people], head)
+    heads(tree, [f"{person}/mr.nii.gz" for person in people], head, "mri")
+    for person in people:
+        heads(tree, [f"{person}/mask.nii.gz"], head)
+    (tree / "overview").mkdir()
+    (tree / "overview" / "1BA001_train.png").write_bytes(b"x")
+
+    notes = prepare_slices(tmp_path / "set", tmp_path, tmp_path, 64)
+    assert notes[0] == "4 people found: by folder; --person REGEX to change"
+    left_out = "1 x .png, 4 x file named as another modality, 4 x mask, label map or dose"
+    assert [note.endswith(left_out) for note in notes] == [False, True, True]
+    scans = patients_by_scan(tmp_path / "set")
+    assert len(scans) == 8 and len(set(scans.values())) == 4
+    for k in range(1, 5):
+        assert scans[f"ct_{k:03d}"] == scans[f"mri_{k + 4:03d}"]
+
+
+def test_translations_of_this_package_are_never_prepared(tmp_path, hospital, head):
+    for k in range(3):
+        values, affine, _ = head(slices=6, seed=k)
+        write_nifti(Volume(values, affine, "ct"), tmp_path / "made" / f"p{k}.nii.gz")
+    with pytest.raises(FileNotFoundError, match="3 x translation made by this package"):
+        prepare_slices(tmp_path / "set", tmp_path / "made", hospital / "mri", 64)
+    heads(tmp_path / "made", ["q1.nii", "q2.nii"], head)
+    notes = prepare_slices(tmp_path / "set", tmp_path / "made", hospital / "mri", 64)
+    assert any("3 x translation made by this package" in note for note in notes)
+    assert sum(name.startswith("ct") for name in patients_by_scan(tmp_path / "set")) == 2
+
+
+def test_a_label_map_of_any_name_is_left_out(tmp_path, hospital, head):
+    heads(tmp_path / "mri", ["p1.nii", "p2.nii"], head, "mri")
+    values, affine, _ = head(slices=6)
+    labels = np.digitize(values, [-300, 20, 32, 600]).astype(np.float32)
+    write_scan(Volume(labels * 100, affine, "mri"), tmp_path / "mri" / "tissues.nii")
+    notes = prepare_slices(tmp_path / "set", hospital / "ct", tmp_path / "mri", 64)
+    assert any("tissues.nii: it holds a few whole numbers" in note for note in notes)
+    assert "mri_007" not in patients_by_scan(tmp_path / "set")
+
+
+def test_the_person_option_decides_and_the_command_has_it(tmp_path, hospital, head, capsys):
+    heads(tmp_path / "ct", ["x1_a.nii", "x1_b.nii", "x2_a.nii", "x3_a.nii"], head)
+    words = ["--ct", str(tmp_path / "ct"), "--mri", str(hospital / "mri"), "--size", "64"]
+    assert main(["prepare", str(tmp_path / "set2"), *words, "--person", r"x\d|sub-\d+"]) == 0
+    assert "note: 6 people found: by --person" in capsys.readouterr().out
+    assert main(["prepare", str(tmp_path / "set3"), *words, "--person", "z"]) == 1
+    assert "--person z finds nobody in x1_a.nii" in capsys.readouterr().err
+
+
+def test_anonymous_series_are_told_by_their_folders(tmp_path, head, dicom_series):
+    for k in range(6):
+        modality = "ct" if k < 3 else "mri"
+        values, affine, _ = head(modality, slices=6, seed=k)
+        dicom_series(
+            tmp_path / modality / f"case{k}",
+            values,
+            affine,
+            modality,
+            PatientID="ANONYMOUS",
+            PatientName="X^ANONYMOUS",
+            PatientBirthDate="",
+        )
+    notes = prepare_slices(tmp_path / "set", tmp_path / "ct", tmp_path / "mri", 64)
+    assert notes[0].startswith("6 people found: by folder")
+
+
+def test_a_copy_of_a_scan_under_another_name_stays_on_its_side_and_is_said(tmp_path, head):
+    heads(tmp_path / "ct", [f"p{k}.nii" for k in range(8)], head)
+    heads(tmp_path / "mri", [f"q{k}.nii" for k in range(4)], head, "mri")
+    for k in range(4):
+        content = (tmp_path / "ct" / f"p{k}.nii").read_bytes()
+        (tmp_path / "ct" / f"z{k}.nii").write_bytes(content)
+    for seed in range(6):
+        output = tmp_path / f"set{seed}"
+        notes = prepare_slices(output, tmp_path / "ct", tmp_path / "mri", 64, 0.4, seed)
+        assert "scan 9 holds the very values of scan 1: a copy?" in notes
+        scans = patients_by_scan(output)
+        for k in range(1, 5):
+            assert scans[f"ct_{k:03d}"][1] == scans[f"ct_{k + 8:03d}"][1]
+
+
+def test_a_scan_without_slices_or_air_is_named(tmp_path, hospital, head):
+    heads(tmp_path / "ct", ["p1.nii", "p2.nii"], head)
+    values, affine, _ = head(slices=6)
+    write_scan(Volume(values.clip(-160, 240), affine, "ct"), tmp_path / "ct" / "window.nii")
+    speck = np.full_like(values, -1000)
+    speck[30:33, 30:33] = 40
+    write_scan(Volume(speck, affine, "ct"), tmp_path / "ct" / "speck.nii")
+    notes = " | ".join(prepare_slices(tmp_path / "set", tmp_path / "ct", hospital / "mri", 64))
+    assert "window.nii: it shows no air, its values being -160 to 240 HU" in notes
+    assert "speck.nii: no slice shows at least 5% head, the largest 0." in notes
+
+
+def test_folders_of_links_are_prepared(tmp_path, hospital, head):
+    heads(tmp_path / "store", [f"p{k}/scan.nii" for k in range(3)], head)
+    (tmp_path / "ct").mkdir()
+    for k in range(3):
+        (tmp_path / "ct" / f"person{k}").symlink_to(tmp_path / "store" / f"p{k}")
+    notes = prepare_slices(tmp_path / "set", tmp_path / "ct", hospital / "mri", 64)
+    assert notes[0].startswith("6 people found")
+
+
+def test_names_that_are_no_utf8_stop_nothing(tmp_path, hospital, head, capsys):
+    heads(tmp_path / "ct", ["p1.nii", "p2.nii"], head)
+    odd = os.fsencode(tmp_path / "ct") + b"/caf\xe9.nii"
+    os.rename(tmp_path / "ct" / "p2.nii", odd)
+    with open(os.fsencode(tmp_path / "ct") + b"/broken\xe9.nii", "wb") as file:
+        file.write(b"x")
+    words = ["--ct", str(tmp_path / "ct"), "--mri", str(hospital / "mri"), "--size", "64"]
+    assert main(["prepare", str(tmp_path / "set"), *words]) == 0
+    assert "broken?.nii: it does not begin like" in capsys.readouterr().out

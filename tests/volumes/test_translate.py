@@ -7,6 +7,8 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from hospital_files import write_scan
+from published_networks import Resnet, drawn, with_grey_pictures
 from scipy import ndimage
 
 from ctmri_utils.__main__ import main
@@ -18,7 +20,7 @@ from ctmri_utils.units import HU, mri_scale
 from ctmri_utils.volumes import scan_files, translate
 from ctmri_utils.volumes.axial_slices import axial
 from ctmri_utils.volumes.dicom import read_series
-from ctmri_utils.volumes.nifti import read_nifti, write_nifti
+from ctmri_utils.volumes.nifti import read_nifti
 from ctmri_utils.volumes.scan_files import find_scans, read_volume
 from ctmri_utils.volumes.translate import TRANSLATED_MRI, translate_volume
 from ctmri_utils.volumes.volume import Volume
@@ -197,7 +199,7 @@ def test_scans_are_found_and_series_get_no_name_of_a_folder(tmp_path, head, dico
     dicom_series(tmp_path / "b Mustermann Erika" / "CT", values, affine)
     dicom_series(tmp_path / "a MRN-4711", values, affine)
     (tmp_path / "nifti").mkdir()
-    write_nifti(Volume(values, affine, "ct"), tmp_path / "nifti" / "head.nii.gz")
+    write_scan(Volume(values, affine, "ct"), tmp_path / "nifti" / "head.nii.gz")
     (tmp_path / ".hidden.nii").write_text("")
     (tmp_path / "notes.txt").write_text("")
     found = [(scan.name, len(scan.files)) for scan in find_scans(tmp_path)]
@@ -212,7 +214,7 @@ def test_scans_are_found_and_series_get_no_name_of_a_folder(tmp_path, head, dico
 def test_read_volume_reads_one_scan_of_either_kind(tmp_path, head, dicom_series):
     values, affine, _ = head(slices=3)
     dicom_series(tmp_path / "series", values, affine)
-    write_nifti(Volume(values, affine, "ct"), tmp_path / "head.nii.gz")
+    write_scan(Volume(values, affine, "ct"), tmp_path / "head.nii.gz")
 
     for path in (tmp_path / "series", tmp_path / "head.nii.gz"):
         volume = read_volume(path, "ct")
@@ -224,7 +226,7 @@ def test_read_volume_reads_one_scan_of_either_kind(tmp_path, head, dicom_series)
 def test_read_volume_refuses_several_scans_none_and_another_modality(tmp_path, head, dicom_series):
     values, affine, _ = head(slices=3)
     dicom_series(tmp_path / "series", values, affine)
-    write_nifti(Volume(values, affine, "ct"), tmp_path / "head.nii")
+    write_scan(Volume(values, affine, "ct"), tmp_path / "head.nii")
 
     with pytest.raises(ValueError, match="holds 2 scans: give the file or folder of one"):
         read_volume(tmp_path)
@@ -239,7 +241,7 @@ def test_the_command_translates_files_and_series_and_back_they_are_read(
 ):
     values, affine, _ = head(slices=6)
     dicom_series(tmp_path / "in" / "Mustermann Erika", values, affine)
-    write_nifti(Volume(head("mri", slices=6)[0], affine, "mri"), tmp_path / "in" / "head.nii.gz")
+    write_scan(Volume(head("mri", slices=6)[0], affine, "mri"), tmp_path / "in" / "head.nii.gz")
     options = ["--weights", str(weights), "--size", "64"]
     for source, output, made in (
         (tmp_path / "in", "all", {"head.nii.gz": "ct", "series-001": "mri"}),
@@ -274,7 +276,7 @@ def test_a_bad_scan_is_said_and_the_others_are_made(tmp_path, head, weights, cap
     values, affine, _ = head(slices=3)
     (tmp_path / "in").mkdir()
     for name in ("a.nii", "c.nii"):
-        write_nifti(Volume(values, affine, "ct"), tmp_path / "in" / name)
+        write_scan(Volume(values, affine, "ct"), tmp_path / "in" / name)
     (tmp_path / "in" / "b.nii").write_bytes((tmp_path / "in" / "a.nii").read_bytes()[:5000])
     assert (
         main(
@@ -299,13 +301,41 @@ def test_a_bad_scan_is_said_and_the_others_are_made(tmp_path, head, weights, cap
     )
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_reference_network_translates_where_it_is_said_what_it_makes(
+    tmp_path, head, channels, capsys
+):
+    published = with_grey_pictures(drawn(Resnet(channels, channels, padding="replicate")))
+    torch.save(published.state_dict(), tmp_path / "latest_net_G_B.pth")
+    values, affine, _ = head("mri", slices=3)
+    write_scan(Volume(values, affine, "mri"), tmp_path / "mr.nii")
+    words = ["translate", str(tmp_path / "mr.nii"), str(tmp_path / "out.nii"), "--size", "64"]
+    words += ["--weights", str(tmp_path / "latest_net_G_B.pth"), "--padding", "replicate"]
+
+    assert main(words) == 1 and "say --to mri or --to ct" in capsys.readouterr().err
+    assert main([*words, "--to", "ct"]) == 0
+    assert "does not say which grey levels its network knows" in capsys.readouterr().out
+
+    class Published(Mirror):
+        @torch.no_grad()
+        def translate(self, images, to):
+            return published(images.expand(-1, channels, -1, -1))[:, :1]
+
+    volume = read_volume(tmp_path / "mr.nii", "mri")
+    expected = translate_volume(Published(), volume, 64)
+    found = read_volume(tmp_path / "out.nii", "ct")
+    assert expected.values.std() > 10
+    # 1e-5 of the network's range, and half a HU for the rounding of the file
+    np.testing.assert_allclose(found.values, expected.values, atol=0.52)
+
+
 def test_nothing_is_ever_overwritten(tmp_path, head, weights, capsys):
     values, affine, _ = head(slices=3)
     path = tmp_path / "ct.nii"
-    write_nifti(Volume(values, affine, "ct"), path)
+    write_scan(Volume(values, affine, "ct"), path)
     before = path.read_bytes()
     assert main(["translate", str(path), str(path), "--weights", str(weights)]) == 1
-    assert "exists already: delete it, or choose another output" in capsys.readouterr().err
+    assert "exists already: choose another output, or move it away" in capsys.readouterr().err
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
@@ -323,7 +353,7 @@ def test_wrong_arguments_get_one_sentence_and_leave_nothing(
     tmp_path, head, dicom_series, weights, capsys, arguments, words
 ):
     values, affine, _ = head(slices=3)
-    write_nifti(Volume(values, affine, "ct"), tmp_path / "ct.nii")
+    write_scan(Volume(values, affine, "ct"), tmp_path / "ct.nii")
     dicom_series(tmp_path / "series", values, affine)
     names = {name: str(tmp_path / name) for name in ("series", "out")} | {
         "ct": str(tmp_path / "ct.nii")
@@ -369,16 +399,16 @@ def test_a_file_that_may_not_be_opened_costs_the_others_nothing(
 ):
     values, affine, _ = head(slices=3)
     for name in "abc":
-        write_nifti(Volume(values, affine, "ct"), tmp_path / "in" / f"{name}.nii")
+        write_scan(Volume(values, affine, "ct"), tmp_path / "in" / f"{name}.nii")
 
     # root may open everything, so permissions cannot show it
-    def locked(path, modality=None):
+    def locked(path, modality=None, **options):
         if path.name == "b.nii":
             raise PermissionError(
                 f"{path} cannot be opened (Permission denied): check the path, its permissions and "
                 "the disk"
             )
-        return read_nifti(path, modality)
+        return read_nifti(path, modality, **options)
 
     monkeypatch.setattr(scan_files, "read_nifti", locked)
     assert (
@@ -397,3 +427,45 @@ def test_a_file_that_may_not_be_opened_costs_the_others_nothing(
     )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii", "c.nii"]
     assert "scan 2 of 3 is left out" in capsys.readouterr().err
+
+
+def test_translations_are_translated_again_only_on_request(tmp_path, head, weights, capsys):
+    write_scan(Volume(head("mri", slices=3)[0], head()[1], "mri"), tmp_path / "in" / "mr.nii")
+    options = ["--weights", str(weights), "--size", "32"]
+    assert main(["translate", str(tmp_path / "in"), str(tmp_path / "in" / "out"), *options]) == 0
+
+    # The output lies inside the input, so the second call meets the first one's result.
+    assert main(["translate", str(tmp_path / "in"), str(tmp_path / "again"), *options]) == 0
+    assert "1 file was left out: 1 x translation made by this" in capsys.readouterr().out
+    made = tmp_path / "in" / "out" / "mr.nii"
+    assert made.is_file() and (tmp_path / "again").is_dir()
+    assert not (tmp_path / "again" / "out").exists()
+
+    assert main(["translate", str(made), str(tmp_path / "back.nii"), *options]) == 1
+    assert "only `translate --round-trip` takes translations" in capsys.readouterr().err
+    words = [str(made), str(tmp_path / "back.nii"), *options, "--round-trip"]
+    assert main(["translate", *words]) == 0
+    assert read_nifti(tmp_path / "back.nii").modality == "mri"
+
+
+def test_what_is_left_out_of_a_folder_is_said(tmp_path, head, weights, capsys):
+    values, affine, _ = head(slices=3)
+    for name in ("p1/ct.nii", "p1/mask.nii"):
+        write_scan(Volume(values, affine, "ct"), tmp_path / "in" / name)
+    write_scan(Volume(head("mri", slices=3)[0], affine, "mri"), tmp_path / "in" / "p1" / "mr.nii")
+    (tmp_path / "in" / "p2.mha").write_bytes(b"x")
+    words = [str(tmp_path / "in"), str(tmp_path / "out.nii"), "--to", "mri", "--size", "32"]
+    assert main(["translate", *words, "--weights", str(weights)]) == 0
+    said = capsys.readouterr().out
+    kinds = "1 x .mha, 1 x file named as another modality, 1 x mask, label map or dose"
+    assert f"note: 3 files were left out: {kinds}" in said
+
+
+def test_a_ct_clipped_to_a_window_is_not_taken_for_mr(tmp_path, head, weights, capsys):
+    values, affine, _ = head(slices=3)
+    write_scan(Volume(values.clip(-160, 240), affine, "ct"), tmp_path / "window.nii")
+    for more, words in (([], "too low for MR"), (["--to", "mri"], "it shows no air")):
+        arguments = [str(tmp_path / "window.nii"), str(tmp_path / "out.nii"), *more]
+        assert main(["translate", *arguments, "--weights", str(weights), "--size", "32"]) == 1
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "out.nii").exists()
