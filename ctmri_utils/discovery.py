@@ -185,10 +185,6 @@ def printable(text: object) -> str:
 # What a file holds, by its first bytes.
 
 
-def is_nifti_name(path: Path) -> bool:
-    return path.name.lower().endswith(NIFTI)
-
-
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM: with its mark, or with a data set that begins at once.
 

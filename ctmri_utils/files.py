@@ -101,7 +101,7 @@ def process_runs(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        # Somebody else's.
+        # It runs, and belongs to another user.
         return True
     return True
 

@@ -116,24 +116,24 @@ class People:
 
     Args:
         of: a name for the person of each scan, for comparison only.
-        how: by what each scan was told.
+        how: by what each scan was ways_in_words.
     """
 
     of: tuple[str, ...]
     how: tuple[str, ...]
 
     def sentence(self, scans: Sequence[int]) -> str:
-        """How many people the scans with these numbers show, and how they were told."""
+        """How many people the scans with these numbers show, and how they were ways_in_words."""
         first_how = {}
         for k in scans:
             first_how.setdefault(self.of[k], self.how[k])
         ways = Counter(first_how.values())
 
-        told = ", ".join(f"{count} by {how}" for how, count in ways.most_common())
+        ways_in_words = ", ".join(f"{count} by {how}" for how, count in ways.most_common())
         if len(ways) == 1:
-            told = f"by {next(iter(ways))}"
+            ways_in_words = f"by {next(iter(ways))}"
         people = "person" if len(first_how) == 1 else "people"
-        return f"{len(first_how)} {people} found: {told}; --person REGEX to change"
+        return f"{len(first_how)} {people} found: {ways_in_words}; --person REGEX to change"
 
 
 def find_people(scans: Sequence[Evidence], pattern: str | None = None) -> People:

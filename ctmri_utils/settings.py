@@ -155,7 +155,7 @@ class Objective(Options):
         5.0, "weight of |G_mri2ct(ct) - ct| + |G_ct2mri(mri) - mri|; lambda_identity times lambda"
     )
     adversarial: float = option(
-        1.0, "weight of the discriminators' verdicts; 0: there are no discriminators"
+        1.0, "weight of the discriminators' verdicts; 0: they are not trained"
     )
     gradient: float = option(0.0, "weight of remedies.gradient_loss, both ways")
     mind: float = option(0.0, "weight of remedies.mind_loss, both ways")

@@ -48,6 +48,8 @@ def imports(source, module):
             # `from .. import machine` names the module itself.
             names = [parts] if parts else [[alias.name] for alias in node.names]
             found += [".".join(name) for name in names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "ctmri_utils":
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ctmri_utils."):
             found.append(node.module.removeprefix("ctmri_utils."))
         elif isinstance(node, ast.Import):
@@ -91,6 +93,7 @@ def test_no_import_goes_up():
             False,
         ),
         ("machine", "from . import files", False),
+        ("files", "from ctmri_utils import machine", True),
     ],
 )
 def test_the_rule_bites(module, source, wrong):

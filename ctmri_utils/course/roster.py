@@ -19,7 +19,6 @@ FIRST_NAME = ("firstname", "givenname")
 LAST_NAME = ("lastname", "surname", "familyname")
 
 CANVAS_COLUMNS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
-MOODLE_COLUMNS = ("Identifier", "Full name", "Email address", "Grade", "Last modified (grade)")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ CT, MRI = 0, 1
 # [-1, 1] in 16 bits: steps of 0.03 HU.
 LEVELS = 32767
 
-# Of the scanned height, as in MaskGAN's position-based sampling.
+# Slices are of like height within this share of the head, as in MaskGAN's sampling.
 LIKE_HEIGHT = 0.03
 
 

@@ -13,10 +13,11 @@ from torch.nn import functional as F
 def use_fast_layers(model: nn.Module) -> None:
     """Replace layers by the faster ones below, in place; weights and their names stay.
 
-    Values and gradients stay the same up to rounding, which the tests state.
+    Values and gradients stay the same up to rounding, which the tests state. Hooks on
+    a replaced layer are lost: register them afterwards. A second call changes nothing.
 
     Args:
-        model: any module, such as a `CycleGAN`; a second call changes nothing.
+        model: any module, such as a `CycleGAN`; its layers get batches, (N, C, H, W).
     """
     for parent in list(model.modules()):
         for name, layer in parent.named_children():
@@ -27,9 +28,9 @@ def use_fast_layers(model: nn.Module) -> None:
 
 def fast_layer(layer: nn.Module) -> nn.Module | None:
     """The faster form of a layer, with the same parameters, or None if there is none."""
-    if type(layer) is nn.InstanceNorm2d and not (layer.affine or layer.track_running_stats):
+    if type(layer) is nn.InstanceNorm2d and is_plain_norm(layer):
         return InstanceNorm()
-    if type(layer) is nn.ReflectionPad2d:
+    if type(layer) is nn.ReflectionPad2d and is_even_padding(layer):
         return ReflectionPad(layer.padding)
 
     if type(layer) is nn.Conv2d and ends_a_generator(layer):
@@ -41,9 +42,20 @@ def fast_layer(layer: nn.Module) -> nn.Module | None:
     return None
 
 
+def is_even_padding(layer: nn.ReflectionPad2d) -> bool:
+    return len(set(layer.padding)) == 1 and layer.padding[0] > 0
+
+
+def is_plain_norm(layer: nn.InstanceNorm2d) -> bool:
+    has_parameters = layer.affine or layer.track_running_stats
+    return not has_parameters and layer.eps == 1e-5
+
+
 def ends_a_generator(layer: nn.Conv2d) -> bool:
+    """Whether it is a 7x7 convolution to one map, of stride 1, with a bias, without padding."""
     to_one_map = layer.kernel_size == (7, 7) and layer.out_channels == 1
-    return to_one_map and layer.padding == (0, 0) and layer.bias is not None
+    is_plain = layer.stride == layer.dilation == (1, 1) and layer.padding == (0, 0)
+    return to_one_map and is_plain and layer.bias is not None
 
 
 class InstanceNorm(nn.Module):
@@ -54,6 +66,8 @@ class InstanceNorm(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 3:
+            return F.instance_norm(x[None])[0]
         return F.group_norm(x, x.shape[1])
 
 
@@ -81,7 +95,7 @@ class Reflection(torch.autograd.Function):
                 total.select(axis, 2 * width - k).add_(total.select(axis, k))
                 total.select(axis, last - 2 * width + k).add_(total.select(axis, last - k))
 
-        # Dense, in the layout that came.
+        # The result is dense, and in the layout of the gradient.
         inside = total[..., width:-width, width:-width]
         return inside.to(gradient.dtype, copy=True), None
 
@@ -115,7 +129,7 @@ class ToOneMap(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # bf16 under autocast.
+        # Under autocast the gradient comes in bf16.
         x, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)
         k = weight.flip(2, 3).transpose(0, 1)  # (C, 1, h, w)
         h, w = k.shape[2:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -11,17 +11,35 @@ from ..machine import cpu_lacks_bf16
 from ..settings import Training
 from .batches import CT, MRI, Slices, UnpairedBatches
 from .model import CycleGAN
+from .remedies import LOSSES
+
+# What `Objective` weighs.
+LOSS_WEIGHTS = ("adversarial", "cycle_ct", "cycle_mri", "identity", *LOSSES)
+
+# By which slices in [-1, 1] may exceed it, after interpolation in float32.
+ROUNDING = 1e-3
 
 
 def check_inputs(
     model: CycleGAN, slices: Slices, training: Training, validate: Callable | None
 ) -> None:
     """Raise ValueError, in one sentence, unless model, slices and settings fit together."""
+    if not isinstance(model, CycleGAN):
+        raise ValueError(f"a {type(model).__name__} cannot be trained: pass a CycleGAN")
+    if not (isinstance(getattr(slices, "ct", None), torch.Tensor) and hasattr(slices, "mri")):
+        raise ValueError(
+            f"a {type(slices).__name__} holds no slices to train on: pass the train side of loaded "
+            "scans (scans.train), or tensors in a batches.Slices"
+        )
+    if not any(getattr(model.objective, name) for name in LOSS_WEIGHTS):
+        raise ValueError("all weights of the losses are 0: give at least one of them a weight")
     if not training.steps:
         raise ValueError("steps=0 trains nothing: say how many steps the whole training has")
 
     check_shape("ct", slices.ct, model.architecture.ct_channels)
     check_shape("mri", slices.mri, model.architecture.mri_channels)
+    check_names("ct", slices.ct_names, len(slices.ct))
+    check_names("mri", slices.mri_names, len(slices.mri))
     check_sampling(model, slices, training)
 
     objective = model.objective
@@ -39,6 +57,22 @@ def check_shape(modality: str, images: torch.Tensor, channels: int) -> None:
             f"{modality} is of shape {tuple(images.shape)} and should be (N, {channels}, H, W), N "
             f"at least 1: give such slices, or build the model with other {modality}_channels"
         )
+
+
+def check_names(modality: str, names: Sequence[str], count: int) -> None:
+    if names and len(names) != count:
+        raise ValueError(
+            f"{modality}_names has {len(names)} names for {count} slices: give one for each"
+        )
+
+
+def check_numbers(**numbers: int | None) -> None:
+    """Raise ValueError unless each is a whole number from 0 on (save_every: from 1 on), or None."""
+    for name, value in numbers.items():
+        least = 1 if name == "save_every" else 0
+        optional = value is None and name != "seed"
+        if not optional and (type(value) is not int or value < least):
+            raise ValueError(f"{name}={value!r} should be a whole number of at least {least}")
 
 
 def check_sampling(model: CycleGAN, slices: Slices, training: Training) -> None:
@@ -66,7 +100,7 @@ def check_sampling(model: CycleGAN, slices: Slices, training: Training) -> None:
 
 
 def check_finite(slices: Slices) -> None:
-    """Raise ValueError, naming the slice, if one holds NaN or infinite values."""
+    """Raise ValueError, naming the slice, if one is not finite or not in [-1, 1]."""
     for modality in (CT, MRI):
         images = (slices.ct, slices.mri)[modality]
         for i, image in enumerate(images):
@@ -74,6 +108,12 @@ def check_finite(slices: Slices) -> None:
                 raise ValueError(
                     f"{MODALITY_NAMES[modality]} slice {slice_name(slices, modality, i)} holds "
                     "values that are not finite: remove or repair it before training"
+                )
+            if image.abs().max() > 1 + ROUNDING:
+                raise ValueError(
+                    f"{MODALITY_NAMES[modality]} slice {slice_name(slices, modality, i)} reaches "
+                    f"from {image.min():.4g} to {image.max():.4g} and should be in [-1, 1]: scale "
+                    "it as `units.HU.to_network` does"
                 )
 
 

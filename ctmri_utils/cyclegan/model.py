@@ -60,13 +60,16 @@ class ImagePool(nn.Module):
 @contextmanager
 def frozen(*networks: nn.Module) -> Iterator[None]:
     """Inside the block these networks collect no gradients, though gradients flow through them."""
-    for network in networks:
-        network.requires_grad_(False)
+    learning = [
+        weight for network in networks for weight in network.parameters() if weight.requires_grad
+    ]
+    for weight in learning:
+        weight.requires_grad_(False)
     try:
         yield
     finally:
-        for network in networks:
-            network.requires_grad_(True)
+        for weight in learning:
+            weight.requires_grad_(True)
 
 
 class Translator(nn.Module):
@@ -171,7 +174,7 @@ class Translator(nn.Module):
             network.train(training)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Images:
     """All images of one step, (N, C, H, W); None where no loss looks at them.
 
@@ -200,8 +203,9 @@ class CycleGAN(Translator):
     """Two generators, two discriminators, and the losses that tie them together.
 
     The `objective` says what is minimised; a weight of 0 leaves a loss out, and its cost. So the
-    same class is CUT (`nce` and `nce_identity` alone), pix2pix without its conditional
-    discriminator (`supervised`, on pairs), or regression (`supervised` with adversarial = 0).
+    same class is CUT (`nce` and `nce_identity` beside the adversarial loss), pix2pix without its
+    conditional discriminator (`supervised`, on pairs), or regression (`supervised` with
+    adversarial = 0).
 
     Args:
         architecture: which networks.

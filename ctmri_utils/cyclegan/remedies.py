@@ -27,10 +27,10 @@ NEIGHBOURS = [
     (row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0)
 ]
 
-# Of the patch of `mind`: a Gaussian of 3 x 3 pixels holds all but a thousandth of it.
+# The patch of `mind` is a Gaussian, of which 3 x 3 pixels hold all but a thousandth.
 MIND_SIGMA_PX = 0.5
 
-# Patches of an image and layer, and features of a patch, as in Park et al. 2020.
+# How many patches of each image and layer are compared, as in Park et al. 2020.
 PATCHES = 256
 PATCH_FEATURES = 256
 
@@ -131,12 +131,10 @@ def gradient_loss(translation: Tensor, original: Tensor) -> Tensor:
 def mind(images: Tensor) -> Tensor:
     """MIND, the modality independent neighbourhood descriptor of each pixel.
 
-    How alike a pixel's patch is to its neighbours':
-
-    exp(-D_r / V) / max_r, where D_r is the squared difference to the image shifted by r, weighted
-    by a Gaussian patch, and V the mean of D over the 4 nearest neighbours, between 0.001 and 1000
-    times its mean over the image. Borders are repeated. It tells where edges are and not what their
-    sign is.
+    It says how alike a pixel's patch is to its neighbours' patches: exp(-D_r / V) / max_r, where
+    D_r is the squared difference to the image shifted by r, weighted by a Gaussian patch, and V the
+    mean of D over the 4 nearest neighbours, between 0.001 and 1000 times its mean over the image.
+    Borders are repeated. It tells where edges are and not what their sign is.
 
     Args:
         images: (N, 1, H, W).
@@ -237,7 +235,7 @@ def head_in(mri: Tensor) -> Tensor:
 
 
 def patch_nce_loss(queries: Tensor, keys: Tensor, temperature: float = 0.07) -> Tensor:
-    """How badly a patch of a translation is told by its features from the original's other patches.
+    """How badly a patch's features pick its own original among the original's patches.
 
     The cross-entropy of choosing, among the P keys of the same image, the one of the same place,
     with logits q.k / temperature. No gradient flows into the keys.

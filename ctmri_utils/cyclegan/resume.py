@@ -85,10 +85,10 @@ def restore_run(trainer: Trainer, state: dict) -> None:
         )
 
     trainer.model.load_state_dict(state["model"])
-    for optimizer, saved in zip(trainer.optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
-    for scheduler, saved in zip(trainer.schedulers, state["schedulers"], strict=True):
-        scheduler.load_state_dict(saved)
+    for optimizer, its_state in zip(trainer.optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(its_state)
+    for scheduler, its_state in zip(trainer.schedulers, state["schedulers"], strict=True):
+        scheduler.load_state_dict(its_state)
     trainer.scaler.load_state_dict(state["scaler"])
 
     own = state["processes"][trainer.process]

@@ -18,7 +18,14 @@ from ..machine import delayed_interrupt, several_processes, shared_by_processes
 from ..settings import Training
 from .batches import Slices, UnpairedBatches
 from .fast_cpu import use_fast_layers
-from .inputs import check_finite, check_inputs, check_precision, describe_batch, describe_data
+from .inputs import (
+    check_finite,
+    check_inputs,
+    check_numbers,
+    check_precision,
+    describe_batch,
+    describe_data,
+)
 from .model import CycleGAN
 from .resume import resume_run, save_run, saved_precision
 from .tuning import SlowdownWatch, choose_precision, choose_threads
@@ -57,7 +64,7 @@ def fit(
         steps: length of the whole training, over which the rate falls, instead of
             `training.steps`.
         checkpoint: the file to resume from and to save to.
-        stop_at: end this call after so many steps of the whole training.
+        stop_at: end this call after so many steps of the whole training; None: after all.
         save_every: steps between two saves.
         on_step: called as on_step(step, losses) after each step, for progress and pictures.
         validate: called as validate(model), gives the "plateau" policy its metric.
@@ -71,9 +78,12 @@ def fit(
         OSError: the checkpoint cannot be written; raised before the first step.
         FloatingPointError: a loss or a weight is not finite.
     """
+    # A whole `Settings` is a `Training` too; its other fields belong to the model.
+    training = training.pick(Training)
     if steps is not None:
         training = replace(training, steps=steps)
     check_inputs(model, slices, training, validate)
+    check_numbers(seed=seed, stop_at=stop_at, save_every=save_every)
     if training.precision == "auto":
         precision = saved_precision(checkpoint) or choose_precision(model, slices)
         training = replace(training, precision=precision)
@@ -101,7 +111,7 @@ def fit(
             resume_run(trainer, checkpoint)
         else:
             choose_threads(trainer, batches)
-        last_step = min(training.steps, stop_at or training.steps)
+        last_step = training.steps if stop_at is None else min(training.steps, stop_at)
         run_steps(trainer, slices, batches, last_step, checkpoint, save_every, on_step, validate)
     return trainer.losses
 

@@ -123,7 +123,7 @@ def check_memory(settings: Settings, device: torch.device) -> None:
     Raises:
         ValueError: in one sentence.
     """
-    # Shapes without numbers.
+    # On the meta device weights have shapes and no numbers.
     with torch.device("meta"):
         model = CycleGAN(settings.architecture, settings.objective)
 

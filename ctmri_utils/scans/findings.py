@@ -246,8 +246,8 @@ def _formats(slices: Sequence[SliceSummary]) -> Iterator[Finding]:
             "JPEG on one side",
             tuple(slice_.name for slice_ in jpegs if slice_.modality == lossy),
             f"{ct_share:.0%} of the CT and {mri_share:.0%} of the MR are JPEG",
-            "a critic can tell them apart by compression instead of anatomy: export both alike "
-            "from the source",
+            "a discriminator can tell them apart by compression instead of anatomy: export both "
+            "alike from the source",
         )
 
 

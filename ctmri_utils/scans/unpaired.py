@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -54,14 +53,6 @@ class Split:
     def paired(self) -> bool:
         """Whether ct[i] and mri[i] show the same slice of the same patient."""
         return self.truth is not None
-
-    def for_fit(self) -> dict[str, Any]:
-        """What `fit` needs to know of these slices, besides the images."""
-        return {
-            "names": (self.ct_names, self.mri_names),
-            "positions": self.positions,
-            "paired": self.paired,
-        }
 
     def __repr__(self) -> str:
         return f"Split of {_pixels(self.ct)} pixels: {self._counts()}"

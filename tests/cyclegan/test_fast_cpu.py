@@ -169,3 +169,27 @@ def test_a_second_call_changes_nothing():
     before = list(generator.modules())
     use_fast_layers(generator)
     assert list(generator.modules()) == before
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(3, 1, 7, stride=2),
+        nn.Conv2d(3, 1, 7, dilation=2),
+        nn.Conv2d(3, 1, 7, padding=3),
+        nn.Conv2d(3, 1, 7, bias=False),
+        nn.InstanceNorm2d(3, eps=1e-2),
+        nn.InstanceNorm2d(3, affine=True),
+        nn.ReflectionPad2d((1, 2, 3, 4)),
+        nn.ReflectionPad2d(0),
+    ],
+)
+def test_layers_that_only_look_alike_are_left_alone(layer):
+    network = nn.Sequential(layer)
+    use_fast_layers(network)
+    assert network[0] is layer
+
+
+def test_one_image_without_a_batch_is_normalised_alike():
+    x = random(3, 8, 9)
+    torch.testing.assert_close(InstanceNorm()(x), nn.InstanceNorm2d(3)(x), atol=1e-12, rtol=0)

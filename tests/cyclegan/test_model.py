@@ -320,3 +320,11 @@ def test_a_translator_alone_translates_and_unknown_networks_get_one_sentence():
     assert Translator(SMALL).translate(torch.zeros(1, 1, 32, 32), "ct").shape == (1, 1, 32, 32)
     with pytest.raises(ValueError, match="unet_100"):
         Translator(Architecture(generator="unet_100"))
+
+
+def test_what_was_frozen_before_stays_so():
+    network = torch.nn.Conv2d(1, 1, 1)
+    network.bias.requires_grad_(False)
+    with frozen(network):
+        assert not network.weight.requires_grad
+    assert network.weight.requires_grad and not network.bias.requires_grad

@@ -13,14 +13,16 @@ import pytest
 import torch
 from fit_tensors import fit
 
-from ctmri_utils.cyclegan.batches import UnpairedBatches
+from ctmri_utils.cyclegan.batches import Slices, UnpairedBatches
 from ctmri_utils.cyclegan.fast_cpu import use_fast_layers
-from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.cyclegan.model import CycleGAN, Translator
 from ctmri_utils.cyclegan.resume import load_checkpoint, restore_run, run_state
 from ctmri_utils.cyclegan.training import Trainer, schedule
+from ctmri_utils.cyclegan.training import fit as fit_slices
 from ctmri_utils.machine import delayed_interrupt
+from ctmri_utils.runs.weights import load_translator
 from ctmri_utils.seeds import random_states, restore_random_states
-from ctmri_utils.settings import Architecture, Objective, Training
+from ctmri_utils.settings import Architecture, Objective, Settings, Training
 
 SMALL = Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1)
 
@@ -613,3 +615,57 @@ def test_pairs_train_without_critics():
         "supervised"
     }
     assert torch.equal(model.D_ct.model[0].weight, before["D_ct.model.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"seed": -1}, "seed=-1 should be a whole number"),
+        ({"seed": None}, "seed=None should be a whole number"),
+        ({"seed": "a"}, "seed='a' should be a whole number"),
+        ({"stop_at": -1}, "stop_at=-1 should be a whole number"),
+        ({"save_every": 0}, "save_every=0 should be a whole number of at least 1"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(change, sentence):
+    model, ct, mri = start()
+    with pytest.raises(ValueError, match=sentence):
+        fit_slices(model, Slices(ct, mri), Training(steps=2), **{"seed": 1} | change)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (lambda ct, mri: (ct, mri), "a tuple holds no slices"),
+        (lambda ct, mri: Slices(ct.numpy(), mri.numpy()), "a Slices holds no slices"),
+        (lambda ct, mri: Slices(ct, mri, ct_names=("one",)), "ct_names has 1 names for 5 slices"),
+        (lambda ct, mri: Slices(ct * 1000, mri), r"CT slice number 0 .* should be in \[-1, 1\]"),
+    ],
+)
+def test_what_is_no_slices_to_train_on_is_refused(wrong, sentence):
+    model, ct, mri = start()
+    with pytest.raises(ValueError, match=sentence):
+        fit_slices(model, wrong(ct, mri), Training(steps=2), seed=1)
+
+
+def test_a_translator_and_an_objective_of_nothing_are_refused():
+    model, ct, mri = start()
+    with pytest.raises(ValueError, match="a Translator cannot be trained"):
+        fit_slices(Translator(SMALL), Slices(ct, mri), Training(steps=2), seed=1)
+    nothing = start(cycle_ct=0, cycle_mri=0, identity=0, adversarial=0)[0]
+    with pytest.raises(ValueError, match="all weights of the losses are 0"):
+        fit_slices(nothing, Slices(ct, mri), Training(steps=2), seed=1)
+
+
+def test_whole_settings_train_without_touching_the_models(tmp_path):
+    model, ct, mri = start()
+    settings = Settings(steps=2, ngf=99, cycle_ct=77)
+    fit_slices(model, Slices(ct, mri), settings, seed=1, checkpoint=tmp_path / "run.pt")
+    identity = load_checkpoint(tmp_path / "run.pt")["identity"]
+    assert (identity["ngf"], identity["cycle_ct"], identity["steps"]) == (4, 10, 2)
+    assert load_translator(tmp_path / "run.pt")
+
+
+def test_stop_at_zero_trains_nothing():
+    model, ct, mri = start()
+    assert fit_slices(model, Slices(ct, mri), Training(steps=2), seed=1, stop_at=0) == []

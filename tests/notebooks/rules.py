@@ -52,7 +52,8 @@ NOT_DRAWING = {
 
 def badge(name: str) -> str:
     """The Colab badge of notebooks/`name`.ipynb, in Markdown."""
-    page = f"{COLAB}github/{REPOSITORY.removeprefix('https://github.com/')}/blob/main/notebooks/{name}.ipynb"
+    repository = REPOSITORY.removeprefix("https://github.com/")
+    page = f"{COLAB}github/{repository}/blob/main/notebooks/{name}.ipynb"
     return f"[![Open In Colab]({COLAB}assets/colab-badge.svg)]({page})"
 
 

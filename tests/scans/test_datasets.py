@@ -406,11 +406,7 @@ def test_the_phantom_knows_its_heights():
         == pytest.approx([(level + 10) / 60 for level in levels])
     )
     assert len(set(scans.train.positions[0]) | set(scans.train.positions[1])) == 10
-    assert scans.train.for_fit() == {
-        "names": (scans.train.ct_names, scans.train.mri_names),
-        "positions": scans.train.positions,
-        "paired": False,
-    }
+    assert not scans.train.paired
 
 
 def test_printing_scans_gives_a_few_lines_and_no_tensors():
