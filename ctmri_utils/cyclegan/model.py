@@ -60,9 +60,8 @@ class ImagePool(nn.Module):
 @contextmanager
 def frozen(*networks: nn.Module) -> Iterator[None]:
     """Inside the block these networks collect no gradients, though gradients flow through them."""
-    learning = [
-        weight for network in networks for weight in network.parameters() if weight.requires_grad
-    ]
+    weights = [weight for network in networks for weight in network.parameters()]
+    learning = [weight for weight in weights if weight.requires_grad]
     for weight in learning:
         weight.requires_grad_(False)
     try:
@@ -176,10 +175,7 @@ class Translator(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """All images of one step, (N, C, H, W); None where no loss looks at them.
-
-    CT is as the networks see it, after `ct_map.encode`.
-    """
+    """All images of one step, (N, C, H, W), CT as `ct_map` encodes it; None where not needed."""
 
     ct: Tensor
     mri: Tensor

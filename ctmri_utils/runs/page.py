@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from ..scans.datasets import load_scans
 from ..scans.unpaired import UnpairedScans
 from ..settings import Settings, read_settings, settings_for
 from ..units import HU
+from ..viewers.figures import evenly_chosen
 from ..viewers.pages import write_page
 from ..viewers.viewer import MARKS, Viewer, compare, error_explorer
 from .weights import load_translator
@@ -107,9 +107,11 @@ def viewers(model: Translator, scans: UnpairedScans) -> dict[str, Viewer]:
     These are the truth, if there is one, translations with their inputs, and round trips.
     """
     test = scans.test
-    ct, ct_names = evenly_chosen(test.ct), evenly_chosen(test.ct_names)
-    mri, mri_names = evenly_chosen(test.mri), evenly_chosen(test.mri_names)
-    patients = evenly_chosen(test.mri_patients)
+    ct = evenly_chosen(test.ct, MOST_SLICES)
+    ct_names = evenly_chosen(test.ct_names, MOST_SLICES)
+    mri = evenly_chosen(test.mri, MOST_SLICES)
+    mri_names = evenly_chosen(test.mri_names, MOST_SLICES)
+    patients = evenly_chosen(test.mri_patients, MOST_SLICES)
 
     fake_mri = model.translate(ct, "mri")
     fake_ct = model.translate(mri, "ct")
@@ -162,9 +164,3 @@ def _against_truth(model: Translator, scans: UnpairedScans) -> Viewer:
         alt="True CT and the CT made from the MR, patient by patient, with a table of their "
         "errors.",
     )
-
-
-def evenly_chosen(slices: Sequence):
-    """At most MOST_SLICES of them."""
-    step = math.ceil(len(slices) / MOST_SLICES)
-    return slices[::step]

@@ -25,6 +25,7 @@ from ..scans.unpaired import UnpairedScans
 from ..seeds import set_up
 from ..settings import Settings, read_settings, to_toml
 from ..units import HU
+from ..viewers.figures import evenly_chosen
 from ..viewers.progress import Progress
 from .recognise import locate
 from .start import Start, start_from
@@ -281,10 +282,6 @@ def start_log(
 ) -> RunLog:
     checkpoint = folder / "checkpoint.pt"
     earlier = load_checkpoint(checkpoint)["losses"] if checkpoint.exists() else []
-    watched = [evenly_chosen(images) for images in (scans.test.ct, scans.test.mri)]
+    watched = [evenly_chosen(images, WATCHED) for images in (scans.test.ct, scans.test.mri)]
     every = max(1, steps // 20)
     return RunLog(folder, earlier, records, tensorboard, model, *watched, steps=steps, every=every)
-
-
-def evenly_chosen(images: torch.Tensor) -> torch.Tensor:
-    return images[:: max(1, len(images) // WATCHED)][:WATCHED]

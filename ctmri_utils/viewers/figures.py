@@ -369,3 +369,9 @@ def show(figure: Figure, alt: str) -> None:
     from IPython.display import Image, display
 
     display(Image(png(figure), alt=alt))
+
+
+def evenly_chosen(slices, most: int):
+    """At most so many of the slices, from the first one on, equally far apart."""
+    step = math.ceil(len(slices) / most)
+    return slices[::step]
