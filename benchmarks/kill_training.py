@@ -47,6 +47,10 @@ SETTINGS = {
 }
 
 
+# For every kill, whether the process died while it wrote its checkpoint.
+KILLED_IN_A_SAVE: list[bool] = []
+
+
 def digest(state: dict) -> str:
     """A hash of all weights."""
     found = hashlib.sha256()
@@ -83,17 +87,33 @@ def start_training(folder: Path) -> subprocess.Popen:
 def kill(folder: Path, in_a_save: bool, chance: random.Random) -> bool:
     """Start the training and kill it; False if it ended before."""
     process = start_training(folder)
-    wait_for(lambda: (folder / "strips").exists() or process.poll() is not None)
+
+    def stopped() -> bool:
+        return process.poll() is not None
+
+    wait_for(lambda: (folder / ".checkpoint.pt.owner").exists() or stopped())
+
+    # Some saves later, so that the run also gets on.
+    for _ in range(chance.randrange(4)):
+        before = saved_at(folder)
+        wait_for(lambda before=before: saved_at(folder) != before or stopped())
     if in_a_save:
-        wait_for(lambda: any(folder.glob(".partial-*")) or process.poll() is not None)
+        pattern = f".partial-*-{process.pid}-*"
+        wait_for(lambda: any(folder.glob(pattern)) or stopped())
         time.sleep(chance.uniform(0, 0.003))
     else:
-        time.sleep(chance.uniform(0, 6))
-    if process.poll() is not None:
+        time.sleep(chance.uniform(0, 3))
+    if stopped():
         return False
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    KILLED_IN_A_SAVE.append(any(folder.glob(f".partial-*-{process.pid}-*")))
     return True
+
+
+def saved_at(folder: Path) -> float | None:
+    checkpoint = folder / "checkpoint.pt"
+    return checkpoint.stat().st_mtime if checkpoint.exists() else None
 
 
 def wait_for(condition, seconds: float = 300) -> None:
@@ -116,7 +136,7 @@ def check(folder: Path, digests: dict[int, str]) -> int:
 
 def kills(folder: Path, digests: dict[int, str], count: int) -> None:
     chance = random.Random(0)
-    done = inside = 0
+    done = 0
     while done < count:
         # A training that is nearly at its end starts anew.
         if check(folder, digests) > STEPS - 3 * SAVE_EVERY:
@@ -124,13 +144,13 @@ def kills(folder: Path, digests: dict[int, str], count: int) -> None:
         in_a_save = done % 2 == 1
         if kill(folder, in_a_save, chance):
             done += 1
-            inside += any(folder.glob(".partial-*"))
             step = check(folder, digests)
             print(f"kill {done}: the checkpoint of step {step} is whole", flush=True)
 
     process = start_training(folder)
     process.communicate()
     assert process.returncode == 0 and check(folder, digests) == STEPS
+    inside = sum(KILLED_IN_A_SAVE)
     print(f"{count} kills, {inside} of them inside a save: the run ended with the same bits")
 
 
