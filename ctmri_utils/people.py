@@ -59,7 +59,8 @@ COPY = re.compile(r"(?i)(\s*\(\d+\)|[-_ ]copy\d*)+$")
 
 # Words on a scan, not on a person.
 SCAN_WORD = re.compile(
-    r"(n|ce)?ct[ap]?|mr[ia]?|cbct|pet|suv|t1(w|c|ce|gd|n|km)?|t2(w|f|s)?|flair|pdw?|dwi|adc|swi|tof|"
+    r"(n|ce)?ct[ap]?|mr[ia]?|cbct|pet|suv|t1(w|c|ce|gd|n|km)?|t2(w|f|s)?|flair|pdw?|dwi|adc|swi|"
+    r"tof|"
     r"m?p2?rage|f?spgr|bravo|vibe|space|tse|stir|dti|bold|func|anat|perf|"
     r"ses(sion)?\d*|scan\d*|visit\d*|tp\d+|timepoint\d*|time\d+|day\d+|week\d+|month\d+|"
     r"baseline|bl|follow|followup\d*|fu\d*|pre|post|preop|postop|before|after|run\d*|rep\d*|"
