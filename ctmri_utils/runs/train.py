@@ -190,19 +190,22 @@ def train(
 
     # What may be refused comes before what takes time.
     check_writable(folder)
-    model = build_model(settings, run["seed"])
+    engine = several_processes()
+    model = build_model(settings, run["seed"], engine)
     start = load_start(run, model, folder) if run["start"] else None
     scans = load_scans(run["dataset"], settings, run["seed"])
     check_unit(settings, scans)
 
+    # One of several processes writes the folder and the screen.
     log = None
-    if speaks_for_all():
-        print(scans.describe())
+    if engine is None or engine.is_main_process:
+        description = scans.describe()
+        print(description)
         if start:
             print(start.summary)
         records = {
             "settings.toml": to_toml(run | asdict(settings) | {"steps": steps}),
-            "data.txt": f"{scans.describe()}\n",
+            "data.txt": f"{description}\n",
         }
         log = start_log(folder, records, tensorboard, model, scans, steps)
     try:
@@ -230,21 +233,14 @@ def run_name(dataset: str) -> str:
     return dataset if dataset in NAMED else Path(dataset).resolve().name
 
 
-def build_model(settings: Settings, seed: int) -> CycleGAN:
-    """The untrained model, on the device that it is trained on."""
+def build_model(settings: Settings, seed: int, engine) -> CycleGAN:
+    """The untrained model, on the device that it is trained on; `engine` of `several_processes`."""
     device = set_up(seed)
-    engine = several_processes()
     if engine:
         device = engine.device
     check_memory(settings, device)
     torch.manual_seed(seed)
     return CycleGAN(settings.architecture, settings.objective).to(device)
-
-
-def speaks_for_all() -> bool:
-    """Whether this process writes the run's folder and the screen; one of several does."""
-    engine = several_processes()
-    return engine is None or engine.is_main_process
 
 
 def finish(log: RunLog, losses: list[dict[str, float]], folder: Path, steps: int) -> None:
