@@ -6,6 +6,7 @@ is the help, and what it needs is imported when it runs.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from tyro.conf import DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName
@@ -27,12 +28,14 @@ def report() -> None:
 
 COMMANDS = {
     "course": course.course,
+    "site": course.site,
     "download": scans.download,
     "check": runs.check,
     "prepare": volumes.prepare,
     "train": runs.train,
     "study": runs.study,
     "translate": volumes.translate,
+    "evaluate": volumes.evaluate,
     "export": runs.export,
     "page": runs.page,
     "assignments": course.assignments,
@@ -62,6 +65,11 @@ def main(arguments: list[str] | None = None) -> int:
             config=(DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName),
         )
         return status or 0
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has seen enough. What is still in the buffer
+        # must not be written at exit.
+        sys.stdout = open(os.devnull, "w")
+        return 0
     except OSError as error:
         if not error.filename:
             return explain(command, error)

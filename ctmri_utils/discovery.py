@@ -5,7 +5,8 @@ Volumes and slices are found by the same rules:
 * links to files and folders are followed; a file that is reached twice counts once;
 * hidden files and what operating systems add (`__MACOSX`, `._x`, `.DS_Store`, `Thumbs.db`) are
   skipped without a word;
-* a NIfTI file is known by its ending, DICOM by its content, with or without the mark DICM;
+* NIfTI, MetaImage (.mha, .mhd) and NRRD files are known by their endings, DICOM by its content,
+  with or without the mark DICM;
 * masks, label maps and dose are left out: by the words in their names, and volumes also by their
   values, which are few whole numbers (see `looks_like_labels`);
 * what this package translated itself says so in its header (`SYNTHETIC`) and is no scan.
@@ -26,13 +27,18 @@ from pathlib import Path
 
 import numpy as np
 
-# What every translation says of itself: NIfTI in `descrip`, DICOM in three tags.
+# What every translation says of itself: NIfTI in `descrip`, MetaImage and NRRD in a comment, and
+# DICOM in three tags.
 SYNTHETIC = "SYNTHETIC {} - NOT FOR CLINICAL USE"
 SYNTHETIC_LABEL = re.compile(SYNTHETIC.format("(CT|MR)"))
 
 NIFTI = (".nii", ".nii.gz")
+ITK = (".mha", ".mhd", ".nrrd")
 GZIP_MAGIC = b"\x1f\x8b"
 NIFTI2_HEADER_BYTES = 540
+
+# In these bytes a file that is one volume says what it is.
+START_BYTES = 2**12
 
 SYSTEM_NAMES = {"__macosx", "thumbs.db", "desktop.ini"}
 
@@ -217,14 +223,14 @@ def _first_tags(order: str) -> set[bytes]:
     return {group.to_bytes(2, order) + element.to_bytes(2, order) for group, element in tags}
 
 
-def is_synthetic_nifti(path: Path) -> bool:
-    """Whether a NIfTI file's header says that this package translated it."""
+def is_synthetic_file(path: Path) -> bool:
+    """Whether a NIfTI, MetaImage or NRRD file's header says that this package translated it."""
     try:
         with path.open("rb") as file:
-            start = file.read(NIFTI2_HEADER_BYTES)
+            start = file.read(START_BYTES)
         if start.startswith(GZIP_MAGIC):
             with gzip.open(path, "rb") as file:
-                start = file.read(NIFTI2_HEADER_BYTES)
+                start = file.read(START_BYTES)
     except (OSError, EOFError, ValueError):
         # Reading the scan will say what is wrong with it.
         return False

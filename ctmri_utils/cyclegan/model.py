@@ -77,6 +77,7 @@ class Translator(nn.Module):
     Weights are drawn from torch's global generator: seed before you build. `averaged` holds a
     running mean of both generators' weights over the training, which `translate` uses: GANs circle
     around their goal, and the mean lies nearer to it (Yazici et al. 2019, arXiv 1806.04498).
+    `contract` may hold a `runs.contract.Contract`: which slices the networks know.
 
     Args:
         architecture: which networks.
@@ -89,6 +90,7 @@ class Translator(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.ct_map = CT_MAPS[architecture.ct_map]
+        self.contract = None
 
         name = architecture.generator
         if name == "resnet":

@@ -59,6 +59,7 @@ def run_state(trainer: Trainer) -> dict:
         "scaler": trainer.scaler.state_dict(),
         "processes": processes,
         "threads": torch.get_num_threads(),
+        "contract": trainer.model.contract and asdict(trainer.model.contract),
     }
 
 

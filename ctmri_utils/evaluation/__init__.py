@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "scores",
         "splits",
         "uncertainty",
+        "volume_scores",
     ],
     submod_attrs={
         "ct_metrics": ["CT_METRICS"],
@@ -34,5 +35,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "splits": ["shared_slices", "split_by_patient"],
         "uncertainty": ["UncertaintyMap", "uncertainty_signs"],
+        "volume_scores": ["score_volume"],
     },
 )

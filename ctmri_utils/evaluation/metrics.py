@@ -120,7 +120,7 @@ def ssim(pred, true, mask, value_range) -> float:
     _, similarity = structural_similarity(
         true, pred, win_size=SSIM_WINDOW, data_range=width, full=True
     )
-    return _mean_inside(similarity, mask)
+    return float(similarity[_inner(mask)].mean())
 
 
 def ms_ssim(pred, true, mask, value_range) -> float:
@@ -147,30 +147,31 @@ def ms_ssim(pred, true, mask, value_range) -> float:
 
     product = 1.0
     for weight in MS_SSIM_WEIGHTS:
-        similarity = ssim_terms(true, pred, width) ** weight
-        product *= np.clip(_mean_inside(similarity, mask), 0, 1)
+        similarity = ssim_terms(true, pred, width, _inner(mask)) ** weight
+        product *= np.clip(similarity.mean(), 0, 1)
 
         pred, true = _halved(pred), _halved(true)
         mask = _every_second(mask)
     return float(product)
 
 
-def ssim_terms(x: np.ndarray, y: np.ndarray, width: float) -> np.ndarray:
-    """Luminance x contrast x structure at every pixel, each term cut at 0.
+def ssim_terms(x: np.ndarray, y: np.ndarray, width: float, inside: np.ndarray) -> np.ndarray:
+    """Luminance x contrast x structure at every pixel of a mask, each term cut at 0.
 
     Args:
         x: float image, (H, W) or (Z, H, W).
         y: same shape.
         width: of the range of both images.
+        inside: bool, same shape, with K pixels.
 
     Returns:
-        The similarity of the window around each pixel, same shape.
+        The similarity of the window around each of these pixels, (K,).
 
     Source: Wang et al. 2003, eq. 1-3.
     """
 
     def average(image):
-        return ndimage.uniform_filter(image, SSIM_WINDOW)
+        return ndimage.uniform_filter(image, SSIM_WINDOW)[inside]
 
     n = SSIM_WINDOW**x.ndim
     unbiased = n / (n - 1)
@@ -327,17 +328,19 @@ def _masked_from_zero(
     return pred, true, mask, high - low
 
 
-def _mean_inside(similarity: np.ndarray, mask: np.ndarray) -> float:
-    """Mean of a similarity map over the mask, without half a window at every border."""
+def _inner(mask: np.ndarray) -> np.ndarray:
+    """The mask without half a window at every border; ValueError if nothing is left."""
     half = SSIM_WINDOW // 2
     core = (slice(half, -half),) * mask.ndim
 
-    if not mask[core].any():
+    inner = np.zeros_like(mask)
+    inner[core] = mask[core]
+    if not inner.any():
         raise ValueError(
             f"the mask has {int(mask.sum())} pixels, none of them {half} from the "
             "border: too few for SSIM."
         )
-    return float(similarity[core][mask[core]].mean())
+    return inner
 
 
 def _padded(array: np.ndarray) -> np.ndarray:

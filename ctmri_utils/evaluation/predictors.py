@@ -15,7 +15,7 @@ from ..cyclegan.model import Translator
 from ..masks import ct_head_mask, mri_head_mask
 from ..scans.phantom import SyntheticPatients
 from ..scans.physics import TISSUES
-from ..scans.unpaired import Split
+from ..scans.unpaired import Split, Truth
 from ..units import AIR_HU, HU, Scale, mri_scale
 from .inputs import check_unit
 from .splits import slices_by_patient, truth_of
@@ -67,12 +67,14 @@ def baselines(
       training pairs' heads.
     - "true CT, 1 px off" sees the truth: what misregistration costs.
     - "oracle labels" sees each pixel's tissue: what anatomy alone gives, with population means.
+      Only synthetic patients have it.
 
     The constant, the matching and the fits are -1000 HU outside the head.
 
     Args:
         unpaired: the training split.
-        paired: training patients with both scans, None to leave out the two fits.
+        paired: training patients with both scans, None to leave out the two fits. With a split of
+            real pairs, which have no labels, the oracle is left out.
         seed: of the draw of other patients.
         ct_scale: of the training CT, in HU.
 
@@ -93,7 +95,8 @@ def baselines(
     if paired is not None:
         predictors |= fitted_on_pairs(paired)
     predictors["true CT, 1 px off"] = shifted_truth
-    predictors["oracle labels"] = oracle_labels
+    if not (isinstance(paired, Split) and isinstance(paired.truth, Truth)):
+        predictors["oracle labels"] = oracle_labels
     return predictors
 
 
@@ -147,7 +150,7 @@ def fitted_on_pairs(paired: SyntheticPatients | Split) -> dict[str, Predictor]:
     heads = np.stack([mri_head_mask(scan) for scan in scans])
     mri = scans[heads].astype(float)
     ct_hu = truth.ct_hu[heads].astype(float)
-    training_patients = {(p["seed"], p["index"]) for p in truth.parameters}
+    training_patients = _identities(paired)
 
     return {
         "linear regression": _for_unseen(training_patients, linear_regression(mri, ct_hu)),
@@ -176,20 +179,24 @@ def lookup_table(mri: np.ndarray, ct_hu: np.ndarray) -> ToHu:
     return lambda values: means[np.digitize(values, edges[1:-1])]
 
 
-def _for_unseen(training_patients: set[tuple], to_hu: ToHu) -> Predictor:
-    """A predictor that refuses the patients it was fitted on, known by seed and index."""
+def _identities(patients: SyntheticPatients | Split) -> set[str]:
+    """Who the patients are: index and seed of synthetic ones, the name of others."""
+    truth = patients.truth if isinstance(patients, Split) else patients
+    if isinstance(truth, SyntheticPatients):
+        return {f"index {p['index']} of seed {p['seed']}" for p in truth.parameters}
+    return set(patients.mri_patients)
+
+
+def _for_unseen(training_patients: set[str], to_hu: ToHu) -> Predictor:
+    """A predictor that refuses the patients it was fitted on."""
 
     def predict(split: Split) -> np.ndarray:
-        known = []
-        if split.paired:
-            for p in split.truth.parameters:
-                if (p["seed"], p["index"]) in training_patients:
-                    known.append(p["index"])
+        known = sorted(_identities(split) & training_patients) if split.paired else []
         if known:
             raise ValueError(
-                f"{len(known)} test patients (first: index {known[0]}) are also paired "
-                "training patients, so this fit has seen the answers: draw the pairs with "
-                "another seed."
+                f"{len(known)} test patients (first: {known[0]}) are also paired training "
+                "patients, so this fit has seen the answers: fit it on other people, or draw the "
+                "pairs with another seed."
             )
         return inside_head(split, to_hu)
 

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ..scans.phantom import SyntheticPatients
-from ..scans.unpaired import Split
+from ..scans.unpaired import Split, Truth
 
 # Slices that correlate more are copies. Neighbours 1.5 mm apart in `data/scans` reach 0.9996.
 SAME_SLICE = 0.9999
@@ -93,11 +93,16 @@ def slices_by_patient(patients: Sequence[str]) -> dict[str, list[int]]:
     return slices
 
 
-def truth_of(split: Split) -> SyntheticPatients:
+def truth_of(split: Split) -> SyntheticPatients | Truth:
     """The paired truth of a split; ValueError if it has none."""
     if not split.paired:
         raise ValueError(
             "paired metrics need one slice of one person in CT and MR, and this set's CT and MR "
             "are different people: use cycle_error, the outline's mask_dice or kid instead."
+        )
+    if split.truth is None:
+        raise ValueError(
+            "errors in HU need CT in HU, and these pairs are pictures in grey levels: prepare them "
+            "from volumes."
         )
     return split.truth

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=[
         "check",
         "commands",
+        "contract",
         "export",
         "page",
         "recognise",
@@ -19,12 +20,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "weights",
     ],
     submod_attrs={
+        "contract": ["Contract", "contract_for"],
         "page": ["run_page"],
         "reference": ["load_reference"],
         "start": ["start_from"],
         "weights": [
             "load_translator",
-            "load_weights",
             "save_weights",
             "trained_translator",
             "weights_file",

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..cyclegan.model import Translator
 from ..cyclegan.networks import Generator
 from ..cyclegan.variants import infer_architecture
 from ..files import atomic_write
+from ..units import CT_MAPS, HU, MRI_PERCENTILES, Scale
 from .recognise import Networks, locate, recognise
 from .reference import choose_network, load_reference, network_from_state
 from .weights import load_translator
@@ -22,6 +26,43 @@ from .weights import load_translator
 __all__ = ["export", "export_onnx", "load_reference", "save_reference"]
 
 SUFFIXES = (".pth", ".onnx")
+
+NETWORK_RANGE = "-1 to 1"
+MRI_RANGE = (
+    f"MR from -1 to 1: its percentiles {MRI_PERCENTILES[0]:g} and {MRI_PERCENTILES[1]:g} inside "
+    "the head, over the whole volume, become -1 and 1, and what lies outside of the head is -1"
+)
+
+
+class PhysicalGenerator(nn.Module):
+    """A generator with its CT map and CT scale inside: CT goes in or comes out in its own unit.
+
+    MR stays in [-1, 1] on the other side: it has no unit, see `mri_scale`.
+
+    Args:
+        generator: the network.
+        makes: "mri" from CT, or "ct" from MR.
+        ct_map: a name of `CT_MAPS`.
+        scale: of the CT.
+    """
+
+    def __init__(self, generator: Generator, makes: str, ct_map: str, scale: Scale = HU):
+        super().__init__()
+        self.generator = generator
+        self.makes = makes
+        self.ct_map = CT_MAPS[ct_map]
+        self.scale = scale
+
+    @property
+    def channels_as_one(self) -> int:
+        """How many channels of the generator's input are one channel of the image."""
+        return self.ct_map.channels if self.makes == "mri" else 1
+
+    def forward(self, image: Tensor) -> Tensor:
+        """CT (N, 1, H, W) in HU to MR in [-1, 1], or the other way round."""
+        if self.makes == "mri":
+            return self.generator(self.ct_map.encode(self.scale.to_network(image)))
+        return self.scale.from_network(self.ct_map.decode(self.generator(image)))
 
 
 def save_reference(path: str | Path, network: nn.Module) -> None:
@@ -48,16 +89,19 @@ def save_reference(path: str | Path, network: nn.Module) -> None:
         torch.save({key: tensor.cpu() for key, tensor in state.items()}, temporary)
 
 
-def export_onnx(path: str | Path, generator: Generator, metadata: dict) -> None:
+def export_onnx(
+    path: str | Path, network: Generator | PhysicalGenerator, metadata: dict[str, Any]
+) -> None:
     """Write a generator for ONNX runtimes.
 
-    `image` (batch, channels, height, width), float32 in [-1, 1] -> `translation`, of that size.
-    Batch, height and width are free; padding is part of the graph (opset 18), dropout is not.
+    `image` (batch, channels, height, width), float32 -> `translation`, of that size. Batch, height
+    and width are free; padding is part of the graph (opset 18), dropout is not.
 
     Args:
         path: the file to write.
-        generator: to export.
-        metadata: goes along with the architecture, under the key "card".
+        network: a generator, from [-1, 1] to [-1, 1]; with its CT map and scale inside, CT is in
+            HU.
+        metadata: goes along with the architecture, as JSON under the key "card".
 
     Raises:
         ModuleNotFoundError: onnxscript is missing; it names the extra that brings it.
@@ -69,12 +113,16 @@ def export_onnx(path: str | Path, generator: Generator, metadata: dict) -> None:
             f"exporting to ONNX needs {error.name}: pip install 'ctmri-utils[export]'"
         ) from error
 
-    generator = deepcopy(generator).cpu().eval()
+    network = deepcopy(network).cpu().eval()
+    generator, channels_as_one = network, 1
+    if isinstance(network, PhysicalGenerator):
+        generator, channels_as_one = network.generator, network.channels_as_one
     architecture = infer_architecture(generator.state_dict())
+
     side = 2 * generator.multiple + 8
-    image = torch.zeros(2, architecture["in_channels"], side, side + 1)
+    image = torch.zeros(2, architecture["in_channels"] // channels_as_one, side, side + 1)
     program = torch.onnx.export(
-        generator,
+        network,
         (image,),
         dynamo=True,
         opset_version=18,
@@ -107,7 +155,8 @@ def export(
     Args:
         source: a run's folder or its name in the build folder, a checkpoint, weights such as
             data/weights/scans.safetensors, or a file that `load_reference` reads.
-        output: .pth (the reference's) or .onnx.
+        output: .pth (the reference's) or .onnx. An .onnx of a run or of weights takes or gives CT
+            in HU; a .pth, and an .onnx of the reference's file, -1 to 1.
         to: "mri" or "ct", which of the two generators, where there are two. Its averaged weights
             are written.
         grey, padding: see `load_reference`.
@@ -123,32 +172,57 @@ def export(
 
     contents = recognise(locate(source))
     metadata = {"source": Path(source).name}
-    if isinstance(contents, Networks):
-        state = choose_network(contents, to)
-        generator = network_from_state(state, contents.path, grey, padding)
-    else:
-        generator = averaged_generator(source, to, padding)
     if to:
         metadata["makes"] = to
+    as_pth = output.suffix.lower() == ".pth"
+    if not isinstance(contents, Networks):
+        model = load_translator(source, padding=padding)
+        if to not in model.averaged:
+            raise ValueError(
+                f"{source} holds two generators: say --to mri for the one that makes MR, or --to ct"
+            )
+        if as_pth:
+            check_linear(model, source)
+            save_reference(output, model.averaged[to].cpu())
+        else:
+            export_onnx(output, physical_generator(model, to), metadata | card_of(model, to))
+        return
+
+    generator = network_from_state(choose_network(contents, to), contents.path, grey, padding)
     if not isinstance(generator, Generator):
         raise ValueError(f"{source} holds a discriminator, and only generators are exported")
-
-    if output.suffix.lower() == ".pth":
+    if as_pth:
         save_reference(output, generator)
     else:
-        export_onnx(output, generator, metadata)
+        ranges = {"input": NETWORK_RANGE, "output": NETWORK_RANGE}
+        export_onnx(output, generator, metadata | ranges)
 
 
-def averaged_generator(source: str | Path, to: str | None, padding: str) -> nn.Module:
-    """One of the two generators of a run, a checkpoint or a weights file, on the CPU."""
-    model = load_translator(source, padding=padding)
-    if to not in model.averaged:
+def check_linear(model: Translator, source: str | Path) -> None:
+    """Raise ValueError for networks whose CT map a .pth would lose."""
+    ct_map = model.architecture.ct_map
+    if ct_map != "linear":
         raise ValueError(
-            f"{source} holds two generators: say --to mri for the one that makes MR, or --to ct"
+            f"the networks of {source} see CT through units.CT_MAPS[{ct_map!r}], which a .pth "
+            "cannot hold: export to .onnx, which contains it"
         )
-    if model.architecture.ct_map != "linear":
-        raise ValueError(
-            f"{source} was trained with ct_map = {model.architecture.ct_map!r}, which no other "
-            "program undoes: train with ct_map = 'linear' to export"
-        )
-    return model.averaged[to].cpu()
+
+
+def physical_generator(model: Translator, to: str) -> PhysicalGenerator:
+    """The averaged generator that makes `to`, with the model's CT map and scale inside."""
+    scale = model.contract.ct_scale if model.contract else HU
+    return PhysicalGenerator(model.averaged[to].cpu(), to, model.architecture.ct_map, scale)
+
+
+def card_of(model: Translator, to: str) -> dict[str, Any]:
+    """What goes in and comes out of an exported generator, in words, and the contract."""
+    contract = model.contract
+    unit = contract.ct_unit if contract else HU.unit
+    ranges = [f"CT in {unit}", MRI_RANGE]
+    if to == "ct":
+        ranges.reverse()
+
+    card = {"input": ranges[0], "output": ranges[1]}
+    if contract:
+        card["contract"] = asdict(contract) | {"makes": [to]}
+    return card

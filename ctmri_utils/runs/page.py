@@ -27,6 +27,8 @@ from .weights import load_translator
 # As many slices of each modality are shown where there is no truth.
 MOST_SLICES = 16
 METRICS = ("MAE HU", "bone Dice")
+# As many beside the truth, where all are scored.
+MOST_SCORED_SLICES = 512
 
 
 def run_page(run: str | Path, dataset: str | None = None, output: Path | None = None) -> Path:
@@ -124,7 +126,7 @@ def viewers(model: Translator, scans: UnpairedScans) -> dict[str, Viewer]:
     real_ct, real_mri = ct_stack(ct, scans), mri_stack(mri, patients, scans)
 
     by_title = {}
-    if test.paired and scans.ct_scale.unit == HU.unit:
+    if test.truth is not None:
         by_title["MR to CT against the truth, worst patient first"] = _against_truth(model, scans)
 
     # The orientation of sets in grey levels is not known.
@@ -153,11 +155,12 @@ def _against_truth(model: Translator, scans: UnpairedScans) -> Viewer:
     test = scans.test
     fake_hu = translated(model, scans.ct_scale)(test)
     scores = evaluate({"CycleGAN": lambda split: fake_hu}, test, scans.spacing_mm)
+    shown = evenly_chosen(np.arange(len(fake_hu)), MOST_SCORED_SLICES)
     return error_explorer(
         scores,
-        test.truth.ct_hu,
-        fake_hu,
-        test.ct_patients,
+        test.truth.ct_hu[shown],
+        fake_hu[shown],
+        [test.ct_patients[i] for i in shown],
         method="CycleGAN",
         metrics=METRICS,
         spacing_mm=scans.spacing_mm,

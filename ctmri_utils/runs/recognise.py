@@ -166,7 +166,10 @@ def read_safetensors(path: Path) -> tuple[State, dict[str, Any] | None]:
         return state, None
     try:
         card = json.loads(text)
-        return state, {"architecture": dict(card["architecture"]), "about": card["about"]}
+        return state, {
+            "architecture": dict(card["architecture"]),
+            "contract": card.get("contract"),
+        }
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} has a card that cannot be read ({type(error).__name__}): copy or download "

@@ -20,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from ..cyclegan.batches import Slices
 from ..cyclegan.model import CycleGAN
 from ..cyclegan.training import fit
 from ..evaluation.distributions import FEWEST_FOR_KID
@@ -28,7 +29,7 @@ from ..files import atomic_write
 from ..machine import ONE_THREAD, build_folder, data_folder, environment_variables
 from ..scans.datasets import phantom_scans
 from ..scans.physics import LESIONS
-from ..scans.unpaired import UnpairedScans
+from ..scans.unpaired import Split, UnpairedScans
 from ..seeds import set_up
 from ..settings import (
     Options,
@@ -45,6 +46,7 @@ from .study_statistics import core_hours
 class Patients(Options):
     """What the phantom's patients of a row are like."""
 
+    anatomy: str = option("formula", "where their heads come from", choices=("formula", "atlas"))
     lesion: str = option("none", "which lesion they have", choices=("none", *LESIONS))
     ct_lesions: float = option(
         0.0, "share of the training CTs with one; of the test patients half have one", high=1
@@ -56,6 +58,11 @@ class Patients(Options):
 @dataclass(frozen=True)
 class Row(Settings, Patients):
     """All that makes one row of a study."""
+
+    pairs: int = option(0, "train on this many pairs only; 0: on all slices")
+    unpaired_steps: int = option(
+        0, "steps of a training without pairs, on all slices, from which the row's own starts"
+    )
 
 
 def read_study(
@@ -111,6 +118,7 @@ def patients_of(row: Row, seed: int) -> UnpairedScans:
         row.test_patients,
         row.size,
         seed,
+        anatomy=row.anatomy,
         paired=row.sampling == "paired",
         groups=groups,
     )
@@ -137,12 +145,15 @@ def train_row(
     """
     torch.manual_seed(seed)
     model = CycleGAN(row.architecture, row.objective)
+    if row.unpaired_steps:
+        model.load_state_dict(_unpaired_model(row, seed).state_dict())
+
     steps = []
     start_s = time.process_time()
     start_mb = status_mb("VmRSS")
     fit(
         model,
-        scans.train,
+        _first_pairs(scans.train, row.pairs) if row.pairs else scans.train,
         row.training,
         seed=seed,
         checkpoint=checkpoint,
@@ -154,6 +165,20 @@ def train_row(
     if steps:
         seconds = (time.process_time() - start_s) / len(steps)
     return model, {"CPU s per step": seconds, "memory MB": status_mb("VmHWM") - start_mb}
+
+
+def _unpaired_model(row: Row, seed: int) -> CycleGAN:
+    """A CycleGAN trained by the row's settings, but without pairs and supervision."""
+    unpaired = replace(
+        row, sampling="random", supervised=0, steps=row.unpaired_steps, unpaired_steps=0, pairs=0
+    )
+    model, _ = train_row(unpaired, seed, patients_of(unpaired, seed))
+    return model
+
+
+def _first_pairs(train: Split, pairs: int) -> Slices:
+    """The first few pairs of a paired split."""
+    return Slices(ct=train.ct[:pairs], mri=train.mri[:pairs], paired=True)
 
 
 def status_mb(line: str) -> float:

@@ -18,7 +18,8 @@ from ..scans.physics import LESIONS, TISSUES
 from ..scans.unpaired import UnpairedScans
 from ..settings import Settings
 
-BRAIN = [TISSUES[name].label for name in ("csf", "grey matter", "white matter", "dura", *LESIONS)]
+IN_BRAIN = ("csf", "grey matter", "deep grey matter", "white matter", "dura", *LESIONS)
+BRAIN = [TISSUES[name].label for name in IN_BRAIN]
 SCORED = ("MAE HU", "soft-tissue MAE HU", "bone MAE HU", "bone Dice")
 
 # The receive field of the patients on whom smuggling is measured.

@@ -27,6 +27,7 @@ from ..settings import Settings, read_settings, to_toml
 from ..units import HU
 from ..viewers.figures import evenly_chosen
 from ..viewers.progress import Progress
+from .contract import contract_for
 from .recognise import locate
 from .start import Start, start_from
 
@@ -195,6 +196,7 @@ def train(
     start = load_start(run, model, folder) if run["start"] else None
     scans = load_scans(run["dataset"], settings, run["seed"])
     check_unit(settings, scans)
+    model.contract = contract_for(scans, settings, run["seed"], steps, run["start"])
 
     # One of several processes writes the folder and the screen.
     log = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from ..files import atomic_write
 from ..machine import checkpoint_file, data_folder
 from ..settings import Architecture
 from ..units import CT_MAPS
+from .contract import Contract
 from .recognise import Checkpoint, Networks, Weights, locate, recognise
 from .reference import (
     check_finite,
@@ -29,13 +29,16 @@ from .reference import (
 )
 
 
-def save_weights(model: Translator, path: Path, about: dict[str, Any]) -> None:
-    """Keep the averaged generators, in half precision, with their architecture.
+def save_weights(model: Translator, path: Path, contract: Contract | None = None) -> None:
+    """Keep the averaged generators, in half precision, with their architecture and contract.
 
     Args:
         model: whose weights to keep.
         path: a .safetensors file.
-        about: what to say of them, anything that JSON can hold.
+        contract: which slices they know; None takes the model's own, if it has one.
+
+    Raises:
+        ValueError: the contract names another CT map than the networks have.
     """
     from safetensors.torch import save_file
 
@@ -43,10 +46,24 @@ def save_weights(model: Translator, path: Path, about: dict[str, Any]) -> None:
         name: weight.half().contiguous() for name, weight in model.averaged.state_dict().items()
     }
 
+    card = {"architecture": asdict(model.architecture)}
+    contract = contract or model.contract
+    if contract:
+        check_map(contract, model)
+        card["contract"] = asdict(contract)
+
     # One entry only: safetensors writes several in an order that changes from call to call.
-    card = json.dumps({"architecture": asdict(model.architecture), "about": about})
     with atomic_write(path) as temporary:
-        save_file(weights, temporary, {"card": card})
+        save_file(weights, temporary, {"card": json.dumps(card)})
+
+
+def check_map(contract: Contract, model: Translator) -> None:
+    """Raise ValueError where a contract names another CT map than the networks have."""
+    if contract.ct_map != model.architecture.ct_map:
+        raise ValueError(
+            f"the contract says ct_map = {contract.ct_map!r} and the networks have "
+            f"{model.architecture.ct_map!r}: state theirs"
+        )
 
 
 class ReferenceTranslator(Translator):
@@ -63,6 +80,7 @@ class ReferenceTranslator(Translator):
         nn.Module.__init__(self)
         self.architecture = Architecture()
         self.ct_map = CT_MAPS[self.architecture.ct_map]
+        self.contract = None
         self.averaged = nn.ModuleDict(generators).requires_grad_(False)
 
     @property
@@ -78,18 +96,6 @@ class ReferenceTranslator(Translator):
         return super().translate(images, to, *args, **options)
 
 
-def load_weights(path: Path) -> tuple[Translator, dict[str, Any]]:
-    """The translator kept by `save_weights`, and what was said about it.
-
-    Raises:
-        FileNotFoundError, ValueError: as `recognise`.
-    """
-    contents = recognise(path)
-    if not isinstance(contents, Weights):
-        raise ValueError(f"{path} holds no weights of `save_weights`: `load_translator` reads it")
-    return translator_from_weights(contents), contents.card["about"]
-
-
 def translator_from_weights(weights: Weights) -> Translator:
     """The translator that `save_weights` kept.
 
@@ -102,11 +108,14 @@ def translator_from_weights(weights: Weights) -> Translator:
 
         # Shapes without numbers: memory is taken only for what the file really holds.
         with torch.device("meta"):
-            expected = Translator(architecture).averaged.state_dict()
+            empty = Translator(architecture)
+        contract = Contract.of(weights.card["contract"])
+        if contract:
+            check_map(contract, empty)
     except ValueError as error:
         raise ValueError(f"{path} does not fit this version's networks: {error}") from error
 
-    difference = compare(state, expected)
+    difference = compare(state, empty.averaged.state_dict())
     if difference:
         raise ValueError(f"{path} does not fit its card: it {difference}")
     check_finite(state, path)
@@ -115,6 +124,7 @@ def translator_from_weights(weights: Weights) -> Translator:
     model.averaged.load_state_dict(state)
     for to, network in model.current.items():
         network.load_state_dict(model.averaged[to].state_dict())
+    model.contract = contract
     return ready_to_translate(model)
 
 
@@ -180,6 +190,7 @@ def model_from_checkpoint(state: dict, path: Path) -> CycleGAN:
         with torch.device("meta"):
             expected = CycleGAN.from_settings(state["identity"]).state_dict()
         difference = compare(state["model"], expected)
+        contract = Contract.of(state.get("contract"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{path} does not fit this version's networks ({error}): train again"
@@ -190,6 +201,7 @@ def model_from_checkpoint(state: dict, path: Path) -> CycleGAN:
     check_finite(state["model"], path)
     model = CycleGAN.from_settings(state["identity"])
     model.load_state_dict(state["model"])
+    model.contract = contract
     return ready_to_translate(model)
 
 
@@ -225,9 +237,10 @@ def trained_translator(dataset: str, profile: str, seed: int) -> tuple[Translato
             f"there is no training on {dataset} yet ({run} does not exist): run lesson 03 with "
             "this DATASET first"
         )
-    model, about = load_weights(shipped)
+    model = load_translator(shipped)
+    steps = f", {model.contract.steps} steps" if model.contract else ""
     source = (
-        f"{dataset}: the weights that come with the course, {about['steps']} steps (none of yours "
-        "has this PROFILE and SEED)"
+        f"{dataset}: the weights that come with the course{steps} (none of yours has this PROFILE "
+        "and SEED)"
     )
     return model, source

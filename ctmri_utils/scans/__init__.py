@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=[
         "anatomy",
         "archives",
+        "atlas",
         "checks",
         "commands",
         "copies",
@@ -16,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "kaggle",
         "kaggle_access",
         "manifest",
+        "pairs",
         "phantom",
         "physics",
         "slices",
@@ -28,6 +30,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "kaggle": ["download"],
         "phantom": ["SyntheticPatients", "synthetic_patients"],
         "physics": ["TISSUES"],
-        "unpaired": ["Split", "UnpairedScans"],
+        "unpaired": ["Split", "Truth", "UnpairedScans"],
     },
 )

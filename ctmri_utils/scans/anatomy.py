@@ -69,7 +69,7 @@ def draw_patient(seed: int, index: int) -> dict:
         Plain floats and lists by name, ready for JSON. They do not depend on the image size.
     """
     rng = np.random.default_rng([seed, index, 0])
-    patient = {"seed": seed, "index": index}
+    patient = {"seed": seed, "index": index, "anatomy": "formula"}
     for name, (low, high) in RANGES.items():
         patient[name] = float(rng.uniform(low, high))
 
@@ -114,7 +114,7 @@ def _lesion_centre_mm(patient: dict, side: int) -> list[float]:
 
 def head_labels(
     patient: dict, x_mm: np.ndarray, y_mm: np.ndarray, z_mm: float, lesion: str = "none"
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Label the tissue at every point of one axial plane.
 
     The head consists of nested ellipsoids, seen along rays from the centre: a plane at height z
@@ -128,9 +128,10 @@ def head_labels(
         lesion: "none", or one of `LESIONS`.
 
     Returns:
-        uint8 (H, W) of `TISSUES` labels.
+        uint8 (H, W) of `TISSUES` labels, and what the table's HU are multiplied by: 1 everywhere,
+        float32 (H, W).
     """
-    x, y = _head_coordinates(patient, x_mm, y_mm)
+    x, y = picture_to_head(patient, x_mm, y_mm[:, None])
     theta = np.arctan2(y, x)
     ray = np.rint(theta * (len(ANGLES) / (2 * np.pi))).astype(np.intp) % len(ANGLES)
 
@@ -155,16 +156,25 @@ def head_labels(
         z=z_mm,
         theta=theta[brain],
         depth=(depth - edges[-1][ray])[brain],
-        warp=[_cosine_series(np.asarray(w), x_mm, y_mm, z_mm)[brain] for w in patient["warp"]],
+        warp=[cosine_series(np.asarray(w), x_mm, y_mm, z_mm)[brain] for w in patient["warp"]],
     )
     labels[brain] = _brain_labels(patient, points, lesion)
-    return labels
+    return labels, np.ones(labels.shape, np.float32)
 
 
-def _head_coordinates(patient: dict, x_mm: np.ndarray, y_mm: np.ndarray) -> tuple:
-    """Image positions, (W,) and (H,), as x and y of the head, float32 (H, W) each."""
+def picture_to_head(patient: dict, x_mm: np.ndarray, y_mm: np.ndarray) -> tuple:
+    """Positions in the picture as x and y of the patient's head, turned and shifted back.
+
+    Args:
+        patient: from `draw_patient`.
+        x_mm: columns, broadcast against y_mm.
+        y_mm: rows.
+
+    Returns:
+        x and y in mm, float32 (H, W) each.
+    """
     x = x_mm - patient["shift_mm"][0]
-    y = (y_mm - patient["shift_mm"][1])[:, None]
+    y = y_mm - patient["shift_mm"][1]
     cos, sin = np.cos(patient["rotation_rad"]), np.sin(patient["rotation_rad"])
     return (cos * x + sin * y).astype(np.float32), (cos * y - sin * x).astype(np.float32)
 
@@ -234,23 +244,30 @@ def _layer_edges(patient: dict, z_mm: float) -> np.ndarray:
     return np.cumsum(thicknesses, axis=0).astype(np.float32)
 
 
-def _cosine_series(
+def cosine_series(
     coefficients: np.ndarray, x_mm: np.ndarray, y_mm: np.ndarray, z_mm: float
 ) -> np.ndarray:
     """A smooth random field of SD about 1, float32 (H, W), from coefficients over z, y, x."""
     n_z, n_y, n_x = coefficients.shape
-    along_z = _cosines(n_z, z_mm)
-    along_y = _cosines(n_y, y_mm)
-    along_x = _cosines(n_x, x_mm)
+    along_z = cosines(n_z, z_mm)
+    along_y = cosines(n_y, y_mm)
+    along_x = cosines(n_x, x_mm)
 
     plane = np.tensordot(along_z[0], coefficients, 1)
     return (along_y @ plane @ along_x.T).astype(np.float32)
 
 
-def _cosines(n: int, positions_mm) -> np.ndarray:
+def cosines(n: int, positions_mm) -> np.ndarray:
     """The first n cosines over the field of view, (positions, n)."""
     relative = np.atleast_1d(positions_mm)[:, None] / FIELD_OF_VIEW_MM + 0.5
     return np.cos(np.pi * np.arange(n) * relative)
+
+
+def cosine_derivatives(n: int, positions_mm) -> np.ndarray:
+    """The derivatives of `cosines` in 1/mm, (positions, n)."""
+    relative = np.atleast_1d(positions_mm)[:, None] / FIELD_OF_VIEW_MM + 0.5
+    frequency = np.pi * np.arange(n)
+    return -np.sin(frequency * relative) * frequency / FIELD_OF_VIEW_MM
 
 
 class _BrainPoints(NamedTuple):

@@ -19,6 +19,14 @@ from ..files import large_tensor
 from ..masks import mri_head_mask
 from ..units import AIR_HU, GREY, HU, Scale, mri_scale
 from .manifest import Row, manifest_name, read_manifest
+from .pairs import (
+    are_paired,
+    check_partners,
+    order_by_pairs,
+    pair_of,
+    pairing_notes,
+    truths_of_pairs,
+)
 from .slices import (
     FOLDERS,
     UNKNOWN,
@@ -29,7 +37,7 @@ from .slices import (
     read_slice,
     width_mm,
 )
-from .unpaired import PERCENTILES, Split, UnpairedScans, clipping_notes
+from .unpaired import PERCENTILES, Split, Truth, UnpairedScans, clipping_notes
 
 # By (side, modality), as in `slices.FOLDERS`.
 Files = dict[tuple[str, str], list[SliceFile]]
@@ -40,8 +48,9 @@ def folder_scans(folder: Path, size: int) -> UnpairedScans:
     """Read trainA (CT), trainB (MR), testA and testB.
 
     The four may lie deeper, as in an unpacked archive. The images are 8-bit grey, or 16-bit with a
-    manifest.csv that gives unit, gain and offset. What is ignored, resized, padded, converted,
-    clipped or doubled is counted in the notes.
+    manifest.csv that gives unit, gain and offset. It may also say which CT and MR slices are pairs;
+    if all are, mri[i] is the partner of ct[i]. What is ignored, resized, padded, converted, clipped
+    or doubled is counted in the notes.
 
     Args:
         folder: holds the four folders, at any depth.
@@ -77,10 +86,13 @@ def folder_scans(folder: Path, size: int) -> UnpairedScans:
         + _reading_notes(files, ignored, size)
         + _width_notes(files)
         + _overlap_notes(files)
+        + pairing_notes(files)
     )
     notes += clipping_notes(images["train", "ct"].numpy(), images["test", "ct"].numpy(), ct_scale)
     if files["train", "mri"][0].unit != GREY.unit:
         notes.append(PERCENTILES)
+
+    truths = truths_of_pairs(files, images)
 
     # Scale in place: there may be room for one copy only.
     for (side, modality), group in files.items():
@@ -91,8 +103,8 @@ def folder_scans(folder: Path, size: int) -> UnpairedScans:
     width = width_mm(files["train", "ct"][0])
     return UnpairedScans(
         name=folder.name,
-        train=_split("train", files, images),
-        test=_split("test", files, images),
+        train=_split("train", files, images, truths["train"]),
+        test=_split("test", files, images, truths["test"]),
         ct_scale=ct_scale,
         mri_scales=mri_scales,
         spacing_mm=None if width is None else width / size,
@@ -131,6 +143,7 @@ def read_folder(
             names[path] = manifest_name(path.relative_to(folder).as_posix())
     if manifest is not None:
         _check_manifest_fits(manifest, names, listing)
+        order_by_pairs(images, {path: manifest[name] for path, name in names.items()})
 
     files: Files = {key: [] for key in images}
     for key, paths in images.items():
@@ -144,6 +157,7 @@ def read_folder(
 
     _check_units(files, folder)
     _check_width(files["train", "ct"] + files["test", "ct"], folder)
+    check_partners(files)
     return files, ignored
 
 
@@ -196,6 +210,7 @@ def _read_file(path: Path, row: Row | None, place: str) -> SliceFile:
         z_mm=float(row["z_mm"]) if row.get("z_mm") else None,
         conversion=conversion,
         digest=digest,
+        pair=pair_of(row),
     )
 
 
@@ -255,7 +270,7 @@ def _to_size(file: SliceFile, size: int) -> Tensor:
     return image[0]
 
 
-def _split(side: str, files: Files, images: Images) -> Split:
+def _split(side: str, files: Files, images: Images, truth: Truth | None) -> Split:
     ct, mri = files[side, "ct"], files[side, "mri"]
     ct_heights = _heights(ct, files["train", "ct"] + files["test", "ct"])
     mri_heights = _heights(mri, files["train", "mri"] + files["test", "mri"])
@@ -266,7 +281,9 @@ def _split(side: str, files: Files, images: Images) -> Split:
         mri_names=tuple(file.path.stem for file in mri),
         ct_patients=tuple(file.patient for file in ct),
         mri_patients=tuple(file.patient for file in mri),
+        truth=truth,
         positions=(ct_heights, mri_heights) if ct_heights and mri_heights else None,
+        paired=are_paired(ct, mri),
     )
 
 

@@ -11,6 +11,7 @@ import unicodedata
 from pathlib import Path
 
 from ..units import GREY, HU
+from .pairs import check_pairs
 from .slices import FOLDERS, UNKNOWN
 
 REQUIRED_COLUMNS = ("file", "patient", "unit", "gain", "offset")
@@ -50,6 +51,7 @@ def read_manifest(folder: Path) -> dict[str, Row] | None:
             raise ValueError(f"{place}: the file is listed twice: delete one of the rows")
         _check_row(row, place)
         rows[row["file"]] = row
+    check_pairs(rows, path)
     return rows
 
 

@@ -1,8 +1,9 @@
-"""Synthetic patients: paired head CT (HU) and T1-weighted MR with their truth, from formulas only.
+"""Synthetic patients: paired head CT (HU) and T1-weighted MR with their truth.
 
-A patient is a dictionary of numbers (`anatomy.draw_patient`). The anatomy follows from them at
-every point in mm (`anatomy.head_labels`). Both scans show that one anatomy through two physical
-models: a table of Hounsfield units, and the spoiled gradient echo equation (`physics`).
+A patient is a dictionary of numbers (`draw_patient`). The anatomy follows from them at every point
+in mm (`head_labels`): from formulas alone (`anatomy`), or as a deformed copy of one head (`atlas`).
+Both scans show that one anatomy through two physical models: a table of Hounsfield units, and the
+signal equation of an MR sequence (`physics`).
 """
 
 from __future__ import annotations
@@ -13,18 +14,25 @@ from functools import lru_cache
 import numpy as np
 
 from ..units import STORED_HU_OFFSET
-from .anatomy import FIELD_OF_VIEW_MM, draw_patient, head_labels
+from . import anatomy as formula
+from . import atlas
 from .physics import (
+    DEFAULT_CONTRAST,
     LESIONS,
     MRI_UNITS,
     TISSUES,
     bias_field,
     ct_noise,
+    draw_contrast,
     rician_noise,
     tissue_signal,
 )
 
-# Lowest and highest slice of a volume; 0 is the widest level.
+FAMILIES = {"formula": formula, "atlas": atlas}
+CONTRASTS = ("fixed", "varied")
+
+# Lowest and highest slice of a volume; the formula's 0 is its widest level, the
+# atlas' 0 is the plane through both commissures.
 VOLUME_MM = (-10.0, 50.0)
 
 
@@ -78,12 +86,14 @@ def synthetic_patients(
     size: int = 64,
     seed: int = 0,
     *,
+    anatomy: str = "formula",
     slices: int = 1,
     lesion: str = "none",
     lesion_fraction: float = 0.0,
     mri_noise_percent: float = 3.0,
     bias_percent: float = 20.0,
-    fov_mm: float = FIELD_OF_VIEW_MM,
+    mri_contrast: str = "fixed",
+    fov_mm: float = formula.FIELD_OF_VIEW_MM,
     first: int = 0,
 ) -> SyntheticPatients:
     """Draw and scan the patients first .. first + n - 1 of a seed.
@@ -95,13 +105,17 @@ def synthetic_patients(
         n: number of patients.
         size: pixels per side.
         seed: 0 to 2**32 - 1.
+        anatomy: "formula" draws heads from equations; "atlas" deforms copies of one head, which
+            looks like a head and is harder to translate.
         slices: 1 gives one axial slice at a level of the patient's own; more give a volume from
-            10 mm below to 50 mm above the widest level.
+            10 mm below to 50 mm above the middle level.
         lesion: "none", "acute", "subacute" or "tumour".
         lesion_fraction: share of the patients with a lesion, to within about one patient in a
             hundred. Those of a smaller fraction are among those of a larger one.
         mri_noise_percent: Rician sigma relative to white matter.
         bias_percent: span of the receive field, see `bias_field`.
+        mri_contrast: "fixed" scans every patient with one protocol; "varied" draws a T1-weighted
+            sequence, its times, the field strength and the gain for each patient.
         fov_mm: side of the picture.
         first: index of the first patient.
 
@@ -110,6 +124,7 @@ def synthetic_patients(
 
     Raises:
         ValueError: an argument is out of range.
+        FileNotFoundError: this copy of the course has no atlas.
     """
     _check_number("n", n, 1, 10**6, whole=True)
     _check_number("size", size, 32, 1024, whole=True)
@@ -120,16 +135,19 @@ def synthetic_patients(
     _check_number("mri_noise_percent", mri_noise_percent, 0, 100)
     _check_number("bias_percent", bias_percent, 0, 100)
     _check_number("fov_mm", fov_mm, 100, 1000)
+    _check_choice("anatomy", anatomy, FAMILIES)
+    _check_choice("mri_contrast", mri_contrast, CONTRASTS)
     _check_lesion(lesion, lesion_fraction)
 
     parameters = []
     for i in range(n):
-        patient = draw_patient(int(seed), int(first + i))
+        patient = FAMILIES[anatomy].draw_patient(int(seed), int(first + i))
         patient["lesion"] = lesion if _has_lesion(patient, lesion_fraction) else "none"
         patient["fov_mm"] = float(fov_mm)
         patient["z_mm"] = _slice_heights_mm(patient, slices)
         patient["mri_noise_percent"] = float(mri_noise_percent)
         patient["bias_percent"] = float(bias_percent)
+        patient["contrast"] = _contrast(patient, mri_contrast)
         parameters.append(patient)
 
     return SyntheticPatients(
@@ -150,12 +168,16 @@ def _check_number(name: str, value, low: float, high: float, *, whole: bool = Fa
         )
 
 
-def _check_lesion(lesion: str, lesion_fraction: float) -> None:
-    if lesion not in ("none", *LESIONS):
+def _check_choice(name: str, value, choices) -> None:
+    """Raise ValueError unless the value is one of the choices."""
+    if value not in tuple(choices):
         raise ValueError(
-            f"synthetic_patients: no lesion kind {lesion!r}, choose one of none, "
-            f"{', '.join(LESIONS)}"
+            f"synthetic_patients: no {name} {value!r}, choose one of {', '.join(choices)}"
         )
+
+
+def _check_lesion(lesion: str, lesion_fraction: float) -> None:
+    _check_choice("lesion kind", lesion, ("none", *LESIONS))
     if lesion == "none" and lesion_fraction > 0:
         raise ValueError(
             f"synthetic_patients: lesion_fraction {lesion_fraction} needs a lesion kind, one of "
@@ -169,6 +191,13 @@ def _has_lesion(patient: dict, lesion_fraction: float) -> bool:
     phase = np.random.default_rng([patient["seed"], 0, 2]).random()
     place = (patient["index"] * (5**0.5 - 1) / 2 + phase) % 1
     return place < lesion_fraction
+
+
+def _contrast(patient: dict, mri_contrast: str) -> dict:
+    """The MR protocol of this patient."""
+    if mri_contrast == "fixed":
+        return dict(DEFAULT_CONTRAST)
+    return draw_contrast(np.random.default_rng([patient["seed"], patient["index"], 4]))
 
 
 def _slice_heights_mm(patient: dict, slices: int) -> list[float]:
@@ -205,7 +234,7 @@ def _scan(patient: dict, size: int) -> dict[str, np.ndarray]:
     # The CT's noise is drawn before the MR's.
     rng = np.random.default_rng([patient["seed"], patient["index"], 1])
     noisy_hu = ct_hu_clean + ct_noise(ct_hu_clean.shape, patient["ct_noise_hu"], rng)
-    white_matter = MRI_UNITS * tissue_signal(TISSUES["white matter"])
+    white_matter = MRI_UNITS * tissue_signal(TISSUES["white matter"], patient["contrast"])
     sigma = patient["mri_noise_percent"] / 100 * white_matter
 
     return {
@@ -237,18 +266,21 @@ def render(patient: dict, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
         CT in HU, MR without bias field in `MRI_UNITS`, and labels, each (Z, size, size).
     """
     pixels_mm = ((np.arange(2 * size) + 0.5) / (2 * size) - 0.5) * patient["fov_mm"]
+    head_labels = FAMILIES[patient["anatomy"]].head_labels
     planes = [
         head_labels(patient, pixels_mm, pixels_mm, z_mm, patient["lesion"])
         for z_mm in patient["z_mm"]
     ]
-    fine = np.stack(planes)  # (Z, 2 size, 2 size)
+    fine = np.stack([labels for labels, _ in planes])  # (Z, 2 size, 2 size)
+    density = np.stack([density for _, density in planes])
 
     # One value per label. Indexing by the labels turns them into images.
     tissue_hu = np.array([patient["hu"][name] for name in TISSUES], np.float32)
-    signals = np.array([tissue_signal(tissue) for tissue in TISSUES.values()], np.float32)
+    signals = [tissue_signal(tissue, patient["contrast"]) for tissue in TISSUES.values()]
+    signals = np.array(signals, np.float32)
 
     shrink = _shrink(size)
-    ct_hu = shrink @ tissue_hu[fine] @ shrink.T
+    ct_hu = shrink @ (tissue_hu[fine] * density) @ shrink.T
     mri = shrink @ (signals * MRI_UNITS)[fine] @ shrink.T
     return ct_hu, mri, _majority(fine)
 

@@ -51,15 +51,45 @@ TISSUES = {
     "subacute": Tissue(12, 55, 6, 0.85, 350, 40),
     # A glioma without contrast agent: dark on both.
     "tumour": Tissue(13, 25, 3, 0.95, 1011, 100),
+    # The nuclei hold more iron than the cortex: T1 between grey and white matter (assumed).
+    "deep grey matter": Tissue(14, 37, 1.5, 0.84, 700, 75),
 }
 """Mean CT number and MR constants of every tissue; labels as in `SyntheticPatients.labels`."""
 
 LESIONS = ("acute", "subacute", "tumour")
 
+# MR units are arbitrary. The default contrast gives 0.07 for white matter, so this makes it 70.
+MRI_UNITS = 1000.0
+
 # BrainWeb's T1-weighted protocol at 1.5 T.
 SPGR = {"tr_ms": 18.0, "te_ms": 10.0, "flip_deg": 30.0}
-# MR units are arbitrary. The equation gives 0.07 for white matter, so this makes it 70.
-MRI_UNITS = 1000.0
+DEFAULT_CONTRAST = {"sequence": "spoiled gradient echo", **SPGR, "t1_factor": 1.0, "gain": 1.0}
+
+# Uniform between scanners, by sequence: T1-weighted protocols from 1.5 to 3 T.
+CONTRAST_RANGES = {
+    "spoiled gradient echo": {"tr_ms": (7, 25), "te_ms": (2, 10), "flip_deg": (12, 35)},
+    "spin echo": {"tr_ms": (400, 700), "te_ms": (8, 20)},
+    "inversion recovery": {"tr_ms": (1800, 2500), "ti_ms": (700, 1000), "te_ms": (2, 5)},
+}
+# T1 grows with the field: by about 1.6 from 1.5 to 3 T.
+T1_FACTOR = (0.95, 1.6)
+GAIN = (0.25, 4.0)
+
+
+def draw_contrast(rng: np.random.Generator) -> dict:
+    """Draw a scanner: its sequence with its times, the factor on every T1, and its gain.
+
+    Returns:
+        A dictionary like `DEFAULT_CONTRAST`.
+    """
+    sequence = str(rng.choice(list(CONTRAST_RANGES)))
+    contrast: dict = {"sequence": sequence}
+    for name, (low, high) in CONTRAST_RANGES[sequence].items():
+        contrast[name] = float(rng.uniform(low, high))
+
+    contrast["t1_factor"] = float(rng.uniform(*T1_FACTOR))
+    contrast["gain"] = float(np.exp(rng.uniform(*np.log(GAIN))))
+    return contrast
 
 
 def spgr_signal(proton_density, t1_ms, t2_ms, *, tr_ms: float, te_ms: float, flip_deg: float):
@@ -92,9 +122,38 @@ def spgr_signal(proton_density, t1_ms, t2_ms, *, tr_ms: float, te_ms: float, fli
     )
 
 
-def tissue_signal(tissue: Tissue) -> float:
-    """MR signal of one tissue under the `SPGR` protocol, before `MRI_UNITS`."""
-    return spgr_signal(tissue.proton_density, tissue.t1_ms, tissue.t2_ms, **SPGR)
+def spin_echo_signal(proton_density, t1_ms, t2_ms, *, tr_ms: float, te_ms: float):
+    """Signal of a spin echo, PD (1 - exp(-TR/T1)) exp(-TE/T2), arguments as in `spgr_signal`."""
+    recovered = 1 - np.exp(-tr_ms / np.asarray(t1_ms))
+    return proton_density * recovered * np.exp(-te_ms / np.asarray(t2_ms))
+
+
+def inversion_recovery_signal(
+    proton_density, t1_ms, t2_ms, *, tr_ms: float, ti_ms: float, te_ms: float
+):
+    """Magnitude after an inversion, arguments as in `spgr_signal`; ti_ms is the inversion time.
+
+    PD |1 - 2 exp(-TI/T1) + exp(-TR/T1)| exp(-TE/T2)
+    """
+    t1_ms = np.asarray(t1_ms)
+    recovered = np.abs(1 - 2 * np.exp(-ti_ms / t1_ms) + np.exp(-tr_ms / t1_ms))
+    return proton_density * recovered * np.exp(-te_ms / np.asarray(t2_ms))
+
+
+SEQUENCES = {
+    "spoiled gradient echo": spgr_signal,
+    "spin echo": spin_echo_signal,
+    "inversion recovery": inversion_recovery_signal,
+}
+
+
+def tissue_signal(tissue: Tissue, contrast: dict = DEFAULT_CONTRAST) -> float:
+    """MR signal of one tissue under a contrast, before `MRI_UNITS`."""
+    times = dict(contrast)
+    signal = SEQUENCES[times.pop("sequence")]
+    t1_ms = times.pop("t1_factor") * tissue.t1_ms
+    gain = times.pop("gain")
+    return gain * signal(tissue.proton_density, t1_ms, tissue.t2_ms, **times)
 
 
 def rician_noise(signal: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:

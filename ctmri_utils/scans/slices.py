@@ -100,6 +100,7 @@ class SliceFile:
         z_mm: height, counted from anywhere in the patient; None if unknown.
         conversion: what had to be converted, "" if nothing.
         digest: SHA-256 of the file, hexadecimal.
+        pair: what the manifest calls the pair that it belongs to, "" if none.
     """
 
     path: Path
@@ -111,6 +112,7 @@ class SliceFile:
     z_mm: float | None
     conversion: str
     digest: str
+    pair: str = ""
 
 
 def width_mm(file: SliceFile) -> float | None:

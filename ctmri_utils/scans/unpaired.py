@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
 
+from ..masks import ct_head_mask
 from ..units import HU, Scale
 from .phantom import SyntheticPatients
 from .slices import UNKNOWN
@@ -23,6 +25,24 @@ PERCENTILES = (
 )
 
 
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What translations of real pairs are scored against.
+
+    `SyntheticPatients` has the same two fields, and more.
+
+    Args:
+        ct_hu: (N, H, W) float32, the measured CT, not clipped.
+    """
+
+    ct_hu: np.ndarray
+
+    @cached_property
+    def head(self) -> np.ndarray:
+        """Where the head is in the CT, (N, H, W) bool."""
+        return ct_head_mask(self.ct_hu)
+
+
 @dataclass(frozen=True)
 class Split:
     """The slices of one side of the split, train or test.
@@ -34,10 +54,10 @@ class Split:
         mri_names: a name for each MR slice.
         ct_patients: the patient of each CT slice.
         mri_patients: the patient of each MR slice.
-        truth: set only where ct[i] and mri[i] are the same slice of the same patient, as in the
-            phantom. Paired metrics need it.
+        truth: of pairs, what paired metrics need; None where the CT is not in HU.
         positions: the height of each CT and of each MR slice within what was scanned, 0 to 1, or
             None if it is not known.
+        paired: whether ct[i] and mri[i] are the same slice of the same patient.
     """
 
     ct: Tensor
@@ -46,13 +66,9 @@ class Split:
     mri_names: tuple[str, ...]
     ct_patients: tuple[str, ...]
     mri_patients: tuple[str, ...]
-    truth: SyntheticPatients | None = None
+    truth: SyntheticPatients | Truth | None = None
     positions: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-
-    @property
-    def paired(self) -> bool:
-        """Whether ct[i] and mri[i] show the same slice of the same patient."""
-        return self.truth is not None
+    paired: bool = False
 
     def __repr__(self) -> str:
         return f"Split of {_pixels(self.ct)} pixels: {self._counts()}"
@@ -61,13 +77,15 @@ class Split:
         """How many slices of how many patients there are, and whether they are paired."""
         ct = f"{len(self.ct)} CT slices of {_count_patients(self.ct_patients)} patient(s)"
         mri = f"{len(self.mri)} MR slices of {_count_patients(self.mri_patients)} patient(s)"
-        pairing = "paired, with truth" if self.paired else "unpaired"
+        pairing = "unpaired"
+        if self.paired:
+            pairing = "paired" if self.truth is None else "paired, with truth"
         return f"{ct}, {mri}; {pairing}"
 
 
 @dataclass(frozen=True)
 class UnpairedScans:
-    """CT and MR slices of different people, split into train and test.
+    """CT and MR slices, as a rule of different people, split into train and test.
 
     Nothing downstream asks where they came from.
 

@@ -1,4 +1,4 @@
-"""Whole scans: NIfTI and DICOM in and out, prepared for training, translated."""
+"""Whole scans: NIfTI, MetaImage, NRRD and DICOM in and out, prepared, translated, scored."""
 
 import lazy_loader
 
@@ -11,9 +11,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "dicom_files",
         "dicom_geometry",
         "dicom_write",
+        "evaluate",
+        "evaluation_baselines",
+        "evaluation_files",
         "head_checks",
+        "input_checks",
+        "itk",
         "nifti",
         "packages",
+        "pairs",
         "prepare",
         "scan_files",
         "translate",
@@ -23,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "axial_slices": ["axial"],
         "dicom": ["read_series"],
         "dicom_write": ["write_series"],
+        "itk": ["read_itk", "write_itk"],
         "nifti": ["read_nifti", "write_nifti"],
         "prepare": ["prepare_slices"],
         "scan_files": ["find_scans", "list_scans", "read_volume"],

@@ -158,6 +158,22 @@ def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> A
     return AxialStack(square, head_in_square, affine, volume.background, tuple(notes))
 
 
+def axial_like(volume: Volume, stack: AxialStack) -> AxialStack:
+    """The volume on the grid of another stack, such as the CT that belongs to an MR.
+
+    Raises:
+        ValueError: there is no head in that field, or a CT shows no air around it.
+    """
+    values, notes = volume.values, []
+    if volume.modality == "ct":
+        values, notes = with_air(values)
+    values = resample(values, volume.affine, stack.affine, stack.values.shape, volume.background)
+    head = volume_head_mask(values, volume.modality)
+    if not head.any():
+        raise ValueError("no head was found where the other scan shows one: are both of one head?")
+    return AxialStack(values, head, stack.affine, volume.background, tuple(notes))
+
+
 def _axial_axes(affine: np.ndarray) -> tuple[np.ndarray, float]:
     """Unit vectors to the head, the back and the left as columns, and the step of the slices."""
     # Orthogonal axes; the first two stay in their plane, also when the gantry was tilted.

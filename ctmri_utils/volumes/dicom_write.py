@@ -76,7 +76,7 @@ def write_series(volume: Volume, folder: Path) -> None:
     import_optional("pydicom")
     stored = as_int16(volume)
     affine = LPS_TO_RAS @ volume.affine[:3]
-    series_tags = SHARED_TAGS | _kind_tags(volume.modality) | _grid_tags(affine, stored.shape)
+    series_tags = SHARED_TAGS | _kind_tags(volume) | _grid_tags(affine, stored.shape)
 
     with atomic_create(folder) as temporary:
         temporary.mkdir()
@@ -90,10 +90,11 @@ def write_series(volume: Volume, folder: Path) -> None:
             image.save_as(temporary / f"{k + 1:04d}.dcm", enforce_file_format=True)
 
 
-def _kind_tags(modality: str) -> dict:
-    """What a series of this modality says of itself, with new UIDs."""
+def _kind_tags(volume: Volume) -> dict:
+    """What a series of this modality says of itself, its warnings too, with new UIDs."""
     from pydicom.uid import CTImageStorage, MRImageStorage, generate_uid
 
+    modality = volume.modality
     label = SYNTHETIC.format(MODALITIES[modality])
     warning = (
         "Translated by a neural network from another modality; findings may be invented or lost."
@@ -101,7 +102,7 @@ def _kind_tags(modality: str) -> dict:
     common = {
         "Modality": MODALITIES[modality],
         "SeriesDescription": label,
-        "ImageComments": label,
+        "ImageComments": "; ".join([label, *volume.warnings]),
         "DerivationDescription": f"{warning} {label}",
         "StudyInstanceUID": generate_uid(),
         "SeriesInstanceUID": generate_uid(),

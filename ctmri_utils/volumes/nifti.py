@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..discovery import GZIP_MAGIC, NIFTI, NIFTI2_HEADER_BYTES, SYNTHETIC, looks_like_labels
+from ..discovery import GZIP_MAGIC, NIFTI, NIFTI2_HEADER_BYTES, SYNTHETIC
 from .packages import import_optional, quiet_readers
 from .volume import (
     MODALITIES,
@@ -16,6 +16,7 @@ from .volume import (
     Volume,
     as_int16,
     atomic_create,
+    check_no_labels,
     check_shape,
     cleaned,
     is_plausible,
@@ -159,7 +160,7 @@ def _kind(nibabel, start: bytes):
 
 def _volume(image, modality: str | None, header_notes: list[str], labels: bool) -> Volume:
     """A nibabel image as a volume, if it is one of real numbers in millimetres."""
-    shape = _three_dimensions(image.shape)
+    shape = three_dimensions(image.shape)
     check_shape(shape)
 
     if image.get_data_dtype().kind not in "iuf":
@@ -173,11 +174,8 @@ def _volume(image, modality: str | None, header_notes: list[str], labels: bool) 
     # What is too large for float32 is counted by `cleaned`.
     with np.errstate(all="ignore"):
         values = image.get_fdata(dtype=np.float32).reshape(shape)
-    if not labels and looks_like_labels(np.nan_to_num(values)):
-        raise ValueError(
-            "it holds a few whole numbers in large pieces, as a mask or label map does: it is no "
-            "scan"
-        )
+    if not labels:
+        check_no_labels(values)
     values, modality, notes = cleaned(values, modality)
     notes = [*header_notes, *notes]
 
@@ -191,7 +189,7 @@ def _volume(image, modality: str | None, header_notes: list[str], labels: bool) 
     return Volume(values, image.affine, modality, tuple(notes), known_space)
 
 
-def _three_dimensions(shape: tuple[int, ...]) -> tuple[int, ...]:
+def three_dimensions(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape without trailing ones beyond three dimensions, or filled up with them."""
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -201,7 +199,8 @@ def _three_dimensions(shape: tuple[int, ...]) -> tuple[int, ...]:
 def write_nifti(volume: Volume, path: Path) -> None:
     """Write a synthetic volume as int16, with a description that says that it is synthetic.
 
-    The header is a new one, so no name, comment or extension of a source can come along.
+    The header is a new one, so no name, comment or extension of a source can come along. Warnings
+    become comments, and their names stand in the description.
 
     Args:
         volume: what to write; scl_slope is 1, the affine is kept.
@@ -228,6 +227,17 @@ def write_nifti(volume: Volume, path: Path) -> None:
 
     image.header.set_xyzt_units("mm")
     image.header.set_slope_inter(1, 0)
-    image.header["descrip"] = SYNTHETIC.format(MODALITIES[volume.modality])
+    image.header["descrip"] = _description(volume)
+    for warning in volume.warnings:
+        image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", warning.encode()))
     with atomic_create(path) as temporary:
         nibabel.save(image, temporary)
+
+
+def _description(volume: Volume) -> str:
+    """What the header says of a synthetic volume, in the 79 characters that it has."""
+    text = SYNTHETIC.format(MODALITIES[volume.modality])
+    if volume.warnings:
+        names = ", ".join(warning.split(":")[0] for warning in volume.warnings)
+        text += f"; input: {names}"
+    return text[:79]

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from importlib import import_module
 
 
-def import_optional(name: str):
-    """Import a package that a plain installation lacks, or say how to get it."""
+def import_optional(name: str, extra: str = "course"):
+    """Import a package that a plain installation lacks, or say which extra brings it."""
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"this needs {name.partition('.')[0]}: pip install 'ctmri-utils[course]'"
+            f"this needs {name.partition('.')[0]}: pip install 'ctmri-utils[{extra}]'"
         ) from error
 
 

@@ -1,6 +1,6 @@
 """Volumes become a folder of slices to train on, split by person.
 
-`python -m ctmri_utils prepare OUTPUT --ct FOLDER --mri FOLDER`.
+`ctmri prepare OUTPUT --ct FOLDER --mri FOLDER`, or `ctmri prepare OUTPUT --pairs FOLDER`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import numpy as np
 from PIL import Image
 
 from ..discovery import left_out_notes, printable
-from ..people import LINK, Evidence, find_people, merged
+from ..people import LINK, Evidence, People, find_people, merged
 from ..scans.slices import FOLDERS
 from ..units import HU, STORED_HU_OFFSET, mri_scale
 from .axial_slices import AxialStack, axial
 from .dicom_files import read_file, tag_text
 from .packages import quiet_readers
+from .pairs import Pair, axial_pair, find_pairs, read_pair
 from .scan_files import Scan, check_any, list_scans
-from .volume import atomic_create
+from .volume import Volume, atomic_create
 
 COLUMNS = (
     "file",
@@ -52,7 +53,7 @@ def evidence(scan: Scan, source: Path) -> Evidence:
     """What is known of the person in a scan, for comparison only; it is never written."""
     folder = source if source.is_dir() else source.parent
     path = scan.files[0].relative_to(folder)
-    if scan.nifti:
+    if scan.is_file:
         return Evidence(path.parts, source=source)
 
     try:
@@ -140,33 +141,86 @@ def prepare_slices(
         FileNotFoundError: no scan of a modality.
         FileExistsError: the output is not empty.
     """
-    if not 0 < test_share < 1:
-        raise ValueError(
-            f"a test share of {test_share:g} leaves one side empty: choose one between 0 and 1"
-        )
-
+    _check_share(test_share)
     scans, notes = _list_all(Path(ct), Path(mri))
     people = find_people([evidence(scan, source) for _, source, scan in scans], person)
 
     with atomic_create(Path(output)) as temporary:
         temporary.mkdir()
         rows, scan_notes = _write_scans(temporary, progress(scans), people.of, size)
-
-        # Only now it is known who can be read.
-        notes = [people.sentence(sorted({row["scan"] for row in rows})), *notes, *scan_notes]
-        _join_copies(rows)
-        try:
-            test = split_people(_groups(rows), test_share, seed)
-        except ValueError as error:
-            raise ValueError(f"{error} ({'; '.join(_shortest(notes))})") from None
-
-        _move_to_sides(temporary, rows, test)
-        _replace_names(rows, seed)
-        with (temporary / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
-            table.writeheader()
-            table.writerows(rows)
+        notes = _finish(temporary, rows, people, [*notes, *scan_notes], test_share, seed)
     return [printable(note) for note in notes]
+
+
+def prepare_pairs(
+    output: Path,
+    source: Path,
+    ct: str | None = None,
+    mri: str | None = None,
+    size: int = 128,
+    test_share: float = 0.2,
+    seed: int = 0,
+    progress: Callable[[Iterable], Iterable] = iter,
+    person: str | None = None,
+) -> list[str]:
+    """As `prepare_slices`, from CT and MR that lie upon each other; the manifest says which do.
+
+    Both come onto the MR's slices. What only one of them shows, or lies outside of the pair's mask,
+    becomes background, and a level counts where both show a head.
+
+    Args:
+        output: a new folder.
+        source: a folder of pairs, see `find_pairs`.
+        ct: a pattern of the paths of the CT, None to go by their names.
+        mri: likewise.
+        size, test_share, seed, progress, person: see `prepare_slices`.
+
+    Returns:
+        Notes, which also name the pairs in the test. Those names are written nowhere.
+
+    Raises:
+        ValueError, FileNotFoundError, FileExistsError: as `prepare_slices` and `find_pairs`.
+    """
+    _check_share(test_share)
+    pairs, notes = find_pairs(Path(source), ct, mri)
+    people = find_people([evidence(pair.ct, Path(source)) for pair in pairs], person)
+
+    with atomic_create(Path(output)) as temporary:
+        temporary.mkdir()
+        rows, pair_notes = _write_pairs(temporary, progress(pairs), people.of, size)
+        notes = _finish(temporary, rows, people, [*notes, *pair_notes], test_share, seed)
+        in_test = sorted({pairs[row["scan"]].name for row in rows if row["split"] == "test"})
+        notes.append(f"in the test: {', '.join(in_test)}")
+    return [printable(note) for note in notes]
+
+
+def _check_share(test_share: float) -> None:
+    if not 0 < test_share < 1:
+        raise ValueError(
+            f"a test share of {test_share:g} leaves one side empty: choose one between 0 and 1"
+        )
+
+
+def _finish(
+    folder: Path, rows: list[dict], people: People, notes: list[str], test_share: float, seed: int
+) -> list[str]:
+    """Split the slices in a folder by person, and write the manifest; the notes, people first."""
+    # Only now it is known who can be read.
+    notes = [people.sentence(sorted({row["scan"] for row in rows})), *notes]
+    _join_copies(rows)
+    try:
+        test = split_people(_groups(rows), test_share, seed)
+    except ValueError as error:
+        raise ValueError(f"{error} ({'; '.join(_shortest(notes))})") from None
+
+    _move_to_sides(folder, rows, test)
+    _replace_names(rows, seed)
+    columns = COLUMNS + (("pair",) if "pair" in rows[0] else ())
+    with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
+        table.writeheader()
+        table.writerows(rows)
+    return notes
 
 
 def _list_all(ct: Path, mri: Path) -> tuple[list[tuple[str, Path, Scan]], list[str]]:
@@ -217,7 +271,8 @@ def _write_scans(
             continue
         try:
             stack = axial(volume, size)
-            slices = list(_write_slices(folder, f"{modality}_{k:03d}", modality, stack))
+            levels = stack.head.mean((1, 2)) >= LEAST_HEAD
+            slices = list(_write_slices(folder, f"{modality}_{k:03d}", modality, stack, levels))
         except ValueError as error:
             notes.append(f"left out: {place(scan)}: {error}")
             continue
@@ -228,24 +283,58 @@ def _write_scans(
             )
             continue
 
-        content = hashlib.sha256(volume.values.tobytes()).hexdigest()
-        first = seen.setdefault(content, k)
-        if first != k:
-            notes.append(f"scan {k} holds the very values of scan {first}: a copy?")
         notes += [f"scan {k}: {note}" for note in (*volume.notes, *stack.notes)]
-        for row in slices:
+        about = {"modality": modality, "patient": people[k - 1], "scan": k - 1}
+        about["content"], copy_notes = _content(volume, f"scan {k}", seen)
+        notes += copy_notes
+        rows += [{**about, **row} for row in slices]
+    return rows, notes
+
+
+def _content(volume: Volume, name: str, seen: dict[str, str]) -> tuple[str, list[str]]:
+    """A digest of a volume's values, and a note if another one has the same."""
+    content = hashlib.sha256(volume.values.tobytes()).hexdigest()
+    first = seen.setdefault(content, name)
+    if first == name:
+        return content, []
+    return content, [f"{name} holds the very values of {first}: a copy?"]
+
+
+def _write_pairs(
+    folder: Path, pairs: Iterable[Pair], people: Sequence[str], size: int
+) -> tuple[list[dict], list[str]]:
+    """Write the slices of all pairs into one folder; their manifest rows, and notes."""
+    rows, notes, seen = [], [], {}
+    for k, pair in enumerate(pairs, start=1):
+        try:
+            volumes = read_pair(pair)
+            ct, mri, pair_notes = axial_pair(volumes, size)
+            levels = np.minimum(ct.head.mean((1, 2)), mri.head.mean((1, 2))) >= LEAST_HEAD
+            if not levels.any():
+                raise ValueError(f"no slice shows at least {LEAST_HEAD:.0%} head in both scans")
+        except (ValueError, PermissionError) as error:
+            notes.append(f"left out: {pair.name}: {error}")
+            continue
+
+        notes += [f"{pair.name}: {note}" for note in pair_notes]
+        for modality, volume, stack in (("ct", volumes.ct, ct), ("mri", volumes.mri, mri)):
             about = {"modality": modality, "patient": people[k - 1], "scan": k - 1}
-            rows.append({**about, "content": content, **row})
+            about["content"], copy_notes = _content(volume, f"{modality} of {pair.name}", seen)
+            notes += copy_notes
+            for row in _write_slices(folder, f"{modality}_{k:03d}", modality, stack, levels):
+                rows.append({**about, **row, "pair": f"{k:03d}-{row['file'][-8:-4]}"})
     return rows, notes
 
 
 def place(scan: Scan) -> str:
     """Where a scan lies, for a note."""
-    return printable(scan.files[0] if scan.nifti else scan.files[0].parent)
+    return printable(scan.files[0] if scan.is_file else scan.files[0].parent)
 
 
-def _write_slices(folder: Path, prefix: str, modality: str, stack: AxialStack) -> Iterator[dict]:
-    """Write the slices of one stack and yield their part of a manifest row."""
+def _write_slices(
+    folder: Path, prefix: str, modality: str, stack: AxialStack, levels: np.ndarray
+) -> Iterator[dict]:
+    """Write the slices of one stack at some levels, and yield their part of a manifest row."""
     values = np.where(stack.head_and_rim, stack.values, stack.background)
 
     if modality == "ct":
@@ -257,7 +346,7 @@ def _write_slices(folder: Path, prefix: str, modality: str, stack: AxialStack) -
     stored = np.rint((values - offset) / gain).clip(0, LARGEST_UINT16).astype(np.uint16)
 
     slice_mm, pixel_mm, _ = stack.spacing_mm
-    for z in np.flatnonzero(stack.head.mean((1, 2)) >= LEAST_HEAD):
+    for z in np.flatnonzero(levels):
         name = f"{prefix}_{z:04d}.png"
         Image.fromarray(stored[z]).save(folder / name, optimize=True)
         yield {

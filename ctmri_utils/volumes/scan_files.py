@@ -1,12 +1,14 @@
-"""Scans on disk: NIfTI files and DICOM series, found and read alike."""
+"""Scans on disk: NIfTI, MetaImage and NRRD files and DICOM series, found and read alike."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..discovery import (
+    ITK,
     LABELS,
     LOCKED,
     NIFTI,
@@ -15,15 +17,20 @@ from ..discovery import (
     ending,
     is_dicom,
     is_named_as_labels,
-    is_synthetic_nifti,
+    is_synthetic_file,
     left_out_notes,
     list_files,
     named_modality,
     printable,
+    words_of,
 )
 from .dicom import list_series, read_series
+from .itk import HEADER_BYTES, data_file, read_itk
 from .nifti import read_nifti
 from .volume import MODALITIES, Volume
+
+# Endings of files that hold one volume each.
+VOLUME_FILES = NIFTI + ITK
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Scan:
     """One volume on disk.
 
     Args:
-        files: one NIfTI file, or the files of a DICOM series.
+        files: one file of `VOLUME_FILES`, or the files of a DICOM series.
         name: what its translation may be called.
         synthetic: whether this package made it, as a translation.
     """
@@ -41,14 +48,14 @@ class Scan:
     synthetic: bool = False
 
     @property
-    def nifti(self) -> bool:
-        """Whether it is a NIfTI file, not a DICOM series."""
-        return self.name.lower().endswith(NIFTI)
+    def is_file(self) -> bool:
+        """Whether it is one file that holds a volume, not a DICOM series."""
+        return is_volume_file(self.name)
 
     @property
     def modality_in_name(self) -> str:
-        """What a NIfTI file is called: "ct", "mri", "other", or "" if its name does not say."""
-        return named_modality(self.files[0].name) if self.nifti else ""
+        """What a file is called: "ct", "mri", "other", or "" if its name does not say."""
+        return named_modality(self.files[0].name) if self.is_file else ""
 
     def read(self, modality: str | None = None, labels: bool = False) -> Volume:
         """Read the volume.
@@ -58,11 +65,12 @@ class Scan:
             labels: read a mask or label map too.
 
         Raises:
-            ValueError: as `read_nifti` and `read_series`, a DICOM series of another modality, or a
-                mask or label map.
+            ValueError: as `read_nifti`, `read_itk` and `read_series`, a DICOM series of another
+                modality, or a mask or label map.
         """
-        if self.nifti:
-            return read_nifti(self.files[0], modality, labels=labels)
+        if self.is_file:
+            read = read_itk if self.name.lower().endswith(ITK) else read_nifti
+            return read(self.files[0], modality, labels=labels)
 
         volume = read_series(self.files)
         if modality not in (None, volume.modality):
@@ -107,10 +115,10 @@ class ScanListing:
 
 
 def list_scans(source: Path) -> ScanListing:
-    """Find every NIfTI file and every CT or MR series in a file or folder.
+    """Find every volume in a file, and every CT or MR series, in a file or folder.
 
-    Files are found as `discovery` says. A NIfTI file keeps its name. A series is series-001 and so
-    on, because folders are often called by the patient's name.
+    Files are found as `discovery` says. A file of one volume keeps its name. A series is series-001
+    and so on, because folders are often called by the patient's name.
 
     Raises:
         FileNotFoundError: the source does not exist.
@@ -118,33 +126,64 @@ def list_scans(source: Path) -> ScanListing:
     source = Path(source)
     if not source.exists():
         raise FileNotFoundError(
-            f"{source} does not exist: give a NIfTI file, a DICOM file, or a folder of them"
+            f"{source} does not exist: give a NIfTI, .mha or DICOM file, or a folder of them"
         )
     folder = source if source.is_dir() else source.parent
     listing = list_files(source)
     left_out = Counter(listing.left_out)
 
-    nifti, dicom = [], []
+    scans, dicom = [], []
+    voxels = voxel_files(listing.files)
     for path in listing.files:
-        is_nifti = path.name.lower().endswith(NIFTI)
+        is_volume = is_volume_file(path)
         parts = path.relative_to(folder).parts
-        if is_nifti and path != source and is_named_as_labels(parts):
+        if path in voxels:
+            continue
+        if is_volume and path != source and is_named_as_labels(parts):
             left_out[LABELS] += 1
-        elif is_nifti:
-            nifti.append(path)
+        elif is_volume:
+            scans.append(scan_of_file(path, folder))
         elif _is_readable_dicom(path, left_out):
             dicom.append(path)
 
     series = list_series(dicom)
     left_out.update(series.left_out)
-
-    scans = [
-        Scan((path,), path.relative_to(folder).as_posix(), is_synthetic_nifti(path))
-        for path in nifti
-    ]
     for k, files in enumerate(series.series, start=1):
         scans.append(Scan(tuple(files), f"series-{k:03d}", files in series.synthetic))
     return ScanListing(tuple(sorted(scans, key=lambda scan: scan.synthetic)), left_out)
+
+
+def list_masks(source: Path) -> list[Scan]:
+    """The files of one volume in a folder that are named as masks; of a file, the file itself.
+
+    In a folder of which no file is named so, all of them.
+    """
+    source = Path(source)
+    if source.is_file():
+        return [scan_of_file(source, source.parent)]
+    volumes = [path for path in list_files(source).files if is_volume_file(path)]
+    named = [path for path in volumes if "mask" in words_of(path.name)]
+    return [scan_of_file(path, source) for path in named or volumes]
+
+
+def is_volume_file(path: str | Path) -> bool:
+    """Whether a file holds one volume, by its ending."""
+    return str(path).lower().endswith(VOLUME_FILES)
+
+
+def scan_of_file(path: Path, folder: Path) -> Scan:
+    """The scan in a file of one volume, called by its path below the folder."""
+    return Scan((path,), path.relative_to(folder).as_posix(), is_synthetic_file(path))
+
+
+def voxel_files(files: tuple[Path, ...]) -> set[Path]:
+    """The files that hold the voxels of .mhd files, so that they are not counted as left out."""
+    found = set()
+    for path in files:
+        if path.suffix.lower() == ".mhd" and os.access(path, os.R_OK):
+            with path.open("rb") as file:
+                found.add(data_file(path, file.read(HEADER_BYTES)))
+    return found
 
 
 def _is_readable_dicom(path: Path, left_out: Counter) -> bool:
@@ -183,8 +222,8 @@ def check_any(scans: list[Scan], left_out: Counter, source: Path) -> None:
     if left_out[TRANSLATED]:
         advice = "give real scans, for only `translate --round-trip` takes translations"
     raise FileNotFoundError(
-        f"{printable(source)} holds no scan (looked for .nii, .nii.gz, and CT or MR images in "
-        f"DICOM{instead}): {advice}"
+        f"{printable(source)} holds no scan (looked for {', '.join(VOLUME_FILES)}, and CT or MR "
+        f"images in DICOM{instead}): {advice}"
     )
 
 
@@ -192,7 +231,7 @@ def read_volume(path: Path, modality: str | None = None) -> Volume:
     """Read one scan, whichever kind of file it is.
 
     Args:
-        path: a NIfTI file, a DICOM file, or a folder that holds one scan.
+        path: a NIfTI, .mha, .mhd, .nrrd or DICOM file, or a folder that holds one scan.
         modality: "ct" or "mri"; None takes what the file says, or what its values look like.
 
     Raises:

@@ -21,15 +21,20 @@ from ..seeds import set_up
 from ..units import HU, Scale, mri_scale
 from .axial_slices import axial
 from .dicom_write import write_series
+from .input_checks import check_input
+from .itk import ITK, write_itk
 from .nifti import NIFTI, write_nifti
 from .packages import import_optional
-from .scan_files import Scan, check_any, list_scans
+from .scan_files import Scan, check_any, is_volume_file, list_scans
 from .volume import MODALITIES, Volume
 
 OTHER = {"ct": "mri", "mri": "ct"}
 
 # MR has no unit of its own: 12 bits, as scanners store it.
 TRANSLATED_MRI = Scale(0.0, 4095.0, "MR unit")
+
+# Pixels per side for networks without a contract.
+ASSUMED_SIZE = 128
 
 # Memory for the activations of one batch, on the CPU.
 BATCH_BYTES = 2**29
@@ -42,7 +47,7 @@ MOST_SLICES_AT_ONCE = 32
 def translate_volume(
     model,
     volume: Volume,
-    size: int = 128,
+    size: int | None = None,
     spacing_mm: float | None = None,
     smooth_mm: float = 0.0,
     progress: Callable[[Iterable], Iterable] = iter,
@@ -53,24 +58,31 @@ def translate_volume(
     network.
 
     Args:
-        model: anything with `translate(images, to)`, a CycleGAN for example.
+        model: anything with `translate(images, to)`, a CycleGAN for example. Its `contract`, if it
+            has one, says which slices it knows.
         volume: the scan.
-        size: pixels per side of the network's slices, see `axial`.
-        spacing_mm: their pixel size, see `axial`.
+        size: pixels per side of the network's slices, see `axial`; None as the contract says, and
+            128 without one.
+        spacing_mm: their pixel size, see `axial`; None likewise.
         smooth_mm: SD of a Gaussian across the slices of the result.
         progress: wraps the loop over batches.
 
     Returns:
-        The translation: CT in HU, -1000 to 1000, MR from 0 to 4095.
+        The translation: CT in HU, -1000 to 1000, MR from 0 to 4095. Its warnings name what the
+        networks have not seen, see `input_checks`.
 
     Raises:
-        ValueError: there is no head, or the smoothing is none from 0 to 100 mm.
+        ValueError: there is no head, it is a scan that the networks cannot know, a size that
+            contradicts the contract, or the smoothing is none from 0 to 100 mm.
     """
     if not 0 <= smooth_mm <= 100:
         raise ValueError(f"smoothing by {smooth_mm:g} mm makes no sense: choose 0 to 100")
 
-    stack = axial(volume, size, spacing_mm)
     to = OTHER[volume.modality]
+    size, spacing_mm, assumed = slice_grid(model, to, size, spacing_mm)
+    stack = axial(volume, size, spacing_mm)
+    # What a network painted may be odd in any way.
+    warnings = () if volume.synthetic else check_input(volume, stack)
     if to == "mri":
         scale, scale_of_result = HU, TRANSLATED_MRI
     else:
@@ -95,8 +107,43 @@ def translate_volume(
         volume,
         values=stack.back_onto(volume, result, scale_of_result.low),
         modality=to,
-        notes=(*volume.notes, *stack.notes),
+        notes=(*volume.notes, *stack.notes, *assumed),
+        synthetic=True,
+        warnings=warnings,
     )
+
+
+def slice_grid(
+    model, to: str, size: int | None, spacing_mm: float | None
+) -> tuple[int, float | None, tuple[str, ...]]:
+    """Pixels per side and pixel size of the slices that a model translates, see `axial`, and notes.
+
+    Raises:
+        ValueError: they contradict the model's contract, or it does not make `to` of a volume.
+    """
+    contract = getattr(model, "contract", None)
+    if contract is None and size is None:
+        note = (
+            f"the weights do not say which slices they know, and {ASSUMED_SIZE} x {ASSUMED_SIZE} "
+            "pixels were assumed: another size moves the result"
+        )
+        return ASSUMED_SIZE, spacing_mm, (note,)
+    if contract is None:
+        return size, spacing_mm, ()
+
+    contract.check_slices(size, spacing_mm)
+    if to not in contract.makes:
+        made = " and ".join(MODALITIES[modality] for modality in contract.makes)
+        raise ValueError(
+            f"these weights make {made} and no {MODALITIES[to]}: choose other weights for "
+            f"{MODALITIES[OTHER[to]]}"
+        )
+    if contract.ct_unit != HU.unit:
+        raise ValueError(
+            f"these weights know CT in {contract.ct_unit}s, as in pictures, and volumes are in HU: "
+            "train on data in HU"
+        )
+    return contract.size, spacing_mm or contract.pixel_mm, ()
 
 
 def batch_size(model, size: int) -> int:
@@ -128,7 +175,7 @@ def translate_scans(
     A scan that cannot be read is reported and left out.
 
     Args:
-        source: a NIfTI file, a DICOM file or a folder of them.
+        source: a NIfTI, .mha, .mhd, .nrrd or DICOM file, or a folder of them.
         output: what to make, see the command's help.
         model: as in `translate_volume`.
         modality: of the scans, None to take what they say or look like.
@@ -156,7 +203,7 @@ def translate_scans(
     for k, (scan, target) in enumerate(zip(scans, targets, strict=True), start=1):
         place = f"scan {k} of {len(scans)}"
         try:
-            volume = scan.read(modality)
+            volume = replace(scan.read(modality), synthetic=scan.synthetic)
             result = translate_volume(model, volume, **options, progress=partial(bar, desc=place))
             _write(result, target)
         except (ValueError, PermissionError) as error:
@@ -164,7 +211,7 @@ def translate_scans(
             print(f"{place} is left out: {error}", file=sys.stderr)
             continue
 
-        about = replace(volume, notes=result.notes).describe()
+        about = replace(volume, notes=result.notes, warnings=result.warnings).describe()
         print(f"{printable(target)}: {MODALITIES[result.modality]} made from {about}")
     if failed:
         raise ValueError(f"{failed} of {len(scans)} scans were not translated: see above")
@@ -176,16 +223,17 @@ def _targets(scans: list[Scan], output: Path) -> list[Path]:
         return [output / scan.name for scan in scans]
 
     [scan] = scans
-    output_is_nifti = output.name.lower().endswith(NIFTI)
-    if scan.nifti and not output_is_nifti:
+    if scan.is_file and not is_volume_file(output):
         return [output / scan.name]
     return [output]
 
 
 def _write(volume: Volume, target: Path) -> None:
-    """Write NIfTI or DICOM, as the name says."""
+    """Write NIfTI, MetaImage, NRRD or DICOM, as the name says."""
     if target.name.lower().endswith(NIFTI):
         write_nifti(volume, target)
+    elif target.name.lower().endswith(ITK):
+        write_itk(volume, target)
     else:
         write_series(volume, target)
 
@@ -195,7 +243,7 @@ def translate_files(
     output: Path,
     weights: Path,
     to: str | None,
-    size: int,
+    size: int | None,
     spacing_mm: float | None,
     smooth_mm: float,
     padding: str = "reflect",
@@ -215,6 +263,8 @@ def translate_files(
             f"note: {weights} does not say which grey levels its network knows: CT from -1000 to "
             "1000 HU, and MR scaled by its own head, become -1 to 1"
         )
+    if model.contract:
+        print(f"The networks know {model.contract.describe()}.")
 
     channels = max(model.architecture.ct_channels, model.architecture.mri_channels)
     if channels > 1:

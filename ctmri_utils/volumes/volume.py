@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..discovery import looks_like_labels
 from ..evaluation.inputs import check_hu
 from ..files import atomic_write
 from ..units import AIR_HU, STORED_HU_OFFSET
@@ -44,6 +45,9 @@ class Volume:
         modality: "ct" or "mri".
         notes: one sentence for everything that was noticed or changed on the way.
         space: NIfTI's code of the space that the millimetres belong to.
+        synthetic: whether a network made it.
+        warnings: of a translation, a sentence for everything that the networks have not seen in
+            the scan that it was made from, see `input_checks`.
 
     Raises:
         ValueError: another modality, not one volume, a volume that is too large, or an affine that
@@ -55,6 +59,8 @@ class Volume:
     modality: str
     notes: tuple[str, ...] = ()
     space: int = 1
+    synthetic: bool = False
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.modality not in MODALITIES:
@@ -74,11 +80,12 @@ class Volume:
         return float(self.values.min())
 
     def describe(self) -> str:
-        """One line on modality and size, then the notes."""
+        """One line on modality and size, then the warnings and the notes."""
         shape = " x ".join(str(length) for length in self.values.shape)
         sides = " x ".join(f"{side:.2f}" for side in voxel_sides_mm(self.affine))
 
         lines = [f"{MODALITIES[self.modality]}, {shape} voxels of {sides} mm"]
+        lines += [f"  warning: {warning}" for warning in self.warnings]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -114,6 +121,15 @@ def check_shape(shape: tuple[int, ...]) -> None:
     if not 0 < math.prod(shape) <= MOST_VOXELS:
         raise ValueError(
             f"it claims {sides} voxels; 1 to {MOST_VOXELS} are read: it is damaged, or crop it"
+        )
+
+
+def check_no_labels(values: np.ndarray) -> None:
+    """Raise ValueError where the values look like those of a mask or label map."""
+    if looks_like_labels(np.nan_to_num(values)):
+        raise ValueError(
+            "it holds a few whole numbers in large pieces, as a mask or label map does: it is no "
+            "scan"
         )
 
 

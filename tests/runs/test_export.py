@@ -19,9 +19,17 @@ from ctmri_utils.__main__ import main
 from ctmri_utils.cyclegan.model import CycleGAN
 from ctmri_utils.cyclegan.networks import init_weights
 from ctmri_utils.cyclegan.variants import make_discriminator, make_generator
-from ctmri_utils.runs.export import export, export_onnx, load_reference, save_reference
+from ctmri_utils.runs.contract import Contract
+from ctmri_utils.runs.export import (
+    PhysicalGenerator,
+    export,
+    export_onnx,
+    load_reference,
+    save_reference,
+)
 from ctmri_utils.runs.weights import load_translator, save_weights
-from ctmri_utils.settings import Architecture
+from ctmri_utils.settings import Architecture, Objective
+from ctmri_utils.units import HU
 
 CARD = {"ct": {"low": -1000, "high": 1000, "unit": "HU"}, "seed": 7}
 
@@ -387,7 +395,7 @@ def run(tmp_path, monkeypatch):
 @pytest.mark.parametrize("to", ["mri", "ct"])
 def test_a_run_or_weights_are_exported_one_direction_a_file(run, tmp_path, to, capsys):
     model = load_translator(run / "checkpoint.pt")
-    save_weights(model, tmp_path / "pair.safetensors", {})
+    save_weights(model, tmp_path / "pair.safetensors")
     pair = load_translator(tmp_path / "pair.safetensors")
     sources = {
         "scans-ci-3": model,
@@ -450,10 +458,78 @@ def test_what_cannot_be_exported_is_said_in_one_sentence(
     assert sorted(os.listdir(tmp_path)) == ["D.pth", "runs"]
 
 
-def test_a_mapped_ct_is_not_exported(tmp_path):
-    model = CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, ct_map="piecewise"))
-    save_weights(model, tmp_path / "pair.safetensors", {})
-    with pytest.raises(
-        ValueError, match="was trained with ct_map = 'piecewise', which no other program undoes"
-    ):
-        export(tmp_path / "pair.safetensors", tmp_path / "out.onnx", "ct")
+MAPS = ("linear", "piecewise", "two_windows")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Weights with a contract, by their CT map."""
+    folder, found = tmp_path_factory.mktemp("pairs"), {}
+    for ct_map in MAPS:
+        torch.manual_seed(0)
+        model = CycleGAN(Architecture(4, 4, 1, 1, ct_map=ct_map), Objective(identity=0))
+        for generator in model.averaged.values():
+            # Far from the middle of the range too.
+            init_weights(generator, gain=0.3)
+        found[ct_map] = folder / f"{ct_map}.safetensors"
+        save_weights(model, found[ct_map], Contract(32, 7.0, "noise", ct_map=ct_map))
+    return found
+
+
+def session_and_card(path):
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session, json.loads(session.get_modelmeta().custom_metadata_map["card"])
+
+
+@pytest.mark.parametrize("ct_map", MAPS)
+@pytest.mark.parametrize("to", ["mri", "ct"])
+def test_onnx_takes_and_gives_hu_whatever_the_map(pairs, tmp_path, ct_map, to):
+    export(pairs[ct_map], tmp_path / "G.onnx", to)
+    session, card = session_and_card(tmp_path / "G.onnx")
+    [taken], [given] = session.get_inputs(), session.get_outputs()
+    assert taken.shape == given.shape == ["batch", 1, "height", "width"]
+
+    model = load_translator(pairs[ct_map])
+    image = images(height=33, width=52)
+    if to == "mri":
+        # Beyond the range too, which is clipped.
+        found = session.run(None, {"image": (image * 1500).numpy()})[0]
+        expected, tolerance = model.translate(HU.to_network(image * 1500), "mri"), 1e-4
+    else:
+        found = session.run(None, {"image": image.numpy()})[0]
+        # HU: the same layers in another library, over a range of 2000.
+        expected, tolerance = HU.from_network(model.translate(image, "ct")), 0.1
+        assert expected.std() > 30
+    np.testing.assert_allclose(found, expected.numpy(), atol=tolerance, rtol=0)
+
+    units = [card["input"], card["output"]]
+    assert units[to == "ct"] == "CT in HU" and "percentiles 0.5 and 99.5" in units[to == "mri"]
+    assert card["contract"]["makes"] == [to] and card["contract"]["ct_map"] == ct_map
+
+
+@pytest.mark.parametrize("ct_map", MAPS)
+def test_the_map_itself_is_exact_to_a_thousandth_of_a_hu(tmp_path, ct_map):
+    """From HU through encode and decode to HU, in ONNX alone."""
+
+    class RoundTrip(PhysicalGenerator):
+        def forward(self, image):
+            network = self.ct_map.encode(self.scale.to_network(image))
+            return self.scale.from_network(self.ct_map.decode(network))
+
+    image = torch.linspace(-999, 999, 64 * 64).reshape(1, 1, 64, 64)
+    program = torch.onnx.export(
+        RoundTrip(torch.nn.Identity(), "ct", ct_map).eval(), (image,), dynamo=True, verbose=False
+    )
+    program.save(tmp_path / "map.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "map.onnx")
+    [name] = [entry.name for entry in session.get_inputs()]
+    [found] = session.run(None, {name: image.numpy()})
+    np.testing.assert_allclose(found, image.numpy(), atol=1e-3, rtol=0)
+
+
+def test_a_pth_names_the_map_that_it_cannot_hold(pairs, tmp_path):
+    export(pairs["linear"], tmp_path / "linear.pth", "ct")
+    for ct_map in ("piecewise", "two_windows"):
+        with pytest.raises(ValueError, match=rf"units.CT_MAPS\['{ct_map}'\].*export to .onnx"):
+            export(pairs[ct_map], tmp_path / "G.pth", "ct")
+    assert os.listdir(tmp_path) == ["linear.pth"]

@@ -168,7 +168,7 @@ def test_what_does_not_translate_is_refused(tmp_path, network, sentence):
 
 def test_each_kind_is_told_apart(tmp_path):
     model, _ = train(checkpoint=tmp_path / "run.pth", stop_at=1)
-    save_weights(model, tmp_path / "pair.pth", {})
+    save_weights(model, tmp_path / "pair.pth")
     torch.save(drawn(Resnet()).state_dict(), tmp_path / "G.pth")
     kinds = {"run.pth": Checkpoint, "pair.pth": Weights, "G.pth": Networks}
     for name, kind in kinds.items():
@@ -302,6 +302,6 @@ def test_export_and_translate_take_the_flag(tmp_path, capsys):
 
 
 def test_padding_is_for_networks_of_others(tmp_path):
-    save_weights(CycleGAN(Architecture(4, 4, 1, 1)), tmp_path / "pair.safetensors", {})
+    save_weights(CycleGAN(Architecture(4, 4, 1, 1)), tmp_path / "pair.safetensors")
     with pytest.raises(ValueError, match="padding='replicate' is for networks of other programs"):
         load_translator(tmp_path / "pair.safetensors", padding="replicate")

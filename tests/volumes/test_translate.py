@@ -43,7 +43,7 @@ def weights(tmp_path_factory):
     torch.manual_seed(0)
     model = CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1))
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_weights(model, path, {})
+    save_weights(model, path)
     return path
 
 
@@ -177,7 +177,6 @@ def test_weights_for_colour_are_refused_in_a_sentence(tmp_path, capsys):
                 Objective(identity=0),
             ),
             tmp_path / "colour.safetensors",
-            {},
         )
         assert (
             main(
@@ -343,7 +342,7 @@ def test_nothing_is_ever_overwritten(tmp_path, head, weights, capsys):
     ("arguments", "words"),
     [
         (["{ct}", "{out}", "--weights", "missing.pt"], "missing.pt does not exist"),
-        (["nowhere", "{out}"], "nowhere does not exist: give a NIfTI file"),
+        (["nowhere", "{out}"], "nowhere does not exist: give a NIfTI, .mha or DICOM file"),
         (["{ct}", "{out}", "--to", "ct"], "like those of a CT"),
         (["{series}", "{out}", "--to", "ct"], "it is a series of CT, not of MR"),
         (["{ct}", "{out}", "--size", "30"], "do not suit the networks"),
@@ -453,11 +452,11 @@ def test_what_is_left_out_of_a_folder_is_said(tmp_path, head, weights, capsys):
     for name in ("p1/ct.nii", "p1/mask.nii"):
         write_scan(Volume(values, affine, "ct"), tmp_path / "in" / name)
     write_scan(Volume(head("mri", slices=3)[0], affine, "mri"), tmp_path / "in" / "p1" / "mr.nii")
-    (tmp_path / "in" / "p2.mha").write_bytes(b"x")
+    (tmp_path / "in" / "p2.mnc").write_bytes(b"x")
     words = [str(tmp_path / "in"), str(tmp_path / "out.nii"), "--to", "mri", "--size", "32"]
     assert main(["translate", *words, "--weights", str(weights)]) == 0
     said = capsys.readouterr().out
-    kinds = "1 x .mha, 1 x file named as another modality, 1 x mask, label map or dose"
+    kinds = "1 x .mnc, 1 x file named as another modality, 1 x mask, label map or dose"
     assert f"note: 3 files were left out: {kinds}" in said
 
 

@@ -1,0 +1,189 @@
+"""What networks expect of the slices that they are given, kept with their weights.
+
+A contract stands in the metadata of weights, checkpoints and ONNX files, as plain JSON under the
+key "contract" of the card. `translate` reads it, so that nobody types the size of a training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..issue_report import revision
+from ..machine import CHECKOUT
+from ..scans.unpaired import UnpairedScans
+from ..settings import PRESETS, Settings
+from ..units import CT_MAPS, GREY, HU, MRI_PERCENTILES, Scale
+
+ORIENTATION = "axial, forehead up, the patient's right on the left"
+MODALITIES = ("ct", "mri")
+
+# A pixel size that differs by no more than this share is the same.
+ROUNDING = 0.01
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What networks were trained on, and so what they expect.
+
+    Args:
+        size: pixels per side of a slice.
+        pixel_mm: their side in mm, None if nobody knows it.
+        data: what they learned from, in words.
+        unseen: what they never saw, in words.
+        orientation: of the slices, in words.
+        ct_low: CT value that becomes -1.
+        ct_high: CT value that becomes 1.
+        ct_unit: of both, "HU", or "grey level" for pictures without HU.
+        ct_map: how the networks see CT, a name of `units.CT_MAPS`.
+        mri_percentiles: the values of the MR inside the head that become -1 and 1, see `mri_scale`.
+        makes: what the networks make, "ct" from MR and "mri" from CT.
+        preset: the named settings of the training, "" for others.
+        revision: of the code that trained them.
+        seed: of the training.
+        steps: of the training.
+
+    Raises:
+        ValueError: in one sentence, a value that no networks can have.
+    """
+
+    size: int
+    pixel_mm: float | None
+    data: str
+    unseen: str = "all other people, scanners, sequences and diseases"
+    orientation: str = ORIENTATION
+    ct_low: float = HU.low
+    ct_high: float = HU.high
+    ct_unit: str = HU.unit
+    ct_map: str = "linear"
+    mri_percentiles: tuple[float, float] = MRI_PERCENTILES
+    makes: tuple[str, ...] = MODALITIES
+    preset: str = ""
+    revision: str = "unknown"
+    seed: int = 0
+    steps: int = 0
+
+    def __post_init__(self):
+        # JSON has lists only.
+        for name in ("mri_percentiles", "makes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+        if self.size < 1:
+            raise ValueError(
+                f"a contract for slices of {self.size} pixels makes no sense: state at least 1"
+            )
+        if self.pixel_mm is not None and not self.pixel_mm > 0:
+            raise ValueError(
+                f"a contract for pixels of {self.pixel_mm} mm makes no sense: state a number above "
+                "0, or None"
+            )
+        if self.ct_scale not in (HU, GREY) or self.mri_percentiles != MRI_PERCENTILES:
+            raise ValueError(
+                f"a contract for CT from {self.ct_low} to {self.ct_high} {self.ct_unit} and MR "
+                f"between the percentiles {self.mri_percentiles} is not known to this version: "
+                "update ctmri-utils"
+            )
+        if self.ct_map not in CT_MAPS:
+            raise ValueError(
+                f"a contract with ct_map = {self.ct_map!r} is not known to this version: choose "
+                f"from {', '.join(CT_MAPS)}"
+            )
+        if not self.makes or not set(self.makes) <= set(MODALITIES):
+            raise ValueError(
+                f"a contract for networks that make {self.makes} makes no sense: state ct, mri or "
+                "both"
+            )
+
+    @property
+    def ct_scale(self) -> Scale:
+        """Turns CT into the range of the networks."""
+        return Scale(self.ct_low, self.ct_high, self.ct_unit)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any] | None) -> Contract | None:
+        """The contract in a file's metadata; None for a file that is older than contracts.
+
+        Raises:
+            ValueError: it cannot be read, or is of a later version.
+        """
+        if values is None:
+            return None
+        known = {spec.name for spec in fields(cls)}
+        if not isinstance(values, Mapping) or not values.keys() <= known:
+            raise ValueError(
+                "its contract has entries that this version does not know: update ctmri-utils"
+            )
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(
+                f"its contract cannot be read ({error}): copy or download it again"
+            ) from error
+
+    def describe(self) -> str:
+        """A sentence on the slices that the networks know."""
+        pixel = f"{self.pixel_mm:.3g} mm" if self.pixel_mm else "unknown size"
+        return (
+            f"slices of {self.size} x {self.size} pixels of {pixel}, CT from {self.ct_low:g} to "
+            f"{self.ct_high:g} {self.ct_unit} ({self.ct_map} map), MR between the percentiles "
+            f"{self.mri_percentiles[0]:g} and {self.mri_percentiles[1]:g} of the head; learned "
+            f"from {self.data}; never saw {self.unseen}"
+        )
+
+    def check_slices(self, size: int | None, pixel_mm: float | None) -> None:
+        """Raise ValueError where a size or pixel size contradicts the contract; None is none."""
+        if size is not None and size != self.size:
+            raise ValueError(
+                f"size {size} contradicts these weights, which know slices of {self.size} pixels: "
+                "leave the size out"
+            )
+        known = self.pixel_mm
+        if pixel_mm is None or known is None:
+            return
+        if abs(pixel_mm - known) > ROUNDING * known:
+            raise ValueError(
+                f"pixels of {pixel_mm:g} mm contradict these weights, which know pixels of "
+                f"{known:.4g} mm: leave the pixel size out"
+            )
+
+
+def contract_for(
+    scans: UnpairedScans, settings: Settings, seed: int, steps: int, start: str | Path = ""
+) -> Contract:
+    """The contract of networks that are trained on these scans, in these settings.
+
+    Args:
+        scans: of which the training slices count.
+        settings: of the training.
+        seed: of the training.
+        steps: of the training.
+        start: the file whose weights it starts from, if it does.
+    """
+    ct, mri = scans.train.ct, scans.train.mri
+    data = f"{scans.name}, {len(ct)} CT and {len(mri)} MR slices"
+    if start:
+        data += f", starting from {'/'.join(Path(start).parts[-2:])}"
+    return Contract(
+        size=ct.shape[-1],
+        pixel_mm=scans.spacing_mm,
+        data=data,
+        ct_low=scans.ct_scale.low,
+        ct_high=scans.ct_scale.high,
+        ct_unit=scans.ct_scale.unit,
+        ct_map=settings.ct_map,
+        preset=preset_of(settings),
+        revision=revision(CHECKOUT) if CHECKOUT else "unknown",
+        seed=seed,
+        steps=steps,
+    )
+
+
+def preset_of(settings: Settings) -> str:
+    """The name of the preset whose values these settings have, "" if there is none."""
+    values = asdict(settings)
+    for name, preset in PRESETS.items():
+        if preset.items() <= values.items():
+            return name
+    return ""

@@ -1,0 +1,362 @@
+"""The anatomical phantom: every patient is a deformed copy of one head.
+
+`data/atlas/head.npz` holds that head: labels of the brain, signed distances to the surfaces of
+head, skull and cavity, and the density of the bone. A patient moves, scales and warps it, grows or
+shrinks its layers, and widens its ventricles and sulci. Coordinates as in `anatomy`: mm, x to the
+right of the picture, y backwards, z upwards; z = 0 is the plane through both commissures.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.nn.functional import grid_sample
+
+from ..machine import data_folder
+from .anatomy import cosine_derivatives, cosine_series, cosines, picture_to_head
+from .physics import TISSUES
+
+# Uniform between patients. They are drawn from top to bottom, so their order matters.
+RANGES = {
+    "scale_x": (0.92, 1.04),
+    "scale_y": (0.90, 1.02),
+    "scale_z": (0.92, 1.05),
+    "pitch_rad": (-0.14, 0.14),
+    "roll_rad": (-0.05, 0.05),
+    # Growth of the layers, outwards.
+    "scalp_growth_mm": (-1.5, 2.5),
+    "skull_growth_mm": (-0.8, 2.0),
+    "skin_mm": (1.6, 2.4),
+    "fat_mm": (2.5, 6.5),
+    "table_mm": (1.3, 2.2),
+    "sinus_width_mm": (10, 24),
+    "sinus_top_mm": (-12, 30),
+    "csf_rim_mm": (0.0, 2.0),
+    "atrophy": (0, 1),
+    "level_mm": (-8, 48),
+    "lesion_radius_mm": (10, 17.5),
+    "lesion_angle": (-0.8, 0.8),
+    "lesion_stretch": (0.8, 1.25),
+    "ct_noise_hu": (3, 6),
+}
+
+# The first voxel of the atlas (z, y, x) and the voxel sizes of its two grids.
+ORIGIN_MM = (-24.0, -112.0, -90.0)
+FINE_MM = 1.0
+COARSE_MM = 2.0
+DISTANCE_STEP_MM = 0.1
+
+# Labels of the brain in the file; what is left inside the skull is grey matter of the cortex.
+CSF, VENTRICLE, DEEP_GREY, WHITE = 1, 2, 4, 5
+
+# The warp: standard deviation of each component, its wavelengths, and the largest strain. Below 1,
+# no two points of the head meet.
+WIDE_WARP_MM, WIDE_TERMS = 2.6, (3, 4, 4)
+FINE_WARP_MM, FINE_TERMS = 0.7, (6, 12, 12)
+MOST_STRAIN = 0.6
+# The strain is looked at in this box (z, y, x), at points this far apart.
+HEAD_BOX_MM = ((-20, 61), (-112, 113), (-96, 97))
+STRAIN_STEP_MM = 8.0
+
+# Least scalp over the bone, and least depth of a sinus on either side.
+LEAST_SCALP_MM = 2.5
+SINUS_WALL_MM = 1.2
+# Bone is at most this much lighter or denser than the table says.
+BONE_FACTOR = (0.6, 1.5)
+# The falx ends around the corpus callosum: this far in front of and behind the middle, and above.
+FALX_FROM_MIDDLE_MM = 45
+FALX_HEIGHT_MM = 38
+
+
+class Head(NamedTuple):
+    """The atlas, as two stacks of volumes that are sampled trilinearly."""
+
+    # Depth in mm under the head's, the skull's and the cavity's surface, and in the ventricles;
+    # bone density relative to its median.
+    coarse: torch.Tensor  # (1, 5, Z, Y, X)
+    # Shares of CSF (ventricles included), white matter and deep grey matter.
+    fine: torch.Tensor  # (1, 3, Z, Y, X)
+
+
+@lru_cache(maxsize=1)
+def load_head() -> Head:
+    """Read the atlas.
+
+    Raises:
+        FileNotFoundError: this copy of the course has no atlas.
+    """
+    path = data_folder() / "atlas" / "head.npz"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing, so no patients can be drawn from the atlas: use "
+            'anatomy="formula", or rebuild the file with data/build_atlas.py'
+        )
+    with np.load(path) as file:
+        arrays = dict(file)
+
+    names = ("head", "skull", "cavity", "ventricle")
+    coarse = [arrays[name].astype(np.float32) * DISTANCE_STEP_MM for name in names]
+
+    in_skull = (arrays["skull"] > 0) & (arrays["cavity"] < 0)
+    density = arrays["bone"] / np.median(arrays["bone"][in_skull])
+    coarse.append(density.astype(np.float32))
+
+    labels = arrays["labels"]
+    groups = ((CSF, VENTRICLE), (WHITE,), (DEEP_GREY,))
+    masks = [np.isin(labels, group).astype(np.float32) for group in groups]
+    fine = [ndimage.gaussian_filter(mask, 0.6) for mask in masks]
+    return Head(torch.from_numpy(np.stack(coarse)[None]), torch.from_numpy(np.stack(fine)[None]))
+
+
+def draw_patient(seed: int, index: int) -> dict:
+    """Draw every number that makes patient `index` of `seed`.
+
+    Returns:
+        Plain floats and lists by name, ready for JSON. They do not depend on the image size.
+    """
+    rng = np.random.default_rng([seed, index, 3])
+    patient = {"seed": seed, "index": index, "anatomy": "atlas"}
+    for name, (low, high) in RANGES.items():
+        patient[name] = float(rng.uniform(low, high))
+
+    patient["rotation_rad"] = float(0.06 * np.clip(rng.standard_normal(), -2.5, 2.5))
+    patient["shift_mm"] = (2.2 * rng.standard_normal(2).clip(-2, 2)).tolist()
+    patient["mirrored"] = bool(rng.random() < 0.5)
+
+    patient["wide_warp"] = _draw_warp(rng, WIDE_TERMS, WIDE_WARP_MM)
+    patient["fine_warp"] = _draw_warp(rng, FINE_TERMS, FINE_WARP_MM)
+    patient["warp_factor"] = _warp_factor(patient)
+    patient["texture"] = rng.standard_normal((3, 9, 9)).tolist()
+    patient["bias"] = rng.standard_normal(9).tolist()
+    lesion_side = int(rng.choice([-1, 1]))
+
+    patient["hu"] = {name: float(rng.normal(t.hu, t.hu_sd)) for name, t in TISSUES.items()}
+    patient["hu"]["cortical bone"] = float(np.clip(patient["hu"]["cortical bone"], 700, 1900))
+    patient["lesion_mm"] = _lesion_centre_mm(patient, lesion_side)
+    return patient
+
+
+def _draw_warp(rng: np.random.Generator, terms: tuple[int, int, int], sd_mm: float) -> list:
+    """Coefficients (3 components, z, y, x) of a smooth random displacement."""
+    order = np.sqrt(sum(np.square(grid) for grid in np.mgrid[[slice(n) for n in terms]]))
+    smooth = np.exp(-((order / max(terms)) ** 2))
+    # The constant term would only shift the head.
+    smooth[0, 0, 0] = 0
+
+    # A cosine has a mean square of 1/2; the constant one of an axis has 1.
+    mean_square = 0.5 ** sum(grid > 0 for grid in np.mgrid[[slice(n) for n in terms]])
+    sd = np.sqrt((smooth**2 * mean_square).sum())
+    return (rng.standard_normal((3, *terms)) * smooth * sd_mm / sd).tolist()
+
+
+def _warp_factor(patient: dict) -> float:
+    """What the warp is multiplied by, so that no strain exceeds `MOST_STRAIN`.
+
+    The strain is the largest row sum of the displacement's absolute derivatives. Where it is below
+    1, the Jacobian matrix of the warp is strictly diagonally dominant, so its determinant is
+    positive and the warp is one to one.
+    """
+    places = [np.arange(low, high, STRAIN_STEP_MM) for low, high in HEAD_BOX_MM]
+    strain = 0.0
+    for axis in range(3):
+        derivative = _warp(patient, places, derivative_along=axis)
+        strain = strain + np.abs(derivative)
+    return float(min(1, MOST_STRAIN / strain.max()))
+
+
+def _warp(patient: dict, places, derivative_along: int | None = None) -> np.ndarray:
+    """The displacement (z, y, x) in mm on a grid, or its derivative, before `warp_factor`.
+
+    Args:
+        patient: from `draw_patient`.
+        places: three arrays of mm: heights, rows and columns.
+        derivative_along: the axis to take the derivative along.
+
+    Returns:
+        (3, Z, Y, X) float64.
+    """
+    total = 0.0
+    for name in ("wide_warp", "fine_warp"):
+        coefficients = np.asarray(patient[name])
+        for axis in (2, 1, 0):
+            functions = cosine_derivatives if axis == derivative_along else cosines
+            along = functions(coefficients.shape[1 + axis], places[axis])  # (places, terms)
+            coefficients = np.moveaxis(
+                np.tensordot(coefficients, along, (1 + axis, 1)), -1, 1 + axis
+            )
+        total = total + coefficients
+    return total
+
+
+def _lesion_centre_mm(patient: dict, side: int) -> list[float]:
+    """Centre (x, y) of the lesion, close to the brain's surface at the patient's level."""
+    pixels_mm = np.arange(-100, 101, 2.0)
+    depth = _sample(patient, pixels_mm, pixels_mm, patient["level_mm"]).cavity
+
+    # From the middle outwards, the last point that is deep enough; high in the head there may be
+    # none, and the deepest must do.
+    along = np.arange(5, 100, 1.0)
+    x = side * along * np.cos(patient["lesion_angle"])
+    y = along * np.sin(patient["lesion_angle"])
+    rows = np.rint((y + 100) / 2).astype(int)
+    columns = np.rint((x + 100) / 2).astype(int)
+
+    on_ray = depth[rows, columns]
+    deep_enough = np.flatnonzero(on_ray > 0.9 * patient["lesion_radius_mm"])
+    chosen = deep_enough[-1] if len(deep_enough) else on_ray.argmax()
+    return [float(x[chosen]), float(y[chosen])]
+
+
+class _Plane(NamedTuple):
+    """What the atlas holds at the points of one plane, (H, W) float32 each."""
+
+    # Depth in mm under the surface of the head, the skull and the cavity, and in the ventricles.
+    head: np.ndarray
+    skull: np.ndarray
+    cavity: np.ndarray
+    ventricle: np.ndarray
+    # Density of bone, relative to its median.
+    bone: np.ndarray
+    # Shares of the brain's tissues, 0 to 1.
+    csf: np.ndarray
+    white: np.ndarray
+    deep_grey: np.ndarray
+    # Distance from the atlas' midline, and height and depth behind its middle, in mm.
+    side: np.ndarray
+    z: np.ndarray
+    y: np.ndarray
+
+
+def _sample(patient: dict, x_mm: np.ndarray, y_mm: np.ndarray, z_mm: float) -> _Plane:
+    """Sample the atlas at columns (W,) and rows (H,) of the patient's plane at a height."""
+    x, y, z = _to_atlas(patient, x_mm, y_mm, z_mm)
+    places = np.stack([x, y, z], axis=-1)  # (H, W, 3)
+
+    head = load_head()
+    sampled = []
+    for volumes, spacing_mm in ((head.coarse, COARSE_MM), (head.fine, FINE_MM)):
+        # grid_sample counts from -1 at the first voxel to 1 at the last.
+        voxels = (places - np.array(ORIGIN_MM[::-1])) / spacing_mm
+        last = np.array(volumes.shape[:1:-1]) - 1
+        grid = torch.from_numpy((2 * voxels / last - 1).astype(np.float32))[None, None]
+        values = grid_sample(volumes, grid, padding_mode="border", align_corners=True)
+        sampled.extend(values[0, :, 0].numpy())
+    return _Plane(*sampled, side=np.abs(x), z=z, y=y)
+
+
+def _to_atlas(patient: dict, x_mm: np.ndarray, y_mm: np.ndarray, z_mm: float) -> tuple:
+    """Where the points of a patient's plane lie in the atlas: x, y and z in mm, (H, W) each."""
+    places = (np.array([z_mm]), y_mm, x_mm)
+    moved = patient["warp_factor"] * _warp(patient, places)[:, 0]
+    x, y = picture_to_head(patient, x_mm + moved[2], y_mm[:, None] + moved[1])
+    z = z_mm + moved[0]
+
+    # Tilt the head, then undo its size.
+    cos, sin = np.cos(patient["pitch_rad"]), np.sin(patient["pitch_rad"])
+    y, z = cos * y + sin * z, cos * z - sin * y
+    cos, sin = np.cos(patient["roll_rad"]), np.sin(patient["roll_rad"])
+    x, z = cos * x + sin * z, cos * z - sin * x
+
+    x, y, z = x / patient["scale_x"], y / patient["scale_y"], z / patient["scale_z"]
+    return (-x if patient["mirrored"] else x), y, z
+
+
+def head_labels(
+    patient: dict, x_mm: np.ndarray, y_mm: np.ndarray, z_mm: float, lesion: str = "none"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Label the tissue at every point of one axial plane.
+
+    Args:
+        patient: from `draw_patient`.
+        x_mm: (W,) positions of the columns.
+        y_mm: (H,) positions of the rows.
+        z_mm: height of the plane.
+        lesion: "none", or one of `LESIONS`.
+
+    Returns:
+        uint8 (H, W) of `TISSUES` labels, and what the table's HU are multiplied by in bone,
+        float32 (H, W).
+    """
+    plane = _sample(patient, x_mm, y_mm, z_mm)
+    texture = cosine_series(np.asarray(patient["texture"]), x_mm, y_mm, z_mm)
+
+    labels = _scalp_labels(patient, plane, texture)
+    _paint_skull(labels, patient, plane)
+    _paint_brain(labels, patient, plane)
+    if lesion != "none":
+        inside = _in_lesion(patient, plane, texture, x_mm, y_mm, z_mm)
+        labels[inside] = TISSUES[lesion].label
+
+    bone = np.isin(labels, [TISSUES[name].label for name in ("cortical bone", "diploe")])
+    return labels, np.where(bone, plane.bone.clip(*BONE_FACTOR), 1).astype(np.float32)
+
+
+def _scalp_labels(patient: dict, plane: _Plane, texture: np.ndarray) -> np.ndarray:
+    """Air around the head, then skin, fat and muscle; the skull is painted over them."""
+    # A thicker skull pushes the scalp outwards, and never comes through it.
+    skull = plane.skull + patient["skull_growth_mm"]
+    grown = plane.head + patient["skull_growth_mm"] + patient["scalp_growth_mm"]
+    depth = np.maximum(grown, skull + LEAST_SCALP_MM)
+
+    # Muscle lies under the fat where the scalp is thick: at the temples and in the neck.
+    under_skin = depth - patient["skin_mm"]
+    fat_mm = patient["fat_mm"] * (1 + 0.25 * texture).clip(0.4, 1.6)
+
+    labels = np.full(depth.shape, TISSUES["air"].label, np.uint8)
+    labels[depth > 0] = TISSUES["skin"].label
+    labels[under_skin > 0] = TISSUES["fat"].label
+    labels[under_skin > fat_mm] = TISSUES["muscle"].label
+    return labels
+
+
+def _paint_skull(labels: np.ndarray, patient: dict, plane: _Plane) -> None:
+    """Two tables with diploe between them where there is room, and the frontal sinuses."""
+    outside = plane.skull + patient["skull_growth_mm"]
+    inside = -plane.cavity
+    wall = np.minimum(outside, inside)
+
+    labels[wall > 0] = TISSUES["cortical bone"].label
+    labels[wall > patient["table_mm"]] = TISSUES["diploe"].label
+
+    half = 0.43 * patient["sinus_width_mm"]
+    in_sinus = np.abs(plane.side - half) < half - 1.2
+    in_front = (plane.y < 0) & (plane.z < patient["sinus_top_mm"])
+    labels[in_sinus & in_front & (wall > SINUS_WALL_MM)] = TISSUES["sinus air"].label
+
+
+def _paint_brain(labels: np.ndarray, patient: dict, plane: _Plane) -> None:
+    """Grey and white matter, CSF in the sulci, over the brain and in the ventricles, the falx."""
+    atrophy = patient["atrophy"]
+    cavity = plane.cavity > 0
+    labels[cavity] = TISSUES["grey matter"].label
+    labels[cavity & (plane.white > 0.5)] = TISSUES["white matter"].label
+    labels[cavity & (plane.deep_grey > 0.4)] = TISSUES["deep grey matter"].label
+
+    # Atrophy widens what holds fluid.
+    in_sulcus = plane.csf > 0.62 - 0.30 * atrophy
+    over_brain = plane.cavity < patient["csf_rim_mm"] * (0.5 + atrophy)
+    in_ventricle = plane.ventricle > 0.5 - 3.0 * atrophy
+    labels[cavity & (in_sulcus | over_brain | in_ventricle)] = TISSUES["csf"].label
+
+    # The falx hangs in the fissure between the hemispheres, above and around the midbrain.
+    fissure = cavity & in_sulcus & (plane.side < 0.9) & ~in_ventricle
+    around = (np.abs(plane.y) > FALX_FROM_MIDDLE_MM) | (plane.z > FALX_HEIGHT_MM)
+    labels[fissure & around] = TISSUES["dura"].label
+
+
+def _in_lesion(patient: dict, plane: _Plane, texture, x_mm, y_mm, z_mm: float) -> np.ndarray:
+    """Whether a point lies in the lesion: an ellipsoid below the brain's surface."""
+    lesion_x, lesion_y = patient["lesion_mm"]
+    stretch = patient["lesion_stretch"]
+    distance = np.sqrt(
+        ((x_mm - lesion_x) * stretch) ** 2
+        + ((y_mm[:, None] - lesion_y) / stretch) ** 2
+        + (z_mm - patient["level_mm"]) ** 2
+    )
+    radius = patient["lesion_radius_mm"] * (1 + 0.12 * texture)
+    same_side = x_mm * lesion_x > 0
+    return (distance < radius) & (plane.cavity > 2) & same_side

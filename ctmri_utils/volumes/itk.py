@@ -1,0 +1,172 @@
+"""MetaImage and NRRD files in and out, through SimpleITK: .mha, .mhd and .nrrd."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ..discovery import ITK, SYNTHETIC
+from .nifti import three_dimensions
+from .packages import import_optional
+from .volume import (
+    MODALITIES,
+    Volume,
+    as_int16,
+    atomic_create,
+    check_no_labels,
+    check_shape,
+    cleaned,
+)
+
+# ITK counts millimetres towards the patient's left, back and head.
+LPS = np.diag([-1.0, -1.0, 1.0])
+
+# In this much of a file, its header says where it lies in space, and where its voxels are.
+HEADER_BYTES = 2**14
+SAYS_ORIENTATION = re.compile(rb"(?m)^(TransformMatrix|Orientation|Rotation|space)\b")
+DATA_FILE = re.compile(rb"(?m)^ElementDataFile\s*=\s*([^\r\n]+)")
+
+# zlib packs no tighter.
+MOST_PACKED = 1100
+
+
+def read_itk(path: Path, modality: str | None = None, *, labels: bool = True) -> Volume:
+    """Read one volume from a .mha, .mhd or .nrrd file.
+
+    Args:
+        path: the file. The voxels of a .mhd lie in another one, which its header names.
+        modality: "ct" or "mri". The file does not say it; None takes what reaches below -500 for
+            CT.
+        labels: False refuses what looks like a mask or label map.
+
+    Raises:
+        ValueError: names the file, which is damaged, too large, no single volume of real numbers,
+            or a CT that is not in HU.
+        OSError: it cannot be opened.
+        ModuleNotFoundError: SimpleITK is missing.
+    """
+    simple_itk = import_optional("SimpleITK", "volumes")
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            header = file.read(HEADER_BYTES)
+    except OSError as error:
+        raise type(error)(
+            f"{path} cannot be opened ({error.strerror}): check the path, its permissions and the "
+            "disk"
+        ) from error
+    try:
+        values, affine = _read(simple_itk, path, header)
+        if not labels:
+            check_no_labels(values)
+        values, modality, notes = cleaned(values, modality)
+        if not SAYS_ORIENTATION.search(header):
+            notes.append("the file gives no orientation: left, right, top and bottom are a guess")
+        return Volume(values, affine, modality, tuple(notes))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except RuntimeError as error:
+        # What SimpleITK raises has many lines.
+        raise ValueError(
+            f"{path} is damaged, or no {path.suffix.lower()} file: copy or export it again"
+        ) from error
+
+
+def _read(simple_itk, path: Path, header: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Values (I, J, K), float32, and affine of an open file, whose claims are checked first."""
+    simple_itk.ProcessObject.GlobalWarningDisplayOff()
+    reader = simple_itk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+
+    shape = three_dimensions(reader.GetSize()) if reader.GetDimension() > 2 else reader.GetSize()
+    check_shape(shape)
+    is_complex = "complex" in simple_itk.GetPixelIDValueAsString(reader.GetPixelID())
+    if reader.GetNumberOfComponents() > 1 or is_complex:
+        raise ValueError(
+            "its voxels are colours, vectors or complex numbers: save the grey values or the "
+            "magnitude"
+        )
+    if np.prod(shape, dtype=float) > MOST_PACKED * _bytes_of(path, header):
+        raise ValueError(
+            f"it claims {' x '.join(map(str, shape))} voxels, more than its bytes can hold: copy "
+            "or export it again"
+        )
+
+    image = reader.Execute()
+    # What is too large for float32 is counted by `cleaned`.
+    with np.errstate(all="ignore"):
+        values = simple_itk.GetArrayViewFromImage(image).T.astype(np.float32).reshape(shape)
+    return values, _affine(image)
+
+
+def _bytes_of(path: Path, header: bytes) -> int:
+    """How large a file is, with that of its voxels."""
+    name = data_file(path, header)
+    if name is None:
+        return path.stat().st_size
+    if not name.is_file():
+        raise ValueError(f"its voxels should lie in {name.name}, which is not there: copy both")
+    return name.stat().st_size
+
+
+def data_file(path: Path, header: bytes) -> Path | None:
+    """The file in which the voxels of a .mhd lie; None if they follow its header."""
+    match = DATA_FILE.search(header)
+    if path.suffix.lower() != ".mhd" or match is None:
+        return None
+    name = match[1].decode("utf-8", "replace").strip()
+    several_files = name.startswith("LIST") or "%" in name
+    return None if name == "LOCAL" or several_files else path.parent / name
+
+
+def _affine(image) -> np.ndarray:
+    """(4, 4), index -> mm, RAS+."""
+    dimensions = image.GetDimension()
+    directions = np.reshape(image.GetDirection(), (dimensions, dimensions))[:3, :3]
+    affine = np.eye(4)
+    affine[:3, :3] = LPS @ directions * image.GetSpacing()[:3]
+    affine[:3, 3] = LPS @ image.GetOrigin()[:3]
+    return affine
+
+
+def write_itk(volume: Volume, path: Path) -> None:
+    """Write a synthetic volume as packed int16, with a comment that says that it is synthetic.
+
+    Args:
+        volume: what to write.
+        path: a new file, .mha, .mhd or .nrrd. The voxels of a .mhd go into a .zraw beside it.
+
+    Raises:
+        ValueError: another ending, or as `as_int16`.
+        FileExistsError: the file exists.
+        ModuleNotFoundError: SimpleITK is missing.
+    """
+    simple_itk = import_optional("SimpleITK", "volumes")
+    path = Path(path)
+    if not path.name.lower().endswith(ITK):
+        raise ValueError(f"{path} must end in {', '.join(ITK)}")
+
+    steps = LPS @ volume.affine[:3, :3]
+    spacing = np.linalg.norm(steps, axis=0)
+    image = simple_itk.GetImageFromArray(np.ascontiguousarray(as_int16(volume).T))
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((steps / spacing).ravel().tolist())
+    image.SetOrigin((LPS @ volume.affine[:3, 3]).tolist())
+    label = SYNTHETIC.format(MODALITIES[volume.modality])
+    image.SetMetaData("Comment", "; ".join([label, *volume.warnings]))
+
+    if path.suffix.lower() != ".mhd":
+        with atomic_create(path) as temporary:
+            simple_itk.WriteImage(image, str(temporary), useCompression=True)
+        return
+
+    # The header comes last, so that it never names voxels that are not there.
+    voxels = path.with_suffix(".zraw")
+    with atomic_create(path) as header, atomic_create(voxels) as packed:
+        simple_itk.WriteImage(image, str(header), useCompression=True)
+        header.with_suffix(".zraw").rename(packed)
+        text = header.read_text(encoding="utf-8")
+        header.write_text(text.replace(header.with_suffix(".zraw").name, voxels.name))

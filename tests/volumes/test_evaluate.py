@@ -1,0 +1,244 @@
+"""Volumes scored as challenges do it, and the whole way from a challenge's files to a score."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+from hospital_files import write_pairs, write_with_simple_itk
+
+from ctmri_utils.__main__ import main
+from ctmri_utils.evaluation import metrics as m
+from ctmri_utils.evaluation.ct_metrics import CT_METRICS
+from ctmri_utils.evaluation.volume_scores import score_volume
+from ctmri_utils.volumes.evaluate import axial_order
+from ctmri_utils.volumes.evaluation_files import COLUMNS
+from ctmri_utils.volumes.scan_files import read_volume
+
+PLACE = "1BA{:03d}/{}.nii.gz"
+
+
+def golden():
+    """The pair on which the challenges' own programs were run: prediction, truth and mask."""
+    z, y, x = np.indices((48, 64, 56)).astype(float)
+    r2 = ((z - 23.5) / 18) ** 2 + ((y - 31.5) / 26) ** 2 + ((x - 27.5) / 22) ** 2
+    mask = r2 <= 1
+    true = np.where(
+        mask, 40 + 60 * np.sin(0.35 * x) * np.cos(0.27 * y) + 20 * np.sin(0.5 * z), -1000
+    )
+    true = np.where((r2 > 0.78) & mask, 900 + 300 * np.sin(0.2 * (x + y + z)), true)
+    pred = 0.97 * true + 15 + 25 * np.cos(0.41 * x + 0.23 * y - 0.31 * z)
+    return np.where(r2 > 1.15, -1000, pred), true, mask
+
+
+def test_the_challenges_golden_values_in_three_dimensions():
+    scores = score_volume(*golden(), (3.0, 1.0, 1.0))
+    published = {
+        "MAE HU": 18.439394,
+        "PSNR dB": 45.089355,
+        "SSIM": 0.994571,
+        "PSNR 2025 dB": 45.241273,
+        "MS-SSIM": 0.998820,
+    }
+    for name, value in published.items():
+        assert scores[name] == pytest.approx(value, abs=6e-7)
+
+
+def test_every_score_is_that_of_the_whole_volume():
+    pred, true, mask = golden()
+    # The mask reaches two faces of the volume, so that no margin is left there.
+    pred, true, mask = pred[8:], true[8:, :, :46], mask[8:, :, :46]
+    pred = pred[:, :, :46]
+    spacing = (3.0, 0.9, 1.1)
+    scores = score_volume(pred, true, mask, spacing)
+    for name, metric in CT_METRICS.items():
+        assert scores[name] == pytest.approx(
+            metric(pred, true, mask, spacing), rel=1e-9, nan_ok=True
+        ), name
+    assert scores["PSNR 2025 dB"] == m.psnr_db(pred, true, mask, m.SYNTHRAD2025_RANGE)
+    assert scores["bone bias HU"] == m.tissue_errors_hu(pred, true, mask)["bone_bias_hu"]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    root = tmp_path_factory.mktemp("synthrad")
+    write_pairs(root, PLACE, slices=7)
+    return root
+
+
+@pytest.fixture
+def results(tmp_path, tree):
+    """Synthetic CTs, worse from person to person: the true one with 10, 20 and 30 HU too much."""
+    for k in (1, 2, 3):
+        true = read_volume(tree / PLACE.format(k, "ct"), "ct")
+        values = (true.values + 10 * k).astype(np.int16)
+        write_with_simple_itk(values, true.affine, tmp_path / f"results/sCT_1BA{k:03d}.mha")
+    return tmp_path / "results"
+
+
+def evaluate(tmp_path, *words):
+    status = main(["evaluate", *map(str, words), "--output", str(tmp_path / "scores")])
+    if status:
+        return status
+    scores = pd.read_csv(tmp_path / "scores" / "scores.csv")
+    return scores.set_index(["method", "patient", "metric"])["value"]
+
+
+def test_people_find_each_other_by_name_and_the_worst_comes_first(tmp_path, tree, results, capsys):
+    scores = evaluate(tmp_path, results, "--truth", tree, "--mask", tree)
+    said = capsys.readouterr().out
+    for k in (1, 2, 3):
+        assert scores["synthetic CT", f"1BA{k:03d}", "MAE HU"] == pytest.approx(10 * k)
+        assert scores["synthetic CT", f"1BA{k:03d}", "bias HU"] == pytest.approx(10 * k)
+    assert "20.0 [10.0, 30.0]" in said or "20.00 [10.00, 30.00]" in said
+    table = said[said.index("worst MAE first") :]
+    assert table.index("1BA003") < table.index("1BA002") < table.index("1BA001")
+    assert all(column in said for column in COLUMNS) and "no mask was given" not in said
+
+    metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text(encoding="utf-8"))
+    assert set(metrics) == {"results", "aggregates"}
+    assert [round(one["mae"]) for one in metrics["results"]] == [10, 20, 30]
+    assert metrics["aggregates"]["mae"] == pytest.approx(20)
+    assert {"mae", "psnr", "ms_ssim"} < set(metrics["aggregates"])
+    assert metrics["results"][0]["psnr"] == scores["synthetic CT", "1BA001", "PSNR 2025 dB"]
+
+
+def test_the_mask_decides_and_without_one_the_head_is_scored_and_said(
+    tmp_path, tree, results, capsys
+):
+    files = [results / "sCT_1BA001.mha", "--truth", tree / PLACE.format(1, "ct")]
+    true = read_volume(tree / PLACE.format(1, "ct"), "ct")
+    values = true.values.copy()
+    values[:32] += 100
+    left = np.zeros(values.shape, np.uint8)
+    left[:32] = true.values[:32] > -300
+    write_with_simple_itk(values.astype(np.int16), true.affine, files[0])
+    write_with_simple_itk(left, true.affine, tmp_path / "left.nrrd")
+    scores = evaluate(tmp_path, *files, "--mask", tmp_path / "left.nrrd")
+    assert scores["synthetic CT", "1BA001", "MAE HU"] == pytest.approx(100)
+    # After four halvings, nothing of this mask is 3 voxels from the border.
+    assert np.isnan(scores["synthetic CT", "1BA001", "MS-SSIM"])
+    assert scores["synthetic CT", "1BA001", "SSIM"] > 0.9
+    said = capsys.readouterr().out
+    assert "note: 1BA001: MS-SSIM is undefined" in said and "no mask was given" not in said
+
+    scores = evaluate(tmp_path, *files)
+    assert 40 < scores["synthetic CT", "1BA001", "MAE HU"] < 60
+    said = capsys.readouterr().out
+    assert "note: 1BA001: no mask was given, so the head in the true CT was scored" in said
+    assert "[" not in said.partition("worst MAE first")[2]
+
+
+def test_infinite_and_undefined_scores_are_null_in_json(tmp_path, tree, results):
+    true = read_volume(tree / PLACE.format(2, "ct"), "ct")
+    boneless = true.values.clip(max=200).astype(np.int16)
+    write_with_simple_itk(boneless, true.affine, results / "sCT_1BA002.mha")
+    scores = evaluate(tmp_path, results, "--truth", tree, "--mask", tree)
+    assert scores["synthetic CT", "1BA002", "HD95 mm"] == np.inf
+    metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["results"][1]["bone_hd95"] is None and metrics["aggregates"]["bone_hd95"] is None
+    assert metrics["aggregates"]["bone_dice"] == pytest.approx(
+        np.mean([one["bone_dice"] for one in metrics["results"]])
+    )
+
+
+def test_another_grid_is_resampled_with_a_note(tmp_path, tree, results, capsys):
+    image = sitk.ReadImage(str(results / "sCT_1BA002.mha"))
+    size = [n + 2 for n in image.GetSize()]
+    origin = image.TransformIndexToPhysicalPoint((-1, -1, -1))
+    grown = sitk.Resample(
+        image, size, sitk.Transform(), sitk.sitkLinear, origin, image.GetSpacing(),
+        image.GetDirection(), -1000.0,
+    )  # fmt: skip
+    sitk.WriteImage(grown, str(results / "sCT_1BA002.mha"))
+    scores = evaluate(tmp_path, results, "--truth", tree, "--mask", tree)
+    assert scores["synthetic CT", "1BA002", "MAE HU"] == pytest.approx(20, abs=0.01)
+    said = capsys.readouterr().out
+    assert "1BA002: the grids differ: it was resampled onto that of the true CT" in said
+
+
+def test_baselines_stand_beside_it(tmp_path, tree, results, capsys):
+    scores = evaluate(tmp_path, results, "--truth", tree, "--mask", tree, "--baselines")
+    true, mask = (
+        read_volume(tree / PLACE.format(1, name), kind).values.transpose(2, 1, 0)
+        for name, kind in (("ct", "ct"), ("mask", "mri"))
+    )
+    constant = m.mae_hu(np.where(mask > 0, 40, -1000), true, mask)
+    assert scores["constant", "1BA001", "MAE HU"] == pytest.approx(constant)
+    shifted = np.roll(true, 1, axis=2)
+    assert scores["true CT, 1 px off", "1BA001", "MAE HU"] == pytest.approx(
+        m.mae_hu(shifted, true, mask)
+    )
+    assert "true CT, 1 px off" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_axial_slices_come_first_however_a_file_stores_them(tree, order):
+    volume = read_volume(tree / PLACE.format(1, "ct"), "ct")
+    affine = volume.affine[:, [*order, 3]]
+    turned = type(volume)(volume.values.transpose(order), affine, "ct")
+    found, spacing = axial_order(turned)
+    np.testing.assert_array_equal(turned.values.transpose(found), volume.values.transpose(2, 1, 0))
+    assert spacing == pytest.approx((10, 3.4375, 3.4375))
+
+
+def test_the_page_shows_everybody(tmp_path, tree, results):
+    assert main(["evaluate", str(results), "--truth", str(tree), "--page", "--output", str(tmp_path / "scores")]) == 0  # fmt: skip # noqa: E501
+    page = (tmp_path / "scores" / "page.html").read_text(encoding="utf-8")
+    assert all(f"1BA00{k}" in page for k in (1, 2, 3)) and page.count("data-viewer>") >= 1
+    assert "not for clinical use" in page and "PSNR 2025 dB" in page
+
+
+def test_who_has_no_truth_or_two_is_said(tmp_path, tree, results, capsys):
+    write_with_simple_itk(np.zeros((8, 8, 8), np.int16), np.eye(4), results / "sCT_1BA009.mha")
+    assert evaluate(tmp_path, results, "--truth", tree, "--mask", tree) == 1
+    assert "sCT_1BA009.mha has no true CT: give the folder" in capsys.readouterr().err
+    (results / "sCT_1BA009.mha").rename(results / "sCT_1BA001_copy.mha")
+    assert evaluate(tmp_path, results, "--truth", tree, "--mask", tree) == 1
+    assert "seem to be two synthetic CTs of one person" in capsys.readouterr().err
+
+
+def test_a_person_who_cannot_be_scored_is_left_out_and_the_others_are_not(
+    tmp_path, tree, results, capsys
+):
+    (results / "sCT_1BA002.mha").write_bytes(b"x")
+    assert evaluate(tmp_path, results, "--truth", tree, "--mask", tree) == 1
+    said = capsys.readouterr()
+    assert "1BA002 is left out: " in said.out and "sCT_1BA002.mha is damaged" in said.out
+    assert said.err.endswith("evaluate: 1 of 3 people were not scored: see the notes\n")
+    scores = pd.read_csv(tmp_path / "scores" / "scores.csv")
+    assert set(scores["patient"]) == {"1BA001", "1BA003"}
+
+
+def test_flags_that_do_not_fit_are_one_sentence(tmp_path, tree, capsys):
+    assert evaluate(tmp_path, tree) == 1
+    assert "give --truth, or --weights" in capsys.readouterr().err
+    assert evaluate(tmp_path, tree, "--weights", "x", "--truth", tree) == 1
+    assert "takes true CT and masks from the pairs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["Task1/brain/1BA{:03d}/{}.nii.gz", "Task1/HN/1HNA{:03d}/{}.mha"])
+def test_from_a_challenges_files_to_scores_without_a_manual_step(tmp_path, place, capsys):
+    write_pairs(tmp_path / "data", place, people=2, slices=7)
+    data, run, results = (str(tmp_path / name) for name in ("data", "run", "results"))
+    prepared = str(tmp_path / "set")
+    small = "--ngf 4 --ndf 4 --n-blocks 1 --n-layers 2 --scans-size 32 --profile ci".split()
+
+    assert main(["prepare", prepared, "--pairs", data, "--size", "32"]) == 0
+    paired = ["--sampling", "paired", "--supervised", "10"]
+    train = ["train", "--dataset", prepared, "--steps", "3", *paired, *small, "--output", run]
+    assert main(train) == 0
+    translate = ["translate", data, results, "--weights", run, "--to", "ct", "--size", "32"]
+    assert main(translate) == 0
+    by_files = evaluate(tmp_path, results, "--truth", data, "--mask", data)
+    capsys.readouterr()
+
+    by_weights = evaluate(tmp_path, data, "--weights", run, "--size", "32", "--baselines")
+    assert "nobody scored here may have been in the training" in capsys.readouterr().out
+    methods = ["synthetic CT", "constant", "true CT, 1 px off"]
+    methods += ["linear regression", "lookup E[CT | MR]"]
+    assert list(dict.fromkeys(by_weights.index.get_level_values("method"))) == methods
+    for key, value in by_files.items():
+        # The files hold whole numbers.
+        assert np.isclose(by_weights[key], value, rtol=0.02, atol=0.02, equal_nan=True), key
