@@ -23,7 +23,9 @@ from ctmri_utils.scans.datasets import phantom_scans
 from ctmri_utils.settings import PRESETS, PROFILES
 
 TINY = {"steps": 3, "patients": 12, "ngf": 4, "ndf": 4, "n_blocks": 1}
+# Studies whose tables come with the course, and one that has none yet.
 NAMES = ("remedies", "failures", "polarity")
+ALL_NAMES = (*NAMES, "pairs")
 SHIPPED = sorted(path.stem for path in (data_folder() / "studies").glob("*.csv"))
 
 
@@ -122,16 +124,37 @@ def test_the_command_says_first_how_many_hours_it_takes(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("study", "name"), [(study, name) for study in NAMES for name in read_study(study)]
+    ("study", "name"), [(study, name) for study in ALL_NAMES for name in read_study(study)]
 )
 def test_every_row_builds_and_trains(study, name):
     row = read_study(
         study, changes=TINY | {"steps": 1, "size": 32, "test_patients": 2, "patients": 4}
     )[name]
+    row = replace(row, unpaired_steps=min(row.unpaired_steps, 1), pairs=min(row.pairs, 2))
     model, costs = studies.train_row(row, 1, patients_of(row, 1))
     assert costs["CPU s per step"] > 0 and all(
         weight.isfinite().all() for weight in model.generators
     )
+
+
+def test_few_pairs_follow_a_training_on_other_patients_without_pairs(monkeypatch):
+    row = read_study("pairs", changes=TINY | {"size": 32, "test_patients": 2, "patients": 4})
+    row = replace(row["unpaired, then 5 pairs"], pairs=2, steps=1, unpaired_steps=1)
+    trained = []
+
+    def fit(model, slices, training, **options):
+        start = next(model.parameters()).detach().clone()
+        real_fit(model, slices, training, **options)
+        end = next(model.parameters()).detach().clone()
+        trained.append((len(slices.ct), training.sampling, model.objective.supervised, start, end))
+
+    real_fit = studies.fit
+    monkeypatch.setattr(studies, "fit", fit)
+    studies.train_row(row, 1, patients_of(row, 1))
+
+    without, paired = trained
+    assert without[:3] == (4, "random", 0) and paired[:3] == (2, "paired", 10)
+    assert torch.equal(without[4], paired[3])
 
 
 # ---- patients
