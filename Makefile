@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SHELL := /bin/bash
 
-.PHONY: help install course test lab assignments grade clean distclean
+.PHONY: help install course site test lab assignments grade clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make install             only make the virtual environment in .venv, which the others do by themselves"
-	@echo "make course              run all lessons on the embedded scans, pages in build/index.html (PROFILE=$(PROFILE); or ci, gpu)"
+	@echo "make course              run all lessons on the embedded scans and make the site of them (PROFILE=$(PROFILE); or ci, gpu)"
 	@echo "make course DATASET=x    the same on other data: phantom, kaggle or a folder; SEED=1 for another seed"
+	@echo "make site                only make the site, build/site/index.html, of lessons that were run before"
 	@echo "make test                lint, notebook rules, unit tests, lessons with PROFILE=ci run twice and compared"
 	@echo "make lab                 open the lessons in JupyterLab"
 	@echo "make assignments         student versions of the assignments, as zips in build/assignments"
@@ -29,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "$(PYTHON) cannot make virtual environments: install its venv module (Debian, Ubuntu: apt install python3-venv)."; exit 1; }
 	@test -x $(BIN)/python || { echo "Making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing into $(VENV): some minutes the first time, 6 GB of disk"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[course,classroom,train,export,test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[course,classroom,train,volumes,export,site,test]'
 	@touch $@
 
 install: $(STAMP)
@@ -37,12 +38,16 @@ install: $(STAMP)
 course: $(STAMP)
 	@$(BIN)/python -m ctmri_utils course --profile "$(PROFILE)" $(if $(DATASET),-p DATASET "$(DATASET)") $(if $(SEED),-p SEED "$(SEED)")
 
+site: $(STAMP)
+	@$(BIN)/python -m ctmri_utils site
+
 # Two single-threaded workers for two cores, a file each at a time: the lessons, in order, on one; the unit tests on the other.
 test: export OMP_NUM_THREADS = 1
 test: export CTMRI_THREADS = 1
 test: $(STAMP)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check --quiet .
+	$(BIN)/python -m codespell_lib
 	$(BIN)/python -m nbstripout --verify notebooks/*.ipynb notebooks/assignments/source/*/*.ipynb
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -55,6 +55,7 @@ from .viewers import LiveProgress as LiveProgress
 from .viewers import browse as browse
 from .viewers import compare as compare
 from .viewers import figures as figures
+from .viewers import playground as playground
 from .volumes import Volume as Volume
 from .volumes import read_volume as read_volume
 from .volumes import translate_volume as translate_volume

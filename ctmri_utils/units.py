@@ -57,6 +57,10 @@ GREY = Scale(0.0, 255.0, "grey level")
 """8-bit pictures whose window is unknown: no Hounsfield unit can be recovered from them."""
 
 
+MRI_PERCENTILES = (0.5, 99.5)
+"""The MR values inside the head that become -1 and 1, see `mri_scale`."""
+
+
 def mri_scale(mri: np.ndarray, head: np.ndarray) -> Scale:
     """Scale an MR volume by its 0.5 and 99.5 percentiles inside the head.
 
@@ -77,7 +81,7 @@ def mri_scale(mri: np.ndarray, head: np.ndarray) -> Scale:
     """
     if mri.shape != head.shape or not head.any():
         raise ValueError(f"the head mask {head.shape} must cover some of the MR volume {mri.shape}")
-    low, high = np.percentile(mri[head], [0.5, 99.5])
+    low, high = np.percentile(mri[head], MRI_PERCENTILES)
     return Scale(float(low), float(high), "MR unit")
 
 
@@ -125,7 +129,8 @@ class PiecewiseMap(LinearMap):
         for k in range(len(before) - 1):
             width = before[k + 1] - before[k]
             slope = (after[k + 1] - after[k]) / width
-            total = total + (x - before[k]).clip(0, width) * slope
+            # Both limits are floats: the exporter to ONNX takes no mixture.
+            total = total + (x - before[k]).clip(0.0, width) * slope
         return after[0] + total
 
 

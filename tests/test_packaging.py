@@ -46,6 +46,7 @@ HEAVY = [
     "accelerate",
     "papermill",
     "nbconvert",
+    "sphinx",
     "IPython",
     "tqdm",
     "onnx",
@@ -272,6 +273,7 @@ def test_a_wheel_carries_the_embedded_scans_and_weights(tmp_path):
     )
     code = files_below(target / "ctmri_utils")
     assert {"__init__.pyi", "viewers/viewer.mjs", "viewers/viewer.css", "runs/studies.toml"} <= code
+    assert "viewers/playground.html" in code
     weights = files_below(ROOT / "data" / "weights")
     assert (
         "ctmri-small-v1.safetensors" in weights

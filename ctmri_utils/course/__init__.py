@@ -1,4 +1,4 @@
-"""The lessons run by papermill, and the classroom with nbgrader."""
+"""The lessons run by papermill, their site, and the classroom with nbgrader."""
 
 import lazy_loader
 
@@ -13,11 +13,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "mending",
         "roster",
         "sandbox",
+        "site",
         "submissions",
     ],
     submod_attrs={
         "checking": ["check_answer"],
         "classroom": ["grade", "release"],
         "lessons": ["run_course"],
+        "site": ["build_site"],
     },
 )

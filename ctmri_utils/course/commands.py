@@ -18,27 +18,40 @@ def course(
     lessons: Annotated[tuple[int, ...], default_is("all")] = (),
     parameter: Parameters = (),
 ) -> None:
-    """Run the lessons and render their pages.
+    """Run the lessons and make the site of them.
 
     Args:
         profile: ci, laptop or gpu.
-        build: folder for executed copies, pages and runs.
+        build: folder for executed copies, runs and the site.
         lessons: the numbers of the lessons to run.
         parameter: a further parameter for every lesson, such as -p SEED 1.
     """
     from .lessons import dataset_parameter, run_course
+    from .site import build_site, check_sphinx
 
+    check_sphinx()
     parameters = {name: literal(value) for name, value in parameter}
     if "DATASET" in parameters:
         parameters["DATASET"] = dataset_parameter(str(parameters["DATASET"]))
 
     executed = run_course(profile, build, list(lessons), parameters)
     minutes = sum(lesson.minutes for lesson in executed)
-    index = executed[0].page.parent / "index.html"
+    home = build_site(build)
     print(
-        f"{len(executed)} lessons in {minutes:.1f} min. Open {index} in a browser, or read and "
+        f"{len(executed)} lessons in {minutes:.1f} min. Open {home} in a browser, or read and "
         "change the lessons with `make lab`."
     )
+
+
+def site(*, build: Annotated[Path | None, default_is("$CTMRI_BUILD, else build/")] = None) -> None:
+    """Make the site of lessons that were run before.
+
+    Args:
+        build: folder of the executed copies, and for the site.
+    """
+    from .site import build_site
+
+    print(build_site(build))
 
 
 def assignments(*, output: Annotated[Path | None, default_is("build/assignments")] = None) -> None:

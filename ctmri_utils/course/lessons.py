@@ -1,9 +1,7 @@
-"""Run the lessons in order, as a reader would, and leave pages to look at."""
+"""Run the lessons in order, as a reader would."""
 
 from __future__ import annotations
 
-import copy
-import html
 import importlib
 import os
 import sys
@@ -14,12 +12,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..machine import CHECKOUT, PACKAGE, build_folder, environment_variables, report
+from ..machine import CHECKOUT, PACKAGE, build_folder, environment_variables
 from ..scans.datasets import NAMED
 from ..settings import settings_for
-
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
-WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class LessonFailed(ChildProcessError):
@@ -28,11 +23,9 @@ class LessonFailed(ChildProcessError):
 
 @dataclass(frozen=True)
 class ExecutedLesson:
-    """One lesson that ran: its executed copy, its page, and what it cost."""
+    """One lesson that ran: its executed copy, and what it cost."""
 
     notebook: Path
-    page: Path
-    title: str
     minutes: float
     peak_gb: float
 
@@ -44,10 +37,10 @@ def run_course(
     parameters: dict | None = None,
     notebooks: Path | None = None,
 ) -> list[ExecutedLesson]:
-    """Execute the lessons in order, and render a page of each.
+    """Execute the lessons in order, and keep the executed copies.
 
-    Leaves build/NN_name.ipynb (executed), build/NN_name.html and build/index.html. Runs and
-    checkpoints land in build/runs. Wrong arguments are refused before the first lesson starts.
+    Leaves build/NN_name.ipynb, of which `build_site` makes pages. Runs and checkpoints land in
+    build/runs. Wrong arguments are refused before the first lesson starts.
 
     Args:
         profile: the lessons' PROFILE.
@@ -78,8 +71,6 @@ def run_course(
         executed.append(lesson)
         cost = f"{lesson.minutes:.1f} min, at most {lesson.peak_gb:.1f} GB"
         print(f"{file.stem}: {cost}", flush=True)
-
-    write_index(executed, build / "index.html", profile)
     return executed
 
 
@@ -136,7 +127,7 @@ def run_lesson(lesson: Path, build: Path, parameters: dict) -> ExecutedLesson:
     started = time.perf_counter()
     try:
         with kernel_environment(build), peak_memory_gb() as memory_gb:
-            notebook = papermill.execute_notebook(
+            papermill.execute_notebook(
                 str(lesson),
                 str(target),
                 parameters,
@@ -156,10 +147,7 @@ def run_lesson(lesson: Path, build: Path, parameters: dict) -> ExecutedLesson:
         ) from error
 
     minutes = (time.perf_counter() - started) / 60
-    page = target.with_suffix(".html")
-    write_lesson_page(notebook, page, images_from=lesson.parent)
-    title = title_of(notebook) or lesson.stem
-    return ExecutedLesson(target, page, title, minutes, max(memory_gb))
+    return ExecutedLesson(target, minutes, max(memory_gb))
 
 
 def failed_cell(lesson: Path, target: Path, error) -> str:
@@ -226,107 +214,13 @@ def peak_memory_gb(every_s: float = 0.2) -> Iterator[list[float]]:
         thread.join()
 
 
-def write_lesson_page(notebook, page: Path, images_from: Path) -> None:
-    """Render an executed notebook as one HTML file with its pictures and their alt texts inside.
-
-    Viewers are put in as pages of their own, which need neither kernel nor network, instead of as
-    widgets, which need both.
-
-    Args:
-        notebook: as papermill returns it; it is not changed.
-        page: the file to write.
-        images_from: the folder to which the notebook's links to pictures are relative.
-    """
-    notebook = copy.deepcopy(notebook)
-    remove_viewer_widgets(notebook)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if "text/html" in output.get("data", {}):
-                output.data.pop(WIDGET_VIEW, None)
-            add_alt_text(output)
-
-    exporter = import_from_extra("nbconvert").HTMLExporter(embed_images=True)
-    metadata = {"name": page.stem, "path": str(images_from)}
-    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": metadata})
-    page.write_text(body, encoding="utf-8")
-
-
-def remove_viewer_widgets(notebook) -> None:
-    """Remove the states of our viewers from the metadata of a notebook."""
-    states = notebook.metadata.get("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
-    for key, state in list(states.items()):
-        if state["model_module"] == "anywidget":
-            del states[key]
-
-
-def add_alt_text(output) -> None:
-    """Make an HTML image of a PNG with an alt text, which nbconvert's own template leaves out."""
-    alt = output.get("metadata", {}).get("image/png", {}).get("alt")
-    if alt and "image/png" in output.get("data", {}):
-        png = output.data["image/png"].replace("\n", "")
-        output.data = {
-            "text/html": f'<img style="max-width: 100%" alt="{html.escape(alt)}" '
-            f'src="data:image/png;base64,{png}">'
-        }
-
-
-def title_of(notebook) -> str | None:
-    """The first H1 of a notebook, without its mark."""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            for line in cell.source.splitlines():
-                if line.startswith("# "):
-                    return line[2:].strip()
-    return None
-
-
-INDEX_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>CT &lt;-&gt; MR with CycleGAN</title>
-<style>
-  body {{ font: 1rem/1.5 sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem }}
-  th, td {{ text-align: left; padding: .3rem 1rem .3rem 0 }}
-</style>
-<h1>CT &lt;-&gt; MR with CycleGAN</h1>
-<p>Profile {profile}, run {when} on {machine}. For teaching, not for clinical use.</p>
-<table><tr><th>Lesson</th><th>Time</th><th>Peak memory</th></tr>
-{rows}
-</table></html>
-"""
-INDEX_ROW = (
-    '<tr><td><a href="{page}">{title}</a></td><td>{minutes:.1f} min</td>'
-    "<td>{peak_gb:.1f} GB</td></tr>"
-)
-
-
-def write_index(executed: list[ExecutedLesson], index: Path, profile: str) -> None:
-    """One page that links the lessons just run, with what they cost on this machine."""
-    rows = []
-    for lesson in executed:
-        row = INDEX_ROW.format(
-            page=lesson.page.name,
-            title=html.escape(lesson.title),
-            minutes=lesson.minutes,
-            peak_gb=lesson.peak_gb,
-        )
-        rows.append(row)
-
-    page = INDEX_PAGE.format(
-        profile=html.escape(profile),
-        when=time.strftime("%Y-%m-%d %H:%M"),
-        machine=html.escape(report()),
-        rows="\n".join(rows),
-    )
-    index.write_text(page, encoding="utf-8")
-
-
-def import_from_extra(name: str):
-    """Import a package of the `course` extra, or say how to get it."""
+def import_from_extra(name: str, extra: str = "course", purpose: str = "running the lessons"):
+    """Import a package of an extra, or say how to get it."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"running the lessons needs {error.name}: pip install 'ctmri-utils[course]'"
+            f"{purpose} needs {error.name}: pip install 'ctmri-utils[{extra}]'"
         ) from error
 
 

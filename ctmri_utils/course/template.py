@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tomllib
+from importlib.metadata import metadata
 from pathlib import Path
 
 from ..files import remove
@@ -29,14 +30,22 @@ it, and read in *Actions* what the visible tests say.
 
 
 def repository() -> str:
-    """The address of the course's repository, from pyproject.toml."""
+    """The address of the course's repository, from pyproject.toml or the installed package."""
+    if CHECKOUT is None:
+        addresses = metadata("ctmri-utils").get_all("Project-URL")
+        named = dict(line.split(", ") for line in addresses)
+        return named["Repository"].removesuffix("/")
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return project["urls"]["Repository"].removesuffix("/")
 
 
-def links(name: str, address: str) -> tuple[str, str]:
-    """Where the released notebook opens in Colab and in Kaggle, once the branch is pushed."""
-    place = f"blob/{BRANCH}/{name}/{name}.ipynb"
+def open_links(place: str, address: str) -> tuple[str, str]:
+    """Where a notebook opens in Colab and in Kaggle, once it is pushed.
+
+    Args:
+        place: its path below the repository's address, such as blob/main/notebooks/x.ipynb.
+        address: of the repository.
+    """
     path = address.removeprefix("https://github.com/")
     return f"{COLAB}/github/{path}/{place}", f"{KAGGLE}{address}/{place}"
 
@@ -54,7 +63,7 @@ def write_template(notebooks: dict[str, Path], folder: Path, address: str) -> No
     for name, notebook in notebooks.items():
         (folder / name).mkdir(parents=True)
         shutil.copy(notebook, folder / name / f"{name}.ipynb")
-        colab, kaggle = links(name, address)
+        colab, kaggle = open_links(f"blob/{BRANCH}/{name}/{name}.ipynb", address)
         rows.append(f"| [{name}]({name}/{name}.ipynb) | [Colab]({colab}), [Kaggle]({kaggle}) |")
     (folder / "README.md").write_text(PAGE.format(rows="\n".join(rows)), encoding="utf-8")
 

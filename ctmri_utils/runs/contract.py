@@ -52,7 +52,7 @@ class Contract:
     size: int
     pixel_mm: float | None
     data: str
-    unseen: str = "all other people, scanners, sequences and diseases"
+    unseen: str = "any other person, scanner, sequence or disease"
     orientation: str = ORIENTATION
     ct_low: float = HU.low
     ct_high: float = HU.high

@@ -4,8 +4,17 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["figures", "packing", "pages", "progress", "specification", "viewer"],
+    submodules=[
+        "figures",
+        "packing",
+        "pages",
+        "playground_page",
+        "progress",
+        "specification",
+        "viewer",
+    ],
     submod_attrs={
+        "playground_page": ["playground"],
         "progress": ["LiveProgress", "Progress"],
         "viewer": [
             "MARKS",

@@ -27,7 +27,8 @@ class Field {
 
   show(title, value, { text = "", hidden = false, range = {} } = {}) {
     Object.assign(this.input, range, { value });
-    this.input.setAttribute("aria-valuetext", text);
+    // A list says its own value.
+    if (this.input.type === "range") this.input.setAttribute("aria-valuetext", text);
     this.title.textContent = title;
     this.output.textContent = text;
     this.row.hidden = hidden;

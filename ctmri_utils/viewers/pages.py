@@ -9,11 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-STYLE = (FOLDER / "viewer.css").read_text(encoding="utf-8")
 
-# Widgets and pages need the whole script in one piece, so its files import nothing.
-SCRIPT_FILES = ("numbers.mjs", "modes.mjs", "controls.mjs", "input.mjs", "viewer.mjs")
-SCRIPT = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPT_FILES)
+
+def joined(*names: str) -> str:
+    """Files of this folder as one text; the scripts among them import nothing."""
+    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in names)
+
+
+# Widgets and pages need the whole script in one piece.
+STYLE = joined("viewer.css")
+SCRIPT = joined("numbers.mjs", "modes.mjs", "controls.mjs", "input.mjs", "viewer.mjs")
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title>
@@ -26,18 +31,26 @@ img {{ max-width: 100% }}
 {css}</style></head><body>{body}
 <script type="module">
 {script}
-// Each section holds its specification and its values; a map stands in for the notebook's model.
-for (const section of document.querySelectorAll("[data-viewer]")) {{
-  const {{ spec, data }} = JSON.parse(section.querySelector("script").textContent);
+// In a notebook the page stands in a frame, which takes its height.
+new ResizeObserver(() => {{
+  const {{ frameElement }} = window;
+  if (frameElement) frameElement.style.height = `${{document.documentElement.offsetHeight}}px`;
+}}).observe(document.documentElement);
+</script></body></html>
+"""
+
+# Each section holds its specification and its values; a map stands in for the notebook's model.
+START = """
+for (const section of document.querySelectorAll("[data-viewer]")) {
+  const { spec, data } = JSON.parse(section.querySelector("script").textContent);
   const text = atob(data);
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
 
-  const model = new Map(Object.entries({{ spec, data: bytes, state: {{}} }}));
-  model.save_changes = () => {{}};
-  viewer.render({{ el: section, model }});
-}}
-</script></body></html>
+  const model = new Map(Object.entries({ spec, data: bytes, state: {} }));
+  model.save_changes = () => {};
+  viewer.render({ el: section, model });
+}
 """
 
 
@@ -48,7 +61,7 @@ def page(title: str, sections: Sequence[str]) -> str:
         title: plain text.
         sections: HTML, of which `Viewer.section` makes those that hold a viewer.
     """
-    script = SCRIPT.replace("export default", "const viewer =")
+    script = SCRIPT.replace("export default", "const viewer =") + START
     return PAGE.format(title=html.escape(title), css=STYLE, script=script, body="\n".join(sections))
 
 
@@ -58,8 +71,17 @@ def write_page(path: str | Path, title: str, sections: Sequence[str]) -> None:
     Raises:
         OSError: the file cannot be written; in one sentence.
     """
+    write_text(path, page(title, sections))
+
+
+def write_text(path: str | Path, document: str) -> None:
+    """Write an HTML document into a file.
+
+    Raises:
+        OSError: the file cannot be written; in one sentence.
+    """
     try:
-        Path(path).write_text(page(title, sections), encoding="utf-8")
+        Path(path).write_text(document, encoding="utf-8")
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror}") from error
 

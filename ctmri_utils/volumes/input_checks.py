@@ -15,8 +15,8 @@ none in 50 MR of a usual contrast, and "contrast" in 3 of 48 varied ones.
 | refused: a head across (row for column) | 27 | 27 |
 | refused: upside down | 0 | 3 whose vertex is not in the scan; seen where it is |
 | "no skull": a brain alone, in MR and in CT | 48 | 48 |
-| "contrast": T2, FLAIR | 48 | 48 |
-| "contrast": proton density | 22 | 24 |
+| "contrast": T2 | 24 | 24 |
+| "contrast": FLAIR, and proton density | 18, 10 | 24 each |
 | "cut off": 30 mm of the forehead | 27 | 27 |
 | "size": half of it | 27 | 27 |
 
@@ -62,8 +62,9 @@ MORE_THAN_VERTEX = 0.25
 # rim of a CT.
 DARK_SKULL = 0.7
 LEAST_BONE = 0.2
-# Warned: grey values deep inside lean to the dark side by at least this, from -1 to 1.
-T1_LEAN = -0.05
+# Warned: grey values deep inside lean to the bright side by more than this, from -1 to 1. T1 leans
+# to the dark side, unless half of what lies there is fluid.
+T1_LEAN = 0.05
 # Warned: the largest slice of an adult's head.
 LARGEST_SLICE_CM2 = (100.0, 340.0)
 # Warned: so many of the slices touch the border of the scan over so many mm.

@@ -264,6 +264,8 @@ def translate_files(
             "1000 HU, and MR scaled by its own head, become -1 to 1"
         )
     if model.contract:
+        # Before any scan is read.
+        model.contract.check_slices(size, spacing_mm)
         print(f"The networks know {model.contract.describe()}.")
 
     channels = max(model.architecture.ct_channels, model.architecture.mri_channels)

@@ -1,4 +1,4 @@
-"""Lesson 05 in a real JupyterLab and in Voila.
+"""Lesson 05 in a real JupyterLab.
 
 Run, dragged, typed at, and what the reader chose comes back to Python.
 """
@@ -229,43 +229,6 @@ def test_lesson_05_in_jupyterlab(new_tab, tmp_path, screenshots):
         tab.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
         tab.wait_for_timeout(500)
         tab.screenshot(path=screenshots / "lab_dark.png")
-
-
-@pytest.mark.timeout(600)
-def test_lesson_05_in_voila(new_tab, tmp_path, screenshots):
-    """For those who want no code: the page shows no input, and its viewers work."""
-    command = (
-        "voila",
-        str(tmp_path / "work" / LESSON),
-        "--Voila.ip=127.0.0.1",
-        "--strip_sources=True",
-    )
-    with serve(tmp_path, *command, ready="/voila/static/voila.js") as address:
-        # Voila asks the network for its icons; nothing else
-        tab = new_tab(may_miss="fontawesome-free")
-        tab.goto(address, timeout=300_000)
-        tab.wait_for_function(
-            "document.querySelectorAll('.ctmri[data-ready]').length === 7", timeout=60_000
-        )
-        assert (
-            tab.locator(".jp-InputArea .CodeMirror, .jp-CodeCell .jp-InputArea-editor").count() == 0
-        )
-        viewer = tab.locator(".ctmri").nth(5)
-        canvas = viewer.locator("canvas")
-        box = scroll_to(canvas)
-        before = pixels(canvas)
-        tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        tab.mouse.down()
-        tab.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + box["height"] / 2)
-        tab.mouse.up()
-        assert control(viewer, "Divider").input_value() == "90" and (pixels(canvas) != before).any()
-        tab.keyboard.press("4")
-        tab.keyboard.press("Home")
-        assert (
-            control(viewer, "Slice").input_value() == "0"
-            and "red: the second is higher" in viewer.locator(".status").inner_text()
-        )
-        tab.screenshot(path=screenshots / "voila.png")
 
 
 def test_without_a_chromium_the_tests_fail_and_say_what_to_run(finder, monkeypatch):

@@ -41,16 +41,26 @@ def test_the_quiz_asks_about_every_lesson():
 
 
 @pytest.mark.parametrize("part", QUIZ, ids=lambda part: part.partition("]")[0])
-def test_each_question_has_a_folded_answer(part):
+def test_each_question_has_three_answers_and_a_folded_reason(part):
     pairs = re.findall(
-        r"^(\d)\. (.+)\n\n   <details><summary>Answer</summary>\n\n   (.+)\n\n   </details>$",
+        r"^(\d)\. (.+)\n\n   - a\) (.+)\n   - b\) (.+)\n   - c\) (.+)\n\n"
+        r"   <details><summary>Answer</summary>\n\n   \*\*([abc])\)\*\* (.+)\n\n   </details>$",
         part,
         flags=re.M,
     )
-    assert [int(number) for number, _, _ in pairs] == list(range(1, len(pairs) + 1)) and 3 <= len(
-        pairs
-    ) <= 7
-    assert part.count("<details>") == len(pairs) and all(len(answer) > 20 for _, _, answer in pairs)
+    numbers = [int(pair[0]) for pair in pairs]
+    assert numbers == list(range(1, len(pairs) + 1)) and 3 <= len(pairs) <= 7
+    assert part.count("<details>") == len(pairs) and all(len(pair[-1]) > 20 for pair in pairs)
+    assert all(len(set(pair[2:5])) == 3 for pair in pairs)
+
+
+def test_neither_place_nor_length_gives_the_right_answer_away():
+    options = r"- a\) (.+)\n   - b\) (.+)\n   - c\) (.+)\n\n.*\n\n   \*\*([abc])"
+    questions = re.findall(options, "".join(QUIZ))
+    rights = [right for *_, right in questions]
+    longest = [max("abc", key=lambda x: len(row["abc".index(x)])) for row in questions]
+    assert all(0.2 < rights.count(letter) / len(rights) < 0.5 for letter in "abc")
+    assert sum(map(str.__eq__, longest, rights)) / len(rights) < 0.6
 
 
 @pytest.mark.parametrize("page", ["GLOSSARY.md", "QUIZ.md", "assignments/README.md"])

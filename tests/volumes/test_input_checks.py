@@ -50,6 +50,12 @@ def test_whole_heads_pass_without_a_word(patient):
     assert names(volume_of(patient, patient.mri[0], "mri")) == []
 
 
+def test_wide_ventricles_are_no_other_contrast():
+    patient = synthetic_patients(1, SIZE, 2027, slices=SLICES)
+    assert patient.parameters[0]["atrophy"] > 0.95
+    assert names(volume_of(patient, patient.mri[0], "mri")) == []
+
+
 def test_a_brain_without_skull_is_named(patient):
     brain = np.isin(patient.labels[0], [TISSUES[name].label for name in IN_THE_SKULL])
     assert names(volume_of(patient, np.where(brain, patient.mri[0], 0), "mri")) == ["no skull"]

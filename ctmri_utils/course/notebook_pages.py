@@ -1,0 +1,99 @@
+"""Lessons as pages of the site: pictures as files with alt texts, and nothing needs a kernel."""
+
+from __future__ import annotations
+
+import html
+import re
+from base64 import b64decode
+from io import BytesIO
+from pathlib import Path
+
+import nbformat
+from PIL import Image
+
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+SECTION = re.compile(r"^## (\d+)\.(\d+) ", flags=re.M)
+NOT_RUN = (
+    "```{{attention}}\nThis lesson was not run when the site was made, so it shows no results: "
+    "`ctmri course --lessons {number}` runs it.\n```"
+)
+
+
+def read_lesson(lesson: Path, build: Path) -> nbformat.NotebookNode:
+    """The executed copy of a lesson in a build folder, or the lesson itself with a note on top."""
+    executed = build / lesson.name
+    if executed.is_file():
+        return nbformat.read(executed, as_version=4)
+
+    notebook = nbformat.read(lesson, as_version=4)
+    note = NOT_RUN.format(number=int(lesson.name[:2]))
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note))
+    return notebook
+
+
+def without_kernel(notebook, figures: Path, address: str) -> None:
+    """Replace all outputs that need a kernel, and write pictures into files.
+
+    A viewer becomes the page that it carries, another widget what it showed last, and a PNG an
+    image element with its alt text and size.
+
+    Args:
+        notebook: is changed.
+        figures: a folder, for the pictures.
+        address: of that folder, as the lesson's page sees it.
+    """
+    widgets = notebook.metadata.pop("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    figures.mkdir(parents=True, exist_ok=True)
+    pictures = 0
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            view = data.pop(WIDGET_VIEW, None)
+            if view and "text/html" not in data:
+                data["text/html"] = widget_html(view["model_id"], widgets)
+            if "image/png" in data:
+                pictures += 1
+                png = b64decode(data["image/png"])
+                (figures / f"{pictures:02d}.png").write_bytes(png)
+                alt = output.metadata.get("image/png", {}).get("alt", "")
+                element = image_element(f"{address}/{pictures:02d}.png", png, alt)
+                output.data = {"text/html": element}
+
+
+def image_element(address: str, png: bytes, alt: str) -> str:
+    """An image that opens in full size when clicked, and whose place is kept while it loads."""
+    width, height = Image.open(BytesIO(png)).size
+    return (
+        f'<a class="figure" href="{address}"><img src="{address}" alt="{html.escape(alt)}" '
+        f'width="{width}" height="{height}"></a>'
+    )
+
+
+def widget_html(model: str, widgets: dict) -> str:
+    """What a widget of ipywidgets showed last, without its controls.
+
+    Args:
+        model: its key.
+        widgets: {key: model} as a notebook stores them.
+    """
+    state = widgets.get(model, {}).get("state", {})
+    if "children" in state:
+        children = [key.removeprefix("IPY_MODEL_") for key in state["children"]]
+        return f"<div>{' '.join(widget_html(child, widgets) for child in children)}</div>"
+
+    kind = state.get("_model_name", "")
+    value = state.get("value", "")
+    if kind in ("HTMLModel", "HTMLMathModel"):
+        return value
+    label = html.escape(state.get("description", ""))
+    if kind.endswith("ProgressModel"):
+        return f'<progress aria-label="progress" value="{value}" max="{state["max"]}"></progress>'
+    return f"<span>{label} {html.escape(str(value))}</span>"
+
+
+def mark_sections(notebook) -> None:
+    """Give every numbered section a name to link to: `section-3-2` for 3.2."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = SECTION.sub(r"(section-\1-\2)=\n\g<0>", cell.source)

@@ -1,0 +1,166 @@
+"""The parts of the site, one by one; tests/browser/test_site.py looks at the whole."""
+
+import ast
+import io
+import re
+import sys
+from types import SimpleNamespace
+
+import nbformat
+import nbformat.v4 as nb
+import pytest
+from docutils import nodes
+from PIL import Image
+
+from ctmri_utils.__main__ import main
+from ctmri_utils.course import lessons, notebook_pages, pages, reference, sphinx_parts
+from ctmri_utils.course import site as course_site
+from ctmri_utils.course.template import repository
+
+ROOT = lessons.CHECKOUT
+BADGE = "[![Open In Colab](https://c/badge.svg)](https://c/blob/main/notebooks/01_a.ipynb)"
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """The text of notebooks/page.md after `site_links`, in a small repository."""
+    for path in ("notebooks/QUIZ.md", "data/p.png", "LICENSE", "data/scans/x.csv"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"")
+
+    def links(text):
+        known = {"notebooks/QUIZ.md"}
+        return pages.site_links(text, tmp_path, "notebooks/page.md", tmp_path / "source", known)
+
+    return links
+
+
+def test_a_badge_becomes_links_without_a_picture(linked):
+    text = linked(BADGE)
+    place = "blob/main/notebooks/01_a.ipynb"
+    owner = repository().removeprefix("https://github.com/")
+    assert "badge.svg" not in text
+    assert f"(https://colab.research.google.com/github/{owner}/{place})" in text
+    assert f"(https://www.kaggle.com/kernels/welcome?src={repository()}/{place})" in text
+
+
+def test_links_to_pages_stay_and_others_lead_to_the_repository(linked, tmp_path):
+    assert linked("[q](QUIZ.md#one) [w](https://w) [h](#here)") == (
+        "[q](QUIZ.md#one) [w](https://w) [h](#here)"
+    )
+    assert linked("[l](../LICENSE)") == f"[l]({repository()}/blob/main/LICENSE)"
+    assert linked("[s](../data/scans)") == f"[s]({repository()}/blob/main/data/scans)"
+
+    assert linked("![p](../data/p.png)") == "![p](../data/p.png)"
+    assert (tmp_path / "source" / "data" / "p.png").is_file()
+
+
+def test_code_is_left_alone(linked):
+    code = "```python\nnames[0](../LICENSE)\n```\n"
+    assert linked(code) == code
+
+
+def test_the_glossary_s_rows_all_become_terms():
+    text = (ROOT / "notebooks" / "GLOSSARY.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.+?) \| .* \| \[(\d)\.(\d+)\]", text, flags=re.M)
+    made = pages.glossary(text)
+    assert re.findall(r"^(\S.*)\n  .* \(\[\d\.\d+\]\(#section-(\d)-(\d+)\)\)$", made, re.M) == rows
+    assert "|" not in made
+
+
+def test_a_picture_keeps_its_alt_text_and_its_place():
+    buffer = io.BytesIO()
+    Image.new("L", (30, 20)).save(buffer, "PNG")
+    element = notebook_pages.image_element("a/b.png", buffer.getvalue(), 'a "red" & green')
+    assert 'alt="a &quot;red&quot; &amp; green"' in element
+    assert 'width="30" height="20"' in element
+
+
+def test_a_widget_is_shown_as_it_was_last():
+    widgets = {
+        "box": {"state": {"children": ["IPY_MODEL_text", "IPY_MODEL_bar", "IPY_MODEL_slider"]}},
+        "text": {"state": {"_model_name": "HTMLModel", "value": "6/6"}},
+        "bar": {"state": {"_model_name": "FloatProgressModel", "value": 6, "max": 6}},
+        "slider": {
+            "state": {"_model_name": "IntSliderModel", "description": "<level>", "value": 40}
+        },
+    }
+    shown = notebook_pages.widget_html("box", widgets)
+    assert "6/6" in shown and '<progress aria-label="progress" value="6" max="6">' in shown
+    assert "&lt;level&gt; 40" in shown
+    assert notebook_pages.widget_html("lost", {}) == "<span> </span>"
+
+
+def test_sections_get_names_to_link_to():
+    cell = SimpleNamespace(cell_type="markdown", source="text\n\n## 3.12 What\n\n### 3.1 no\n")
+    notebook_pages.mark_sections(SimpleNamespace(cells=[cell]))
+    assert cell.source == "text\n\n(section-3-12)=\n## 3.12 What\n\n### 3.1 no\n"
+
+
+def words(text, terms):
+    """A text with its links in brackets."""
+    paragraph = nodes.paragraph("", text)
+    pattern = re.compile(rf"\b({'|'.join(terms)})\b", flags=re.I)
+    sphinx_parts.link_terms_of(paragraph[0], pattern, dict.fromkeys(terms, "x"), "GLOSSARY.html")
+    marked = [
+        f"[{node.astext()}]" if isinstance(node, nodes.reference) else node.astext()
+        for node in paragraph
+    ]
+    return "".join(marked)
+
+
+def test_a_word_is_linked_once_and_only_as_it_is_written():
+    assert words("Drift, then drift.", ["drift"]) == "[Drift], then drift."
+    assert words("Cut off by CUT", ["CUT"]) == "Cut off by [CUT]"
+    assert words("drifting", ["drift"]) == "drifting"
+
+
+def test_the_reference_lists_each_public_name_once():
+    stub = ast.parse((ROOT / "ctmri_utils" / "__init__.pyi").read_text(encoding="utf-8"))
+    statements = [one for one in stub.body if isinstance(one, ast.ImportFrom) and one.module]
+    public = [alias.name for one in statements for alias in one.names]
+    listed = [name for names in reference.public_names().values() for name in names]
+    assert sorted(listed) == sorted(set(public) - {"main"})
+
+
+def test_a_reader_is_told_what_a_name_is():
+    assert reference.directive("X", {"brain": 1})[-1].strip().endswith("the keys 'brain'.")
+    assert reference.directive("len", len)[0] == ".. autofunction:: ctmri_utils.len"
+    assert reference.directive("io", io)[0] == ".. automodule:: io"
+
+
+def test_a_folder_of_lessons_alone_has_a_first_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "write_reference", lambda source: [])
+    lesson = tmp_path / "notebooks" / "01_tiny.ipynb"
+    lesson.parent.mkdir()
+    nbformat.write(nb.new_notebook(cells=[nb.new_markdown_cell("# Tiny")]), lesson)
+
+    pages.write_sources(tmp_path / "source", [lesson], tmp_path / "build")
+    home = (tmp_path / "source" / "index.md").read_text(encoding="utf-8")
+    assert home.startswith("# Lessons") and "notebooks/01_tiny.ipynb" in home
+    assert "Check yourself" not in home
+    written = nbformat.read(tmp_path / "source" / "notebooks" / "01_tiny.ipynb", as_version=4)
+    assert "was not run" in written.cells[1].source
+
+
+def test_course_ends_with_the_site_and_site_makes_it_alone(tmp_path, monkeypatch, capsys):
+    done = []
+    monkeypatch.setattr(lessons, "run_course", lambda *_: done.append("lessons") or [])
+    monkeypatch.setattr(
+        course_site, "build_site", lambda build: done.append("site") or build / "index.html"
+    )
+    assert main(["course", "--build", str(tmp_path)]) == 0
+    assert done == ["lessons", "site"]
+    assert f"Open {tmp_path / 'index.html'} in a browser" in capsys.readouterr().out
+
+    assert main(["site", "--build", str(tmp_path)]) == 0
+    assert done == ["lessons", "site", "site"]
+
+
+def test_without_the_extra_the_course_does_not_start(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "myst_nb", None)
+    monkeypatch.setattr(lessons, "run_course", lambda *_: pytest.fail("it started"))
+    assert main(["course"]) == 1
+    assert capsys.readouterr().err.strip() == (
+        "course: making the site needs myst_nb: pip install 'ctmri-utils[site]'"
+    )
