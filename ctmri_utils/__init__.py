@@ -6,4 +6,13 @@ without torch. `__init__.pyi` lists the names for editors, and says in which roo
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+load_name, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str):
+    if name == "__version__":
+        # Not above: this import takes longer than all the rest.
+        from importlib.metadata import version
+
+        return version("ctmri-utils")
+    return load_name(name)

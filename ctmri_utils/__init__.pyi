@@ -60,3 +60,4 @@ from .volumes import Volume as Volume
 from .volumes import read_volume as read_volume
 from .volumes import translate_volume as translate_volume
 from .windows import WINDOWS as WINDOWS
+from .windows import Window as Window

@@ -165,17 +165,28 @@ CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else 
 """
 
 
+KAGGLE = Path("/kaggle")
+"""On Kaggle, `input` holds the attached data sets, read-only, and `working` is what it keeps."""
+
+
 def data_folder() -> Path:
     """Where the embedded scans lie: `data` in the checkout, or the copy inside the package."""
     return CHECKOUT / "data" if CHECKOUT else PACKAGE / "data"
 
 
+def on_kaggle() -> bool:
+    """Whether this is a notebook on Kaggle."""
+    return "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+
+
 def build_folder() -> Path:
     """Where executed lessons and training runs go; it is created if missing.
 
-    $CTMRI_BUILD, else `build` in the checkout or in the current folder.
+    $CTMRI_BUILD, else `build` in the checkout, on Kaggle in the folder that it keeps, or in the
+    current folder.
     """
-    default = (CHECKOUT or Path.cwd()) / "build"
+    outside = KAGGLE / "working" if on_kaggle() else Path.cwd()
+    default = (CHECKOUT or outside) / "build"
     folder = Path(os.environ.get("CTMRI_BUILD", default))
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -244,7 +244,7 @@ class Settings(Architecture, Objective, Training):
         """Training steps on the data set of this name: `steps` if set, else the profile's."""
         if self.steps:
             return self.steps
-        synthetic = dataset in ("phantom", "atlas")
+        synthetic = dataset in ("phantom", "atlas", "heads")
         return self.phantom_steps if synthetic else self.scans_steps
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
+from ..viewers.pages import frame_element, page, viewer_section
+
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SECTION = re.compile(r"^## (\d+)\.(\d+) ", flags=re.M)
@@ -71,7 +73,7 @@ def image_element(address: str, png: bytes, alt: str) -> str:
 
 
 def widget_html(model: str, widgets: dict) -> str:
-    """What a widget of ipywidgets showed last, without its controls.
+    """What a widget of ipywidgets showed last, without its controls; a viewer as its page.
 
     Args:
         model: its key.
@@ -82,7 +84,16 @@ def widget_html(model: str, widgets: dict) -> str:
         children = [key.removeprefix("IPY_MODEL_") for key in state["children"]]
         return f"<div>{' '.join(widget_html(child, widgets) for child in children)}</div>"
 
+    # Only a viewer has a specification; its one buffer holds the packed values.
+    if "spec" in state:
+        alt = state["spec"]["alt"]
+        data = b64decode(widgets[model]["buffers"][0]["data"])
+        document = page(alt, [viewer_section(state["spec"], data)])
+        return frame_element(document, alt, f"<p>{html.escape(alt)}</p>")
+
     kind = state.get("_model_name", "")
+    if kind == "OutputModel":
+        return " ".join(map(output_html, state.get("outputs", [])))
     value = state.get("value", "")
     if kind in ("HTMLModel", "HTMLMathModel"):
         return value
@@ -90,6 +101,13 @@ def widget_html(model: str, widgets: dict) -> str:
     if kind.endswith("ProgressModel"):
         return f'<progress aria-label="progress" value="{value}" max="{state["max"]}"></progress>'
     return f"<span>{label} {html.escape(str(value))}</span>"
+
+
+def output_html(output: dict) -> str:
+    """A picture that a function of `interactive` has shown, as an HTML image element."""
+    png = output.get("data", {}).get("image/png", "")
+    alt = output.get("metadata", {}).get("image/png", {}).get("alt", "")
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{png}">' if png else ""
 
 
 def mark_sections(notebook) -> None:

@@ -27,7 +27,10 @@ GUIDE = "notebooks/assignments/README.md"
 # In text that is not code.
 FENCED = re.compile(r"(^ *```.*?^ *```)", flags=re.M | re.S)
 RELATIVE_LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)(?=[)#])")
-BADGE = re.compile(r"\[!\[Open In Colab\]\([^)]*\)\]\([^)]*/notebooks/(\w+)\.ipynb\)")
+BADGE = re.compile(
+    r"\[!\[Open In Colab\]\([^)]*\)\]\([^)]*/notebooks/(\w+)\.ipynb\)"
+    r"( \[!\[Open in Kaggle\]\([^)]*\)\]\([^)]*\))?"
+)
 TERM_ROW = re.compile(r"^\| (.+?) \| (.+?) \| \[(\d+)\.(\d+)\]\(.+?\) \|$", flags=re.M)
 
 HOME_WITHOUT_README = "# Lessons\n\nFor teaching, not for clinical use.\n"
@@ -103,8 +106,8 @@ def write_lesson(lesson: Path, build: Path, source: Path, pages: set[str]) -> No
 def site_links(text: str, root: Path, page: str, source: Path, pages: set[str]) -> str:
     """Make links of a page lead somewhere.
 
-    A badge becomes two links without a picture. Pictures are copied to the sources. What is no page
-    of the site is linked in the repository.
+    Badges become links without pictures. Pictures are copied to the sources. What is no page of the
+    site is linked in the repository.
     """
 
     def places(badge: re.Match) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from . import distances, metrics
+from .inputs import AIR_BELOW_HU
 
 # Windows of SSIM reach so far beyond a voxel, as does the erosion that finds surfaces.
 MARGIN = metrics.SSIM_WINDOW // 2
@@ -35,9 +36,13 @@ def score_volume(pred_hu, true_hu, mask, spacing_mm) -> dict[str, float]:
     images = metrics.checked_hu_pair(pred_hu, true_hu, mask)
     ms_ssim = _or_nan(metrics.ms_ssim, *images, metrics.SYNTHRAD2025_RANGE)
 
-    # All others see the mask and its surroundings only.
+    # All others see the mask and its surroundings only, unless there is no air, by which they know
+    # HU: around a tumour, for example.
     box = _box(images[2])
     near = tuple(image[box] for image in images)
+    if max(near[0].min(), near[1].min()) >= AIR_BELOW_HU:
+        near = images
+
     scores = {
         "MAE HU": metrics.mae_hu(*near),
         "bias HU": metrics.bias_hu(*near),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..machine import data_folder
 from ..masks import mri_head_mask
@@ -21,11 +19,20 @@ from .unpaired import PERCENTILES, Split, UnpairedScans, clipping_notes
 
 # Every other data set is a folder.
 NAMED = ("scans", "phantom", "atlas", "heads", "kaggle")
-# Where the anatomy of synthetic patients comes from, and the name of the data set.
-PHANTOMS = {"formula": "phantom", "atlas": "atlas"}
 
-# Every seventh synthetic head has a fresh bleed, so that the networks have met some.
-HEADS_LESIONS = {"lesion": "acute", "lesion_fraction": 0.15}
+# Options of `synthetic_patients` by the name of the data set.
+SYNTHETIC = {
+    "phantom": {"anatomy": "formula"},
+    "atlas": {"anatomy": "atlas"},
+    # As large as in the embedded scans, by scanners of all kinds, every seventh with a fresh bleed.
+    "heads": {
+        "anatomy": "atlas",
+        "mri_contrast": "varied",
+        "fov_mm": 224.0,
+        "lesion": "acute",
+        "lesion_fraction": 0.15,
+    },
+}
 
 
 def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedScans:
@@ -33,9 +40,9 @@ def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedSc
 
     Args:
         dataset: "scans", the embedded real slices; "phantom", synthetic patients from formulas;
-            "atlas", synthetic patients deformed from one head; "heads", the embedded slices and
-            patients of the atlas; "kaggle", the downloaded Kaggle set; or the path of a folder with
-            trainA, trainB, testA and testB.
+            "atlas", synthetic patients deformed from one head; "heads", the same with varied MR
+            contrast and bleeds; "kaggle", Kaggle's set, attached or downloaded; or the path of a
+            folder with trainA, trainB, testA and testB.
         settings: size and number of slices. Synthetic patients are paired in training if the
             sampling is "paired".
         seed: of the synthetic patients.
@@ -45,7 +52,7 @@ def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedSc
 
     Raises:
         ValueError: the name is unknown, or a file or a manifest is bad.
-        FileNotFoundError: the folder holds no images, or Kaggle's set was not downloaded.
+        FileNotFoundError: the folder holds no images, or Kaggle's set is not there.
     """
     if not isinstance(dataset, str | Path):
         raise ValueError(
@@ -54,18 +61,16 @@ def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedSc
         )
     if dataset == "scans":
         return folder_scans(data_folder() / "scans", settings.scans_size)
-    for anatomy, name in PHANTOMS.items():
-        if dataset == name:
-            return phantom_scans(
-                settings.patients,
-                settings.test_patients,
-                settings.size,
-                seed,
-                anatomy=anatomy,
-                paired=settings.sampling == "paired",
-            )
-    if dataset == "heads":
-        return heads_scans(settings, seed)
+    if dataset in SYNTHETIC:
+        return phantom_scans(
+            settings.patients,
+            settings.test_patients,
+            settings.size,
+            seed,
+            name=dataset,
+            paired=settings.sampling == "paired",
+            **SYNTHETIC[dataset],
+        )
     if dataset == "kaggle":
         return folder_scans(downloaded(), settings.scans_size)
     if not Path(dataset).is_dir():
@@ -82,7 +87,7 @@ def phantom_scans(
     size: int,
     seed: int,
     *,
-    anatomy: str = "formula",
+    name: str = "phantom",
     paired: bool = False,
     groups: Sequence[dict] = ({}, {}, {}),
     **options,
@@ -94,7 +99,7 @@ def phantom_scans(
         test_patients: number of test patients, each with CT and MR.
         size: pixels per side.
         seed: draws the patients.
-        anatomy: of all patients, "formula" or "atlas".
+        name: of the data set, and the first part of the patients' names.
         paired: train on CT and MR of the same patients, with their truth.
         groups: further options of `synthetic_patients` for the training CTs, the training MRs and
             the test patients.
@@ -107,7 +112,6 @@ def phantom_scans(
         ValueError: an argument is out of range.
     """
     ct_options, mri_options, test_options = groups
-    options["anatomy"] = anatomy
     with_ct = synthetic_patients(patients, size, 3 * seed, **options, **ct_options)
     with_mri = synthetic_patients(patients, size, 3 * seed + 1, **options, **mri_options)
     for_test = synthetic_patients(test_patients, size, 3 * seed + 2, **options, **test_options)
@@ -115,7 +119,7 @@ def phantom_scans(
     scales = _scales_by_name(with_mri) | _scales_by_name(for_test)
     notes = clipping_notes(with_ct.ct_hu, for_test.ct_hu, HU)
     return UnpairedScans(
-        name=PHANTOMS[anatomy],
+        name=name,
         train=_phantom_split(with_mri if paired else with_ct, with_mri, scales),
         test=_phantom_split(for_test, for_test, scales),
         ct_scale=HU,
@@ -126,8 +130,9 @@ def phantom_scans(
 
 
 def _patient_names(group: SyntheticPatients) -> tuple[str, ...]:
+    family = "atlas" if group.parameters[0]["anatomy"] == "atlas" else "phantom"
     patients = enumerate(group.parameters)
-    return tuple(f"{PHANTOMS[patient['anatomy']]}-{patient['seed']}-{i}" for i, patient in patients)
+    return tuple(f"{family}-{patient['seed']}-{i}" for i, patient in patients)
 
 
 def _scales_by_name(group: SyntheticPatients) -> dict[str, Scale]:
@@ -166,69 +171,3 @@ def _relative_levels(group: SyntheticPatients) -> tuple[float, ...]:
     return tuple(
         (patient["level_mm"] - lowest) / (highest - lowest) for patient in group.parameters
     )
-
-
-def heads_scans(settings: Settings, seed: int) -> UnpairedScans:
-    """The embedded scans, and as many heads of the atlas with varied MR contrast.
-
-    The real slices are few, so each is repeated until they are as many as the synthetic ones.
-
-    Args:
-        settings: `scans_size` pixels per side, and `patients` synthetic ones of each modality.
-        seed: of the synthetic patients.
-
-    Returns:
-        The scans; the test side is that of the embedded scans alone.
-
-    Raises:
-        ValueError: see `folder_scans`.
-        FileNotFoundError: the embedded scans or the atlas are missing.
-    """
-    size = settings.scans_size
-    real = folder_scans(data_folder() / "scans", size)
-    made = phantom_scans(
-        settings.patients,
-        settings.test_patients,
-        size,
-        seed,
-        anatomy="atlas",
-        mri_contrast="varied",
-        fov_mm=real.spacing_mm * size,
-        **HEADS_LESIONS,
-    )
-
-    note = (
-        f"half of what training sees are {settings.patients} synthetic CT and "
-        f"{settings.patients} synthetic MR heads, deformed copies of one head; the real slices "
-        "are repeated to as many"
-    )
-    return replace(
-        real,
-        name="heads",
-        train=_mixed(real.train, made.train),
-        mri_scales=real.mri_scales | made.mri_scales,
-        notes=(*real.notes, note),
-    )
-
-
-def _mixed(real: Split, made: Split) -> Split:
-    """All slices of both, the real ones repeated to as many as the others."""
-    ct_order = _repeated(len(real.ct), len(made.ct))
-    mri_order = _repeated(len(real.mri), len(made.mri))
-    return Split(
-        ct=torch.cat([real.ct[ct_order], made.ct]),
-        mri=torch.cat([real.mri[mri_order], made.mri]),
-        ct_names=(*_picked(real.ct_names, ct_order), *made.ct_names),
-        mri_names=(*_picked(real.mri_names, mri_order), *made.mri_names),
-        ct_patients=(*_picked(real.ct_patients, ct_order), *made.ct_patients),
-        mri_patients=(*_picked(real.mri_patients, mri_order), *made.mri_patients),
-    )
-
-
-def _repeated(few: int, many: int) -> Tensor:
-    """Indices 0 to few - 1, over and over, `many` in all."""
-    return torch.arange(many) % few
-
-
-def _picked(names: tuple[str, ...], order: Tensor) -> list[str]:
-    return [names[i] for i in order.tolist()]

@@ -1,6 +1,7 @@
-"""Download the course's Kaggle data set with Kaggle's own client.
+"""Find the course's Kaggle data set, or download it with Kaggle's own client.
 
-The download is checked before it is unpacked, and recorded in a manifest.
+The download is checked before it is unpacked, and recorded in a manifest. In a notebook on Kaggle
+the set is attached instead.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from collections import Counter
 from pathlib import Path
 
 from .. import machine
-from ..machine import data_folder
+from ..machine import data_folder, on_kaggle
 from .archives import MOST_BYTES, BadArchive, check_room, unpack
 from .kaggle_access import Credential, DownloadFailed, client, find_credential
-from .slices import image_folder
+from .slices import image_folder, image_folders
 
 DATASET = "darren2020/ct-to-mri-cgan"
 PAGE = f"https://www.kaggle.com/datasets/{DATASET}"
@@ -31,7 +32,7 @@ UNFINISHED = ".unfinished"
 
 
 def download() -> Path:
-    """Download the data set to data/kaggle, unless it is there.
+    """Download the data set to data/kaggle, unless it is there or attached.
 
     It is fetched and unpacked in data/kaggle/.unfinished, moved, and recorded with sizes and
     SHA-256 in manifest.json, which is written last. If that is missing, or files are, everything is
@@ -43,7 +44,12 @@ def download() -> Path:
     Raises:
         DownloadFailed: anything between a missing credential and a full disk.
         ModuleNotFoundError: Kaggle's client is not installed.
+        ValueError: see `attached`.
     """
+    found = attached()
+    if found:
+        return found
+
     target = data_folder() / "kaggle"
     try:
         if not is_complete(target):
@@ -110,20 +116,50 @@ def is_complete(target: Path) -> bool:
         return False
 
 
+def attached() -> Path | None:
+    """Find the data set among those attached to a notebook on Kaggle.
+
+    Returns:
+        The folder that holds trainA, trainB, testA and testB; None elsewhere, or without one.
+
+    Raises:
+        ValueError: several sets have these folders, and none is called as the course's is.
+    """
+    if not on_kaggle():
+        return None
+    found = image_folders(machine.KAGGLE / "input")
+    ours = [folder for folder in found if DATASET.split("/")[1] in folder.parts]
+    if ours or len(found) == 1:
+        return (ours or found)[0]
+    if found:
+        raise ValueError(
+            f"several attached data sets have trainA, trainB, testA and testB "
+            f"({', '.join(map(str, found))}): name one of these folders as DATASET"
+        )
+    return None
+
+
 def downloaded() -> Path:
-    """Find the downloaded data set.
+    """Find the data set, attached or downloaded.
 
     Returns:
         The folder that holds trainA, trainB, testA and testB.
 
     Raises:
         FileNotFoundError: it is missing or unfinished; says how to get it.
+        ValueError: see `attached`.
     """
+    found = attached()
+    if found:
+        return found
+
     target = data_folder() / "kaggle"
     shown = target
     if machine.CHECKOUT in target.parents:
         shown = target.relative_to(machine.CHECKOUT)
     remedy = 'run `python -m ctmri_utils download`, or use DATASET="scans"'
+    if on_kaggle():
+        remedy = f'attach {DATASET} by "Add Input", or use DATASET="scans"'
 
     if (target / UNFINISHED).is_dir() and not (target / MANIFEST).is_file():
         raise FileNotFoundError(f"{shown} holds an unfinished download: {remedy}")

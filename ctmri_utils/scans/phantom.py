@@ -275,14 +275,16 @@ def render(patient: dict, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     density = np.stack([density for _, density in planes])
 
     # One value per label. Indexing by the labels turns them into images.
-    tissue_hu = np.array([patient["hu"][name] for name in TISSUES], np.float32)
+    tissue_hu = np.array([patient["hu"][name] for name in TISSUES])
     signals = [tissue_signal(tissue, patient["contrast"]) for tissue in TISSUES.values()]
-    signals = np.array(signals, np.float32)
+    signals = np.array(signals)
 
+    # In 64 bits, and rounded at the end: processors add in different orders, and in 32 bits that
+    # would give each machine other patients.
     shrink = _shrink(size)
     ct_hu = shrink @ (tissue_hu[fine] * density) @ shrink.T
     mri = shrink @ (signals * MRI_UNITS)[fine] @ shrink.T
-    return ct_hu, mri, _majority(fine)
+    return ct_hu.astype(np.float32), mri.astype(np.float32), _majority(fine)
 
 
 @lru_cache(maxsize=8)
@@ -294,7 +296,7 @@ def _shrink(size: int) -> np.ndarray:
     blur = blur / blur.sum(1, keepdims=True)
 
     pairs = blur.reshape(size, 2, 2 * size)
-    return pairs.mean(1).astype(np.float32)
+    return pairs.mean(1)
 
 
 def _majority(labels: np.ndarray) -> np.ndarray:

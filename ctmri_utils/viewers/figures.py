@@ -135,19 +135,27 @@ def first_look(viewer, columns: int = 4) -> Figure:
         slices = list(dict.fromkeys(even.tolist()))
 
     rows = {}
+    first_window = [spec["state"]["level"], spec["state"]["width"]]
     for image in spec["images"]:
-        level, width = image["window"] or (spec["state"]["level"], spec["state"]["width"])
+        level, width = image["window"] or first_window
         values = viewer.values[image["source"], slices] * image["gain"] + image["offset"]
         row = Row(values, level - width / 2, level + width / 2)
 
         # Only an uncertainty map has a limit.
         if "limit" in image:
             row = row._replace(colours="inferno", unit=image["unit"])
-        rows[image["name"]] = row
+
+        # A scan alone has no name: it is called as its window.
+        rows[image["name"] or _window_name(spec["windows"], first_window)] = row
 
     labels = spec["planes"][0]["labels"]
     titles = [labels[k] if labels else f"slice {k + 1}" for k in slices]
     return montage(rows, titles)
+
+
+def _window_name(windows: dict, window: list[float]) -> str:
+    """The name of a window among named ones, "" if it has none."""
+    return next((name for name, named in windows.items() if named == window), "")
 
 
 def translation_rows(model, ct, mri) -> Figure:

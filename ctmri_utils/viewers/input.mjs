@@ -1,6 +1,11 @@
 // Pointer, wheel and keys on a viewer's canvas.
 
 const ZOOMS = [1, 2, 3, 4, 6, 8];
+const HELP =
+  "On the picture: ← → position, ↑ ↓ slice, 1 to 7 way of comparing, + − 0 zoom, w next window, " +
+  "space swaps while flickering. Mouse: drag the divider, or the zoomed picture (in a wipe with " +
+  "Shift); with the right button level and width; after a click the wheel changes the slice, " +
+  "with Ctrl the zoom; double click resets the zoom.";
 
 class Input {
   constructor(viewer) {

@@ -31,6 +31,12 @@ function tint(level, [red, green, blue], part) {
   return BLACK | (mix(blue) << 16) | (mix(green) << 8) | mix(red);
 }
 
+// The name of the window that level and width make, "" if it has none.
+function windowName(windows, { level, width }) {
+  const names = Object.keys(windows);
+  return names.find((name) => windows[name].join() === [level, width].join()) ?? "";
+}
+
 // Where values lie between the lowest and the highest, from 5 to 95 %.
 function percentages(values) {
   const low = Math.min(...values);

@@ -25,15 +25,20 @@ PAGE = """<!doctype html>
 <meta http-equiv="Content-Security-Policy"
 content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:">
 <style>
-:root {{ color-scheme: light dark }}
+:root {{ color-scheme: light dark; background: canvas; color: canvastext }}
 body {{ font: 15px/1.5 system-ui, sans-serif; margin: 8px }}
 img {{ max-width: 100% }}
 {css}</style></head><body>{body}
 <script type="module">
+// In a notebook the page stands in a frame, and is light or dark as the notebook is.
+{{
+  const scheme = frameElement && getComputedStyle(frameElement).colorScheme;
+  if (scheme && scheme !== "normal") document.documentElement.style.colorScheme = scheme;
+}}
 {script}
-// In a notebook the page stands in a frame, which takes its height.
+// The frame is as high as the page, which replaces what stood in for it.
+frameElement?.previousElementSibling?.remove();
 new ResizeObserver(() => {{
-  const {{ frameElement }} = window;
   if (frameElement) frameElement.style.height = `${{document.documentElement.offsetHeight}}px`;
 }}).observe(document.documentElement);
 </script></body></html>
@@ -47,8 +52,8 @@ for (const section of document.querySelectorAll("[data-viewer]")) {
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
 
-  const model = new Map(Object.entries({ spec, data: bytes, state: {} }));
-  model.save_changes = () => {};
+  const model = new Map(Object.entries({ spec, data: bytes }));
+  model.on = model.save_changes = () => {};
   viewer.render({ el: section, model });
 }
 """
@@ -104,9 +109,16 @@ def jpeg_element(picture: bytes, alt: str) -> str:
     return f'<img alt="{html.escape(alt)}" src="data:image/jpeg;base64,{source}">'
 
 
-def frame_element(document: str, title: str) -> str:
-    """A whole HTML page inside a frame, as notebooks show it without the live widget."""
+def frame_element(document: str, title: str, stand_in: str) -> str:
+    """A whole HTML page inside a frame, for notebooks; the page gives the frame its height.
+
+    Args:
+        document: the page, made from `PAGE`.
+        title: of the frame, plain text.
+        stand_in: one HTML element, seen where frames or scripts are taken out, as in a notebook
+            that is not trusted. The page removes it.
+    """
     return (
-        f'<iframe srcdoc="{html.escape(document)}" title="{html.escape(title)}" width="100%" '
-        'height="860" style="border: 0"></iframe>'
+        f'<div>{stand_in}<iframe srcdoc="{html.escape(document)}" title="{html.escape(title)}" '
+        'width="100%" height="0" style="border: 0"></iframe></div>'
     )

@@ -9,7 +9,7 @@ const FRAME_MS = 8; // time for training steps between two pictures
 const SLOW_MS = 250; // time between two steps in slow motion
 const STATUS_MS = 3000; // time between two states that are read out
 const SETTLED = 1000; // steps without a change before a state counts
-const CURVE_POINTS = 200; // at most, of each loss
+const CURVE_POINTS = 200; // at most, of each loss that is drawn
 
 const WEIGHTS = [0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10];
 const RATES = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01];
@@ -17,18 +17,18 @@ const SLIDERS = { cycle: WEIGHTS, identity: WEIGHTS, rate: RATES };
 const DRAWING = "my drawing";
 
 const SHADE = [0, 158, 115];
-const LOSSES = {
-  adversarial: "#d55e00",
-  cycle: "#0072b2",
-  identity: "#009e73",
-  discriminator_mri: "#cc79a7",
-  discriminator_ct: "#999999",
-};
+const LOSSES = [
+  { name: "adversarial", label: "adversarial", colour: "#d55e00" },
+  { name: "cycle", label: "cycle", colour: "#0072b2" },
+  { name: "identity", label: "identity", colour: "#009e73" },
+  { name: "discriminator_mri", label: "discriminator of MR", colour: "#cc79a7" },
+  { name: "discriminator_ct", label: "discriminator of CT", colour: "#999999" },
+];
 const VERDICTS = {
   ordered: "the arrows are in order both ways",
   mirrored: "the arrows are mirrored both ways",
   contrary: "the arrows are in order one way and mirrored the other way",
-  collapsed: "the arrows miss most of a cloud",
+  collapsed: "the arrows have collapsed and miss most of a cloud",
   mixed: "the arrows are neither in order nor mirrored",
 };
 
@@ -39,30 +39,13 @@ const TASKS = [
   ({ verdict }, { identity }) => identity === 0 && ["ordered", "mirrored"].includes(verdict),
 ];
 
-// The losses of every step, or of every second, fourth ... once they would be too many to draw.
-class Curves {
-  constructor() {
-    this.points = [];
-    this.stride = 1; // steps from point to point
-    this.steps = 0;
-  }
-
-  add(losses) {
-    this.latest = losses;
-    if (this.steps++ % this.stride) return;
-    this.points.push(losses);
-    if (this.points.length < CURVE_POINTS) return;
-    this.points = this.points.filter((_, k) => k % 2 === 0);
-    this.stride *= 2;
-  }
-}
-
 class Playground {
   constructor(root) {
     this.root = root;
     this.settings = { cycle: 1, identity: 1, rate: 0.002, seed: 1 };
     this.clouds = { ct: shapedCloud("ct", "line"), mri: shapedCloud("mri", "S") };
     this.running = false;
+    this.smallest = Infinity;
     this.listen();
     this.reset();
   }
@@ -78,7 +61,10 @@ class Playground {
     press("run", () => this.toggle());
     press("step", () => this.stepOnce());
     press("reset", () => this.reset());
-    press("seed", () => this.useNextSeed());
+    press("seed", () => {
+      this.settings.seed++;
+      this.reset();
+    });
 
     for (const [name, values] of Object.entries(SLIDERS)) {
       const slider = this.find(`[name=${name}]`);
@@ -131,15 +117,10 @@ class Playground {
 
   reset() {
     this.model = new PointCycleGAN(this.settings.seed);
-    this.curves = new Curves();
+    this.losses = []; // of every step
     this.changedAt = 0;
     this.show();
     this.speak();
-  }
-
-  useNextSeed() {
-    this.settings.seed++;
-    this.reset();
   }
 
   // A weight or rate acts from the next step on.
@@ -152,7 +133,7 @@ class Playground {
   }
 
   step() {
-    this.curves.add(this.model.step(this.clouds.ct, this.clouds.mri, this.settings));
+    this.losses.push(this.model.step(this.clouds.ct, this.clouds.mri, this.settings));
   }
 
   stepOnce() {
@@ -206,12 +187,10 @@ class Playground {
     if (this.model.steps - this.changedAt < SETTLED) return;
     const marks = this.root.querySelectorAll(".mark");
     TASKS.forEach((happens, k) => {
-      if (happens(this.state, this.settings)) marks[k].textContent = "✓";
+      if (!happens(this.state, this.settings)) return;
+      if (k === 2) this.smallest = Math.min(this.smallest, this.settings.cycle);
+      marks[k].textContent = k === 2 ? `✓ smallest so far: ${this.smallest}` : "✓";
     });
-    if (TASKS[2](this.state, this.settings)) {
-      this.smallest = Math.min(this.smallest ?? Infinity, this.settings.cycle);
-      marks[2].textContent = `✓ smallest so far: ${this.smallest}`;
-    }
   }
 
   drawTranslation(from, to, discriminator) {
@@ -238,10 +217,11 @@ class Playground {
     canvas.setAttribute("aria-label", `${figure.querySelector("b").textContent}: ${caption}.`);
   }
 
-  // On a logarithmic axis, from 0.01 to 3.
+  // On a logarithmic axis, from 0.01 to 3; of many steps, every second, fourth ... one.
   drawCurves() {
     const { context, width, height, scale } = cleared(this.find(".curves"));
-    const { points, latest } = this.curves;
+    const stride = 2 ** Math.max(0, Math.ceil(Math.log2(this.losses.length / CURVE_POINTS)));
+    const points = this.losses.filter((_, k) => k % stride === 0);
     const toY = (loss) => height * (1 - Math.log(clamp(loss, 0.01, 3) / 0.01) / Math.log(300));
     context.fillStyle = getComputedStyle(this.root).color;
     context.strokeStyle = "#8886";
@@ -251,17 +231,16 @@ class Playground {
       context.fillText(tick, 2 * scale, toY(tick) - 2 * scale);
     }
 
-    const legend = this.find(".legend");
-    legend.replaceChildren();
     const right = width / Math.max(1, points.length - 1);
-    for (const [name, colour] of Object.entries(LOSSES)) {
+    const entries = LOSSES.map(({ name, label, colour }) => {
       context.strokeStyle = colour;
       line(context, points.map((losses, k) => [k * right, toY(losses[name])]));
       const entry = document.createElement("span");
-      entry.textContent = `${name.replace("_", " ")} ${latest?.[name].toFixed(3) ?? "–"}`;
+      entry.textContent = `${label} ${this.losses.at(-1)?.[name].toFixed(3) ?? "–"}`;
       entry.style.setProperty("--colour", colour);
-      legend.append(entry);
-    }
+      return entry;
+    });
+    this.find(".legend").replaceChildren(...entries);
   }
 }
 

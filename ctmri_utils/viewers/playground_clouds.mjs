@@ -88,22 +88,16 @@ function order(fake, real) {
 
 // Share of the real points that are reached by a translated one.
 function reached(fake, real) {
-  let count = 0;
-  for (let m = 0; m < POINTS; m++) {
-    if (nearest(real, m, fake).distance < NEAR) count++;
-  }
-  return count / POINTS;
+  const distances = Array.from({ length: POINTS }, (_, m) => nearest(real, m, fake).distance);
+  return distances.filter((distance) => distance < NEAR).length / POINTS;
 }
 
 // How both directions translate, in numbers and in one word.
 function measure(model, ct, mri) {
-  const fakeMri = model.G_ct2mri.answer(ct);
-  const fakeCt = model.G_mri2ct.answer(mri);
-  const state = {
-    mri: { fake: fakeMri, order: order(fakeMri, mri), reached: reached(fakeMri, mri) },
-    ct: { fake: fakeCt, order: order(fakeCt, ct), reached: reached(fakeCt, ct) },
-  };
-  return { ...state, verdict: verdict(state.mri, state.ct) };
+  const [toMri, toCt] = [[model.G_ct2mri.answer(ct), mri], [model.G_mri2ct.answer(mri), ct]].map(
+    ([fake, real]) => ({ fake, order: order(fake, real), reached: reached(fake, real) }),
+  );
+  return { mri: toMri, ct: toCt, verdict: verdict(toMri, toCt) };
 }
 
 function verdict(one, other) {

@@ -187,12 +187,7 @@ class PointCycleGAN {
     const kept = there.forward(targets);
     const identity = distanceLoss(kept.at(-1), targets, weights.identity);
     there.backward(kept, identity.slope);
-    return {
-      fake,
-      adversarial: adversarial.loss,
-      cycle: cycle.loss,
-      identity: identity.loss,
-    };
+    return { fake, adversarial: adversarial.loss, cycle: cycle.loss, identity: identity.loss };
   }
 
   // Half the sum of calling real points real and translated ones fake.

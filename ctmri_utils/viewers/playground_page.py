@@ -36,7 +36,7 @@ class Playground:
         return f"{TITLE}: needs a browser"
 
     def _repr_html_(self) -> str:
-        return frame_element(self.page, TITLE)
+        return frame_element(self.page, TITLE, f"<p>{TITLE}: run this cell to see it.</p>")
 
 
 def playground() -> Playground:

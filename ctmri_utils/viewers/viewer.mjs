@@ -5,11 +5,6 @@
 // page call `render`, the last function here.
 
 const SCALE_BAR_LENGTHS = [100, 50, 20, 10, 5, 2, 1]; // mm
-const HELP =
-  "On the picture: ← → position, ↑ ↓ slice, 1 to 7 way of comparing, + − 0 zoom, w next window, " +
-  "space swaps while flickering. Mouse: drag the divider, or the zoomed picture (in a wipe with " +
-  "Shift); with the right button level and width; after a click the wheel changes the slice, " +
-  "with Ctrl the zoom; double click resets the zoom.";
 
 class SliceViewer {
   constructor(model, parent) {
@@ -18,7 +13,7 @@ class SliceViewer {
     this.spec = model.get("spec");
 
     // What the reader has chosen: mode, position, plane, slice, zoom, x, y, level, width.
-    this.state = { ...this.spec.state, ...model.get("state") };
+    this.state = { ...this.spec.state };
     this.swapped = false; // the flicker shows the second image
     this.paused = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.pointer = null; // the last event of a pointer on the canvas
@@ -111,6 +106,10 @@ class SliceViewer {
 
     new Input(this);
     this.parent.append(this.root);
+    for (const name of Object.keys(this.state)) {
+      this.take(name);
+      this.model.on(`change:${name}`, () => this.take(name));
+    }
     this.draw();
     this.flicker();
     this.root.dataset.ready = "true";
@@ -128,9 +127,18 @@ class SliceViewer {
     if (keep) this.keepState();
   }
 
+  // The kernel, or a widget linked to this one, has chosen; what this viewer lacks is left alone.
+  take(name) {
+    const value = this.model.get(name);
+    if (value === undefined || value === this.state[name]) return;
+    if (name === "mode" && !this.spec.modes.includes(value)) return;
+    if (name === "plane" && !this.plane(value)) return;
+    this.change({ [name]: value }, { keep: false });
+  }
+
   // The kernel, if there is one, gets a copy of what was chosen.
   keepState() {
-    this.model.set("state", { ...this.state });
+    for (const [name, value] of Object.entries(this.state)) this.model.set(name, value);
     this.model.save_changes();
   }
 
@@ -276,13 +284,14 @@ class SliceViewer {
 
   // The names of the images that the mode shows, each over its own pane.
   describeNames(canvasWidth) {
-    const { images } = this.spec;
+    const { images, windows } = this.spec;
     const { columns } = this.plane();
     let shown = images;
+    if (this.state.mode === "single") shown = [images[0]];
     if (this.state.mode === "flicker") shown = [images[this.swapped ? 1 : 0]];
     if (this.state.mode === "uncertainty") shown = [images[1]];
     this.names.forEach((element, k) => {
-      element.textContent = shown[k]?.name ?? "";
+      element.textContent = shown[k] ? shown[k].name || windowName(windows, this.state) : "";
     });
 
     const secondPane = (100 * (columns + GAP)) / canvasWidth;
@@ -308,7 +317,7 @@ class SliceViewer {
       range: { min: 0, max: slices - 1 },
     });
     this.planes.show("Plane", state.plane, { hidden: spec.planes.length < 2 });
-    this.preset.show("Window", this.windowName() ?? "own");
+    this.preset.show("Window", windowName(spec.windows, state) || "own");
     this.level.show("Level", state.level, {
       text: `${short(state.level)} ${spec.unit}`,
       range: { min, max, step },
@@ -316,15 +325,6 @@ class SliceViewer {
     this.width.show("Width", state.width, {
       text: `${short(state.width)} ${spec.unit}`,
       range: { min: step, max: 1.25 * (max - min), step },
-    });
-  }
-
-  // The name of the window that level and width make, if it has one.
-  windowName() {
-    const { windows } = this.spec;
-    return Object.keys(windows).find((name) => {
-      const [level, width] = windows[name];
-      return level === this.state.level && width === this.state.width;
     });
   }
 

@@ -29,9 +29,11 @@ HIGHER_IS_BETTER = frozenset({"PSNR dB", "SSIM", "MS-SSIM", "bone Dice"})
 
 
 class Viewer:
-    """Slices to look at: a notebook shows it, and `save` writes it to a page.
+    """Slices to look at: a notebook shows it as a page in a frame, and `save` writes that page.
 
-    Once drawn, it works without a kernel.
+    The page works without a kernel, in a notebook that was closed and opened again too. Where no
+    script runs, its place is taken by the montage. What a reader chooses comes back to Python only
+    from `widget`.
 
     Args:
         spec: what viewer.mjs reads, from `specification`.
@@ -49,7 +51,11 @@ class Viewer:
 
     @cached_property
     def widget(self):
-        """The live widget; its `state` is what the reader has chosen so far.
+        """The viewer as a live widget of ipywidgets, to be shown in place of the page.
+
+        Its `slice`, `level`, `width`, `mode`, `position`, `plane`, `zoom`, `x` and `y` are what
+        the reader has chosen so far. They can be set, observed, and linked to other widgets. Like
+        every widget it ends with its kernel: a notebook that is opened again has to run its cell.
 
         Raises:
             ImportError: anywidget is not installed.
@@ -67,10 +73,20 @@ class Viewer:
             _esm = SCRIPT
             _css = STYLE
             spec = traitlets.Dict().tag(sync=True)
-            state = traitlets.Dict().tag(sync=True)
             data = traitlets.Bytes().tag(sync=True)
+            mode = traitlets.Unicode().tag(sync=True)
+            plane = traitlets.Unicode().tag(sync=True)
+            slice = traitlets.Int().tag(sync=True)
+            position = traitlets.Float().tag(sync=True)
+            level = traitlets.Float().tag(sync=True)
+            width = traitlets.Float().tag(sync=True)
+            zoom = traitlets.Int().tag(sync=True)
+            x = traitlets.Int().tag(sync=True)
+            y = traitlets.Int().tag(sync=True)
 
-        return ViewerWidget(spec=self.spec, data=self.data)
+        # In a box it takes the place that its neighbours leave.
+        layout = {"width": "100%"}
+        return ViewerWidget(spec=self.spec, data=self.data, layout=layout, **self.spec["state"])
 
     def montage(self) -> str:
         """The first view as a picture in HTML, for paper, screen readers and where no script runs.
@@ -94,17 +110,12 @@ class Viewer:
         """
         write_page(path, self.spec["alt"], [self.section(self.montage())])
 
-    def _repr_mimebundle_(self, **_):
+    def __repr__(self) -> str:
+        return f"Viewer: {self.spec['alt']}"
+
+    def _repr_html_(self) -> str:
         alt = self.spec["alt"]
-        without_widget = {
-            "text/plain": f"Viewer: {alt}",
-            "text/html": frame_element(page(alt, [self.section()]), alt),
-        }
-        try:
-            widget, metadata = self.widget._repr_mimebundle_()
-        except ImportError:
-            return without_widget
-        return widget | without_widget, metadata
+        return frame_element(page(alt, [self.section()]), alt, self.montage())
 
 
 def compare(
@@ -174,22 +185,28 @@ def browse(
 ) -> Viewer:
     """One stack, slice by slice; a volume also in coronal and sagittal planes.
 
+    CT is shown in two windows side by side: one of the reader's choice, at first that of the brain,
+    and that of bone.
+
     Args:
         slices: (N, H, W), or one slice (H, W).
         spacing_mm: size of a pixel. Three numbers (z, y, x) make the stack a volume, z upward.
 
     The other arguments and errors are those of `compare`.
     """
+    is_ct = unit == HU.unit
     spec, values = specification(
         [""],
         [slices],
         [unit],
-        ["single"],
+        ["side", "single"] if is_ct else ["single"],
         alt=alt,
         spacing_mm=spacing_mm,
         labels=labels,
         marks=marks,
     )
+    if is_ct:
+        _add_window(spec, "bone")
     return Viewer(spec, values)
 
 
@@ -212,11 +229,15 @@ def window_level(ct_hu, *, alt: str, spacing_mm=None, labels=(), marks: str = MA
         marks=marks,
     )
 
-    # The second image draws the same stored values.
-    everything = WINDOWS["everything"]
-    window = [everything.level, everything.width]
-    spec["images"].append(spec["images"][0] | {"name": "everything", "window": window})
+    _add_window(spec, "everything")
     return Viewer(spec, values)
+
+
+def _add_window(spec: dict, name: str) -> None:
+    """Let a second image draw the same stored values, always in one window."""
+    window = WINDOWS[name]
+    fixed = {"name": name, "window": [window.level, window.width]}
+    spec["images"].append(spec["images"][0] | fixed)
 
 
 def training_strip(folder: str | Path, *, alt: str) -> Viewer:

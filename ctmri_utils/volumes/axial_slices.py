@@ -69,6 +69,8 @@ class AxialStack:
         affine: (4, 4), index (z, y, x) -> mm, RAS+.
         background: the value outside the volume.
         notes: one sentence for everything that was lost.
+        heights: (Z,), for slices that lie unevenly: where each lies along the first axis, in steps
+            of the affine, from 0 to Z - 1; None if they lie evenly.
     """
 
     values: np.ndarray
@@ -76,10 +78,11 @@ class AxialStack:
     affine: np.ndarray
     background: float
     notes: tuple[str, ...] = ()
+    heights: np.ndarray | None = None
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Distances of slices, rows and columns."""
+        """Distances of slices, rows and columns; the mean one of slices that lie unevenly."""
         return tuple(voxel_sides_mm(self.affine).tolist())
 
     @property
@@ -100,6 +103,8 @@ class AxialStack:
         Returns:
             (I, J, K), the shape of the volume.
         """
+        if self.heights is not None:
+            return _uneven_back(volume, self, values, background)
         return resample(values, self.affine, volume.affine, volume.values.shape, background)
 
 
@@ -108,7 +113,7 @@ def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> A
 
     The volume's own axes are kept, turned over where needed, never rotated. The slices lie as far
     apart as the volume's own along the axis nearest to head-foot, so an axial scan is interpolated
-    within its slices only.
+    within its slices only. Where these lie unevenly, so do the result's.
 
     Args:
         volume: a scan in any orientation.
@@ -116,8 +121,8 @@ def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> A
         spacing_mm: pixel size, None for 224 mm / size.
 
     Raises:
-        ValueError: there is no head, a CT shows no air around it, or `size` does not suit the
-            networks.
+        ValueError: there is no head, a CT shows no air around it, slices that lie unevenly are not
+            axial, or `size` does not suit the networks.
     """
     if spacing_mm is None:
         spacing_mm = FIELD_MM / max(size, 1)
@@ -134,7 +139,11 @@ def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> A
     values, notes = volume.values, []
     if volume.modality == "ct":
         values, notes = with_air(values)
-    values = resample(values, volume.affine, affine, shape, volume.background)
+    heights = None
+    if volume.heights is None:
+        values = resample(values, volume.affine, affine, shape, volume.background)
+    else:
+        values, heights = _uneven_axial(volume, values, affine, shape)
     head = volume_head_mask(values, volume.modality)
     if not head.any():
         raise ValueError(
@@ -155,7 +164,7 @@ def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> A
             f"{lost:.1%} of the head lies outside the field of {field_mm:.0f} mm and "
             "becomes background"
         )
-    return AxialStack(square, head_in_square, affine, volume.background, tuple(notes))
+    return AxialStack(square, head_in_square, affine, volume.background, tuple(notes), heights)
 
 
 def axial_like(volume: Volume, stack: AxialStack) -> AxialStack:
@@ -208,6 +217,60 @@ def _axial_grid(volume: Volume, spacing_mm: float) -> tuple[np.ndarray, tuple[in
     affine[:3, :3] = axes * step
     affine[:3, 3] = axes @ first
     return affine, tuple(shape.tolist())
+
+
+def _uneven_axial(
+    volume: Volume, values: np.ndarray, affine: np.ndarray, shape: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each slice by itself on an axial grid, (Z, Y, X), and the heights of the slices, (Z,).
+
+    Raises:
+        ValueError: the slices are not axial.
+    """
+    # Across such slices nothing can be interpolated, so they have to be the stack's own.
+    rows_and_columns = affine[:3, 0] @ volume.affine[:3, :2]
+    if np.abs(rows_and_columns).max() > 1e-3:
+        raise ValueError("its slices lie unevenly and are not axial: resample it evenly first")
+
+    order = _upwards(volume, affine)
+    heights = volume.heights
+    if order[0] > 0:
+        heights = heights[-1] - heights[::-1]
+    old = _slice_affines(volume.affine, volume.heights, 2)
+    new = _slice_affines(affine, heights, 0)
+
+    slices = [
+        resample(values[:, :, [k]], old[k], new[z], (1, *shape[1:]), volume.background)
+        for z, k in enumerate(order)
+    ]
+    return np.concatenate(slices), heights
+
+
+def _uneven_back(
+    volume: Volume, stack: AxialStack, values: np.ndarray, background: float
+) -> np.ndarray:
+    """What `_uneven_axial` did, undone: (Z, Y, X) -> (I, J, K)."""
+    old = _slice_affines(volume.affine, volume.heights, 2)
+    new = _slice_affines(stack.affine, stack.heights, 0)
+    shape = (*volume.values.shape[:2], 1)
+
+    result = np.empty(volume.values.shape, values.dtype)
+    for z, k in enumerate(_upwards(volume, stack.affine)):
+        result[:, :, [k]] = resample(values[[z]], new[z], old[k], shape, background)
+    return result
+
+
+def _upwards(volume: Volume, affine: np.ndarray) -> np.ndarray:
+    """The slices (K,) of an axial volume in the order of an axial grid."""
+    order = np.arange(volume.values.shape[2])
+    return order if affine[:3, 0] @ volume.affine[:3, 2] > 0 else order[::-1]
+
+
+def _slice_affines(affine: np.ndarray, heights: np.ndarray, axis: int) -> np.ndarray:
+    """The affine of each slice across an axis, as a volume of its own, (N, 4, 4)."""
+    affines = np.repeat(affine[None], len(heights), axis=0)
+    affines[:, :, 3] += heights[:, None] * affine[:, axis]
+    return affines
 
 
 def _middle(head: np.ndarray) -> tuple[float, float]:

@@ -19,10 +19,7 @@ MODALITY_OF_TAG = {name: modality for modality, name in MODALITIES.items()}
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 MOST_SERIES_BYTES = 2**31
 MOST_SLICE_PIXELS = 2**24
-PLUGINS = (
-    "install pylibjpeg, pylibjpeg-libjpeg and pylibjpeg-openjpeg by pip, or decompress the files, "
-    "e.g. by gdcmconv --raw"
-)
+PLUGINS = "pip install 'ctmri-utils[volumes]', or decompress the files, e.g. by gdcmconv --raw"
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,8 @@ def read_series(source: Path | Sequence[Path]) -> Volume:
     """Read a CT or MR series.
 
     Slices are sorted by their position and values rescaled once, to HU or as the MR's tags say.
-    Padding becomes background, a gantry tilt a shear of the affine.
+    Padding becomes background, a gantry tilt a shear of the affine. Slices that lie unevenly stay
+    where they are, see `Volume.heights`; exact copies are left out. Both are noted.
 
     Args:
         source: a folder that holds one series, the list of its files, or a single file, which is a
@@ -96,8 +94,8 @@ def read_series(source: Path | Sequence[Path]) -> Volume:
 
     Raises:
         ValueError: names file or folder but nothing written in them, for several series, other
-            modalities, slices that differ in size or direction, that lie unevenly, double or with
-            one missing, several frames, colour, and damage.
+            modalities, slices that differ in size or direction, that lie double or with one
+            missing, several frames, colour, and damage.
     """
     files = _one_series(Path(source)) if isinstance(source, Path | str) else source
     place = files[0] if len(files) == 1 else files[0].parent
@@ -134,7 +132,9 @@ def _one_series(place: Path) -> list[Path]:
 def _volume(datasets: list) -> Volume:
     """The slices of one series, in any order, as a volume."""
     modality, rows, columns = _check_alike(datasets)
-    datasets, affine, notes = slices_in_place(datasets)
+    datasets, copies = _without_copies(datasets)
+    datasets, affine, heights, notes = slices_in_place(datasets)
+    notes += copies
 
     values = np.empty((len(datasets), rows, columns), np.float32)
     padded = 0
@@ -153,7 +153,31 @@ def _volume(datasets: list) -> Volume:
         notes.append(
             f"{padded / values.size:.1%} of the voxels are padding, which is background now"
         )
-    return Volume(values, affine, modality, (*notes, *notes_on_values))
+    return Volume(values, affine, modality, (*notes, *notes_on_values), heights=heights)
+
+
+def _without_copies(datasets: list) -> tuple[list, list[str]]:
+    """Every slice once, where whole files lie there twice, and a note on that."""
+    kept = {}
+    for dataset in datasets:
+        # Slices that share a UID, but nothing else, are left to be refused as doubled.
+        uid = tag_text(dataset, "SOPInstanceUID")
+        alike = kept.setdefault(uid or id(dataset), [])
+        if not any(_is_copy(dataset, other) for other in alike):
+            alike.append(dataset)
+
+    slices = [dataset for alike in kept.values() for dataset in alike]
+    count = len(datasets) - len(slices)
+    notes = [f"{count} exact copies of its slices (same SOPInstanceUID) were left out"]
+    return slices, notes if count else []
+
+
+def _is_copy(one, other) -> bool:
+    """Whether two slices lie at one place and hold the same pixels, as stored."""
+    return all(
+        tag_text(one, keyword) == tag_text(other, keyword)
+        for keyword in ("ImagePositionPatient", "PixelData")
+    )
 
 
 def is_negative(dataset) -> bool:
@@ -211,9 +235,12 @@ def _check_grey_slice(dataset) -> None:
 
 def _decode_into(slice_: np.ndarray, dataset) -> int:
     """Fill (rows, columns) float32 with rescaled pixels, and return how many are padding."""
-    from pydicom.pixels import apply_modality_lut
+    from pydicom.pixels import apply_modality_lut, get_decoder
 
     syntax = _readable_syntax(dataset)
+    # gdcm decodes JPEG 2000 too, but prints what it finds wrong; Pillow does not.
+    if "pillow" in get_decoder(syntax).available_plugins:
+        dataset.pixel_array_options(decoding_plugin="pillow")
     try:
         stored = dataset.pixel_array
         slice_[:] = apply_modality_lut(stored, dataset)

@@ -9,22 +9,28 @@ from .dicom_files import LPS_TO_RAS, tag_numbers
 # How far off its place a slice may be, in slice distances: rounding.
 OFF_LINE = 0.2
 
+# Slices nearer than this lie on each other.
+DOUBLED_MM = 1e-3
+
 # A tilt of the gantry is mentioned from here on.
 TILTED_DEG = 0.5
 STEEPEST_TILT_DEG = 45
 
 
-def slices_in_place(datasets: list) -> tuple[list, np.ndarray, list[str]]:
+def slices_in_place(
+    datasets: list,
+) -> tuple[list, np.ndarray, np.ndarray | None, list[str]]:
     """Sort the slices of one series along their normal.
 
     Args:
         datasets: of pydicom, one a slice, in any order.
 
     Returns:
-        The datasets in order, the affine (4, 4) from (column, row, slice) to mm in RAS+, and notes.
+        The datasets in order, the affine (4, 4) from (column, row, slice) to mm in RAS+, the
+        heights of slices that lie unevenly, see `Volume`, and notes.
 
     Raises:
-        ValueError: slices that lie unevenly, double, beside each other, or with one missing.
+        ValueError: slices that lie double, beside each other, or with one missing.
 
     Source: DICOM PS3.3, C.7.6.2.1.1.
     """
@@ -36,20 +42,21 @@ def slices_in_place(datasets: list) -> tuple[list, np.ndarray, list[str]]:
     order = np.argsort(positions @ normal, kind="stable")
     positions = positions[order]
 
-    thickness = _thickness_mm(first)
+    thickness = np.array([_thickness_mm(datasets[i]) for i in order])
     if len(datasets) == 1:
-        step = normal * (thickness or 1.0)
-        notes = []
+        step = normal * (thickness[0] or 1.0)
+        heights, notes = None, []
     else:
         step = (positions[-1] - positions[0]) / (len(datasets) - 1)
-        notes = _check_line(positions, step, normal, thickness)
+        heights, notes = _heights(positions @ normal, thickness)
+        notes += _check_line(positions, step, normal)
 
     row_distance, column_distance = tag_numbers(first, "PixelSpacing", 2)
     affine = np.eye(4)
     affine[:3] = LPS_TO_RAS @ np.column_stack(
         [along_row * column_distance, along_column * row_distance, step, positions[0]]
     )
-    return [datasets[i] for i in order], affine, notes
+    return [datasets[i] for i in order], affine, heights, notes
 
 
 def _directions(dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -70,67 +77,99 @@ def _directions(dataset) -> tuple[np.ndarray, np.ndarray]:
 def _thickness_mm(dataset) -> float:
     """The thickness of a slice, 0 if it is not given."""
     try:
-        return float(tag_numbers(dataset, "SliceThickness", 1)[0])
+        return max(float(tag_numbers(dataset, "SliceThickness", 1)[0]), 0.0)
     except ValueError:
         return 0.0
 
 
-def _check_line(
-    positions: np.ndarray, step: np.ndarray, normal: np.ndarray, thickness: float
-) -> list[str]:
-    """Notes on tilt and gaps; ValueError unless the sorted slices lie evenly on one line."""
-    _check_distances(np.diff(positions @ normal))
-
+def _check_line(positions: np.ndarray, step: np.ndarray, normal: np.ndarray) -> list[str]:
+    """A note on a tilt; ValueError unless the sorted slices lie on one line."""
     length = np.linalg.norm(step)
-    line = np.arange(len(positions))[:, None] * step
-    off = np.linalg.norm(positions - positions[0] - line, axis=1).max()
+    from_first = positions - positions[0]
+    along = from_first @ step / length**2
+    off = np.linalg.norm(from_first - along[:, None] * step, axis=1).max()
     tilt = float(np.degrees(np.arccos(np.clip(step @ normal / length, -1, 1))))
     if off > OFF_LINE * length or tilt > STEEPEST_TILT_DEG:
         raise ValueError(
             f"its slices do not lie on one line, one is {off:.1f} mm beside it: pass the files "
             "of one stack"
         )
-
-    notes = []
-    if tilt > TILTED_DEG:
-        notes.append(
-            f"slices are tilted by {tilt:.1f} degrees against the table (gantry tilt); each is "
-            "put where it was"
-        )
-    if 0 < thickness < 0.9 * step @ normal:
-        notes.append(
-            f"slices of {thickness:g} mm lie {step @ normal:.2f} mm apart: what is between "
-            "them was not scanned"
-        )
-    return notes
+    if tilt <= TILTED_DEG:
+        return []
+    return [
+        f"slices are tilted by {tilt:.1f} degrees against the table (gantry tilt); each is "
+        "put where it was"
+    ]
 
 
-def _check_distances(distances: np.ndarray) -> None:
-    """Raise ValueError unless the slices, in order, lie evenly and none on another."""
-    doubled = distances < 1e-3
+def _heights(along: np.ndarray, thickness: np.ndarray) -> tuple[np.ndarray | None, list[str]]:
+    """Where the slices lie, in mean slice distances, None if evenly, and notes.
+
+    Args:
+        along: their positions along the normal, in mm, in order.
+        thickness: of each, in mm, 0 where it is not known.
+
+    Raises:
+        ValueError: some lie on others, or are missing.
+    """
+    distances = np.diff(along)
+    doubled = distances < DOUBLED_MM
     if doubled.any():
         raise ValueError(
             f"{int(doubled.sum())} slices lie where another one lies (echoes, time "
             "points, copies?): pass the files of one volume"
         )
 
-    usual = np.median(distances)
-    heights = np.concatenate([[0], np.cumsum(distances)])
-    even_heights = np.linspace(0, heights[-1], len(heights))
-    if np.abs(heights - even_heights).max() <= OFF_LINE * usual:
-        return
+    mean = distances.mean()
+    heights = (along - along[0]) / mean
+    off_mm = np.abs(heights - np.arange(len(heights))).max() * mean
+    is_even = off_mm <= OFF_LINE * np.median(distances)
+    if not is_even:
+        _check_complete(distances, thickness)
+    return None if is_even else heights, _distance_notes(distances, thickness, is_even)
 
-    # Gaps of whole slices mean that some are missing.
-    gaps = np.rint(distances / usual)
-    if np.allclose(distances, gaps * usual, atol=OFF_LINE * usual):
-        missing = [
-            f"{int(gap) - 1} after slice {k}" for k, gap in enumerate(gaps, start=1) if gap > 1
-        ]
+
+def _check_complete(distances: np.ndarray, thickness: np.ndarray) -> None:
+    """Raise ValueError where a distance has room for another slice of the same thickness."""
+    # Slices of one thickness lie equally far apart, so a protocol that changes the distance half
+    # way up is told from a gap. Where two thicknesses meet, the larger distance may come first.
+    usual = np.zeros(len(thickness))
+    are_alike = thickness[1:] == thickness[:-1]
+    for mm in np.unique(thickness):
+        alike = distances[are_alike & (thickness[1:] == mm)]
+        usual[thickness == mm] = np.quantile(alike, 0.5, method="lower") if alike.size else mm
+    usual = np.maximum(usual[1:], usual[:-1])
+
+    gaps = np.flatnonzero(distances > (2 - OFF_LINE) * usual)
+    if gaps.size:
+        missing = [f"{distances[k] / usual[k] - 1:.0f} after slice {k + 1}" for k in gaps]
+        distance = " or ".join(f"{mm:.2f}" for mm in np.unique(usual[gaps].round(2)))
         raise ValueError(
-            f"slices are missing ({', '.join(missing)}, {usual:.2f} mm being usual): export the "
+            f"slices are missing ({', '.join(missing)}, {distance} mm being usual): export the "
             "series again, complete"
         )
-    raise ValueError(
-        f"its slices lie {distances.min():.2f} to {distances.max():.2f} mm apart, unevenly: pass "
-        "the files of one evenly spaced part, or resample it first"
-    )
+
+
+def _distance_notes(distances: np.ndarray, thickness: np.ndarray, is_even: bool) -> list[str]:
+    """Sentences on slices that lie unevenly, and on what lies between them."""
+    notes = []
+    if not is_even:
+        notes.append(
+            f"its slices lie {distances.min():.2f} to {distances.max():.2f} mm apart; each stays "
+            "where it was"
+        )
+
+    covered = (thickness[1:] + thickness[:-1]) / 2
+    is_known = (thickness[1:] > 0) & (thickness[:-1] > 0)
+    apart = is_known & (covered < 0.9 * distances)
+    if apart.all() and is_even and np.ptp(thickness) == 0:
+        notes.append(
+            f"slices of {thickness[0]:g} mm lie {distances.mean():.2f} mm apart: what is between "
+            "them was not scanned"
+        )
+    elif apart.any():
+        notes.append(
+            f"{apart.sum()} of its {len(distances)} distances are larger than the slices are "
+            "thick: what is between these was not scanned"
+        )
+    return notes

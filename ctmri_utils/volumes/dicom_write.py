@@ -63,7 +63,8 @@ def write_series(volume: Volume, folder: Path) -> None:
     """Write a synthetic volume as a series of its own, one file a slice: 0001.dcm, 0002.dcm ...
 
     Every tag is made here, none is copied: new UIDs, DERIVED\\SECONDARY, "SYNTHETIC ... NOT FOR
-    CLINICAL USE" as the description and the patient's name. Values are int16, HU for CT.
+    CLINICAL USE" as the description and the patient's name. Values are int16, HU for CT. Slices
+    that lie unevenly are written where they lie.
 
     Args:
         volume: what to write.
@@ -77,13 +78,16 @@ def write_series(volume: Volume, folder: Path) -> None:
     stored = as_int16(volume)
     affine = LPS_TO_RAS @ volume.affine[:3]
     series_tags = SHARED_TAGS | _kind_tags(volume) | _grid_tags(affine, stored.shape)
+    heights = np.arange(stored.shape[2]) if volume.heights is None else volume.heights
+    steps = _nearest_steps(heights)
 
     with atomic_create(folder) as temporary:
         temporary.mkdir()
         for k in range(stored.shape[2]):
             slice_tags = {
                 "InstanceNumber": k + 1,
-                "ImagePositionPatient": _decimals(affine[:, 2] * k + affine[:, 3]),
+                "ImagePositionPatient": _decimals(affine[:, 2] * heights[k] + affine[:, 3]),
+                **_depth_tags(affine, steps[k]),
                 "PixelData": np.ascontiguousarray(stored[:, :, k].T).astype("<i2").tobytes(),
             }
             image = _dataset(series_tags | slice_tags)
@@ -123,15 +127,30 @@ def _grid_tags(affine: np.ndarray, shape: tuple[int, int, int]) -> dict:
             "instead"
         )
 
-    [slice_distance] = _decimals([abs(np.cross(*directions.T) @ affine[:, 2])])
     return {
         "Rows": shape[1],
         "Columns": shape[0],
         "ImageOrientationPatient": _decimals(directions.T.ravel()),
         "PixelSpacing": _decimals([sides[1], sides[0]]),
-        "SliceThickness": slice_distance,
-        "SpacingBetweenSlices": slice_distance,
     }
+
+
+def _nearest_steps(heights: np.ndarray) -> np.ndarray:
+    """The distance of each slice to the nearer of its neighbours; 1 for a single slice."""
+    distances = np.diff(heights)
+    if not distances.size:
+        return np.ones(1)
+    below = np.concatenate([distances[:1], distances])
+    above = np.concatenate([distances, distances[-1:]])
+    return np.minimum(below, above)
+
+
+def _depth_tags(affine: np.ndarray, step: float) -> dict:
+    """Thickness and distance of a slice whose neighbour is so many steps of the affine away."""
+    normal = np.cross(*affine[:, :2].T)
+    normal /= np.linalg.norm(normal)
+    [slice_distance] = _decimals([abs(normal @ affine[:, 2]) * step])
+    return {"SliceThickness": slice_distance, "SpacingBetweenSlices": slice_distance}
 
 
 def _dataset(tags: dict):

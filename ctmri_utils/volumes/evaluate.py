@@ -23,15 +23,18 @@ from ..units import AIR_HU
 from .axial_slices import AxialStack, axial, resample
 from .evaluation_baselines import Samples, fits, samples_of, without_mri
 from .head_checks import with_air
-from .pairs import PairedVolumes, find_pairs, read_mask, read_pair, same_grid, shared_name
+from .pairs import PairedVolumes, covered, find_pairs, read_mask, read_pair, same_grid, shared_name
 from .prepare import evidence
 from .scan_files import Scan, check_any, list_masks, list_scans
-from .volume import Volume, voxel_sides_mm
+from .volume import CT_REACHES, Volume, check_even, voxel_sides_mm
 
 SYNTHETIC_CT = "synthetic CT"
 
 # Metrics that need room for their windows.
 WINDOWED = ("SSIM", "MS-SSIM")
+
+# Names that a note lists.
+MOST_NAMES = 3
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,17 @@ def cases_of_files(
     for who, synthetic in by_person["synthetic CT"].items():
         own = {kind: _of(scans, who, kind, synthetic) for kind, scans in by_person.items()}
         cases.append(_case_of_files(own["synthetic CT"], own["true CT"], own.get("mask")))
-    return cases, notes
+    return cases, notes + _not_scored(by_person)
+
+
+def _not_scored(by_person: dict[str, dict[str, Scan]]) -> list[str]:
+    """A note on the people who have a true CT and nothing to compare with it."""
+    true, synthetic = by_person["true CT"], by_person["synthetic CT"]
+    names = [scan.name for who, scan in true.items() if who not in synthetic]
+    if not names:
+        return []
+    shown = ", ".join([*names[:MOST_NAMES], *(["..."] if len(names) > MOST_NAMES else [])])
+    return [f"{len(names)} of {len(true)} true CTs have no synthetic CT, so no score: {shown}"]
 
 
 def _by_person(
@@ -198,7 +211,7 @@ def evaluate_cases(
         try:
             volumes = case.read()
             mask, mask_notes = _mask(volumes)
-            predictions, case_notes = _predictions(case, volumes)
+            predictions, case_notes = _predictions(case, volumes, mask)
             if baselines:
                 others = [own for name, own in samples.items() if name != case.name]
                 predictions |= _baselines(volumes, mask, others)
@@ -236,10 +249,23 @@ def _all_samples(cases: list[Case]) -> dict[str, Samples]:
     return found
 
 
-def _predictions(case: Case, volumes: PairedVolumes) -> tuple[dict[str, np.ndarray], list[str]]:
+def _predictions(
+    case: Case, volumes: PairedVolumes, mask: np.ndarray
+) -> tuple[dict[str, np.ndarray], list[str]]:
     """The synthetic CT in HU on the grid of the true one, as a method; and notes."""
     synthetic = case.predict(volumes)
     values, notes = _on(synthetic, volumes.ct)
+
+    # (3, K)
+    scored = np.argwhere(mask).T
+    beyond = np.mean(~covered(synthetic, volumes.ct.affine, scored)) if notes else 0
+    if beyond == 1:
+        raise ValueError(
+            "its synthetic CT shows nothing of what is to be scored: give both in the same "
+            "coordinates"
+        )
+    if beyond:
+        notes.append(f"{beyond:.1%} of what is scored lies beyond the synthetic CT: air was taken")
     return {SYNTHETIC_CT: values}, [*synthetic.warnings, *synthetic.notes, *notes]
 
 
@@ -257,6 +283,8 @@ def _baselines(
 
 def _on(volume: Volume, truth: Volume) -> tuple[np.ndarray, list[str]]:
     """A volume's values on the grid of another one, and a note if they had to be resampled."""
+    for one in (volume, truth):
+        check_even(one, "scores are of evenly spaced ones: resample it evenly first")
     if same_grid(volume, truth):
         return volume.values, []
     values = resample(
@@ -273,10 +301,21 @@ def _mask(volumes: PairedVolumes) -> tuple[np.ndarray, list[str]]:
         values, notes = with_air(truth.values)
         head = volume_head_mask(values.transpose(order), "ct").transpose(np.argsort(order))
         return head, [*notes, "no mask was given, so the head in the true CT was scored"]
+
+    notes = [f"the mask: {note}" for note in mask.notes]
+    low, high = truth.values.min(), truth.values.max()
+    if low > CT_REACHES:
+        notes.append(
+            f"the true CT shows no air, its values being {low:.0f} to {high:.0f} HU: if it was "
+            "clipped to a window, the scores are wrong"
+        )
     if same_grid(mask, truth):
-        return mask.values > 0, []
-    values = resample(mask.values, mask.affine, truth.affine, truth.values.shape, 0)
-    return values > 0.5, ["the mask was resampled onto the grid of the true CT"]
+        return mask.values > 0, notes
+
+    values = resample(mask.values, mask.affine, truth.affine, truth.values.shape, 0) > 0.5
+    if not values.any():
+        raise ValueError("its mask lies outside of the true CT: give the mask of this scan")
+    return values, [*notes, "the mask was resampled onto the grid of the true CT"]
 
 
 def axial_order(volume: Volume) -> tuple[tuple[int, ...], tuple[float, ...]]:

@@ -71,6 +71,9 @@ LARGEST_SLICE_CM2 = (100.0, 340.0)
 CUT_MM = 20.0
 MOST_CUT = 0.2
 
+# So far, in voxels, an index may be off by rounding.
+ROUNDING = 1e-6
+
 
 class Look(NamedTuple):
     """What is measured in a scan.
@@ -248,14 +251,15 @@ def _cut_share(volume: Volume, stack: AxialStack) -> float:
     to_index = np.linalg.inv(volume.affine) @ stack.affine
     last = np.array(volume.values.shape)[:, None] - 1
     z, row, column = np.nonzero(stack.head)
-    index = to_index[:3, :3] @ [z, row, column] + to_index[:3, 3:]  # (3, pixels)
+    height = z if stack.heights is None else stack.heights[z]
+    index = to_index[:3, :3] @ [height, row, column] + to_index[:3, 3:]  # (3, pixels)
 
     # A pixel of the head whose neighbour in the slice lies beyond the last voxels' centres.
     touches = np.zeros(len(z), bool)
     for axis in (1, 2):
         for step in (to_index[:3, axis, None], -to_index[:3, axis, None]):
             neighbour = index + step
-            touches |= ((neighbour < 0) | (neighbour > last)).any(0)
+            touches |= ((neighbour < -ROUNDING) | (neighbour > last + ROUNDING)).any(0)
 
     touching_mm = np.bincount(z[touches], minlength=len(stack.head)) * stack.spacing_mm[1]
     return float((touching_mm[stack.head.any((1, 2))] > CUT_MM).mean())

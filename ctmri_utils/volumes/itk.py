@@ -15,6 +15,7 @@ from .volume import (
     Volume,
     as_int16,
     atomic_create,
+    check_even,
     check_no_labels,
     check_shape,
     cleaned,
@@ -140,7 +141,7 @@ def write_itk(volume: Volume, path: Path) -> None:
         path: a new file, .mha, .mhd or .nrrd. The voxels of a .mhd go into a .zraw beside it.
 
     Raises:
-        ValueError: another ending, or as `as_int16`.
+        ValueError: another ending, slices that lie unevenly, or as `as_int16`.
         FileExistsError: the file exists.
         ModuleNotFoundError: SimpleITK is missing.
     """
@@ -149,6 +150,7 @@ def write_itk(volume: Volume, path: Path) -> None:
     if not path.name.lower().endswith(ITK):
         raise ValueError(f"{path} must end in {', '.join(ITK)}")
 
+    check_even(volume, f"{path.suffix} files cannot say where: give a folder as output, for DICOM")
     steps = LPS @ volume.affine[:3, :3]
     spacing = np.linalg.norm(steps, axis=0)
     image = simple_itk.GetImageFromArray(np.ascontiguousarray(as_int16(volume).T))

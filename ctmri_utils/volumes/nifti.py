@@ -16,6 +16,7 @@ from .volume import (
     Volume,
     as_int16,
     atomic_create,
+    check_even,
     check_no_labels,
     check_shape,
     cleaned,
@@ -207,7 +208,7 @@ def write_nifti(volume: Volume, path: Path) -> None:
         path: a new file, .nii or .nii.gz.
 
     Raises:
-        ValueError: another ending, or as `as_int16`.
+        ValueError: another ending, slices that lie unevenly, or as `as_int16`.
         FileExistsError: the file exists.
     """
     nibabel = import_optional("nibabel")
@@ -215,6 +216,7 @@ def write_nifti(volume: Volume, path: Path) -> None:
     if not path.name.lower().endswith(NIFTI):
         raise ValueError(f"{path} must end in .nii or .nii.gz")
 
+    check_even(volume, "NIfTI files cannot say where: give a folder as output, for DICOM")
     image = nibabel.Nifti1Image(as_int16(volume), None)
     image.set_sform(volume.affine, code=volume.space)
 

@@ -27,7 +27,7 @@ from ..discovery import (
 from ..evaluation.metrics import dice
 from .axial_slices import AxialStack, axial, axial_like, resample
 from .scan_files import Scan, is_volume_file, scan_of_file, voxel_files
-from .volume import MODALITIES, Volume
+from .volume import MODALITIES, Volume, check_even
 
 CHANNELS = ("0000", "0001")
 ROLES = {"mask": {"mask"}, "ct": MODALITY_WORDS["ct"], "mri": MODALITY_WORDS["mri"]}
@@ -49,6 +49,9 @@ FAR_MM = 4.0
 
 # Grids whose corners lie so near are one.
 SAME_GRID_MM = 0.01
+
+# If more of the head is cut away than this, it is said. A rim of the skin always is.
+MOST_CUT = 0.1
 
 
 @dataclass(frozen=True)
@@ -249,8 +252,11 @@ def axial_pair(volumes: PairedVolumes, size: int) -> tuple[AxialStack, AxialStac
         The CT, the MR, and notes.
 
     Raises:
-        ValueError: there is no head in one of them, or the two heads lie elsewhere.
+        ValueError: there is no head in one of them, the two heads lie elsewhere, or slices lie
+            unevenly.
     """
+    for volume in (volumes.ct, volumes.mri):
+        check_even(volume, "pairs are compared voxel by voxel: resample it evenly first")
     mri = axial(volumes.mri, size)
     ct = axial_like(volumes.ct, mri)
     notes = [*volumes.ct.notes, *volumes.mri.notes, *ct.notes, *mri.notes]
@@ -260,6 +266,15 @@ def axial_pair(volumes: PairedVolumes, size: int) -> tuple[AxialStack, AxialStac
     common = _shown(volumes.ct, mri) & _shown(volumes.mri, mri)
     if volumes.mask is not None:
         common &= _resampled_mask(volumes.mask, mri)
+        notes += [f"the mask: {note}" for note in volumes.mask.notes]
+        if not same_grid(volumes.mask, volumes.mri):
+            notes.append("mask and MR have different grids: the mask was resampled onto the MR's")
+    cut = np.mean(~common[mri.head])
+    if cut > MOST_CUT:
+        notes.append(
+            f"{cut:.0%} of the head in the MR lies outside of the CT or the mask, and became "
+            "background"
+        )
     ct = replace(ct, head=ct.head & common)
     mri = replace(mri, head=mri.head & common)
     return ct, mri, notes + overlap_notes(ct.head, mri.head, mri.affine)
@@ -267,13 +282,23 @@ def axial_pair(volumes: PairedVolumes, size: int) -> tuple[AxialStack, AxialStac
 
 def _shown(volume: Volume, stack: AxialStack) -> np.ndarray:
     """Which pixels of a stack lie in a voxel of a volume, bool."""
-    to_index = np.linalg.inv(volume.affine) @ stack.affine
     pixels = np.indices(stack.values.shape).reshape(3, -1)
-    index = to_index[:3, :3] @ pixels + to_index[:3, 3:]
+    return covered(volume, stack.affine, pixels).reshape(stack.values.shape)
+
+
+def covered(volume: Volume, affine: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Which points lie in a voxel of a volume, (K,) bool.
+
+    Args:
+        volume: the volume.
+        affine: of the points, index -> mm.
+        index: the points, (3, K).
+    """
+    to_index = np.linalg.inv(volume.affine) @ affine
+    index = to_index[:3, :3] @ index + to_index[:3, 3:]
 
     beyond = np.array(volume.values.shape)[:, None] - 0.5
-    inside = (index > -0.5) & (index < beyond)
-    return inside.all(0).reshape(stack.values.shape)
+    return ((index > -0.5) & (index < beyond)).all(0)
 
 
 def _resampled_mask(mask: Volume, stack: AxialStack) -> np.ndarray:

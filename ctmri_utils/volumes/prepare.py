@@ -346,12 +346,13 @@ def _write_slices(
     stored = np.rint((values - offset) / gain).clip(0, LARGEST_UINT16).astype(np.uint16)
 
     slice_mm, pixel_mm, _ = stack.spacing_mm
+    heights = np.arange(len(values)) if stack.heights is None else stack.heights
     for z in np.flatnonzero(levels):
         name = f"{prefix}_{z:04d}.png"
         Image.fromarray(stored[z]).save(folder / name, optimize=True)
         yield {
             "file": name,
-            "z_mm": f"{z * slice_mm:.2f}",
+            "z_mm": f"{heights[z] * slice_mm:.2f}",
             "spacing_mm": f"{pixel_mm:.6g}",
             "gain": gain,
             "offset": offset,

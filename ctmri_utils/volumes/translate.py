@@ -26,7 +26,7 @@ from .itk import ITK, write_itk
 from .nifti import NIFTI, write_nifti
 from .packages import import_optional
 from .scan_files import Scan, check_any, is_volume_file, list_scans
-from .volume import MODALITIES, Volume
+from .volume import MODALITIES, Volume, check_even
 
 OTHER = {"ct": "mri", "mri": "ct"}
 
@@ -73,13 +73,16 @@ def translate_volume(
 
     Raises:
         ValueError: there is no head, it is a scan that the networks cannot know, a size that
-            contradicts the contract, or the smoothing is none from 0 to 100 mm.
+            contradicts the contract, or the smoothing is none from 0 to 100 mm, or across slices
+            that lie unevenly.
     """
     if not 0 <= smooth_mm <= 100:
         raise ValueError(f"smoothing by {smooth_mm:g} mm makes no sense: choose 0 to 100")
 
     to = OTHER[volume.modality]
     size, spacing_mm, assumed = slice_grid(model, to, size, spacing_mm)
+    if smooth_mm:
+        check_even(volume, "they are smoothed only where even: leave the smoothing out")
     stack = axial(volume, size, spacing_mm)
     # What a network painted may be odd in any way.
     warnings = () if volume.synthetic else check_input(volume, stack)

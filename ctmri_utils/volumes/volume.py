@@ -48,10 +48,12 @@ class Volume:
         synthetic: whether a network made it.
         warnings: of a translation, a sentence for everything that the networks have not seen in
             the scan that it was made from, see `input_checks`.
+        heights: (K,), for slices that lie unevenly: where each lies along the third axis, in steps
+            of the affine, from 0 to K - 1; None if they lie evenly.
 
     Raises:
-        ValueError: another modality, not one volume, a volume that is too large, or an affine that
-            cannot be a scan's.
+        ValueError: another modality, not one volume, a volume that is too large, an affine that
+            cannot be a scan's, or heights that do not rise.
     """
 
     values: np.ndarray
@@ -61,6 +63,7 @@ class Volume:
     space: int = 1
     synthetic: bool = False
     warnings: tuple[str, ...] = ()
+    heights: np.ndarray | None = None
 
     def __post_init__(self):
         if self.modality not in MODALITIES:
@@ -70,6 +73,11 @@ class Volume:
             raise ValueError(
                 "the position of its voxels in space makes no sense (voxels from 0.01 to 100 mm "
                 "are expected, along three directions): export it again from the scanner's files"
+            )
+        if self.heights is not None and not _rise(self.heights, self.values.shape[2]):
+            raise ValueError(
+                "the heights of its slices do not rise from 0 to the number of slices - 1: sort "
+                "the slices, and give the mean distance as the affine's step"
             )
 
     @property
@@ -109,6 +117,21 @@ def is_plausible(affine: np.ndarray) -> bool:
     return bool(three_directions and near)
 
 
+def _rise(heights: np.ndarray, count: int) -> bool:
+    """Whether there are `count` heights, rising from 0 to count - 1."""
+    return (
+        heights.shape == (count,)
+        and bool((np.diff(heights) > 0).all())
+        and np.allclose(heights[[0, -1]], [0, count - 1])
+    )
+
+
+def check_even(volume: Volume, reason: str) -> None:
+    """Raise ValueError for slices that lie unevenly; the reason also says what to do."""
+    if volume.heights is not None:
+        raise ValueError(f"its slices lie unevenly, and {reason}")
+
+
 def check_shape(shape: tuple[int, ...]) -> None:
     """Raise ValueError unless it is the shape of one volume that fits into memory."""
     sides = " x ".join(str(length) for length in shape)
@@ -136,8 +159,8 @@ def check_no_labels(values: np.ndarray) -> None:
 def cleaned(values: np.ndarray, modality: str | None) -> tuple[np.ndarray, str, list[str]]:
     """Replace what was not measured, and recognise the modality where it is not given.
 
-    NaN, infinity and the like become -1024 HU in CT, as what was not measured, and the smallest
-    value in MR. CT below -1024 HU becomes -1024.
+    NaN, infinity and the like become -1024 HU in CT, as what was not measured, and in MR 0 or, if
+    there are negative values, the smallest. CT below -1024 HU becomes -1024.
 
     Args:
         values: any shape, HU for CT; may be changed in place.
@@ -162,7 +185,7 @@ def cleaned(values: np.ndarray, modality: str | None) -> tuple[np.ndarray, str, 
     if modality == "ct":
         check_hu("CT", measured, np.ones(measured.shape, bool), brightest=0)
     if broken.any():
-        values[broken] = LOWEST_HU if modality == "ct" else lowest
+        values[broken] = LOWEST_HU if modality == "ct" else min(lowest, 0)
 
     if modality == "ct":
         below = (values < LOWEST_HU).mean()
@@ -174,7 +197,8 @@ def cleaned(values: np.ndarray, modality: str | None) -> tuple[np.ndarray, str, 
         np.maximum(values, LOWEST_HU, out=values)
 
     if broken.any():
-        background = "-1024 HU, as not measured" if modality == "ct" else "the smallest value"
+        smallest = "the smallest value" if lowest <= 0 else "0"
+        background = "-1024 HU, as not measured" if modality == "ct" else smallest
         notes.append(f"{broken.sum()} voxels are no finite numbers and were set to {background}")
     return values, modality, notes
 

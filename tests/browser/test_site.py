@@ -46,13 +46,13 @@ def outputs():
     cells = "".join(f"<td>-1000.{i:02d} [-1, 1]</td>" for i in range(20))
     table = f'<table class="dataframe"><tr><th>MAE</th>{cells}</tr></table>'
     scans = np.random.default_rng(0).integers(-1000, 1500, (2, 24, 24))
-    viewer = compare(scans, scans, alt="two scans")._repr_mimebundle_()[0]
+    viewer = compare(scans, scans, alt="two scans")._repr_html_()
     return [
         nb.new_output("display_data", {"image/png": png}, metadata={"image/png": {"alt": ALT}}),
         nb.new_output("display_data", {"text/html": table}),
         nb.new_output("stream", text="long " * 60),
         nb.new_output("display_data", {"text/plain": "17% 1/6", VIEW: {"model_id": "bar"}}),
-        nb.new_output("display_data", {**viewer, VIEW: {"model_id": "viewer"}}),
+        nb.new_output("display_data", {"text/html": viewer}),
     ]
 
 

@@ -1,13 +1,16 @@
 """The parts of the site, one by one; tests/browser/test_site.py looks at the whole."""
 
 import ast
+import html
 import io
 import re
 import sys
+from base64 import b64encode
 from types import SimpleNamespace
 
 import nbformat
 import nbformat.v4 as nb
+import numpy as np
 import pytest
 from docutils import nodes
 from PIL import Image
@@ -16,9 +19,13 @@ from ctmri_utils.__main__ import main
 from ctmri_utils.course import lessons, notebook_pages, pages, reference, sphinx_parts
 from ctmri_utils.course import site as course_site
 from ctmri_utils.course.template import repository
+from ctmri_utils.viewers.viewer import compare
 
 ROOT = lessons.CHECKOUT
-BADGE = "[![Open In Colab](https://c/badge.svg)](https://c/blob/main/notebooks/01_a.ipynb)"
+BADGE = (
+    "[![Open In Colab](https://c/badge.svg)](https://c/blob/main/notebooks/01_a.ipynb) "
+    "[![Open in Kaggle](https://k/badge.svg)](https://k/blob/main/notebooks/01_a.ipynb)"
+)
 
 
 @pytest.fixture
@@ -89,6 +96,20 @@ def test_a_widget_is_shown_as_it_was_last():
     assert "6/6" in shown and '<progress aria-label="progress" value="6" max="6">' in shown
     assert "&lt;level&gt; 40" in shown
     assert notebook_pages.widget_html("lost", {}) == "<span> </span>"
+
+
+def test_a_live_viewer_becomes_its_page_and_what_a_function_showed_a_picture():
+    made = compare(np.zeros((4, 4)), np.zeros((4, 4)), alt="nothing at all")
+    picture = {"data": {"image/png": "AAAA"}, "metadata": {"image/png": {"alt": "<one>"}}}
+    buffers = [{"data": b64encode(made.data).decode(), "path": ["data"], "encoding": "base64"}]
+    widgets = {
+        "box": {"state": {"children": ["IPY_MODEL_output", "IPY_MODEL_viewer"]}},
+        "output": {"state": {"_model_name": "OutputModel", "outputs": [picture, {}]}},
+        "viewer": {"state": {"spec": made.spec}, "buffers": buffers},
+    }
+    shown = notebook_pages.widget_html("box", widgets)
+    assert '<img alt="&lt;one&gt;" src="data:image/png;base64,AAAA">' in shown
+    assert made.section() in html.unescape(shown)
 
 
 def test_sections_get_names_to_link_to():

@@ -1,7 +1,7 @@
 """Where notebooks open: the badges and set-up cells of Colab and Kaggle, made from pyproject.toml.
 
-python tests/notebooks/hosts.py                                  mend badges, set-up cells, addresses
-python tests/notebooks/hosts.py https://github.com/NAME/FORK     the same, for a new address
+python tests/notebooks/hosts.py                                 mend badges, cells and addresses
+python tests/notebooks/hosts.py https://github.com/NAME/FORK    the same, for a new address
 """
 
 from __future__ import annotations

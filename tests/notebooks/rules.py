@@ -1,7 +1,6 @@
 """The house rules of the lessons, as functions from a notebook to a list of breaches.
 
 python tests/notebooks/rules.py notebooks/03_*.ipynb     list every breach
-python tests/notebooks/rules.py --fix-badges             after Repository in pyproject changed
 """
 
 from __future__ import annotations
@@ -10,16 +9,15 @@ import ast
 import re
 import statistics
 import sys
-import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import nbformat
+from hosts import HERE
+from hosts import ROOT as ROOT
 from IPython.core.inputtransformer2 import TransformerManager
 
-ROOT = Path(__file__).resolve().parents[2]
-REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 LESSONS = (
     "01_meet_the_scans",
     "02_build_the_networks",
@@ -30,7 +28,6 @@ LESSONS = (
     "07_better_than_cyclegan",
     "08_translate_a_volume",
 )
-COLAB = "https://colab.research.google.com/"
 DISCLAIMER = "not for clinical use"
 ALT_LETTERS = 20
 DRAWING_MODULES = ("matplotlib.pyplot", "ctmri_utils.figures", "ctmri_utils.viewers")
@@ -48,13 +45,6 @@ NOT_DRAWING = {
     "use_course_style",
     "show",
 }
-
-
-def badge(name: str) -> str:
-    """The Colab badge of notebooks/`name`.ipynb, in Markdown."""
-    repository = REPOSITORY.removeprefix("https://github.com/")
-    page = f"{COLAB}github/{repository}/blob/main/notebooks/{name}.ipynb"
-    return f"[![Open In Colab]({COLAB}assets/colab-badge.svg)]({page})"
 
 
 @dataclass
@@ -155,8 +145,9 @@ def prose(lesson: Lesson):
 
 def head(lesson: Lesson):
     first = lesson.cells[0]
-    if first.cell_type != "markdown" or badge(lesson.name) not in first.source:
-        yield f"the first cell must hold the badge {badge(lesson.name)}"
+    badges = HERE.badges(lesson.name)
+    if first.cell_type != "markdown" or badges not in first.source:
+        yield f"the first cell must hold the badges {badges}"
     titles = [title for level, title, _ in lesson.sections if level == 1]
     if len(titles) != 1 or not re.search(r"^# ", first.source, flags=re.M):
         yield f"{len(titles)} H1 headings: exactly one, in the first cell"
@@ -217,10 +208,7 @@ def exercises(lesson: Lesson):
 
 
 def install_cell(lesson: Lesson):
-    wanted = (
-        'import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q "ctmri-utils[course] '
-        f'@ git+{REPOSITORY}"'
-    )
+    wanted = HERE.setup_cell()
     if not lesson.code or lesson.code[0].source.strip() != wanted:
         yield f"the first code cell must be exactly:\n{wanted}"
 
@@ -452,34 +440,7 @@ def breaches(lesson: Lesson) -> list[str]:
     ]
 
 
-def fix_badges(root: Path = ROOT) -> list[Path]:
-    """Point every badge and install cell of the notebooks and the README at Repository.
-
-    Returns the files changed.
-    """
-    changed = []
-    for path in [*sorted((root / "notebooks").rglob("*.ipynb")), root / "README.md"]:
-        before = path.read_text(encoding="utf-8")
-        owner = f"{COLAB}github/{REPOSITORY.removeprefix('https://github.com/')}/blob/main/"
-        after = re.sub(rf"{re.escape(COLAB)}github/[^/\s]+/[^/\s]+/blob/[^/\s]+/", owner, before)
-        if path.suffix == ".ipynb":
-            after = re.sub(
-                rf"({re.escape(owner)})[^\s)\"\\]+\.ipynb",
-                rf"\1{path.relative_to(root).as_posix()}",
-                after,
-                count=1,
-            )
-        after = re.sub(r"(ctmri-utils(?:\[\w+\])? @ git\+)[^\s\"'\\@]+", rf"\1{REPOSITORY}", after)
-        if after != before:
-            path.write_text(after, encoding="utf-8")
-            changed.append(path)
-    return changed
-
-
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--fix-badges"]:
-        print("\n".join(map(str, fix_badges())) or "every badge was right")
-    else:
-        found = [breach for name in sys.argv[1:] for breach in breaches(load(Path(name)))]
-        print("\n".join(found) or "no breach")
-        sys.exit(bool(found))
+    found = [breach for name in sys.argv[1:] for breach in breaches(load(Path(name)))]
+    print("\n".join(found) or "no breach")
+    sys.exit(bool(found))

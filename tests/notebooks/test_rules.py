@@ -6,6 +6,7 @@ import sys
 import nbformat.v4 as nb
 import pytest
 import rules
+from hosts import HERE
 
 NOTEBOOKS = rules.ROOT / "notebooks"
 
@@ -20,12 +21,6 @@ def test_lesson_keeps(name, rule):
     assert list(rule(rules.load(NOTEBOOKS / f"{name}.ipynb"))) == []
 
 
-def test_readme_badges_come_from_the_one_setting():
-    readme = (rules.ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(rules.badge(name) in readme for name in rules.LESSONS)
-    assert readme.count(rules.COLAB + "github/") == len(rules.LESSONS)
-
-
 def lesson():
     """A lesson that keeps every rule; the tests below break one at a time."""
 
@@ -35,17 +30,13 @@ def lesson():
     def code(text, *tags):
         return nb.new_code_cell(text, metadata={"tags": list(tags)} if tags else {})
 
-    install = (
-        'import sys\n\nif "google.colab" in sys.modules:\n    %pip install -q "ctmri-utils[course] '
-        f'@ git+{rules.REPOSITORY}"'
-    )
     solution = "<details><summary>Solution</summary>\n\n```python\n# level 40\n```\n</details>"
     cells = [
         md(
-            f"{rules.badge('07_tiny')}\n# A tiny lesson\nFor teaching, not for clinical use.\n\n"
+            f"{HERE.badges('07_tiny')}\n# A tiny lesson\nFor teaching, not for clinical use.\n\n"
             "**Goals**\n\n- count\n- look"
         ),
-        code(install),
+        code(HERE.setup_cell()),
         code('DATASET = "scans"  # or a folder\nPROFILE = "laptop"\nSEED = 0', "parameters"),
         md("## 7.1 Count\n" + "Counting goes on and on until all slices are counted. " * 5),
         *[code(f"print({number})", "nbval-check-output") for number in range(5)],
@@ -106,8 +97,9 @@ BREAKS = [
     ("budget", lambda cells: [add_code("pass\n" * 21)(cells) for _ in range(2)]),
     ("prose", add_code("pass\n" * 16)),
     ("prose", add_text("word " * 200)),
-    ("head", swap("blob/main/notebooks/07_tiny", "blob/main/notebooks/08_tiny")),
+    ("head", swap("notebooks/07_tiny", "notebooks/08_tiny")),
     ("head", add_text("# A second title")),
+    ("head", swap("kernels/welcome", "code")),
     ("head", swap("# A tiny lesson", "A tiny lesson")),
     ("head", swap("not for clinical use", "enjoy")),
     ("headings", swap("## 7.1 Count", "## 6.1 Count")),
@@ -120,7 +112,8 @@ BREAKS = [
     ("exercises", swap("</details>", "")),
     ("exercises", exercise_at_the_end),
     ("install_cell", swap("[course]", "")),
-    ("install_cell", swap(rules.REPOSITORY, "https://github.com/someone/else")),
+    ("install_cell", swap(' or "KAGGLE_KERNEL_RUN_TYPE" in os.environ', "")),
+    ("install_cell", swap(HERE.address, "https://github.com/someone/else")),
     ("parameters", two_parameter_cells),
     ("parameters", swap("SEED = 0", "SEED = 2 * 3 * len(PROFILE)")),
     ("parameters", swap("\nSEED = 0", "")),
@@ -217,27 +210,6 @@ def test_prose_counts_what_is_read():
         )
         == 5
     )
-
-
-def test_fix_badges_mends_notebook_and_readme(tmp_path):
-    right = lesson()
-    (tmp_path / "notebooks").mkdir()
-    path, readme = tmp_path / "notebooks" / "07_tiny.ipynb", tmp_path / "README.md"
-    text = rules.nbformat.writes(right.notebook)
-    path.write_text(
-        text.replace("ctmri/ctmri-utils", "other/fork").replace(
-            "notebooks/07_tiny", "notebooks/01_old"
-        ),
-        encoding="utf-8",
-    )
-    readme.write_text(
-        rules.badge("01_meet_the_scans").replace("ctmri/ctmri-utils", "other/fork"),
-        encoding="utf-8",
-    )
-    assert rules.fix_badges(tmp_path) == [path, readme]
-    assert rules.breaches(rules.load(path)) == []
-    assert readme.read_text(encoding="utf-8") == rules.badge("01_meet_the_scans")
-    assert rules.fix_badges(tmp_path) == []
 
 
 def test_breaches_are_listed_on_the_command_line(tmp_path):

@@ -133,4 +133,9 @@ def test_the_first_look_at_errors_is_at_the_worst():
         scores, flat, flat + 9, "01234", method="net", metrics=["MAE HU"], alt="flat slices"
     )
     assert [axis.get_title() for axis in figures.first_look(made).axes[:4]] == ["1", "4", "2", "3"]
-    assert len(figures.first_look(viewer.browse(np.zeros((4, 4)), alt="one slice")).axes) == 1
+
+
+def test_the_first_look_at_ct_alone_is_in_the_brain_and_the_bone_window():
+    brain, bone = figures.first_look(viewer.browse(np.zeros((4, 4)), alt="one slice")).axes
+    assert [brain.get_ylabel(), bone.get_ylabel()] == ["brain", "bone"]
+    assert [brain.images[0].get_clim(), bone.images[0].get_clim()] == [(0, 80), (-550, 1450)]

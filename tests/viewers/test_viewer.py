@@ -3,6 +3,7 @@
 Tests/browser holds what is seen there.
 """
 
+import html
 import json
 import re
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from ctmri_utils.machine import data_folder
@@ -331,14 +333,33 @@ def test_a_page_that_cannot_be_written_says_so(tmp_path, path):
         browse(REAL, alt="flat slices").save(tmp_path / path)
 
 
-def test_a_notebook_gets_the_widget_and_every_other_reader_the_page():
+def test_a_notebook_keeps_the_montage_and_the_page_but_no_widget_that_could_be_lost():
+    made = compare(REAL, FAKE, alt="three <flat> slices")
+    shown, _ = DisplayFormatter().format(made)
+    assert shown.keys() == {"text/plain", "text/html"}
+    assert shown["text/plain"] == "Viewer: three <flat> slices"
+    montage, frame = re.fullmatch(
+        r"<div>(<img .*?>)(<iframe .*)</iframe></div>", shown["text/html"], flags=re.S
+    ).groups()
+    assert montage == made.montage() and 'alt="three &lt;flat&gt; slices"' in montage
+    assert made.section() in html.unescape(frame)
+
+
+def test_the_widget_begins_with_what_the_page_shows_at_first():
     made = compare(REAL, FAKE, alt="three flat slices")
-    shown, _ = made._repr_mimebundle_()
-    assert shown["text/plain"] == "Viewer: three flat slices" and shown["text/html"].startswith(
-        "<iframe srcdoc="
-    )
-    assert shown["application/vnd.jupyter.widget-view+json"]["model_id"] == made.widget.model_id
     assert made.widget.spec == made.spec and made.widget.data == made.data
+    assert {name: getattr(made.widget, name) for name in made.spec["state"]} == made.spec["state"]
+    synced = made.widget.trait_names(sync=True)
+    assert made.spec["state"].keys() <= set(synced)
+
+
+def test_ct_is_browsed_in_a_brain_and_a_bone_window_and_mr_in_its_own():
+    spec = browse(REAL, alt="flat slices").spec
+    bone = viewer.WINDOWS["bone"]
+    assert [image["window"] for image in spec["images"]] == [None, [bone.level, bone.width]]
+    assert [image["source"] for image in spec["images"]] == [0, 0]
+    assert spec["state"].items() >= {"mode": "side", "level": 40, "width": 80}.items()
+    assert browse(REAL, unit="MR unit", alt="flat slices").spec["modes"] == ["single"]
 
 
 def test_without_widgets_the_page_is_shown_and_the_package_imports():
@@ -346,14 +367,14 @@ def test_without_widgets_the_page_is_shown_and_the_package_imports():
         "import sys; sys.modules['anywidget'] = sys.modules['ipywidgets'] = None\n"
         "import numpy as np; from ctmri_utils.viewers.viewer import browse\n"
         "made = browse(np.zeros((2, 4, 4)), alt='dark')\n"
-        "print(sorted(made._repr_mimebundle_()))\n"
+        "print(made._repr_html_()[:9])\n"
         "try: made.widget\nexcept ImportError as error: print(error)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=PACKAGE.parents[1]
     )
-    mimes, sentence = done.stdout.splitlines()
-    assert mimes == "['text/html', 'text/plain']"
+    beginning, sentence = done.stdout.splitlines()
+    assert beginning == "<div><img"
     assert (
         sentence
         == 'the live viewer needs anywidget: pip install "ctmri-utils[course]", or save a page '

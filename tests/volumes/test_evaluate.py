@@ -242,3 +242,60 @@ def test_from_a_challenges_files_to_scores_without_a_manual_step(tmp_path, place
     for key, value in by_files.items():
         # The files hold whole numbers.
         assert np.isclose(by_weights[key], value, rtol=0.02, atol=0.02, equal_nan=True), key
+
+
+def test_a_mask_deep_in_the_head_is_scored_where_its_surroundings_hold_no_air():
+    pred, true, mask = golden()
+    deep = np.zeros_like(mask)
+    deep[20:28, 27:36, 24:32] = True
+    scores = score_volume(pred, true, deep, (3.0, 1.0, 1.0))
+    assert scores["MAE HU"] == pytest.approx(np.abs(pred - true)[deep].mean())
+
+
+def test_true_cts_without_a_synthetic_one_are_named(tmp_path, tree, results, capsys):
+    (results / "sCT_1BA002.mha").unlink()
+    evaluate(tmp_path, results, "--truth", tree, "--mask", tree)
+    said = capsys.readouterr().out
+    assert "1 of 3 true CTs have no synthetic CT, so no score: 1BA002/ct.nii.gz" in said
+
+
+def test_what_the_synthetic_ct_does_not_show_is_said(tmp_path, tree, results, capsys):
+    true, mask = (tree / PLACE.format(1, name) for name in ("ct", "mask"))
+    files = [results / "sCT_1BA001.mha", "--truth", true, "--mask", mask]
+    volume, inside = read_volume(true, "ct"), read_volume(mask, "mri").values > 0
+
+    write_with_simple_itk(volume.values[:, :, :4].astype(np.int16), volume.affine, files[0])
+    evaluate(tmp_path, *files)
+    beyond = inside[:, :, 4:].sum() / inside.sum()
+    assert f"{beyond:.1%} of what is scored lies beyond the synthetic CT" in capsys.readouterr().out
+
+    far = volume.affine.copy()
+    far[:3, 3] += 1000
+    write_with_simple_itk(volume.values.astype(np.int16), far, files[0])
+    assert evaluate(tmp_path, *files) == 1
+    assert "its synthetic CT shows nothing of what is to be scored" in capsys.readouterr().out
+
+
+def test_odd_masks_and_a_windowed_truth_are_said(tmp_path, tree, results, capsys):
+    true, mask = (tree / PLACE.format(1, name) for name in ("ct", "mask"))
+    sct, odd = results / "sCT_1BA001.mha", tmp_path / "mask.nrrd"
+    volume, inside = read_volume(true, "ct"), read_volume(mask, "mri").values > 0
+
+    holes = np.where(inside, 1, np.nan).astype(np.float32)
+    write_with_simple_itk(holes, volume.affine, odd)
+    scores = evaluate(tmp_path, sct, "--truth", true, "--mask", odd)
+    assert scores["synthetic CT", "1BA001", "soft-tissue MAE HU"] == pytest.approx(10)
+    expected = evaluate(tmp_path, sct, "--truth", true, "--mask", mask)
+    pd.testing.assert_series_equal(scores, expected)
+    assert "the mask: " in capsys.readouterr().out
+
+    far = volume.affine.copy()
+    far[:3, 3] += 1000
+    write_with_simple_itk(inside.astype(np.uint8), far, odd)
+    assert evaluate(tmp_path, sct, "--truth", true, "--mask", odd) == 1
+    assert "its mask lies outside of the true CT" in capsys.readouterr().out
+
+    window = volume.values.clip(-100, 300).astype(np.int16)
+    write_with_simple_itk(window, volume.affine, tmp_path / "ct.nrrd")
+    evaluate(tmp_path, sct, "--truth", tmp_path / "ct.nrrd", "--mask", mask)
+    assert "the true CT shows no air, its values being -100 to 300 HU" in capsys.readouterr().out

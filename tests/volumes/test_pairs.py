@@ -196,3 +196,15 @@ def test_nothing_to_prepare_gets_one_sentence(tmp_path, capsys):
     assert capsys.readouterr().err == (
         "prepare: nothing to prepare: give --ct and --mri, or --pairs\n"
     )
+
+
+def test_what_a_mask_cuts_away_is_said(tmp_path):
+    write_pairs(tmp_path, SYNTHRAD2023, people=1)
+    path = tmp_path / SYNTHRAD2023.format(1, "mask")
+    mask = sitk.ReadImage(str(path))
+    sitk.WriteImage(mask[: mask.GetWidth() // 2], str(path))
+    [pair], _ = find_pairs(tmp_path)
+    *_, notes = axial_pair(read_pair(pair), 64)
+    assert any("mask and MR have different grids" in note for note in notes)
+    [cut] = [note for note in notes if "of the head in the MR lies outside" in note]
+    assert 40 < int(cut.partition("%")[0]) < 60

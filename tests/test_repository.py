@@ -1,0 +1,166 @@
+"""What a newcomer meets: templates, workflows, containers, the citation, and the version."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = set(PROJECT["optional-dependencies"])
+WORKFLOWS = ROOT / ".github" / "workflows"
+FORMS = ROOT / ".github" / "ISSUE_TEMPLATE"
+YAML = [
+    *sorted((ROOT / ".github").rglob("*.yml")),
+    ROOT / ".pre-commit-config.yaml",
+    ROOT / "CITATION.cff",
+]
+
+
+def read(path):
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", YAML, ids=lambda path: path.name)
+def test_yaml_can_be_read(path):
+    assert isinstance(read(path), dict)
+
+
+def test_ci_runs_every_python_on_three_systems():
+    jobs = read(WORKFLOWS / "ci.yml")["jobs"]
+    pythons = ["3.11", "3.12", "3.13"]
+    assert all(job["strategy"]["matrix"]["python"] == pythons for job in jobs.values())
+    systems = {job["runs-on"] for job in jobs.values()}
+    systems |= set(jobs["lint-and-units"]["strategy"]["matrix"]["os"])
+    assert {"ubuntu-latest", "windows-latest", "macos-latest"} <= systems
+
+
+@pytest.mark.parametrize("name", ["ci.yml", "nightly.yml"])
+def test_workflows_install_every_extra(name):
+    [extras] = re.findall(r"-e '\.\[([\w,]+)\]'", (WORKFLOWS / name).read_text(encoding="utf-8"))
+    assert set(extras.split(",")) == EXTRAS
+
+
+def test_nightly_takes_the_newest_and_leaves_out_only_the_tests_of_the_pins():
+    text = (WORKFLOWS / "nightly.yml").read_text(encoding="utf-8")
+    assert "schedule" in text and not re.search(r"(-c|--constraint) constraints\.txt", text)
+    left_out = re.findall(r"--deselect (\S+)::(\w+)", text)
+    assert len(left_out) == 2
+    for path, name in left_out:
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8")
+
+
+def test_a_bug_report_asks_for_the_report():
+    form = read(FORMS / "bug.yml")
+    [report] = [part for part in form["body"] if "`ctmri report`" in str(part)]
+    assert report["validations"]["required"]
+    request = (ROOT / ".github" / "PULL_REQUEST_TEMPLATE.md").read_text(encoding="utf-8")
+    assert "ctmri report" in request
+
+
+@pytest.mark.parametrize("name", ["bug", "feature", "removal"])
+def test_a_form_has_what_github_wants(name):
+    form = read(FORMS / f"{name}.yml")
+    assert form["name"] and form["description"]
+    fields = [part for part in form["body"] if part["type"] != "markdown"]
+    assert all(part["attributes"].get("label") for part in fields if part["type"] != "checkboxes")
+    names = [part["id"] for part in fields]
+    assert names and len(names) == len(set(names))
+
+
+def test_a_removal_can_be_asked_for_without_giving_a_name():
+    text = (FORMS / "removal.yml").read_text(encoding="utf-8")
+    assert "This page is public" in text and "private way" in text
+    assert (ROOT / re.search(r"data/\w+\.py", text)[0]).is_file()
+
+
+def test_pre_commit_uses_the_tested_versions():
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    hooks = {}
+    for repository in read(ROOT / ".pre-commit-config.yaml")["repos"]:
+        for hook in repository["hooks"]:
+            hooks[hook["id"]] = repository["rev"].removeprefix("v")
+    assert set(hooks) == {"ruff-check", "ruff-format", "nbstripout", "codespell"}
+    for hook, version in hooks.items():
+        assert f"\n{hook.split('-')[0]}=={version}\n" in pins
+
+
+def test_make_test_looks_at_the_spelling():
+    assert "-m codespell_lib\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_codespell_finds_a_mistake_and_knows_our_terms(tmp_path):
+    def spelling(text):
+        page = tmp_path / "page.md"
+        page.write_text(text, encoding="utf-8")
+        command = [sys.executable, "-m", "codespell_lib", "--toml", str(ROOT / "pyproject.toml")]
+        return subprocess.run([*command, str(page)], capture_output=True, text=True).returncode
+
+    assert spelling("A wrong seperator.") != 0  # codespell:ignore
+    assert spelling("TE of the MR; PatchNCE, the NCE loss; FPR; nMAE") == 0
+
+
+def test_the_development_container_makes_the_environment():
+    text = (ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8")
+    container = json.loads(text)
+    assert container["postCreateCommand"] == "make install"
+    assert container["image"].endswith(":3.12")
+
+
+def test_the_image_is_of_this_checkout_and_takes_nothing_private_along():
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    extras = set(re.search(r"--editable '\.\[([\w,]+)\]'", text)[1].split(","))
+    assert {"course", "classroom"} <= extras <= EXTRAS
+    assert "--constraint constraints.txt" in text and "\nUSER student\n" in text
+    left_out = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert {".git", ".venv", "build", "data/kaggle"} <= set(left_out)
+
+
+def test_the_citation_has_what_the_format_asks_for():
+    citation = read(ROOT / "CITATION.cff")
+    assert citation["cff-version"] == "1.2.0" and citation["message"] and citation["title"]
+    assert citation["type"] in ("software", "dataset")
+    known = {"name", "family-names", "given-names", "orcid", "affiliation"}
+    for work in [citation, *citation["references"]]:
+        assert work["type"] and work["title"] and work["authors"]
+        assert all(author and set(author) <= known for author in work["authors"])
+    if "date-released" in citation:
+        date.fromisoformat(citation["date-released"])
+
+
+def test_the_citation_says_the_same_as_pyproject():
+    citation = read(ROOT / "CITATION.cff")
+    assert citation["version"] == PROJECT["version"]
+    assert citation["repository-code"] == PROJECT["urls"]["Repository"]
+    assert ("date-released" in citation) == (".dev" not in citation["version"])
+
+
+def test_the_version_is_asked_for_where_it_is_installed_and_costs_nothing_before():
+    program = (
+        "import sys, ctmri_utils\n"
+        "early = 'importlib.metadata' in sys.modules\n"
+        "print(early, ctmri_utils.__version__)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert run.stdout.split() == ["False", metadata.version("ctmri-utils")], run.stderr
+
+
+def test_a_release_wants_a_number_and_the_changelog_names_it():
+    release = [sys.executable, str(ROOT / ".ci" / "release.py")]
+    for words, sentence in (
+        (["make", "0.2"], "0.2 is no version"),
+        (["make"], "Make a release"),
+        (["ship"], "Make a release"),
+    ):
+        run = subprocess.run([*release, *words], capture_output=True, text=True)
+        assert run.returncode == 1 and run.stderr.startswith(sentence)
+    notes = subprocess.run([*release, "notes"], capture_output=True, text=True, check=True)
+    released = f"## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert bool(notes.stdout.strip()) == released
