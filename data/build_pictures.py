@@ -2,8 +2,8 @@
 
     python data/build_pictures.py          # data/pictures/heads.png and atlas.png, half a minute
 
-`heads.png` shows unseen slices of real people, without a truth; `atlas.png` synthetic patients that
-were not trained on, with the true CT and the error.
+`heads.png` shows real people, without a truth; `atlas.png` synthetic patients that were not trained
+on, with the true CT and the error.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ def draw(rows: list[Row], path: Path) -> None:
 
 
 def real_rows(model: Translator) -> list[Row]:
-    """A held-out person's MR and unseen CT slices, with their translations."""
+    """A real MR and a real CT, with their translations."""
     test = folder_scans(data_folder() / "scans", SIZE).test
     mri = test.mri[evenly(len(test.mri))]
     ct = test.ct[evenly(len(test.ct))]
     fake_hu = HU.from_network(model.translate(mri, "ct"))[:, 0].numpy()
     true_hu = HU.from_network(ct)[:, 0].numpy()
     return [
-        ("MR, held out", mri[:, 0].numpy(), MRI, "gray"),
+        ("MR", mri[:, 0].numpy(), MRI, "gray"),
         ("CT from it, bone", fake_hu, BONE, "gray"),
         ("the same, brain", fake_hu, BRAIN, "gray"),
-        ("CT, unseen slices", true_hu, BONE, "gray"),
+        ("CT", true_hu, BONE, "gray"),
         ("the same, brain", true_hu, BRAIN, "gray"),
         ("MR from it", model.translate(ct, "mri")[:, 0].numpy(), MRI, "gray"),
     ]

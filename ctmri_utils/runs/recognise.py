@@ -170,7 +170,12 @@ def read_safetensors(path: Path) -> tuple[State, dict[str, Any] | None]:
             "architecture": dict(card["architecture"]),
             "contract": card.get("contract"),
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        raise ValueError(
+            f"{path} holds no translator (its card names no architecture): choose weights of a "
+            "run, such as data/weights/scans.safetensors"
+        ) from error
+    except (ValueError, TypeError) as error:
         raise ValueError(
             f"{path} has a card that cannot be read ({type(error).__name__}): copy or download "
             "the file again"

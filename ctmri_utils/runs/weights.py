@@ -212,7 +212,7 @@ def ready_to_translate(model: Translator) -> Translator:
 
 
 def weights_file(dataset: str) -> Path:
-    """Where the weights that come with the project lie, for "phantom" and for "scans"."""
+    """Where the weights that come with the project lie, for "heads", "phantom" and "scans"."""
     return data_folder() / "weights" / f"{dataset}.safetensors"
 
 

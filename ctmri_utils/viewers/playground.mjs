@@ -28,7 +28,7 @@ const VERDICTS = {
   ordered: "the arrows are in order both ways",
   mirrored: "the arrows are mirrored both ways",
   contrary: "the arrows are in order one way and mirrored the other way",
-  collapsed: "the arrows have collapsed and miss most of a cloud",
+  collapsed: "the arrows miss most of a cloud",
   mixed: "the arrows are neither in order nor mirrored",
 };
 
@@ -61,10 +61,7 @@ class Playground {
     press("run", () => this.toggle());
     press("step", () => this.stepOnce());
     press("reset", () => this.reset());
-    press("seed", () => {
-      this.settings.seed++;
-      this.reset();
-    });
+    press("seed", () => this.reset(this.settings.seed + 1));
 
     for (const [name, values] of Object.entries(SLIDERS)) {
       const slider = this.find(`[name=${name}]`);
@@ -96,9 +93,7 @@ class Playground {
       this.clouds[modality] = drawnCloud(stroke);
       this.reset();
     });
-    canvas.addEventListener("lostpointercapture", () => {
-      stroke = null;
-    });
+    canvas.addEventListener("lostpointercapture", () => (stroke = null));
   }
 
   useShape(modality, name) {
@@ -115,8 +110,9 @@ class Playground {
 
   // Training
 
-  reset() {
-    this.model = new PointCycleGAN(this.settings.seed);
+  reset(seed = this.settings.seed) {
+    this.settings.seed = seed;
+    this.model = new PointCycleGAN(seed);
     this.losses = []; // of every step
     this.changedAt = 0;
     this.show();
@@ -211,8 +207,7 @@ class Playground {
       arrow(context, onCanvas(this.clouds[from], n), onCanvas(fake, n), 6 * scale);
     }
 
-    const percent = Math.round(100 * reached);
-    const caption = `order ${order.toFixed(2)}, ${percent} % of the rings reached`;
+    const caption = `order ${order.toFixed(2)}, ${Math.round(100 * reached)} % of rings reached`;
     figure.querySelector("figcaption").textContent = caption;
     canvas.setAttribute("aria-label", `${figure.querySelector("b").textContent}: ${caption}.`);
   }

@@ -60,8 +60,7 @@ function drawnCloud(stroke) {
 
 // Which point of `cloud` is nearest to point n of `points`, and how far away it is.
 function nearest(points, n, cloud) {
-  let index = 0;
-  let least = Infinity;
+  let [index, least] = [0, Infinity];
   for (let m = 0; m < POINTS; m++) {
     const right = points[2 * n] - cloud[2 * m];
     const up = points[2 * n + 1] - cloud[2 * m + 1];

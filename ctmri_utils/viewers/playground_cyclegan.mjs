@@ -179,10 +179,8 @@ class PointCycleGAN {
 
     const round = back.forward(fake);
     const cycle = distanceLoss(round.at(-1), points, weights.cycle);
-    back.backward(round, cycle.slope).forEach((value, i) => {
-      slope[i] += value;
-    });
-    there.backward(way, slope);
+    const slopeOfCycle = back.backward(round, cycle.slope);
+    there.backward(way, slope.map((value, i) => value + slopeOfCycle[i]));
 
     const kept = there.forward(targets);
     const identity = distanceLoss(kept.at(-1), targets, weights.identity);

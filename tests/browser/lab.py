@@ -60,6 +60,7 @@ class Lab:
     def __init__(self, home: Path, new_tab):
         self.work = home / "work"
         self.new_tab = new_tab
+        self.tabs = []
         self.token = secrets.token_hex(16)
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
@@ -92,6 +93,9 @@ class Lab:
         raise TimeoutError(self.log.read_text())
 
     def stop(self):
+        # A tab that loses its server complains.
+        for tab in self.tabs:
+            tab.close()
         self.server.send_signal(signal.SIGTERM)  # it stops its kernels
         try:
             self.server.wait(20)
@@ -101,6 +105,7 @@ class Lab:
 
     def open(self, name: str):
         tab = self.new_tab()
+        self.tabs.append(tab)
         tab.goto(f"{self.address}/lab/tree/{name}?token={self.token}")
         tab.wait_for_function(OPEN, timeout=90_000)
         return tab

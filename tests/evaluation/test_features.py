@@ -76,6 +76,8 @@ def test_the_file_is_the_one_that_the_name_stands_for():
         [
             FILE.name,
             "README.md",
+            "heads.md",
+            "heads.safetensors",
             "phantom.md",
             "phantom.safetensors",
             "scans.md",

@@ -252,7 +252,7 @@ def test_weights_that_do_not_fit_their_card_are_refused(tmp_path, change, senten
         load_translator(path)
 
 
-@pytest.mark.parametrize("dataset", ["phantom", "scans"])
+@pytest.mark.parametrize("dataset", ["phantom", "scans", "heads"])
 def test_lessons_start_from_the_shipped_weights_until_there_is_a_training(
     dataset, tmp_path, monkeypatch
 ):

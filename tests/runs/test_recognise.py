@@ -5,6 +5,7 @@ Whatever wraps a network, what is loaded computes what the published one does.
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from ctmri_utils.cyclegan import CycleGAN
 from ctmri_utils.runs import load_reference, load_translator, save_weights
 from ctmri_utils.runs.recognise import Checkpoint, Networks, Weights, locate, recognise
 from ctmri_utils.settings import Architecture
+
+EXTRACTOR = Path(__file__).parents[2] / "data/weights/ctmri-small-v1.safetensors"
 
 # float32, the same sums in another order
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -254,6 +257,10 @@ REFUSED = {
     ),
     "half a safetensors file": (damaged_safetensors, "is damaged, cut short or .*SafetensorError"),
     "another card": (card_of_another_kind, "has a card that cannot be read"),
+    "the feature network of KID": (
+        lambda path: shutil.copy(EXTRACTOR, path),
+        "holds no translator .its card names no architecture.",
+    ),
 }
 
 

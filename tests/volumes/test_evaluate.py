@@ -246,6 +246,7 @@ def test_from_a_challenges_files_to_scores_without_a_manual_step(tmp_path, place
 
 def test_a_mask_deep_in_the_head_is_scored_where_its_surroundings_hold_no_air():
     pred, true, mask = golden()
+    true[14:34, 20:44, 18:38] = true[14:34, 20:44, 18:38].clip(20, 50)
     deep = np.zeros_like(mask)
     deep[20:28, 27:36, 24:32] = True
     scores = score_volume(pred, true, deep, (3.0, 1.0, 1.0))

@@ -70,6 +70,9 @@ def test_an_uneven_series_keeps_every_slice_where_it_was(
 
     write_series(Volume(values, volume.affine, "ct", heights=volume.heights), tmp_path / "out")
     np.testing.assert_allclose(positions_of(tmp_path / "out"), positions, atol=1e-3)
+    files = sorted((tmp_path / "out").iterdir())
+    written = [float(pydicom.dcmread(files[end]).SliceThickness) for end in (0, -1)]
+    np.testing.assert_allclose(written, [7, 2.5] if downwards else [2.5, 7], atol=1e-3)
     again = read_series(tmp_path / "out")
     np.testing.assert_array_equal(again.values, values)
     np.testing.assert_allclose(again.heights, volume.heights, atol=1e-4)
@@ -101,6 +104,23 @@ def test_each_slice_is_translated_by_itself(tmp_path, head, dicom_series, tilt_d
     error = np.abs(plain.values - expected)[inside]
     assert inside.mean() > 0.25 and np.median(error) < 40  # of 4095
     np.testing.assert_array_equal(plain.heights, volume.heights)
+
+
+def test_slices_from_the_top_down_are_translated_alike(tmp_path, head, dicom_series):
+    series(tmp_path, head, dicom_series, tilt_deg=20)
+    up = read_series(tmp_path)
+    affine = up.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * up.heights[-1]
+    affine[:3, 2] *= -1
+    heights = up.heights[-1] - up.heights[::-1]
+    down = Volume(up.values[:, :, ::-1], affine, "ct", heights=heights)
+
+    side = head()[2][1]
+    stacks = axial(up, 64, side), axial(down, 64, side)
+    np.testing.assert_allclose(stacks[1].values, stacks[0].values, atol=0.1)
+    np.testing.assert_allclose(stacks[1].heights, stacks[0].heights, atol=1e-9)
+    back = [stack.back_onto(one, stack.values, -1000) for stack, one in zip(stacks, (up, down))]
+    np.testing.assert_allclose(back[1][:, :, ::-1], back[0], atol=0.1)
 
 
 def test_a_tilted_uneven_head_stands_upright_in_the_stack(tmp_path, dicom_series):
@@ -251,5 +271,6 @@ def test_what_only_looks_like_a_copy_is_refused_as_doubled(tmp_path, head, dicom
 
 def test_one_uid_for_all_slices_makes_no_copies(tmp_path, head, dicom_series):
     values, affine, _ = head(slices=4)
+    values = np.repeat(values[:, :, :1], 4, axis=2)
     dicom_series(tmp_path, values, affine, SOPInstanceUID="1.2.3")
     assert read_series(tmp_path).values.shape == values.shape
