@@ -228,7 +228,8 @@ def measure_heads(model: Translator, scans: UnpairedScans) -> tuple[str, str]:
         f"CT to MR, mean absolute error {error:.3f} inside the head, of a range of 2."
     )
     failures = (
-        "* A negative number in the last column: a fresh bleed, bright on CT, comes out *darker* than white matter. It is lost.\n"
+        "* A negative number in the last column: a fresh bleed, bright on CT, comes out *darker* "
+        "than white matter. It is lost.\n"
         "* Without the identity loss the brain may come out as a negative: of two seeds tried one "
         "did, and the other is shipped.\n"
         "* It never saw a real head: scalp, veins and skull base of real people are unknown to it, "
