@@ -46,7 +46,7 @@ def draw(rows: list[Row], path: Path) -> None:
         line[0].set_ylabel(title, fontsize=9)
         for ax, image in zip(line, images, strict=True):
             # The head fills the middle of the slice.
-            middle = image[6:-6, 14:-14]
+            middle = image[4:-4, 8:-8]
             ax.imshow(middle, colours, vmin=low, vmax=high, interpolation="bicubic")
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)

@@ -254,7 +254,12 @@ def test_no_process_of_an_attack_is_left(attacked):
 
 
 def is_ours(process):
-    return "ctmri-" in " ".join(process.info["cmdline"] or []) and process.status() != "zombie"
+    """Whether this is a process of a sandbox, and no test that runs beside this one started it."""
+    in_sandbox = "ctmri-" in " ".join(process.info["cmdline"] or [])
+    if not in_sandbox or process.status() == "zombie":
+        return False
+    workers = {child.pid for child in psutil.Process(os.getppid()).children()} - {os.getpid()}
+    return not workers & {parent.pid for parent in process.parents()}
 
 
 def test_the_grader_keeps_little_of_a_gigabyte(attacked):
