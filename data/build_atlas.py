@@ -21,7 +21,19 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
+from build_scans import rotation
 from scipy import ndimage
+
+from ctmri_utils.scans.atlas import (
+    COARSE_MM,
+    CSF,
+    DEEP_GREY,
+    DISTANCE_STEP_MM,
+    FINE_MM,
+    ORIGIN_MM,
+    VENTRICLE,
+    WHITE,
+)
 
 PACKAGE = "pytigre==0.1.8"
 MEMBER = "tigre/demos/Test_data/MRheadbrain/head.mat"
@@ -33,14 +45,15 @@ SHAPE = (256, 256, 256)
 # The anterior commissure (z, y, x) in voxels of 1 mm, and the pitch, roll and yaw that bring the
 # plane through both commissures level.
 AC_MM = (127.2, 114.8, 127.3)
-TURN_DEG = (-17.2, -1.7, -1.3)
+TURN_DEG = (17.2, -1.7, 1.3)
 
 # The grid of the atlas: mm above the AC, behind the middle of the head and to the right of the
 # picture. The middle lies behind the AC.
 MIDDLE_BEHIND_AC_MM = 11.0
-Z_MM = np.arange(-24.0, 76.0)
-Y_MM = np.arange(-112.0, 112.0)
-X_MM = np.arange(-90.0, 90.0)
+Z_MM, Y_MM, X_MM = (
+    first + np.arange(count) * FINE_MM
+    for first, count in zip(ORIGIN_MM, (100, 224, 180), strict=True)
+)
 
 # Ranges of HU of the source's classes.
 BONE_HU = 150
@@ -57,13 +70,11 @@ LEAST_SKULL_MM = 3
 DEEP_MM = 30
 DEEP_Z_MM = (-12, 24)
 DEEP_BEHIND_AC_MM = (-30, 28)
-# Signed distances are stored in tenths of a millimetre at every second voxel, and clipped.
-DISTANCE_STEP_MM = 0.1
-DISTANCE_GRID_MM = 2
 # Bone is stored in steps of 10 HU.
 BONE_STEP_HU = 10
 
-LABELS = {"nothing": 0, "csf": 1, "ventricle": 2, "grey": 3, "deep grey": 4, "white": 5}
+# The labels that `ctmri_utils.scans.atlas` does not read.
+NOTHING, GREY = 0, 3
 
 
 def read_head(path: Path) -> np.ndarray:
@@ -78,23 +89,11 @@ def read_head(path: Path) -> np.ndarray:
     return hu.transpose(2, 1, 0).astype(np.float32)
 
 
-def rotation() -> np.ndarray:
-    """(3, 3) matrix that takes directions of the atlas (z, y, x) to directions of the source."""
-    pitch_deg, roll_deg, yaw_deg = TURN_DEG
-    angles = np.deg2rad([-pitch_deg, roll_deg, -yaw_deg])
-    cos_pitch, cos_roll, cos_yaw = np.cos(angles)
-    sin_pitch, sin_roll, sin_yaw = np.sin(angles)
-    pitch = np.array([[cos_pitch, -sin_pitch, 0], [sin_pitch, cos_pitch, 0], [0, 0, 1]])
-    roll = np.array([[cos_roll, 0, -sin_roll], [0, 1, 0], [sin_roll, 0, cos_roll]])
-    yaw = np.array([[1, 0, 0], [0, cos_yaw, -sin_yaw], [0, sin_yaw, cos_yaw]])
-    return pitch @ roll @ yaw
-
-
 def level(volume: np.ndarray, outside: float) -> np.ndarray:
     """Sample a volume of the source on the grid of the atlas, trilinear, (Z, Y, X) float32."""
     from_ac_mm = np.meshgrid(Z_MM, Y_MM + MIDDLE_BEHIND_AC_MM, X_MM, indexing="ij")
     grid = np.stack(from_ac_mm)
-    places = np.tensordot(rotation(), grid, 1) + np.array(AC_MM)[:, None, None, None]
+    places = np.tensordot(rotation(TURN_DEG), grid, 1) + np.array(AC_MM)[:, None, None, None]
     return ndimage.map_coordinates(
         volume.astype(np.float32), places, order=1, mode="constant", cval=outside
     )
@@ -164,20 +163,20 @@ def surfaces(hu: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def brain_labels(hu: np.ndarray, cavity: np.ndarray) -> np.ndarray:
-    """Label what the skull encloses, see `LABELS`; uint8 (Z, Y, X) on the grid of the atlas."""
+    """Label what the skull encloses; uint8 (Z, Y, X) on the grid of the atlas."""
     white = ndimage.gaussian_filter(level(in_range(hu, WHITE_HU), 0), 0.4)
     grey = ndimage.gaussian_filter(level(in_range(hu, GREY_HU), 0), 0.4)
     fluid = ndimage.gaussian_filter(level(in_range(hu, SOFT_HU), 0), 0.4)
     ventricle = ndimage.gaussian_filter(level(in_range(hu, VENTRICLE_HU), 0), 0.4)
 
-    names = np.array([LABELS[name] for name in ("white", "grey", "csf", "ventricle")])
+    names = np.array([WHITE, GREY, CSF, VENTRICLE])
     labels = names[np.argmax([white, grey, fluid, ventricle], axis=0)].astype(np.uint8)
 
     z, y = Z_MM[:, None, None], Y_MM[:, None] + MIDDLE_BEHIND_AC_MM
     deep = signed_distance(cavity) > DEEP_MM
     deep &= in_range(z, DEEP_Z_MM) & in_range(y, DEEP_BEHIND_AC_MM)
-    labels[(labels == LABELS["grey"]) & deep] = LABELS["deep grey"]
-    labels[~cavity] = LABELS["nothing"]
+    labels[(labels == GREY) & deep] = DEEP_GREY
+    labels[~cavity] = NOTHING
     return labels
 
 
@@ -199,14 +198,14 @@ def build(hu: np.ndarray) -> dict[str, np.ndarray]:
     masks = surfaces(hu)
     labels = brain_labels(hu, masks["cavity"])
 
-    coarse = (slice(None, None, DISTANCE_GRID_MM),) * 3
+    coarse = (slice(None, None, round(COARSE_MM / FINE_MM)),) * 3
     arrays = {"labels": labels}
     for name, mask in masks.items():
         distance = signed_distance(mask)
         distance = ndimage.gaussian_filter(distance, 1.0)[coarse] / DISTANCE_STEP_MM
         arrays[name] = distance.round().clip(-127, 127).astype(np.int8)
 
-    ventricle = signed_distance(smooth(labels == LABELS["ventricle"], 0.7))
+    ventricle = signed_distance(smooth(labels == VENTRICLE, 0.7))
     ventricle = ventricle[coarse] / DISTANCE_STEP_MM
     arrays["ventricle"] = ventricle.round().clip(-127, 127).astype(np.int8)
 

@@ -70,11 +70,7 @@ def draw_patient(seed: int, index: int) -> dict:
     """
     rng = np.random.default_rng([seed, index, 0])
     patient = {"seed": seed, "index": index, "anatomy": "formula"}
-    for name, (low, high) in RANGES.items():
-        patient[name] = float(rng.uniform(low, high))
-
-    patient["rotation_rad"] = float(0.06 * np.clip(rng.standard_normal(), -2.5, 2.5))
-    patient["shift_mm"] = (2.2 * rng.standard_normal(2).clip(-2, 2)).tolist()
+    patient |= draw_ranges_and_pose(rng, RANGES)
 
     # Outlines: Fourier coefficients of the harmonics 2 to 7.
     harmonics = np.arange(2, 8)[:, None]
@@ -89,10 +85,23 @@ def draw_patient(seed: int, index: int) -> dict:
     patient["sulcus_depth_mm"] = rng.uniform(5, 17, sulcus_count).tolist()
     patient["bias"] = rng.standard_normal(9).tolist()
     patient["lesion_mm"] = _lesion_centre_mm(patient, side=rng.choice([-1, 1]))
-
-    patient["hu"] = {name: float(rng.normal(t.hu, t.hu_sd)) for name, t in TISSUES.items()}
-    patient["hu"]["cortical bone"] = float(np.clip(patient["hu"]["cortical bone"], 700, 1900))
+    patient["hu"] = draw_hu(rng)
     return patient
+
+
+def draw_ranges_and_pose(rng: np.random.Generator, ranges: dict) -> dict:
+    """Draw one number in each range (name -> low, high), and how the head lies in the picture."""
+    drawn = {name: float(rng.uniform(low, high)) for name, (low, high) in ranges.items()}
+    drawn["rotation_rad"] = float(0.06 * np.clip(rng.standard_normal(), -2.5, 2.5))
+    drawn["shift_mm"] = (2.2 * rng.standard_normal(2).clip(-2, 2)).tolist()
+    return drawn
+
+
+def draw_hu(rng: np.random.Generator) -> dict[str, float]:
+    """Draw a patient's own CT number of each tissue."""
+    hu = {name: float(rng.normal(tissue.hu, tissue.hu_sd)) for name, tissue in TISSUES.items()}
+    hu["cortical bone"] = float(np.clip(hu["cortical bone"], 700, 1900))
+    return hu
 
 
 def _lesion_centre_mm(patient: dict, side: int) -> list[float]:
@@ -307,7 +316,8 @@ def _brain_labels(patient: dict, points: _BrainPoints, lesion: str) -> np.ndarra
     labels[(sulcus < width) | (fissure < width + 0.7)] = TISSUES["csf"].label
 
     if lesion != "none":
-        labels[_in_lesion(patient, points)] = TISSUES[lesion].label
+        inside = in_lesion(patient, points.x, points.y, z, depth, points.warp[2])
+        labels[inside] = TISSUES[lesion].label
 
     labels[_in_ventricles(side, y, z, patient["atrophy"])] = TISSUES["csf"].label
     falx = (side < 0.9) & (callosum < -4)
@@ -339,17 +349,26 @@ def _sulcus_distance(patient: dict, points: _BrainPoints) -> np.ndarray:
     return np.hypot(across, beyond.clip(0))
 
 
-def _in_lesion(patient: dict, points: _BrainPoints) -> np.ndarray:
-    """Whether a point lies in the lesion: below the surface and on the lesion's side."""
+def in_lesion(patient: dict, x, y, z_mm: float, depth, texture) -> np.ndarray:
+    """Whether a point lies in the lesion: an ellipsoid below the brain's surface, on its side.
+
+    Args:
+        patient: from `draw_patient`.
+        x: mm, broadcast against y, depth and texture.
+        y: mm.
+        z_mm: height of the plane.
+        depth: below the brain's surface, mm.
+        texture: a smooth field of SD about 1, which makes the lesion's outline uneven.
+    """
     lesion_x, lesion_y = patient["lesion_mm"]
     stretch = patient["lesion_stretch"]
     distance = np.sqrt(
-        ((points.x - lesion_x) * stretch) ** 2
-        + ((points.y - lesion_y) / stretch) ** 2
-        + (points.z - patient["level_mm"]) ** 2
+        ((x - lesion_x) * stretch) ** 2
+        + ((y - lesion_y) / stretch) ** 2
+        + (z_mm - patient["level_mm"]) ** 2
     )
-    radius = patient["lesion_radius_mm"] * (1 + 0.12 * points.warp[2])
-    return (distance < radius) & (points.depth > 2) & (points.x * lesion_x > 0)
+    radius = patient["lesion_radius_mm"] * (1 + 0.12 * texture)
+    return (distance < radius) & (depth > 2) & (x * lesion_x > 0)
 
 
 def _in_ventricles(side: np.ndarray, y: np.ndarray, z: float, atrophy: float) -> np.ndarray:

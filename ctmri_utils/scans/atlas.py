@@ -17,7 +17,15 @@ from scipy import ndimage
 from torch.nn.functional import grid_sample
 
 from ..machine import data_folder
-from .anatomy import cosine_derivatives, cosine_series, cosines, picture_to_head
+from .anatomy import (
+    cosine_derivatives,
+    cosine_series,
+    cosines,
+    draw_hu,
+    draw_ranges_and_pose,
+    in_lesion,
+    picture_to_head,
+)
 from .physics import TISSUES
 
 # Uniform between patients. They are drawn from top to bottom, so their order matters.
@@ -120,11 +128,7 @@ def draw_patient(seed: int, index: int) -> dict:
     """
     rng = np.random.default_rng([seed, index, 3])
     patient = {"seed": seed, "index": index, "anatomy": "atlas"}
-    for name, (low, high) in RANGES.items():
-        patient[name] = float(rng.uniform(low, high))
-
-    patient["rotation_rad"] = float(0.06 * np.clip(rng.standard_normal(), -2.5, 2.5))
-    patient["shift_mm"] = (2.2 * rng.standard_normal(2).clip(-2, 2)).tolist()
+    patient |= draw_ranges_and_pose(rng, RANGES)
     patient["mirrored"] = bool(rng.random() < 0.5)
 
     patient["wide_warp"] = _draw_warp(rng, WIDE_TERMS, WIDE_WARP_MM)
@@ -134,8 +138,7 @@ def draw_patient(seed: int, index: int) -> dict:
     patient["bias"] = rng.standard_normal(9).tolist()
     lesion_side = int(rng.choice([-1, 1]))
 
-    patient["hu"] = {name: float(rng.normal(t.hu, t.hu_sd)) for name, t in TISSUES.items()}
-    patient["hu"]["cortical bone"] = float(np.clip(patient["hu"]["cortical bone"], 700, 1900))
+    patient["hu"] = draw_hu(rng)
     patient["lesion_mm"] = _lesion_centre_mm(patient, lesion_side)
     return patient
 
@@ -288,7 +291,7 @@ def head_labels(
     _paint_skull(labels, patient, plane)
     _paint_brain(labels, patient, plane)
     if lesion != "none":
-        inside = _in_lesion(patient, plane, texture, x_mm, y_mm, z_mm)
+        inside = in_lesion(patient, x_mm, y_mm[:, None], z_mm, plane.cavity, texture)
         labels[inside] = TISSUES[lesion].label
 
     bone = np.isin(labels, [TISSUES[name].label for name in ("cortical bone", "diploe")])
@@ -346,17 +349,3 @@ def _paint_brain(labels: np.ndarray, patient: dict, plane: _Plane) -> None:
     fissure = cavity & in_sulcus & (plane.side < 0.9) & ~in_ventricle
     around = (np.abs(plane.y) > FALX_FROM_MIDDLE_MM) | (plane.z > FALX_HEIGHT_MM)
     labels[fissure & around] = TISSUES["dura"].label
-
-
-def _in_lesion(patient: dict, plane: _Plane, texture, x_mm, y_mm, z_mm: float) -> np.ndarray:
-    """Whether a point lies in the lesion: an ellipsoid below the brain's surface."""
-    lesion_x, lesion_y = patient["lesion_mm"]
-    stretch = patient["lesion_stretch"]
-    distance = np.sqrt(
-        ((x_mm - lesion_x) * stretch) ** 2
-        + ((y_mm[:, None] - lesion_y) / stretch) ** 2
-        + (z_mm - patient["level_mm"]) ** 2
-    )
-    radius = patient["lesion_radius_mm"] * (1 + 0.12 * texture)
-    same_side = x_mm * lesion_x > 0
-    return (distance < radius) & (plane.cavity > 2) & same_side

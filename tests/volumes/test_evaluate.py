@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+from golden_volume import golden_volume
 from hospital_files import write_pairs, write_with_simple_itk
 
 from ctmri_utils.__main__ import main
@@ -19,21 +20,8 @@ from ctmri_utils.volumes.scan_files import read_volume
 PLACE = "1BA{:03d}/{}.nii.gz"
 
 
-def golden():
-    """The pair on which the challenges' own programs were run: prediction, truth and mask."""
-    z, y, x = np.indices((48, 64, 56)).astype(float)
-    r2 = ((z - 23.5) / 18) ** 2 + ((y - 31.5) / 26) ** 2 + ((x - 27.5) / 22) ** 2
-    mask = r2 <= 1
-    true = np.where(
-        mask, 40 + 60 * np.sin(0.35 * x) * np.cos(0.27 * y) + 20 * np.sin(0.5 * z), -1000
-    )
-    true = np.where((r2 > 0.78) & mask, 900 + 300 * np.sin(0.2 * (x + y + z)), true)
-    pred = 0.97 * true + 15 + 25 * np.cos(0.41 * x + 0.23 * y - 0.31 * z)
-    return np.where(r2 > 1.15, -1000, pred), true, mask
-
-
 def test_the_challenges_golden_values_in_three_dimensions():
-    scores = score_volume(*golden(), (3.0, 1.0, 1.0))
+    scores = score_volume(*golden_volume(), (3.0, 1.0, 1.0))
     published = {
         "MAE HU": 18.439394,
         "PSNR dB": 45.089355,
@@ -46,7 +34,7 @@ def test_the_challenges_golden_values_in_three_dimensions():
 
 
 def test_every_score_is_that_of_the_whole_volume():
-    pred, true, mask = golden()
+    pred, true, mask = golden_volume()
     # The mask reaches two faces of the volume, so that no margin is left there.
     pred, true, mask = pred[8:], true[8:, :, :46], mask[8:, :, :46]
     pred = pred[:, :, :46]
@@ -245,7 +233,7 @@ def test_from_a_challenges_files_to_scores_without_a_manual_step(tmp_path, place
 
 
 def test_a_mask_deep_in_the_head_is_scored_where_its_surroundings_hold_no_air():
-    pred, true, mask = golden()
+    pred, true, mask = golden_volume()
     true[14:34, 20:44, 18:38] = true[14:34, 20:44, 18:38].clip(20, 50)
     deep = np.zeros_like(mask)
     deep[20:28, 27:36, 24:32] = True
