@@ -32,11 +32,11 @@ UNRELEASED = "## [Unreleased]\n"
 # Run with the wheel alone, outside of the checkout.
 FIRST_USE = """
 import ctmri_utils
-from ctmri_utils import HU, load_scans, settings_for, trained_translator
+from ctmri_utils import HU, Settings, load_scans, trained_translator
 
 assert ctmri_utils.__version__ == "{version}", ctmri_utils.__version__
-scans = load_scans("scans", settings_for("laptop"), seed=2026)
-model, source = trained_translator("scans", "laptop", seed=2026)
+scans = load_scans("scans", Settings(scans_size=128), seed=2026)
+model, source = trained_translator("heads", "laptop", seed=2026)
 ct_hu = HU.from_network(model.translate(scans.test.mri[:1], "ct"))
 assert ct_hu.min() < -900 and ct_hu.max() > 300, source
 """

@@ -34,11 +34,13 @@ from .runs import studies as studies
 from .runs import study_measures as study_measures
 from .runs import study_statistics as study_statistics
 from .runs import trained_translator as trained_translator
+from .scans import SYNTHETIC as SYNTHETIC
 from .scans import TISSUES as TISSUES
 from .scans import check as check
 from .scans import kaggle as kaggle
 from .scans import load_scans as load_scans
 from .scans import phantom as phantom
+from .scans import phantom_dataset as phantom_dataset
 from .scans import phantom_scans as phantom_scans
 from .scans import physics as physics
 from .scans import synthetic_patients as synthetic_patients

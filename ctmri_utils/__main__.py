@@ -37,7 +37,7 @@ COMMANDS = {
     "translate": volumes.translate,
     "evaluate": volumes.evaluate,
     "export": runs.export,
-    "page": runs.page,
+    "page": volumes.page,
     "assignments": course.assignments,
     "grade": course.grade,
     "report": report,
@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
             "memory ran out: choose smaller images, batches or networks, or fewer slices",
         )
     except KeyboardInterrupt:
-        if command in ("train", "study"):
+        if command in ("course", "train", "study"):
             return explain(command, "interrupted; the same command goes on with it", 130)
         return explain(command, "interrupted", 130)
 

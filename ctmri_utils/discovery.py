@@ -9,7 +9,8 @@ Volumes and slices are found by the same rules:
   with or without the mark DICM;
 * masks, label maps and dose are left out: by the words in their names, and volumes also by their
   values, which are few whole numbers (see `looks_like_labels`);
-* what this package translated itself says so in its header (`SYNTHETIC`) and is no scan.
+* what this package translated itself says so in its header (`SYNTHETIC`) and is no scan, nor is
+  the map of its expected errors.
 
 `people` tells whom the scans show.
 """
@@ -30,7 +31,9 @@ import numpy as np
 # What every translation says of itself: NIfTI in `descrip`, MetaImage and NRRD in a comment, and
 # DICOM in three tags.
 SYNTHETIC = "SYNTHETIC {} - NOT FOR CLINICAL USE"
-SYNTHETIC_LABEL = re.compile(SYNTHETIC.format("(CT|MR)"))
+# What the maps say that lie beside translations, see `volumes.error_maps`.
+EXPECTED_ERROR = f"EXPECTED ERROR OF {SYNTHETIC}"
+OWN_LABEL = re.compile("(EXPECTED ERROR OF )?" + SYNTHETIC.format("(CT|MR)"))
 
 NIFTI = (".nii", ".nii.gz")
 ITK = (".mha", ".mhd", ".nrrd")
@@ -49,6 +52,7 @@ LABELS = "mask, label map or dose"
 OTHER_DICOM = "DICOM file that is no CT or MR image"
 OTHER_MODALITY = "file named as another modality"
 TRANSLATED = "translation made by this package"
+ERROR_MAP = "map of expected errors made by this package"
 
 LABEL_WORDS = set(
     "mask masks seg segs segm segmentation segmentations dseg probseg label labels labelmap "
@@ -183,6 +187,11 @@ def left_out_notes(left_out: Counter) -> list[str]:
     return [f"{total} {'file was' if total == 1 else 'files were'} left out: {', '.join(kinds)}"]
 
 
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and "..." for more."""
+    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
+
+
 def printable(text: object) -> str:
     """Text that any screen can show: bytes of a name that are no UTF-8 become question marks."""
     return os.fsencode(str(text)).decode("utf-8", "replace").replace("\ufffd", "?")
@@ -223,8 +232,8 @@ def _first_tags(order: str) -> set[bytes]:
     return {group.to_bytes(2, order) + element.to_bytes(2, order) for group, element in tags}
 
 
-def is_synthetic_file(path: Path) -> bool:
-    """Whether a NIfTI, MetaImage or NRRD file's header says that this package translated it."""
+def own_label(path: Path) -> str:
+    """What a NIfTI, MetaImage or NRRD file that this package made says of itself; "" of others."""
     try:
         with path.open("rb") as file:
             start = file.read(START_BYTES)
@@ -233,8 +242,19 @@ def is_synthetic_file(path: Path) -> bool:
                 start = file.read(START_BYTES)
     except (OSError, EOFError, ValueError):
         # Reading the scan will say what is wrong with it.
-        return False
-    return SYNTHETIC_LABEL.search(start.decode("latin-1")) is not None
+        return ""
+    return label_in(start.decode("latin-1"))
+
+
+def label_in(text: str) -> str:
+    """The label of this package in a header's text, "" if there is none."""
+    match = OWN_LABEL.search(text)
+    return match[0] if match else ""
+
+
+def labels_error_map(label: str) -> bool:
+    """Whether a label is that of a map of expected errors."""
+    return label.startswith(EXPECTED_ERROR.split("{")[0])
 
 
 # What a name says.

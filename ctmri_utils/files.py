@@ -59,7 +59,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         The temporary path to write to, with the same suffix.
 
     Raises:
-        OSError: the system refuses to write.
+        OSError: the system refuses to write; it names `path`, not its temporary neighbour.
     """
     path = Path(path)
 
@@ -78,6 +78,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        # Nobody knows the temporary name.
+        if error.filename is not None:
+            error.filename = str(error.filename).replace(str(temporary), str(path))
+            error.filename2 = None
+        raise
     finally:
         remove(temporary)
 

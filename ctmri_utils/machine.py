@@ -195,7 +195,7 @@ def build_folder() -> Path:
 def run_folder(name: str, profile: str, seed: int) -> Path:
     """Where the training run on the data set `name` lies.
 
-    Lesson 03 or `python -m ctmri_utils train` writes it, later lessons find it.
+    Lesson 03 or `ctmri train` writes it, later lessons find it.
     """
     return build_folder() / "runs" / f"{name}-{profile}-{seed}"
 

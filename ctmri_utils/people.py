@@ -133,8 +133,13 @@ class People:
         ways_in_words = ", ".join(f"{count} by {how}" for how, count in ways.most_common())
         if len(ways) == 1:
             ways_in_words = f"by {next(iter(ways))}"
-        people = "person" if len(first_how) == 1 else "people"
-        return f"{len(first_how)} {people} found: {ways_in_words}; --person REGEX to change"
+        number = people_in_words(len(first_how))
+        return f"{number} found: {ways_in_words}; --person REGEX to change"
+
+
+def people_in_words(number: int) -> str:
+    """ "1 person", "2 people"."""
+    return f"{number} {'person' if number == 1 else 'people'}"
 
 
 def find_people(scans: Sequence[Evidence], pattern: str | None = None) -> People:

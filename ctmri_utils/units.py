@@ -56,6 +56,9 @@ HU = Scale(-1000.0, 1000.0, "HU")
 GREY = Scale(0.0, 255.0, "grey level")
 """8-bit pictures whose window is unknown: no Hounsfield unit can be recovered from them."""
 
+MRI_GREY = Scale(0.0, 255.0, "MR grey level")
+"""The same of MR; to subtract one grey from the other would mean nothing."""
+
 
 MRI_PERCENTILES = (0.5, 99.5)
 """The MR values inside the head that become -1 and 1, see `mri_scale`."""

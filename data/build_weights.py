@@ -1,10 +1,8 @@
 """Train the generator pairs that come with the course.
 
-It writes data/weights/phantom.safetensors, scans.safetensors and heads.safetensors, each with its
-card.
+It writes data/weights/phantom.safetensors and heads.safetensors, each with its card.
 
     CTMRI_THREADS=1 python data/build_weights.py phantom         # times: in the cards
-    CTMRI_THREADS=1 python data/build_weights.py scans
     CTMRI_THREADS=1 python data/build_weights.py heads
 
 A run lies in build/weights/NAME and can be stopped and continued. The seed is fixed: the same code,
@@ -26,9 +24,8 @@ from torch import Tensor
 
 from ctmri_utils.cyclegan.model import Translator
 from ctmri_utils.evaluation.ct_metrics import CT_METRICS
-from ctmri_utils.evaluation.distributions import FEWEST_FOR_KID, kid
+from ctmri_utils.evaluation.distributions import FEWEST_FOR_KID
 from ctmri_utils.evaluation.faithfulness import cycle_error, honesty_ratio, mask_dice
-from ctmri_utils.evaluation.features import SMALL, features
 from ctmri_utils.evaluation.predictors import translated
 from ctmri_utils.evaluation.scores import evaluate, summarise
 from ctmri_utils.machine import build_folder, data_folder
@@ -71,7 +68,6 @@ HEADS_FAMILIES = {
 # Changes to the laptop profile.
 CHANGES = {
     "phantom": {"precision": "bf16", "steps": 10000, "decay_share": 0.1},
-    "scans": {"precision": "bf16", "steps": 3000, "decay_share": 0.1},
     "heads": HEADS
     | {
         "patients": 1200,
@@ -121,13 +117,11 @@ HOW_ALL = """* The cycle hides information: a round trip looks better than a tra
 
 ORIGINS = {
     "phantom": "synthetic patients, 1,000 for each modality, no two of one patient",
-    "scans": "the embedded slices for training (data/README.md), unpaired",
     "heads": "3,000 steps on 800 CT and 800 MR heads deformed from one (the atlas), then 4,000 on "
     "1,200 of each with varied MR contrast, 15 % with a bleed; unpaired; no slice of any patient",
 }
 LICENCES = {
     "phantom": "MIT, as the code",
-    "scans": "derived from the scans in data/scans: their licences apply (data/README.md)",
     "heads": "derived from the head atlas: its licence, BSD-3-Clause (data/atlas/LICENCE.md)",
 }
 
@@ -165,39 +159,6 @@ def measure_phantom(model: Translator, scans: UnpairedScans) -> tuple[str, str]:
         f"* Worst test patient: {worst.patient}, MAE {worst.value:.0f} HU.\n* Lesions of a few "
         "pixels move none of the numbers above; whether they survive was not measured here, but in "
         f"lesson 6.\n{HOW_ALL}"
-    )
-    return "\n".join(lines), failures
-
-
-def measure_scans(model: Translator, scans: UnpairedScans) -> tuple[str, str]:
-    """Measure what can be measured without truth.
-
-    Returns:
-        The card's sections on what was measured and on how it fails.
-    """
-    test, train = scans.test, scans.train
-    to_ct, to_mri = directions(model)
-    lines = [
-        "There is no truth for these slices, so nothing here says that a translation is right. KID "
-        f"on the features of {SMALL} (lower is better), against the real test slices; the control "
-        "is real training slices of the same person.\n",
-        "| direction | KID of translations | KID of real training slices | slices |",
-        "|---|---|---|---|",
-        kid_row("MR to CT", to_ct(test.mri), test.ct, train.ct),
-        kid_row("CT to MR", to_mri(test.ct), test.mri, train.mri),
-    ]
-
-    head = torch.from_numpy(mri_head_mask(test.mri[:, 0].numpy()))
-    error = cycle_error(to_ct, to_mri, test.mri, head[:, None])
-    lines.append(
-        f"\nMR to CT to MR: mean absolute error {error:.3f} inside the head, of a range of 2; no "
-        "evidence of a right translation. Dice of the head's outline, MR against its fake CT: "
-        f"{outline_dice(to_ct, test.mri):.3f}."
-    )
-    failures = (
-        "* One person per modality: it has learned these two heads, and says nothing about a "
-        "third.\n* The CT's head has a defect of the frontal bone, which may appear in "
-        f"translations.\n{HOW_ALL}"
     )
     return "\n".join(lines), failures
 
@@ -286,16 +247,6 @@ def directions(model: Translator):
     return to_ct, to_mri
 
 
-def kid_row(name: str, fake: Tensor, real: Tensor, control: Tensor) -> str:
-    """A row of the card's table: KID of translations and of real training slices."""
-    real_features = features(real, SMALL)
-    cells = []
-    for images in (fake, control):
-        distance = kid(features(images, SMALL), real_features, SEED)
-        cells.append(f"{distance.value:.3f} ({distance.low:.3f} to {distance.high:.3f})")
-    return f"| {name} | {cells[0]} | {cells[1]} | {len(fake)} |"
-
-
 def build(name: str) -> None:
     """Train one pair of generators, and write its weights and its card."""
     run = build_folder() / "weights" / name
@@ -366,7 +317,7 @@ def card_text(
     )
 
 
-MEASURES = {"phantom": measure_phantom, "scans": measure_scans, "heads": measure_heads}
+MEASURES = {"phantom": measure_phantom, "heads": measure_heads}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -89,13 +89,13 @@ def test_every_setting_is_a_flag_with_default_limits_and_choices(capsys, monkeyp
 
 def test_flags_are_settings_and_only_those_that_are_given(trained_with):
     words = "train --gan-mode hinge --cycle_ct 5 --flip false --steps 1e3 --profile ci --dataset 12"
-    assert main([*words.split(), "--seed", "1", "--preset", "recommended"]) == 0
+    assert main([*words.split(), "--seed", "1", "--preset", "heads"]) == 0
     [(file, output, tensorboard, changes)] = trained_with
     assert (file, output, tensorboard) == (None, None, False)
     run, settings = read_settings(None, changes)
     assert run.items() >= {"profile": "ci", "dataset": "12", "seed": 1}.items()
     assert (settings.gan_mode, settings.flip, settings.steps) == ("hinge", False, 1000)
-    assert settings.mind == PRESETS["recommended"]["mind"]
+    assert settings.mind == PRESETS["heads"]["mind"]
     assert settings.ngf == PROFILES["ci"].ngf
 
 
@@ -157,7 +157,7 @@ def test_only_memory_that_ran_out_is_called_so():
 
 
 def test_a_failed_lesson_gets_its_sentence(capsys, monkeypatch):
-    def failed(*_):
+    def failed(*_, **__):
         raise LessonFailed("01_tiny stopped")
 
     monkeypatch.setattr("ctmri_utils.course.lessons.run_course", failed)

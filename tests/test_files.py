@@ -41,6 +41,20 @@ def test_a_file_or_folder_takes_the_place_only_when_it_is_whole(tmp_path):
     ) == ["folder", "new"]
 
 
+def test_an_error_names_the_file_and_not_its_temporary_neighbour(tmp_path):
+    target = tmp_path / "set"
+    with pytest.raises(OSError) as caught, atomic_write(target) as temporary:
+        temporary.mkdir()
+        (temporary / "trainA" / "slice.png").write_text("the folder is missing")
+    assert caught.value.filename == str(target / "trainA" / "slice.png")
+
+    target.mkdir()
+    (target / "full").touch()
+    with pytest.raises(OSError) as caught, atomic_write(target) as temporary:
+        temporary.mkdir()
+    assert files.PARTIAL not in str(caught.value) and str(target) in str(caught.value)
+
+
 def test_the_new_file_appears_in_one_moment_and_after_it_is_on_the_disk(tmp_path, monkeypatch):
     """Whoever holds the old file keeps reading it.
 

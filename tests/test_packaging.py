@@ -2,6 +2,7 @@
 installs as they promise.
 """
 
+import json
 import os
 import re
 import shlex
@@ -23,6 +24,8 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+# What the lessons need.
+LIGHT = {"course", "site"}
 CORE = [
     "torch",
     "torchvision",
@@ -112,28 +115,55 @@ def test_conda_users_get_the_same_environment():
     assert limits.split() == ["-c", "constraints.txt"] and (ROOT / limits.split()[1]).is_file()
     flag, place = package.split()
     assert flag == "-e" and place.startswith(".[")
-    assert set(place[2:-1].split(",")) == set(EXTRAS)
+    assert set(place[2:-1].split(",")) == LIGHT
 
 
-def test_makefile_installs_the_same_extras():
-    installed = re.search(
-        r"-c constraints\.txt -e '\.\[([\w,]+)\]'", (ROOT / "Makefile").read_text(encoding="utf-8")
+def make(*words):
+    """What `make` would run, if nothing were up to date."""
+    ours = ("AGAIN", "CPU", "DATASET", "PROFILE", "SEED", "MAKEFLAGS")
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    command = ["make", "--no-print-directory", "-n", "-W", "pyproject.toml", *words]
+    run = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    assert set(installed[1].split(",")) == set(EXTRAS)
+    return run.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("targets", "extras"),
+    [
+        (("install", "course", "site", "lab"), LIGHT),
+        (("teach", "assignments", "grade"), LIGHT | {"classroom"}),
+        (("develop", "test"), set(EXTRAS)),
+    ],
+)
+def test_make_installs_what_is_needed_and_no_more(targets, extras):
+    for target in targets:
+        [line] = [line for line in make(target) if " pip install " in line]
+        command = shlex.split(line)
+        assert set(command[-1].removeprefix(".[").removesuffix("]").split(",")) == extras
+        assert command[command.index("-c") + 1] == "constraints.txt"
+        assert "download.pytorch.org" not in line
+    assert "--extra-index-url https://download.pytorch.org/whl/cpu" in "".join(
+        make("install", "CPU=1")
+    )
+
+
+def test_the_lessons_import_only_what_make_course_installs():
+    declared = [*PROJECT["dependencies"], *EXTRAS["course"]]
+    declared = {canonical(Requirement(line).name) for line in declared}
+    distributions = metadata.packages_distributions()
+    for path in sorted((ROOT / "notebooks").glob("0*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        for name in set(re.findall(r"^ *(?:from|import) (\w+)", code, flags=re.M)):
+            if name not in sys.stdlib_module_names | {"ctmri_utils"}:
+                assert {canonical(one) for one in distributions[name]} & declared, (path.name, name)
 
 
 def test_make_course_hands_on_what_it_is_given():
     def command(*words):
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in ("DATASET", "PROFILE", "SEED", "MAKEFLAGS")
-        }
-        asked = ["make", "--no-print-directory", "-n", "course", *words]
-        said = subprocess.run(
-            asked, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-        )
-        return shlex.split(said.stdout.splitlines()[-1])[1:]
+        return shlex.split(make("course", *words)[-1])[1:]
 
     start = ["-m", "ctmri_utils", "course", "--profile"]
     assert command() == [*start, "laptop"]
@@ -147,6 +177,7 @@ def test_make_course_hands_on_what_it_is_given():
         "SEED",
         "1",
     ]
+    assert command("AGAIN=1") == [*start, "laptop", "--again"]
 
 
 def test_constraints_pin_the_whole_environment():
@@ -189,7 +220,8 @@ def test_constraints_pin_the_whole_environment():
 @pytest.mark.parametrize("requirement", direct_dependencies(), ids=str)
 def test_tested_version_is_the_pinned_one(requirement):
     pin = constraints()[canonical(requirement.name)]
-    assert metadata.version(requirement.name) == pin
+    # torch without CUDA is "2.15.0+cpu"
+    assert metadata.version(requirement.name).split("+")[0] == pin
     assert requirement.specifier.contains(pin)
 
 
@@ -273,7 +305,10 @@ def test_a_wheel_carries_the_embedded_scans_and_weights(tmp_path):
     )
     code = files_below(target / "ctmri_utils")
     assert {"__init__.pyi", "viewers/viewer.mjs", "viewers/viewer.css", "runs/studies.toml"} <= code
-    assert "viewers/playground.html" in code
+    assert {"viewers/playground.html", "volumes/browser/page.html"} <= code
+    assert "data/runtime/ort-wasm-simd-threaded.wasm.gz" in code
+    jupyterlab = target / "share" / "jupyter" / "lab" / "settings" / "overrides.d"
+    assert files_below(jupyterlab) == {"ctmri-utils.json"}
     weights = files_below(ROOT / "data" / "weights")
     assert (
         "ctmri-small-v1.safetensors" in weights

@@ -1,5 +1,6 @@
 """What a newcomer meets: templates, workflows, containers, the citation, and the version."""
 
+import csv
 import json
 import re
 import subprocess
@@ -57,6 +58,31 @@ def test_nightly_takes_the_newest_and_leaves_out_only_the_tests_of_the_pins():
         assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8")
 
 
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_the_lessons_run_every_night_without_each_mr_person():
+    job = read(WORKFLOWS / "nightly.yml")["jobs"]["without-a-person"]
+    with (ROOT / "data" / "scans" / "manifest.csv").open(encoding="utf-8") as file:
+        people = {row["patient"] for row in csv.DictReader(file) if row["modality"] == "mri"}
+    assert set(job["strategy"]["matrix"]["person"]) == people
+    commands = [step.get("run", "") for step in job["steps"]]
+    assert commands[-2:] == [
+        ".venv/bin/python data/remove_person.py ${{ matrix.person }}",
+        "make course PROFILE=ci",
+    ]
+
+
+def test_every_lesson_runs_every_night_on_a_set_shaped_as_kaggle_s():
+    commands = [
+        step.get("run", "") for step in read(WORKFLOWS / "nightly.yml")["jobs"]["newest"]["steps"]
+    ]
+    assert "python tests/notebooks/kaggle_shaped.py build/kaggle-shaped" in commands
+    [course] = [command for command in commands if "ctmri_utils course" in command]
+    assert "-p DATASET build/kaggle-shaped" in course and "--lessons" not in course
+
+
 def test_a_bug_report_asks_for_the_report():
     form = read(FORMS / "bug.yml")
     [report] = [part for part in form["body"] if "`ctmri report`" in str(part)]
@@ -110,7 +136,7 @@ def test_codespell_finds_a_mistake_and_knows_our_terms(tmp_path):
 def test_the_development_container_makes_the_environment():
     text = (ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8")
     container = json.loads(text)
-    assert container["postCreateCommand"] == "make install"
+    assert container["postCreateCommand"] == "make develop"
     assert container["image"].endswith(":3.12")
 
 

@@ -25,7 +25,8 @@ LEVELS = [
     {"evaluation"},
     {"viewers"},
     {"runs"},
-    {"volumes", "course"},
+    {"volumes"},
+    {"course"},
     {"__main__"},
 ]
 

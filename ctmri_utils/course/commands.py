@@ -17,14 +17,18 @@ def course(
     build: Annotated[Path | None, default_is("$CTMRI_BUILD, else build/")] = None,
     lessons: Annotated[tuple[int, ...], default_is("all")] = (),
     parameter: Parameters = (),
+    again: Annotated[bool, default_is("no")] = False,
 ) -> None:
     """Run the lessons and make the site of them.
+
+    What is up to date is not run again, so a course that was stopped goes on where it was.
 
     Args:
         profile: ci, laptop or gpu.
         build: folder for executed copies, runs and the site.
         lessons: the numbers of the lessons to run.
         parameter: a further parameter for every lesson, such as -p SEED 1.
+        again: run what is up to date, too; a training that is finished stays.
     """
     from .lessons import dataset_parameter, run_course
     from .site import build_site, check_sphinx
@@ -34,12 +38,14 @@ def course(
     if "DATASET" in parameters:
         parameters["DATASET"] = dataset_parameter(str(parameters["DATASET"]))
 
-    executed = run_course(profile, build, list(lessons), parameters)
-    minutes = sum(lesson.minutes for lesson in executed)
+    executed = run_course(profile, build, list(lessons), parameters, again=again)
+    minutes = sum(lesson.minutes for lesson in executed if not lesson.up_to_date)
+    kept = sum(lesson.up_to_date for lesson in executed)
+    note = f", {kept} were up to date (--again, or make course AGAIN=1, runs them too)"
     home = build_site(build)
     print(
-        f"{len(executed)} lessons in {minutes:.1f} min. Open {home} in a browser, or read and "
-        "change the lessons with `make lab`."
+        f"{len(executed) - kept} lessons in {minutes:.1f} min{note if kept else ''}. Open {home} "
+        "in a browser, or read and change the lessons with `make lab`."
     )
 
 

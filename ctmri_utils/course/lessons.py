@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..machine import CHECKOUT, PACKAGE, build_folder, environment_variables
 from ..scans.datasets import NAMED
 from ..settings import settings_for
+from ..viewers.progress import PROGRESS_FILE
+from .records import lesson_state, outdated, read_record, sources_state, write_record
+from .time_left import TimeLeft, about, rewrite, span, training_left
 
 
 class LessonFailed(ChildProcessError):
@@ -23,11 +27,12 @@ class LessonFailed(ChildProcessError):
 
 @dataclass(frozen=True)
 class ExecutedLesson:
-    """One lesson that ran: its executed copy, and what it cost."""
+    """One lesson that ran, now or before: its executed copy, and what it cost."""
 
     notebook: Path
     minutes: float
     peak_gb: float
+    up_to_date: bool = False
 
 
 def run_course(
@@ -36,11 +41,14 @@ def run_course(
     lessons: list[int] | None = None,
     parameters: dict | None = None,
     notebooks: Path | None = None,
+    again: bool = False,
 ) -> list[ExecutedLesson]:
     """Execute the lessons in order, and keep the executed copies.
 
     Leaves build/NN_name.ipynb, of which `build_site` makes pages. Runs and checkpoints land in
-    build/runs. Wrong arguments are refused before the first lesson starts.
+    build/runs. Wrong arguments are refused before the first lesson starts. A lesson that is
+    finished is not run again until it, one before it, its parameters, the package or the data
+    change; so after an error or Ctrl-C the same call goes on with the unfinished lesson.
 
     Args:
         profile: the lessons' PROFILE.
@@ -48,6 +56,7 @@ def run_course(
         lessons: their numbers; by default all.
         parameters: further papermill parameters, given to every lesson.
         notebooks: the folder of the lessons; by default that of the checkout.
+        again: run what is up to date, too.
 
     Raises:
         ValueError: an unknown profile, lesson or parameter.
@@ -64,14 +73,36 @@ def run_course(
         check_parameters(file, parameters)
 
     build.mkdir(parents=True, exist_ok=True)
+    sources = sources_state(parameters.get("DATASET"))
+    states = {file: lesson_state(file, parameters, sources) for file in files}
+    waiting = files if again else outdated(files, find_lessons(notebooks), build, states)
+    records = {file.stem: read_record(build / file.name) for file in files}
+    time_left = TimeLeft(profile, [file.stem for file in waiting], records)
+    duration = about(time_left.minutes(), "in all") if waiting else ""
+    print(f"{len(waiting)} of {len(files)} lessons to run{duration}", flush=True)
+
     executed = []
     for file in files:
-        print(f"{file.stem} ...", flush=True)
-        lesson = run_lesson(file, build, parameters)
+        if file in waiting:
+            lesson = run_lesson(file, build, parameters, time_left)
+            cost = lesson.minutes, lesson.peak_gb
+            write_record(lesson.notebook, states[file], profile, *cost)
+        else:
+            record = records[file.stem]
+            cost = record.minutes, record.peak_gb
+            lesson = ExecutedLesson(build / file.name, *cost, up_to_date=True)
         executed.append(lesson)
-        cost = f"{lesson.minutes:.1f} min, at most {lesson.peak_gb:.1f} GB"
-        print(f"{file.stem}: {cost}", flush=True)
+        print(line_of(lesson, time_left), flush=True)
     return executed
+
+
+def line_of(lesson: ExecutedLesson, time_left: TimeLeft) -> str:
+    """What is said of a finished lesson."""
+    name = lesson.notebook.stem
+    cost = f"{lesson.minutes:.1f} min, at most {lesson.peak_gb:.1f} GB"
+    if lesson.up_to_date:
+        return f"{name}: up to date (took {cost})"
+    return f"{name}: {cost}{about(time_left.minutes(), 'left') if time_left.waiting else ''}"
 
 
 def find_lessons(notebooks: Path, numbers: list[int] | None = None) -> list[Path]:
@@ -119,34 +150,45 @@ def check_parameters(lesson: Path, parameters: dict) -> None:
             )
 
 
-def run_lesson(lesson: Path, build: Path, parameters: dict) -> ExecutedLesson:
+def run_lesson(lesson: Path, build: Path, parameters: dict, time_left: TimeLeft) -> ExecutedLesson:
     """Execute one lesson with this very Python as its kernel; see `run_course`."""
     papermill = import_from_extra("papermill")
     nbclient = import_from_extra("nbclient")
     target = build / lesson.name
     started = time.perf_counter()
+
+    # What they log of a kernel that was interrupted or died, the errors below say.
+    for logger in ("asyncio", "papermill"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     try:
-        with kernel_environment(build), peak_memory_gb() as memory_gb:
-            papermill.execute_notebook(
-                str(lesson),
-                str(target),
-                parameters,
-                kernel_name="python3",
-                cwd=str(build),
-                progress_bar=sys.stderr.isatty(),
-                start_timeout=180,
-                # Without this, the kernel reports on TCP and on its own shutdown.
-                extra_arguments=["--IPKernelApp.log_level=50"],
-            )
+        with TemporaryDirectory() as folder:
+            progress = Path(folder, "progress.json")
+            with (
+                kernel_environment(build, **{PROGRESS_FILE: str(progress)}),
+                watched(lesson.stem, time_left, progress) as memory_gb,
+            ):
+                papermill.execute_notebook(
+                    str(lesson),
+                    str(target),
+                    parameters,
+                    kernel_name="python3",
+                    cwd=str(build),
+                    progress_bar=False,
+                    start_timeout=180,
+                    # Without this, the kernel reports on TCP and on its own shutdown.
+                    extra_arguments=["--IPKernelApp.log_level=50"],
+                )
     except papermill.PapermillExecutionError as error:
         raise LessonFailed(failed_cell(lesson, target, error)) from error
     except nbclient.exceptions.DeadKernelError as error:
         raise LessonFailed(
             f"{lesson.stem} stopped because its kernel died, most often for want of memory "
-            f"({target} shows all that ran)"
+            f"({target} shows all that ran): close other programs and repeat the command, which "
+            "goes on with this lesson"
         ) from error
 
     minutes = (time.perf_counter() - started) / 60
+    time_left.finish(lesson.stem, minutes)
     return ExecutedLesson(target, minutes, max(memory_gb))
 
 
@@ -157,7 +199,8 @@ def failed_cell(lesson: Path, target: Path, error) -> str:
     message = lines[0] if lines else ""
     return (
         f"{lesson.stem} stopped in cell [{error.exec_count}] `{first_line}` with {error.ename}: "
-        f"{message} ({target} shows all that ran)"
+        f"{message} ({target} shows all that ran): mend it and repeat the command, which goes on "
+        "with this lesson"
     )
 
 
@@ -180,10 +223,15 @@ def kernel_environment(build: Path, **more: str) -> AbstractContextManager[None]
 
 
 @contextmanager
-def peak_memory_gb(every_s: float = 0.2) -> Iterator[list[float]]:
-    """Sample the memory of all processes below this one until the block ends.
+def watched(
+    name: str, time_left: TimeLeft, progress: Path, every_s: float = 0.2
+) -> Iterator[list[float]]:
+    """Sample the memory of all processes below this one, and say how long they still need.
 
     Args:
+        name: of the lesson.
+        time_left: of the course.
+        progress: the file in which the lesson's kernel says how far its training is.
         every_s: seconds between two samples.
 
     Yields:
@@ -193,25 +241,37 @@ def peak_memory_gb(every_s: float = 0.2) -> Iterator[list[float]]:
     this_process = psutil.Process()
     finished = threading.Event()
     samples = [0.0]
+    started = time.perf_counter()
 
-    def sample():
+    def watch():
         while not finished.wait(every_s):
-            total = 0
-            for child in this_process.children(recursive=True):
-                try:
-                    total += child.memory_info().rss
-                except psutil.Error:
-                    # The child has ended in the meantime.
-                    continue
-            samples.append(total / 1e9)
+            elapsed = (time.perf_counter() - started) / 60
+            training, minutes = training_left(progress)
+            course = about(time_left.minutes(elapsed, minutes), "left in all")
+            rewrite(f"{name}: {span(elapsed)} so far{training}{course}")
+            samples.append(memory_of_children(this_process))
 
-    thread = threading.Thread(target=sample, daemon=True)
+    thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
         yield samples
     finally:
         finished.set()
         thread.join()
+        rewrite("")
+
+
+def memory_of_children(process) -> float:
+    """The resident memory of all processes below a process, in GB."""
+    psutil = import_from_extra("psutil")
+    total = 0
+    for child in process.children(recursive=True):
+        try:
+            total += child.memory_info().rss
+        except psutil.Error:
+            # The child has ended in the meantime.
+            continue
+    return total / 1e9
 
 
 def import_from_extra(name: str, extra: str = "course", purpose: str = "running the lessons"):

@@ -107,7 +107,8 @@ def output_html(output: dict) -> str:
     """A picture that a function of `interactive` has shown, as an HTML image element."""
     png = output.get("data", {}).get("image/png", "")
     alt = output.get("metadata", {}).get("image/png", {}).get("alt", "")
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{png}">' if png else ""
+    image = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{png}">'
+    return f"<div>{image}</div>" if png else ""
 
 
 def mark_sections(notebook) -> None:

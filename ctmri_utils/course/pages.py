@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 
+from ..volumes.translation_page import write_translation_page
 from .notebook_pages import mark_sections, read_lesson, without_kernel
 from .reference import write_reference
 from .template import open_links, repository
@@ -23,6 +24,27 @@ EXTRA = "extra"
 QUIZ = "notebooks/QUIZ.md"
 GLOSSARY = "notebooks/GLOSSARY.md"
 GUIDE = "notebooks/assignments/README.md"
+
+# The page that translates a reader's scan, the weights in it, and the page that leads to it.
+OWN_SCAN = "translate.md"
+OWN_SCAN_WEIGHTS = "data/weights/heads.safetensors"
+OWN_SCAN_FILE = "_static/translate.html"
+OWN_SCAN_TEXT = f"""# Translate your own scan
+
+<a href="{OWN_SCAN_FILE}">Open the page</a>, and drop a head scan there, a NIfTI file: it makes a CT
+of your MR, or an MR of your CT. You can compare both by wipe, blend and flicker, in three planes
+and through any window, and save the result.
+
+* **Nothing leaves your computer.** The networks are inside the page, one file of 9 MB, and the page
+  may not ask the network for anything. It also works saved, from a memory stick and offline.
+* **The same numbers** as `ctmri translate`, which also takes DICOM, MetaImage, NRRD and folders.
+* **The same limits.** The [networks](data/weights/heads.md) learned from synthetic heads only. What
+  they cannot know is refused, and what they have not seen is named.
+
+For teaching, not for clinical use: a translated scan can remove or invent findings.
+
+Of a training of your own, `ctmri page --translate RUN page.html` makes such a page.
+"""
 
 # In text that is not code.
 FENCED = re.compile(r"(^ *```.*?^ *```)", flags=re.M | re.S)
@@ -48,6 +70,7 @@ def write_sources(source: Path, lessons: list[Path], build: Path) -> None:
     root = lessons[0].parent.parent
     sections = {
         "Lessons": [f"notebooks/{lesson.name}" for lesson in lessons],
+        "Try it": write_own_scan(root, source),
         "Check yourself": present(root, QUIZ, GLOSSARY),
         "Teaching": present(root, GUIDE),
         "Data and networks": cards(root),
@@ -84,6 +107,18 @@ def cards(root: Path) -> list[str]:
     return [card.as_posix() for card in found]
 
 
+def write_own_scan(root: Path, source: Path) -> list[str]:
+    """Write the page that translates a reader's scan, if there are weights for it."""
+    weights = root / OWN_SCAN_WEIGHTS
+    if not weights.is_file():
+        return []
+    page = source / EXTRA / OWN_SCAN_FILE
+    page.parent.mkdir(parents=True)
+    write_translation_page(weights, page)
+    write(source / OWN_SCAN, OWN_SCAN_TEXT)
+    return [OWN_SCAN]
+
+
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
@@ -112,7 +147,12 @@ def site_links(text: str, root: Path, page: str, source: Path, pages: set[str]) 
 
     def places(badge: re.Match) -> str:
         colab, kaggle = open_links(f"blob/main/notebooks/{badge[1]}.ipynb", repository())
-        return f"[Open in Colab]({colab}) · [Open in Kaggle]({kaggle})"
+        links = f"[Colab]({colab}) · [Kaggle]({kaggle})"
+
+        # The column of a table is called "open" already.
+        line_start = badge.string.rfind("\n", 0, badge.start()) + 1
+        in_table = badge.string.startswith("|", line_start)
+        return links if in_table else f"Open in {links}"
 
     def lead(link: re.Match) -> str:
         target = (root / page).parent.joinpath(link[1]).resolve()

@@ -53,6 +53,7 @@ SETTINGS = {
     "html_static_path": [str(FOLDER / name) for name in LOOKS],
     "html_css_files": ["site.css"],
     "html_js_files": [("site.js", {"defer": "defer"})],
+    "html_search_scorer": str(FOLDER / "search.js"),
     "html_context": {"default_mode": "auto"},
     "html_copy_source": False,
     "html_domain_indices": False,

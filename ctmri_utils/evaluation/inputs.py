@@ -213,8 +213,8 @@ def check_hu(name: str, ct_hu: np.ndarray, mask: np.ndarray, brightest: float) -
     if too_bright or np.median(ct_hu[mask]) > DENSE_HEAD_HU:
         raise ValueError(
             f"the {name} spans {low:.4g} to {high:.4g} and shows no air, so it cannot be a whole "
-            "slice in HU: undo its 8-bit scaling or storage offset of 1024, or, if it is a crop in "
-            "HU, score the whole slice with the crop as its mask."
+            "slice in HU: undo its 8-bit scaling or its offset of 1024, or score the whole slice "
+            "with the crop as its mask."
         )
 
 

@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "weights",
     ],
     submod_attrs={
-        "contract": ["Contract", "contract_for"],
+        "contract": ["Contract", "contract_for", "settings_for_scans", "sized_for"],
         "page": ["run_page"],
         "reference": ["load_reference"],
         "start": ["start_from"],

@@ -1,4 +1,4 @@
-"""The commands check, train, study, export and page; what they run is imported when they run."""
+"""The commands check, train, study and export; what they run is imported when they run."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def study(
     """Train and measure the rows of a study (lessons 06 and 07), or go on with it.
 
     Args:
-        name: a table of studies.toml: failures, polarity or remedies.
+        name: a table of studies.toml: failures, pairs, polarity, recipe or remedies.
         rows: only these rows.
         seeds: of the trainings of each row.
         processes: trainings at once; each uses one core.
@@ -112,22 +112,3 @@ def export(
 
     export_generator(source, output, to, grey, padding)
     print(f"{output} is written. For research and teaching, not for clinical use.")
-
-
-def page(
-    run: Positional[str],
-    /,
-    *,
-    dataset: Annotated[str | None, default_is("the one in the run's name")] = None,
-    output: Annotated[Path | None, default_is("page.html in the run's folder")] = None,
-) -> None:
-    """Write a run's comparisons as one page for those without Python.
-
-    Args:
-        run: a run's folder, or its name in build/runs, such as scans-laptop-2026.
-        dataset: the data set to compare on.
-        output: the page to write.
-    """
-    from .page import run_page
-
-    print(f"Open {run_page(run, dataset, output)} in a browser.")

@@ -7,10 +7,11 @@ key "contract" of the card. `translate` reads it, so that nobody types the size 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..cyclegan.model import Translator
 from ..issue_report import revision
 from ..machine import CHECKOUT
 from ..scans.unpaired import UnpairedScans
@@ -178,6 +179,21 @@ def contract_for(
         seed=seed,
         steps=steps,
     )
+
+
+def sized_for(model: Translator, settings: Settings) -> Settings:
+    """The settings with slices of the size that a model knows, if its contract says one."""
+    if model.contract is None:
+        return settings
+    size = model.contract.size
+    return replace(settings, size=size, scans_size=size)
+
+
+def settings_for_scans(settings: Settings, scans: UnpairedScans) -> Settings:
+    """The settings, but CT in grey levels is seen as it is: the CT maps stretch ranges of HU."""
+    if scans.ct_scale.unit == HU.unit:
+        return settings
+    return replace(settings, ct_map="linear")
 
 
 def preset_of(settings: Settings) -> str:

@@ -1,6 +1,6 @@
 """Networks from and for other programs: the reference's .pth files, and ONNX.
 
-`python -m ctmri_utils export RUN_OR_CHECKPOINT OUT`.
+`ctmri export RUN_OR_CHECKPOINT OUT`.
 """
 
 from __future__ import annotations
@@ -90,7 +90,10 @@ def save_reference(path: str | Path, network: nn.Module) -> None:
 
 
 def export_onnx(
-    path: str | Path, network: Generator | PhysicalGenerator, metadata: dict[str, Any]
+    path: str | Path,
+    network: Generator | PhysicalGenerator,
+    metadata: dict[str, Any],
+    size: int | None = None,
 ) -> None:
     """Write a generator for ONNX runtimes.
 
@@ -102,6 +105,8 @@ def export_onnx(
         network: a generator, from [-1, 1] to [-1, 1]; with its CT map and scale inside, CT is in
             HU.
         metadata: goes along with the architecture, as JSON under the key "card".
+        size: only for single images of so many pixels per side, which makes a smaller graph in a
+            third of the time.
 
     Raises:
         ModuleNotFoundError: onnxscript is missing; it names the extra that brings it.
@@ -110,7 +115,7 @@ def export_onnx(
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"exporting to ONNX needs {error.name}: pip install 'ctmri-utils[export]'"
+            f"exporting to ONNX needs {error.name}: pip install 'ctmri-utils[course]'"
         ) from error
 
     network = deepcopy(network).cpu().eval()
@@ -119,8 +124,13 @@ def export_onnx(
         generator, channels_as_one = network.generator, network.channels_as_one
     architecture = infer_architecture(generator.state_dict())
 
-    side = 2 * generator.multiple + 8
-    image = torch.zeros(2, architecture["in_channels"] // channels_as_one, side, side + 1)
+    channels = architecture["in_channels"] // channels_as_one
+    if size:
+        image, dynamic_shapes = torch.zeros(1, channels, size, size), None
+    else:
+        side = 2 * generator.multiple + 8
+        image = torch.zeros(2, channels, side, side + 1)
+        dynamic_shapes = ({0: "batch", 2: "height", 3: "width"},)
     program = torch.onnx.export(
         network,
         (image,),
@@ -129,7 +139,7 @@ def export_onnx(
         verbose=False,
         input_names=["image"],
         output_names=["translation"],
-        dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
+        dynamic_shapes=dynamic_shapes,
     )
 
     # The output's sizes are the input's, not the long formula of padding and cropping.
@@ -154,7 +164,7 @@ def export(
 
     Args:
         source: a run's folder or its name in the build folder, a checkpoint, weights such as
-            data/weights/scans.safetensors, or a file that `load_reference` reads.
+            data/weights/heads.safetensors, or a file that `load_reference` reads.
         output: .pth (the reference's) or .onnx. An .onnx of a run or of weights takes or gives CT
             in HU; a .pth, and an .onnx of the reference's file, -1 to 1.
         to: "mri" or "ct", which of the two generators, where there are two. Its averaged weights

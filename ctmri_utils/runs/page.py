@@ -1,4 +1,4 @@
-"""A run's comparisons as one HTML page that opens anywhere: `python -m ctmri_utils page RUN`."""
+"""A run's comparisons as one HTML page that opens anywhere: `ctmri page RUN`."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def read_safetensors(path: Path) -> tuple[State, dict[str, Any] | None]:
     except KeyError as error:
         raise ValueError(
             f"{path} holds no translator (its card names no architecture): choose weights of a "
-            "run, such as data/weights/scans.safetensors"
+            "run, such as data/weights/heads.safetensors"
         ) from error
     except (ValueError, TypeError) as error:
         raise ValueError(

@@ -51,7 +51,7 @@ def start_from(model: CycleGAN, source: str | Path) -> Start:
     Args:
         model: a CycleGAN that is not trained yet.
         source: a run's folder or name, a checkpoint, weights such as
-            data/weights/scans.safetensors, or a file of the reference, whose neighbours are read
+            data/weights/heads.safetensors, or a file of the reference, whose neighbours are read
             too: with latest_net_G_A.pth also ..._G_B.pth, ..._D_A.pth and ..._D_B.pth.
 
     Raises:

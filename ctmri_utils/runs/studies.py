@@ -27,7 +27,7 @@ from ..evaluation.distributions import FEWEST_FOR_KID
 from ..evaluation.predictors import translated
 from ..files import atomic_write
 from ..machine import ONE_THREAD, build_folder, data_folder, environment_variables
-from ..scans.datasets import phantom_scans
+from ..scans.datasets import SYNTHETIC, phantom_scans
 from ..scans.physics import LESIONS
 from ..scans.unpaired import Split, UnpairedScans
 from ..seeds import set_up
@@ -46,7 +46,7 @@ from .study_statistics import core_hours
 class Patients(Options):
     """What the phantom's patients of a row are like."""
 
-    anatomy: str = option("formula", "where their heads come from", choices=("formula", "atlas"))
+    dataset: str = option("atlas", "where their heads come from", choices=("phantom", "atlas"))
     lesion: str = option("none", "which lesion they have", choices=("none", *LESIONS))
     ct_lesions: float = option(
         0.0, "share of the training CTs with one; of the test patients half have one", high=1
@@ -118,9 +118,10 @@ def patients_of(row: Row, seed: int) -> UnpairedScans:
         row.test_patients,
         row.size,
         seed,
-        anatomy=row.anatomy,
+        name=row.dataset,
         paired=row.sampling == "paired",
         groups=groups,
+        **SYNTHETIC[row.dataset],
     )
 
     # Heads move to the right where air is put in on the left.

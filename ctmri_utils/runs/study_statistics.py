@@ -19,14 +19,28 @@ from ..settings import Settings
 
 COSTS = ("CPU s per step", "memory MB")
 
+# Shares, whose intervals end at 0 and 1.
+SHARES = ("lesion TPR", "lesion FPR", "inverted")
+
 
 def over_seeds(results: pd.DataFrame) -> pd.DataFrame:
-    """Mean and 95 % interval over seeds of every row and measure, see `mean_interval`."""
-    summaries = [
+    """Mean and 95 % interval over seeds of every row and measure, see `mean_interval`.
+
+    The interval of a share is cut off at 0 and 1, which no share can pass.
+    """
+    summaries = _summaries(results)
+    of_shares = summaries["metric"].isin(SHARES)
+    for end in ("low", "high"):
+        summaries.loc[of_shares, end] = summaries.loc[of_shares, end].clip(0, 1)
+    return summaries
+
+
+def _summaries(results: pd.DataFrame) -> pd.DataFrame:
+    rows = [
         (row, measure, *mean_interval(values))
         for (row, measure), values in results.groupby(["row", "measure"], sort=False)["value"]
     ]
-    return pd.DataFrame(summaries, columns=SUMMARY_COLUMNS)
+    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
 
 
 def differences(results: pd.DataFrame, reference: str) -> pd.DataFrame:
@@ -47,7 +61,7 @@ def differences(results: pd.DataFrame, reference: str) -> pd.DataFrame:
     pairs = results[~is_reference].merge(
         results[is_reference], on=["measure", "seed"], suffixes=("", "_of_reference")
     )
-    return over_seeds(pairs.assign(value=pairs["value"] - pairs["value_of_reference"]))
+    return _summaries(pairs.assign(value=pairs["value"] - pairs["value_of_reference"]))
 
 
 def improvements(

@@ -1,4 +1,4 @@
-"""`python -m ctmri_utils train`: a training from a settings file, in a folder that describes it."""
+"""`ctmri train`: a training from a settings file, in a folder that describes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ..settings import Settings, read_settings, to_toml
 from ..units import HU
 from ..viewers.figures import evenly_chosen
 from ..viewers.progress import Progress
-from .contract import contract_for
+from .contract import contract_for, settings_for_scans
 from .recognise import locate
 from .start import Start, start_from
 
@@ -148,18 +148,11 @@ def check_memory(settings: Settings, device: torch.device) -> None:
 
 
 def check_unit(settings: Settings, scans: UnpairedScans) -> None:
-    """Raise ValueError where a setting that counts in HU meets pictures in grey levels."""
-    if scans.ct_scale.unit == HU.unit:
-        return
-    needs_hu = []
-    if settings.mask:
-        needs_hu.append(f"mask={settings.mask:g}")
-    if settings.ct_map != "linear":
-        needs_hu.append(f"ct_map={settings.ct_map!r}")
-    if needs_hu:
+    """Raise ValueError where the mask loss, which counts in HU, meets pictures in grey levels."""
+    if settings.mask and scans.ct_scale.unit != HU.unit:
         raise ValueError(
-            f"{needs_hu[0]} counts in HU, and the CT of this set is in {scans.ct_scale.unit}s: "
-            "leave it out"
+            f"mask={settings.mask:g} counts in HU, and the CT of this set is in "
+            f"{scans.ct_scale.unit}s: leave it out"
         )
 
 
@@ -196,12 +189,18 @@ def train(
     start = load_start(run, model, folder) if run["start"] else None
     scans = load_scans(run["dataset"], settings, run["seed"])
     check_unit(settings, scans)
+    description = scans.describe()
+    fitting = settings_for_scans(settings, scans)
+    if fitting != settings:
+        description += f"\nCT is in {scans.ct_scale.unit}s: the networks see it without a CT map"
+        settings = fitting
+        model = build_model(settings, run["seed"], engine)
+        start = load_start(run, model, folder) if run["start"] else None
     model.contract = contract_for(scans, settings, run["seed"], steps, run["start"])
 
     # One of several processes writes the folder and the screen.
     log = None
     if engine is None or engine.is_main_process:
-        description = scans.describe()
         print(description)
         if start:
             print(start.summary)

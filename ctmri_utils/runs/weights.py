@@ -135,7 +135,7 @@ def load_translator(
 
     Args:
         source: a run's folder or name, a checkpoint of `fit`, weights such as
-            data/weights/scans.safetensors, or a file that `load_reference` reads. Generators for
+            data/weights/heads.safetensors, or a file that `load_reference` reads. Generators for
             colour are made grey, see `one_channel`.
         to: "mri" or "ct", what the reference's generator makes, which its file does not say; of
             two generators, by their names, both are taken if it is None.
@@ -211,9 +211,13 @@ def ready_to_translate(model: Translator) -> Translator:
     return model.eval()
 
 
+# The pair for heads, which learned from the atlas, serves all that shows anatomy.
+SHIPPED = {"scans": "heads", "atlas": "heads"}
+
+
 def weights_file(dataset: str) -> Path:
-    """Where the weights that come with the project lie, for "heads", "phantom" and "scans"."""
-    return data_folder() / "weights" / f"{dataset}.safetensors"
+    """Where the weights that come with the project for a data set lie, if there are any."""
+    return data_folder() / "weights" / f"{SHIPPED.get(dataset, dataset)}.safetensors"
 
 
 def trained_translator(dataset: str, profile: str, seed: int) -> tuple[Translator, str]:
@@ -238,9 +242,8 @@ def trained_translator(dataset: str, profile: str, seed: int) -> tuple[Translato
             "this DATASET first"
         )
     model = load_translator(shipped)
-    steps = f", {model.contract.steps} steps" if model.contract else ""
     source = (
-        f"{dataset}: the weights that come with the course{steps} (none of yours has this PROFILE "
-        "and SEED)"
+        f"{dataset}: the weights {shipped.stem} that come with the course (no training of yours "
+        "has this PROFILE and SEED)"
     )
     return model, source

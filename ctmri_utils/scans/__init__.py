@@ -25,7 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ],
     submod_attrs={
         "checks": ["check"],
-        "datasets": ["load_scans", "phantom_scans"],
+        "datasets": ["SYNTHETIC", "load_scans", "phantom_dataset", "phantom_scans"],
         "folders": ["folder_scans"],
         "kaggle": ["download"],
         "phantom": ["SyntheticPatients", "synthetic_patients"],

@@ -9,6 +9,7 @@ right of the picture, y backwards, z upwards; z = 0 is the plane through both co
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -70,6 +71,13 @@ MOST_STRAIN = 0.6
 HEAD_BOX_MM = ((-20, 61), (-112, 113), (-96, 97))
 STRAIN_STEP_MM = 8.0
 
+# A smooth field: its wavelengths (z, y, x), and its standard deviation.
+TEXTURE_TERMS = (3, 9, 9)
+# A cosine has a mean square of 1/2, the constant one of an axis 1.
+TEXTURE_SD = float(np.sqrt(np.prod([(terms + 1) / 2 for terms in TEXTURE_TERMS])))
+# Fat is thinner and thicker in patches, by up to these factors.
+FAT_FACTOR = (0.4, 1.6)
+
 # Least scalp over the bone, and least depth of a sinus on either side.
 LEAST_SCALP_MM = 2.5
 SINUS_WALL_MM = 1.2
@@ -90,6 +98,11 @@ class Head(NamedTuple):
     fine: torch.Tensor  # (1, 3, Z, Y, X)
 
 
+def head_file() -> Path:
+    """Where the atlas lies, if this copy of the course has one."""
+    return data_folder() / "atlas" / "head.npz"
+
+
 @lru_cache(maxsize=1)
 def load_head() -> Head:
     """Read the atlas.
@@ -97,7 +110,7 @@ def load_head() -> Head:
     Raises:
         FileNotFoundError: this copy of the course has no atlas.
     """
-    path = data_folder() / "atlas" / "head.npz"
+    path = head_file()
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing, so no patients can be drawn from the atlas: use "
@@ -134,7 +147,7 @@ def draw_patient(seed: int, index: int) -> dict:
     patient["wide_warp"] = _draw_warp(rng, WIDE_TERMS, WIDE_WARP_MM)
     patient["fine_warp"] = _draw_warp(rng, FINE_TERMS, FINE_WARP_MM)
     patient["warp_factor"] = _warp_factor(patient)
-    patient["texture"] = rng.standard_normal((3, 9, 9)).tolist()
+    patient["texture"] = rng.standard_normal(TEXTURE_TERMS).tolist()
     patient["bias"] = rng.standard_normal(9).tolist()
     lesion_side = int(rng.choice([-1, 1]))
 
@@ -291,7 +304,8 @@ def head_labels(
     _paint_skull(labels, patient, plane)
     _paint_brain(labels, patient, plane)
     if lesion != "none":
-        inside = in_lesion(patient, x_mm, y_mm[:, None], z_mm, plane.cavity, texture)
+        uneven = texture / TEXTURE_SD
+        inside = in_lesion(patient, x_mm, y_mm[:, None], z_mm, plane.cavity, uneven)
         labels[inside] = TISSUES[lesion].label
 
     bone = np.isin(labels, [TISSUES[name].label for name in ("cortical bone", "diploe")])
@@ -307,7 +321,7 @@ def _scalp_labels(patient: dict, plane: _Plane, texture: np.ndarray) -> np.ndarr
 
     # Muscle lies under the fat where the scalp is thick: at the temples and in the neck.
     under_skin = depth - patient["skin_mm"]
-    fat_mm = patient["fat_mm"] * (1 + 0.25 * texture).clip(0.4, 1.6)
+    fat_mm = patient["fat_mm"] * (1 + 0.25 * texture).clip(*FAT_FACTOR)
 
     labels = np.full(depth.shape, TISSUES["air"].label, np.uint8)
     labels[depth > 0] = TISSUES["skin"].label

@@ -12,6 +12,7 @@ from ..machine import data_folder
 from ..masks import mri_head_mask
 from ..settings import Settings
 from ..units import HU, Scale, mri_scale
+from .atlas import head_file
 from .folders import folder_scans
 from .kaggle import downloaded
 from .phantom import VOLUME_MM, SyntheticPatients, synthetic_patients
@@ -20,11 +21,11 @@ from .unpaired import PERCENTILES, Split, UnpairedScans, clipping_notes
 # Every other data set is a folder.
 NAMED = ("scans", "phantom", "atlas", "heads", "kaggle")
 
-# Options of `synthetic_patients` by the name of the data set.
 SYNTHETIC = {
     "phantom": {"anatomy": "formula"},
-    "atlas": {"anatomy": "atlas"},
-    # As large as in the embedded scans, by scanners of all kinds, every seventh with a fresh bleed.
+    # The field of view of the embedded scans.
+    "atlas": {"anatomy": "atlas", "fov_mm": 224.0},
+    # The same by scanners of all kinds, every seventh with a fresh bleed.
     "heads": {
         "anatomy": "atlas",
         "mri_contrast": "varied",
@@ -33,6 +34,12 @@ SYNTHETIC = {
         "lesion_fraction": 0.15,
     },
 }
+"""Options of `synthetic_patients` by the name of the data set."""
+
+
+def phantom_dataset() -> str:
+    """The phantom by which the lessons judge: "atlas", or "phantom" without data/atlas."""
+    return "atlas" if head_file().is_file() else "phantom"
 
 
 def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedScans:

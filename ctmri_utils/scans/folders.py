@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..discovery import printable
 from ..files import large_tensor
 from ..masks import mri_head_mask
-from ..units import AIR_HU, GREY, HU, Scale, mri_scale
+from ..units import AIR_HU, GREY, HU, MRI_GREY, Scale, mri_scale
 from .manifest import Row, manifest_name, read_manifest
 from .pairs import (
     are_paired,
@@ -316,7 +316,7 @@ def _mri_scales(files: Files, images: Images) -> dict[str, Scale]:
             by_patient.setdefault(file.patient, []).append(image[0].numpy())
 
     if files["train", "mri"][0].unit == GREY.unit:
-        return dict.fromkeys(by_patient, GREY)
+        return dict.fromkeys(by_patient, MRI_GREY)
 
     scales = {}
     for patient, slices in by_patient.items():

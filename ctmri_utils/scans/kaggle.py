@@ -157,7 +157,7 @@ def downloaded() -> Path:
     shown = target
     if machine.CHECKOUT in target.parents:
         shown = target.relative_to(machine.CHECKOUT)
-    remedy = 'run `python -m ctmri_utils download`, or use DATASET="scans"'
+    remedy = 'run `ctmri download`, or use DATASET="scans"'
     if on_kaggle():
         remedy = f'attach {DATASET} by "Add Input", or use DATASET="scans"'
 

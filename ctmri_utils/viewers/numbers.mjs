@@ -44,8 +44,9 @@ function percentages(values) {
   return values.map((value) => 5 + 90 * (high > low ? (value - low) / (high - low) : 0.5));
 }
 
-// Unpacks what packing.py has packed: the comments there say how.
+// Unpacks what packing.py has packed: the comments there say how. Values may come unpacked too.
 async function unpack(packed, columns, groups) {
+  if (packed instanceof Int16Array) return packed;
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   const stored = await new Response(stream).arrayBuffer();
   const next = new Uint32Array(stored, 0, groups);

@@ -19,11 +19,14 @@ def joined(*names: str) -> str:
 # Widgets and pages need the whole script in one piece.
 STYLE = joined("viewer.css")
 SCRIPT = joined("numbers.mjs", "modes.mjs", "controls.mjs", "input.mjs", "viewer.mjs")
+
+# Only what stands in the page may run or be seen.
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title>
 <meta http-equiv="Content-Security-Policy"
-content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:">
+content="{policy}">
 <style>
 :root {{ color-scheme: light dark; background: canvas; color: canvastext }}
 body {{ font: 15px/1.5 system-ui, sans-serif; margin: 8px }}
@@ -67,7 +70,8 @@ def page(title: str, sections: Sequence[str]) -> str:
         sections: HTML, of which `Viewer.section` makes those that hold a viewer.
     """
     script = SCRIPT.replace("export default", "const viewer =") + START
-    return PAGE.format(title=html.escape(title), css=STYLE, script=script, body="\n".join(sections))
+    body = "\n".join(sections)
+    return PAGE.format(title=html.escape(title), policy=POLICY, css=STYLE, script=script, body=body)
 
 
 def write_page(path: str | Path, title: str, sections: Sequence[str]) -> None:

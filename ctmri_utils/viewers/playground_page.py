@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .pages import PAGE, frame_element, joined, write_text
+from .pages import PAGE, POLICY, frame_element, joined, write_text
 
 TITLE = "A CycleGAN to play with"
 
@@ -22,7 +22,9 @@ class Playground:
             "playground.mjs",
         )
         style = joined("viewer.css", "playground.css")
-        return PAGE.format(title=TITLE, css=style, script=script, body=joined("playground.html"))
+        return PAGE.format(
+            title=TITLE, policy=POLICY, css=style, script=script, body=joined("playground.html")
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the page into one HTML file, for readers without a notebook.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..cyclegan.model import Translator
+from ..files import atomic_write
 
 # Translations vary suspiciously little below this share of what real slices do.
 SUSPICIOUS_SHARE = 0.1
@@ -22,6 +25,10 @@ FIRST_WARNING_STEP = 100
 # because single bursts of a discriminator's loss are harmless.
 DIVERGENCE = 10
 LAST_STEPS = 8
+
+# The environment variable with the file in which whoever runs a lesson wants to read how far its
+# training is.
+PROGRESS_FILE = "CTMRI_PROGRESS"
 
 # In seconds. Without any delay, tqdm's notebook bar would never be displayed.
 SHORTEST_DELAY = 1e-9
@@ -128,6 +135,17 @@ class Progress:
         if step % self.every == 0 or step == self.steps:
             self.bar.set_postfix_str(self.postfix(step, losses))
             self.refresh(step)
+            self.report(step)
+
+    def report(self, step: int) -> None:
+        """Write down how far the training is, if somebody wants to read it."""
+        path = os.environ.get(PROGRESS_FILE)
+        if path:
+            seconds_per_step = self.bar.format_dict["elapsed"] / (step - self.bar.initial)
+            seconds_left = (self.steps - step) * seconds_per_step
+            report = {"step": step, "steps": self.steps, "seconds_left": seconds_left}
+            with atomic_write(path) as part:
+                part.write_text(json.dumps(report), encoding="utf-8")
 
     def postfix(self, step: int, losses: dict[str, float]) -> str:
         """What stands behind the bar: every loss, and a warning if there are symptoms."""

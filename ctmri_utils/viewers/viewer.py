@@ -54,8 +54,9 @@ class Viewer:
         """The viewer as a live widget of ipywidgets, to be shown in place of the page.
 
         Its `slice`, `level`, `width`, `mode`, `position`, `plane`, `zoom`, `x` and `y` are what
-        the reader has chosen so far. They can be set, observed, and linked to other widgets. Like
-        every widget it ends with its kernel: a notebook that is opened again has to run its cell.
+        the reader has chosen so far. They can be set, observed, and linked to other widgets, while
+        the kernel lives. Opened again without it, a notebook still draws, if JupyterLab saves
+        widgets, which is its default where this package is installed.
 
         Raises:
             ImportError: anywidget is not installed.

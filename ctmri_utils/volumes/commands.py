@@ -1,4 +1,4 @@
-"""The commands prepare, translate and evaluate; what they run is imported when they run."""
+"""The commands prepare, translate, evaluate and page; what they run is imported when they run."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ def translate(
     smooth_mm: float = 0.0,
     padding: Literal["reflect", "replicate"] = "reflect",
     round_trip: bool = False,
+    uncertainty: bool = False,
 ) -> None:
     """Translate NIfTI, MetaImage and NRRD files and DICOM series, each on its own grid.
 
@@ -78,17 +79,20 @@ def translate(
         input: a .nii, .nii.gz, .mha, .mhd, .nrrd or DICOM file, the folder of a series, or a folder
             of many.
         output: what to make: a file with one of these endings, or a folder.
-        weights: a run, weights such as data/weights/scans.safetensors, or with --to a .pth.
+        weights: a run, weights such as data/weights/heads.safetensors, or with --to a .pth.
         to: what to make; what a scan is, its file says, or its values look like.
         size: pixels per side of the network's slices, for weights that do not say it.
         spacing_mm: their pixel size, likewise.
         smooth_mm: smooth across slices, SD of a Gaussian.
         padding: of a reference network's blocks, which its weights do not tell.
         round_trip: translate this package's own translations too; else they are left out.
+        uncertainty: also write the error to expect beside each translation, as
+            NAME_uncertainty; calibrated on synthetic patients, it takes ten times as long.
     """
-    from .translate import translate_files
+    from .translation_files import translate_files
 
-    translate_files(input, output, weights, to, size, spacing_mm, smooth_mm, padding, round_trip)
+    grid = size, spacing_mm, smooth_mm
+    translate_files(input, output, weights, to, *grid, padding, round_trip, uncertainty)
 
 
 def evaluate(
@@ -128,3 +132,39 @@ def evaluate(
     from .evaluation_files import evaluate_files
 
     evaluate_files(source, truth, mask, weights, output, page, baselines, person, size, spacing_mm)
+
+
+def page(
+    run: Annotated[Positional[str], arg(metavar="RUN_OR_PAGE")],
+    /,
+    *,
+    dataset: Annotated[str | None, default_is("the one in the run's name")] = None,
+    output: Annotated[Path | None, default_is("page.html in the run's folder")] = None,
+    translate: Annotated[Path | None, default_is("none")] = None,
+) -> None:
+    """Write a page for those without Python: a run's comparisons, or one that translates scans.
+
+    With --translate, the page translates the NIfTI files that its reader drops, in the browser;
+    they do not leave the computer.
+
+    Args:
+        run: a run's folder, or its name in build/runs, such as scans-laptop-2026; with --translate,
+            the page to write.
+        dataset: the data set to compare on.
+        output: the page to write.
+        translate: a run or weights with a contract, such as data/weights/heads.safetensors.
+    """
+    if translate is None:
+        from ..runs.page import run_page
+
+        print(f"Open {run_page(run, dataset, output)} in a browser.")
+        return
+
+    from .translation_page import write_translation_page
+
+    if dataset or output:
+        raise ValueError(
+            "a page that translates has no data set: say only --translate and the page"
+        )
+    write_translation_page(translate, Path(run))
+    print(f"Open {run} in a browser. For research and teaching, not for clinical use.")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..discovery import OTHER_DICOM, is_dicom, list_files
-from .dicom_files import is_synthetic, read_file, tag_numbers, tag_text
+from ..discovery import ERROR_MAP, OTHER_DICOM, is_dicom, labels_error_map, list_files
+from .dicom_files import own_label, read_file, tag_numbers, tag_text
 from .dicom_geometry import slices_in_place
 from .packages import quiet_readers
 from .volume import LOWEST_HU, MODALITIES, Volume, check_shape, cleaned
@@ -56,10 +56,14 @@ def list_series(files: Sequence[Path]) -> SeriesListing:
             if not _is_slice(header):
                 left_out[OTHER_DICOM] += 1
                 continue
+            label = own_label(header)
+            if labels_error_map(label):
+                left_out[ERROR_MAP] += 1
+                continue
 
             key = tag_text(header, "SeriesInstanceUID") or path.parent
             series[key].append(path)
-            if is_synthetic(header):
+            if label:
                 synthetic.add(key)
     translated = [files for key, files in series.items() if key in synthetic]
     return SeriesListing(list(series.values()), translated, left_out)

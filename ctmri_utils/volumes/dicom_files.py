@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..discovery import SYNTHETIC_LABEL, begins_like_a_data_set
+from ..discovery import begins_like_a_data_set, label_in
 from ..discovery import is_dicom as is_dicom
 from .packages import import_optional
 
@@ -76,14 +76,14 @@ def _name_encoding(dataset) -> None:
     dataset.file_meta = meta
 
 
-def is_synthetic(dataset) -> bool:
-    """Whether the tags say that this package translated the image."""
+def own_label(dataset) -> str:
+    """What the tags of an image that this package made say of it; "" of others."""
     texts = [
         tag_text(dataset, keyword)
         for keyword in ("SeriesDescription", "ImageComments", "DerivationDescription")
     ]
     is_derived = "DERIVED" in tag_text(dataset, "ImageType")
-    return is_derived and SYNTHETIC_LABEL.search(" ".join(texts)) is not None
+    return label_in(" ".join(texts)) if is_derived else ""
 
 
 def tag_text(dataset, keyword: str) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..discovery import SYNTHETIC
 from .dicom_files import LPS_TO_RAS
 from .packages import import_optional
 from .volume import MODALITIES, Volume, as_int16, atomic_create, voxel_sides_mm
@@ -99,15 +98,17 @@ def _kind_tags(volume: Volume) -> dict:
     from pydicom.uid import CTImageStorage, MRImageStorage, generate_uid
 
     modality = volume.modality
-    label = SYNTHETIC.format(MODALITIES[modality])
-    warning = (
+    label = volume.label
+    origin = (
         "Translated by a neural network from another modality; findings may be invented or lost."
     )
+    if volume.error_map:
+        origin = "How far translations of moved copies disagree, as an error to expect."
     common = {
         "Modality": MODALITIES[modality],
         "SeriesDescription": label,
         "ImageComments": "; ".join([label, *volume.warnings]),
-        "DerivationDescription": f"{warning} {label}",
+        "DerivationDescription": f"{origin} {label}",
         "StudyInstanceUID": generate_uid(),
         "SeriesInstanceUID": generate_uid(),
         "FrameOfReferenceUID": generate_uid(),

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
-from ..discovery import left_out_notes, printable, stem
+from ..discovery import left_out_notes, listed, printable, stem
 from ..evaluation.scores import SCORE_COLUMNS
 from ..evaluation.volume_scores import score_volume
 from ..masks import volume_head_mask
@@ -32,9 +32,6 @@ SYNTHETIC_CT = "synthetic CT"
 
 # Metrics that need room for their windows.
 WINDOWED = ("SSIM", "MS-SSIM")
-
-# Names that a note lists.
-MOST_NAMES = 3
 
 
 @dataclass(frozen=True)
@@ -131,8 +128,8 @@ def _not_scored(by_person: dict[str, dict[str, Scan]]) -> list[str]:
     names = [scan.name for who, scan in true.items() if who not in synthetic]
     if not names:
         return []
-    shown = ", ".join([*names[:MOST_NAMES], *(["..."] if len(names) > MOST_NAMES else [])])
-    return [f"{len(names)} of {len(true)} true CTs have no synthetic CT, so no score: {shown}"]
+    number = f"{len(names)} of {len(true)} true CTs have no synthetic CT, so no score"
+    return [f"{number}: {listed(names)}"]
 
 
 def _by_person(

@@ -16,6 +16,7 @@ from ..evaluation.metrics import BONE_ABOVE_HU, mean_or_nan
 from ..evaluation.scores import summarise, table
 from ..files import atomic_write
 from ..machine import build_folder
+from ..people import people_in_words
 from ..runs.weights import load_translator
 from ..seeds import set_up
 from ..viewers.pages import write_page
@@ -99,7 +100,8 @@ def evaluate_files(
     write_files(folder, found, page)
     print(f"{folder} holds scores.csv and metrics.json{' and page.html' if page else ''}.")
     if found.failed:
-        raise ValueError(f"{found.failed} of {len(cases)} people were not scored: see the notes")
+        number = people_in_words(len(cases))
+        raise ValueError(f"{found.failed} of {number} could not be scored: see the notes")
 
 
 def _cases(
@@ -131,8 +133,7 @@ def _cases(
 
 def screen(scores: pd.DataFrame) -> str:
     """What stands on the screen: how many people, what the metrics are, and the tables."""
-    people = scores["patient"].nunique()
-    lines = [f"{people} {'person' if people == 1 else 'people'}. {DEFINITIONS}"]
+    lines = [f"{people_in_words(scores['patient'].nunique())}. {DEFINITIONS}"]
     for title, rows in tables(scores).items():
         lines += [f"{title}:", rows.to_string()]
     return "\n".join(lines)
@@ -215,7 +216,7 @@ def _write_page(path: Path, found: Evaluation) -> None:
     shown = list(found.shown.values())
     labels = [name for name, slices in found.shown.items() for _ in range(len(slices.true_hu))]
     size = shown[0].true_hu.shape[-1]
-    title = f"Synthetic CT of {len(names)} {'person' if len(names) == 1 else 'people'}"
+    title = f"Synthetic CT of {people_in_words(len(names))}"
     viewer = error_explorer(
         found.scores,
         np.concatenate([slices.true_hu for slices in shown]),

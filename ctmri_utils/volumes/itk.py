@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..discovery import ITK, SYNTHETIC
+from ..discovery import ITK
 from .nifti import three_dimensions
 from .packages import import_optional
 from .volume import (
-    MODALITIES,
     Volume,
     as_int16,
     atomic_create,
@@ -143,6 +142,7 @@ def write_itk(volume: Volume, path: Path) -> None:
     Raises:
         ValueError: another ending, slices that lie unevenly, or as `as_int16`.
         FileExistsError: the file exists.
+        OSError: the system refuses to write.
         ModuleNotFoundError: SimpleITK is missing.
     """
     simple_itk = import_optional("SimpleITK", "volumes")
@@ -157,9 +157,19 @@ def write_itk(volume: Volume, path: Path) -> None:
     image.SetSpacing(spacing.tolist())
     image.SetDirection((steps / spacing).ravel().tolist())
     image.SetOrigin((LPS @ volume.affine[:3, 3]).tolist())
-    label = SYNTHETIC.format(MODALITIES[volume.modality])
-    image.SetMetaData("Comment", "; ".join([label, *volume.warnings]))
+    image.SetMetaData("Comment", "; ".join([volume.label, *volume.warnings]))
 
+    try:
+        _write(simple_itk, image, path)
+    except RuntimeError as error:
+        # What SimpleITK raises has many lines, and a temporary name.
+        raise OSError(
+            f"{path} cannot be written: check the folder, its permissions and the disk"
+        ) from error
+
+
+def _write(simple_itk, image, path: Path) -> None:
+    """Write an image packed; the voxels of a .mhd into a .zraw beside it."""
     if path.suffix.lower() != ".mhd":
         with atomic_create(path) as temporary:
             simple_itk.WriteImage(image, str(temporary), useCompression=True)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..discovery import GZIP_MAGIC, NIFTI, NIFTI2_HEADER_BYTES, SYNTHETIC
+from ..discovery import GZIP_MAGIC, NIFTI, NIFTI2_HEADER_BYTES
 from .packages import import_optional, quiet_readers
 from .volume import (
-    MODALITIES,
     MOST_VOXELS,
     Volume,
     as_int16,
@@ -238,8 +237,8 @@ def write_nifti(volume: Volume, path: Path) -> None:
 
 def _description(volume: Volume) -> str:
     """What the header says of a synthetic volume, in the 79 characters that it has."""
-    text = SYNTHETIC.format(MODALITIES[volume.modality])
+    text = volume.label
     if volume.warnings:
         names = ", ".join(warning.split(":")[0] for warning in volume.warnings)
-        text += f"; input: {names}"
+        text += f"; {names}" if volume.error_map else f"; input: {names}"
     return text[:79]

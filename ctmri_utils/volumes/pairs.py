@@ -21,6 +21,7 @@ from ..discovery import (
     ending,
     left_out_notes,
     list_files,
+    listed,
     printable,
     stem,
 )
@@ -34,9 +35,6 @@ ROLES = {"mask": {"mask"}, "ct": MODALITY_WORDS["ct"], "mri": MODALITY_WORDS["mr
 
 # A path without its ending: what a pair shares, and the last word.
 LAST_WORD = re.compile(r"(.*?)[-_ ./]*([^-_ ./]*)[-_ ./]*", flags=re.DOTALL)
-
-# Reasons for leaving a file out.
-UNPAIRED = "volume without a partner"
 
 # Overlap (Dice) of the two heads: 0.97 in registered phantoms, 0.85 after a shift by 20 mm in the
 # plane, hardly less after one up or down. Below the first number they are refused, below the second
@@ -123,13 +121,17 @@ def find_pairs(
         else:
             found[name][role].append(scan)
 
-    pairs, notes = [], []
+    pairs, notes, alone = [], [], []
     for name, scans in sorted(found.items()):
         pair, note = _one_pair(name, scans)
         pairs += [pair] if pair else []
         notes += [note] if note else []
-        left_out[UNPAIRED] += 0 if pair or note else sum(map(len, scans.values()))
-    notes += left_out_notes(+left_out)
+        if not pair and not note:
+            alone += [scan.name for of_role in scans.values() for scan in of_role]
+    if alone:
+        number = f"{len(alone)} volume{'s' if len(alone) > 1 else ''}"
+        notes.append(printable(f"no partner was found for {number}: {listed(sorted(alone))}"))
+    notes += left_out_notes(left_out)
     if not pairs:
         raise FileNotFoundError(
             f"{printable(source)} holds no pair (looked for ct and mr in one folder, for _ct and "

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..discovery import left_out_notes, printable
-from ..people import LINK, Evidence, People, find_people, merged
+from ..people import LINK, Evidence, People, find_people, merged, people_in_words
 from ..scans.slices import FOLDERS
 from ..units import HU, STORED_HU_OFFSET, mri_scale
 from .axial_slices import AxialStack, axial
@@ -97,9 +97,9 @@ def split_people(people: dict[str, set], test_share: float, seed: int) -> set:
     for modality, names in people.items():
         if not names - test:
             raise ValueError(
-                f"{len(names)} people with {modality} (by PatientID, folder or name) cannot be "
-                "split so that nobody is both in train and in test: bring at least two for each "
-                "modality, lower the test share, or say by --person who is who"
+                f"{people_in_words(len(names))} with {modality} (by PatientID, folder or name) "
+                "cannot be split so that nobody is both in train and in test: bring at least two "
+                "for each modality, lower the test share, or say by --person who is who"
             )
     return test
 

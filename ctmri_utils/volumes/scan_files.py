@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..discovery import (
+    ERROR_MAP,
     ITK,
     LABELS,
     LOCKED,
@@ -17,10 +18,11 @@ from ..discovery import (
     ending,
     is_dicom,
     is_named_as_labels,
-    is_synthetic_file,
+    labels_error_map,
     left_out_notes,
     list_files,
     named_modality,
+    own_label,
     printable,
     words_of,
 )
@@ -51,6 +53,12 @@ class Scan:
     def is_file(self) -> bool:
         """Whether it is one file that holds a volume, not a DICOM series."""
         return is_volume_file(self.name)
+
+    @property
+    def source(self) -> str:
+        """Where it lies: its file, or the first one of a series."""
+        more = len(self.files) - 1
+        return str(self.files[0]) + (f" and {more} more" if more else "")
 
     @property
     def modality_in_name(self) -> str:
@@ -141,6 +149,8 @@ def list_scans(source: Path) -> ScanListing:
             continue
         if is_volume and path != source and is_named_as_labels(parts):
             left_out[LABELS] += 1
+        elif is_volume and is_error_map(path):
+            left_out[ERROR_MAP] += 1
         elif is_volume:
             scans.append(scan_of_file(path, folder))
         elif _is_readable_dicom(path, left_out):
@@ -171,9 +181,14 @@ def is_volume_file(path: str | Path) -> bool:
     return str(path).lower().endswith(VOLUME_FILES)
 
 
+def is_error_map(path: Path) -> bool:
+    """Whether a file of one volume is a map of expected errors that this package made."""
+    return labels_error_map(own_label(path))
+
+
 def scan_of_file(path: Path, folder: Path) -> Scan:
     """The scan in a file of one volume, called by its path below the folder."""
-    return Scan((path,), path.relative_to(folder).as_posix(), is_synthetic_file(path))
+    return Scan((path,), path.relative_to(folder).as_posix(), bool(own_label(path)))
 
 
 def voxel_files(files: tuple[Path, ...]) -> set[Path]:

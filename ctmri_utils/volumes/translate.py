@@ -1,37 +1,26 @@
-"""Whole volumes through a trained translator.
-
-`python -m ctmri_utils translate INPUT OUTPUT --weights FILE`.
-"""
+"""Whole volumes through a trained translator; `translation_files` does it for files."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy import ndimage
 
-from ..discovery import left_out_notes, printable
-from ..runs.weights import ReferenceTranslator, load_translator
-from ..seeds import set_up
 from ..units import HU, Scale, mri_scale
-from .axial_slices import axial
-from .dicom_write import write_series
+from .axial_slices import AxialStack, axial
 from .input_checks import check_input
-from .itk import ITK, write_itk
-from .nifti import NIFTI, write_nifti
-from .packages import import_optional
-from .scan_files import Scan, check_any, is_volume_file, list_scans
 from .volume import MODALITIES, Volume, check_even
 
 OTHER = {"ct": "mri", "mri": "ct"}
 
 # MR has no unit of its own: 12 bits, as scanners store it.
 TRANSLATED_MRI = Scale(0.0, 4095.0, "MR unit")
+
+# Of what the networks make, in the range of the networks.
+SCALES = {"ct": HU, "mri": TRANSLATED_MRI}
 
 # Pixels per side for networks without a contract.
 ASSUMED_SIZE = 128
@@ -80,22 +69,14 @@ def translate_volume(
         raise ValueError(f"smoothing by {smooth_mm:g} mm makes no sense: choose 0 to 100")
 
     to = OTHER[volume.modality]
-    size, spacing_mm, assumed = slice_grid(model, to, size, spacing_mm)
     if smooth_mm:
         check_even(volume, "they are smoothed only where even: leave the smoothing out")
-    stack = axial(volume, size, spacing_mm)
+    slices = network_slices(model, volume, size, spacing_mm)
+    stack, images = slices.stack, slices.images
     # What a network painted may be odd in any way.
     warnings = () if volume.synthetic else check_input(volume, stack)
-    if to == "mri":
-        scale, scale_of_result = HU, TRANSLATED_MRI
-    else:
-        scale, scale_of_result = mri_scale(stack.values, stack.head), HU
 
-    head = stack.head_and_rim
-    slices = np.where(head, scale.to_network(stack.values), -1).astype(np.float32)
-    images = torch.from_numpy(slices)[:, None]  # (Z, 1, size, size)
-
-    at_once = batch_size(model, size)
+    at_once = batch_size(model, images.shape[-1])
     batches = [
         model.translate(images[first : first + at_once], to)
         for first in progress(range(0, len(images), at_once))
@@ -105,15 +86,45 @@ def translate_volume(
     if smooth_mm:
         sd_slices = smooth_mm / stack.spacing_mm[0]
         result = ndimage.gaussian_filter1d(result, sd_slices, axis=0, mode="nearest")
-    result = scale_of_result.from_network(np.where(head, result, -1)).astype(np.float32)
+    scale = SCALES[to]
+    result = scale.from_network(np.where(stack.head_and_rim, result, -1)).astype(np.float32)
     return replace(
         volume,
-        values=stack.back_onto(volume, result, scale_of_result.low),
+        values=stack.back_onto(volume, result, scale.low),
         modality=to,
-        notes=(*volume.notes, *stack.notes, *assumed),
+        notes=(*volume.notes, *stack.notes, *slices.notes),
         synthetic=True,
         warnings=warnings,
     )
+
+
+@dataclass(frozen=True)
+class NetworkSlices:
+    """A volume as a model takes it.
+
+    Args:
+        stack: its axial slices.
+        images: the same in the range of the networks, background outside the head, (Z, 1, H, W).
+        notes: on what was assumed of the model.
+    """
+
+    stack: AxialStack
+    images: torch.Tensor
+    notes: tuple[str, ...]
+
+
+def network_slices(
+    model, volume: Volume, size: int | None = None, spacing_mm: float | None = None
+) -> NetworkSlices:
+    """Turn a volume into the slices that a model translates.
+
+    The arguments and errors are those of `translate_volume`.
+    """
+    size, spacing_mm, notes = slice_grid(model, OTHER[volume.modality], size, spacing_mm)
+    stack = axial(volume, size, spacing_mm)
+    scale = HU if volume.modality == "ct" else mri_scale(stack.values, stack.head)
+    values = np.where(stack.head_and_rim, scale.to_network(stack.values), -1)
+    return NetworkSlices(stack, torch.from_numpy(values.astype(np.float32))[:, None], notes)
 
 
 def slice_grid(
@@ -163,127 +174,3 @@ def batch_size(model, size: int) -> int:
     # The largest images inside the generator have ngf channels.
     largest_bytes = first_weights.shape[0] * size**2 * first_weights.element_size()
     return int(np.clip(budget // (IMAGES_AT_ONCE * largest_bytes), 1, MOST_SLICES_AT_ONCE))
-
-
-def translate_scans(
-    source: Path,
-    output: Path,
-    model,
-    modality: str | None = None,
-    round_trip: bool = False,
-    **options,
-) -> None:
-    """Translate every scan of `source` to `output`, and print a line for each.
-
-    A scan that cannot be read is reported and left out.
-
-    Args:
-        source: a NIfTI, .mha, .mhd, .nrrd or DICOM file, or a folder of them.
-        output: what to make, see the command's help.
-        model: as in `translate_volume`.
-        modality: of the scans, None to take what they say or look like.
-        round_trip: translate translations too.
-        **options: of `translate_volume`.
-
-    Raises:
-        FileExistsError: an output exists; raised before any work.
-        ValueError: scans were left out; raised at the end.
-    """
-    scans, left_out = list_scans(source).chosen(modality, round_trip)
-    check_any(scans, left_out, source)
-    targets = _targets(scans, Path(output))
-    for target in targets:
-        if target.is_file() or (target.is_dir() and any(target.iterdir())):
-            raise FileExistsError(
-                f"{target} exists already: choose another output, or move it away"
-            )
-
-    for note in left_out_notes(left_out):
-        print(f"note: {note}")
-
-    bar = partial(import_optional("tqdm.auto").tqdm, unit="batch", disable=None)
-    failed = 0
-    for k, (scan, target) in enumerate(zip(scans, targets, strict=True), start=1):
-        place = f"scan {k} of {len(scans)}"
-        try:
-            volume = replace(scan.read(modality), synthetic=scan.synthetic)
-            result = translate_volume(model, volume, **options, progress=partial(bar, desc=place))
-            _write(result, target)
-        except (ValueError, PermissionError) as error:
-            failed += 1
-            print(f"{place} is left out: {error}", file=sys.stderr)
-            continue
-
-        about = replace(volume, notes=result.notes, warnings=result.warnings).describe()
-        print(f"{printable(target)}: {MODALITIES[result.modality]} made from {about}")
-    if failed:
-        raise ValueError(f"{failed} of {len(scans)} scans were not translated: see above")
-
-
-def _targets(scans: list[Scan], output: Path) -> list[Path]:
-    """Where the translation of each scan goes: the output itself, or a place in it."""
-    if len(scans) > 1:
-        return [output / scan.name for scan in scans]
-
-    [scan] = scans
-    if scan.is_file and not is_volume_file(output):
-        return [output / scan.name]
-    return [output]
-
-
-def _write(volume: Volume, target: Path) -> None:
-    """Write NIfTI, MetaImage, NRRD or DICOM, as the name says."""
-    if target.name.lower().endswith(NIFTI):
-        write_nifti(volume, target)
-    elif target.name.lower().endswith(ITK):
-        write_itk(volume, target)
-    else:
-        write_series(volume, target)
-
-
-def translate_files(
-    source: Path,
-    output: Path,
-    weights: Path,
-    to: str | None,
-    size: int | None,
-    spacing_mm: float | None,
-    smooth_mm: float,
-    padding: str = "reflect",
-    round_trip: bool = False,
-) -> None:
-    """Translate scans with the weights in a file, see `translate_scans`.
-
-    Args:
-        to: "ct" or "mri", what to make; None: as each scan says of itself.
-        padding: see `load_reference`.
-        round_trip: translate translations too.
-    """
-    modality = None if to is None else OTHER[to]
-    model = load_translator(weights, to, padding).to(set_up(seed=0))
-    if isinstance(model, ReferenceTranslator):
-        print(
-            f"note: {weights} does not say which grey levels its network knows: CT from -1000 to "
-            "1000 HU, and MR scaled by its own head, become -1 to 1"
-        )
-    if model.contract:
-        # Before any scan is read.
-        model.contract.check_slices(size, spacing_mm)
-        print(f"The networks know {model.contract.describe()}.")
-
-    channels = max(model.architecture.ct_channels, model.architecture.mri_channels)
-    if channels > 1:
-        raise ValueError(
-            f"{weights} are for slices of {channels} channels: choose weights for 1, "
-            "a slice at a time"
-        )
-    translate_scans(
-        source,
-        output,
-        model,
-        modality,
-        round_trip,
-        size=size,
-        spacing_mm=spacing_mm,
-        smooth_mm=smooth_mm,
-    )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..discovery import looks_like_labels
+from ..discovery import EXPECTED_ERROR, SYNTHETIC, looks_like_labels
 from ..evaluation.inputs import check_hu
 from ..files import atomic_write
 from ..units import AIR_HU, STORED_HU_OFFSET
@@ -47,9 +47,12 @@ class Volume:
         space: NIfTI's code of the space that the millimetres belong to.
         synthetic: whether a network made it.
         warnings: of a translation, a sentence for everything that the networks have not seen in
-            the scan that it was made from, see `input_checks`.
+            the scan that it was made from, see `input_checks`; of a map of expected errors, what
+            it was calibrated on.
         heights: (K,), for slices that lie unevenly: where each lies along the third axis, in steps
             of the affine, from 0 to K - 1; None if they lie evenly.
+        error_map: whether the values are no scan, but the error to expect of a translation into
+            this modality, in its unit.
 
     Raises:
         ValueError: another modality, not one volume, a volume that is too large, an affine that
@@ -64,6 +67,7 @@ class Volume:
     synthetic: bool = False
     warnings: tuple[str, ...] = ()
     heights: np.ndarray | None = None
+    error_map: bool = False
 
     def __post_init__(self):
         if self.modality not in MODALITIES:
@@ -79,6 +83,12 @@ class Volume:
                 "the heights of its slices do not rise from 0 to the number of slices - 1: sort "
                 "the slices, and give the mean distance as the affine's step"
             )
+
+    @property
+    def label(self) -> str:
+        """What a file of it says of itself, if a network made it."""
+        kind = EXPECTED_ERROR if self.error_map else SYNTHETIC
+        return kind.format(MODALITIES[self.modality])
 
     @property
     def background(self) -> float:
@@ -245,7 +255,8 @@ def as_int16(volume: Volume) -> np.ndarray:
     low, high = float(volume.values.min()), float(volume.values.max())
 
     beyond = low < -32768 or high > 32767
-    too_coarse = volume.modality == "mri" and high - low < 100
+    is_mri = volume.modality == "mri" and not volume.error_map
+    too_coarse = is_mri and high - low < 100
     if beyond or too_coarse:
         raise ValueError(
             f"values from {low:.4g} to {high:.4g} do not survive rounding to 16-bit whole numbers: "

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -72,6 +73,7 @@ class Lab:
             f"--port={port}",
             f"--IdentityProvider.token={self.token}",
             f"--ServerApp.root_dir={self.work}",
+            f"--LabApp.app_settings_dir={home / 'defaults'}",
         )
         with open(self.log, "wb") as log:
             self.server = subprocess.Popen(
@@ -129,6 +131,9 @@ def environment(home: Path) -> dict[str, str]:
         path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(setting))
+    defaults = home / "defaults" / "overrides.d"
+    defaults.mkdir(parents=True)
+    shutil.copy(ROOT / "ctmri_utils" / "viewers" / "ctmri-utils.json", defaults)
     places = {name: str(home / folder) for name, folder in PLACES.items()}
     changed = {**os.environ, **places, "PYTHONPATH": str(ROOT), "JUPYTER_PREFER_ENV_PATH": "1"}
     changed["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"

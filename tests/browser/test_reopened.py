@@ -15,6 +15,16 @@ CODE = """import numpy as np
 from ctmri_utils import browse, compare
 ct_hu = np.random.default_rng(0).normal(0, 300, (3, 64, 64))
 compare(ct_hu, ct_hu / 2, alt="noise, and less of it")"""
+BY_HAND = """from ctmri_utils import figures
+from ipywidgets import HBox, IntSlider, interactive, jslink
+def show(level):
+    row = figures.Row(ct_hu[:1], level - 100, level + 100)
+    figures.show(figures.montage({"noise": row}), alt="noise")
+interactive(show, level=(0, 9))"""
+LIVE = """live = compare(ct_hu, ct_hu / 2, alt="noise").widget
+patient = IntSlider(max=2)
+jslink((patient, "value"), (live, "slice"))
+HBox([patient, live])"""
 NOISE = np.random.default_rng(0).integers(-1000, 1000, (3, 24, 24))
 
 
@@ -61,6 +71,33 @@ def test_a_notebook_saved_closed_and_opened_again(new_tab, tmp_path, screenshots
         assert pictures.first.evaluate("picture => picture.naturalWidth > 300")
         assert pictures.first.get_attribute("alt") == "noise, and less of it"
         tab.screenshot(path=screenshots / "reopened_untrusted.png")
+
+
+@pytest.mark.timeout(400)
+def test_widgets_of_a_notebook_opened_again_are_shown_without_their_kernel(
+    new_tab, tmp_path, screenshots
+):
+    cells = [new_code_cell(source) for source in (CODE, BY_HAND, LIVE)]
+    notebook = new_notebook(cells=cells, metadata={"kernelspec": PYTHON})
+    with jupyterlab(tmp_path, new_tab, widgets=notebook) as lab:
+        tab = lab.open("widgets.ipynb")
+        lab.run(tab)
+        tab.locator(".widget-interact img").wait_for(timeout=60_000)
+        tab.locator(".widget-hbox .ctmri[data-ready]").wait_for(timeout=60_000)
+        lab.close(tab)
+
+        tab = lab.open("widgets.ipynb")
+        viewer = tab.locator(".widget-hbox .ctmri[data-ready]")
+        viewer.wait_for(timeout=60_000)
+        expect(tab.locator(".widget-interact img")).to_have_count(1)
+        shown = " ".join(tab.locator(".jp-OutputArea-output").all_inner_texts())
+        assert "rror" not in shown and "not found" not in shown
+
+        # No kernel is asked: the link and the drawing are the browser's.
+        tab.locator(".widget-hbox .widget-slider .noUi-handle").press("ArrowRight")
+        slice_slider = viewer.locator(".controls label:has(span:text-is('Slice')) input")
+        expect(slice_slider).to_have_value("1")
+        tab.screenshot(path=screenshots / "reopened_widgets.png")
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from PIL import Image
+from playwright.sync_api import expect
 
+from ctmri_utils.course import pages as course_pages
 from ctmri_utils.course.site import build_site
 from ctmri_utils.viewers.viewer import compare
 
@@ -32,7 +34,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 
 # Faults that shut somebody out. Code is looked at on the first page only: it has a thousand spans.
 FAULTS = """skip => axe.run({ exclude: skip }, { resultTypes: ["violations"], iframes: false })
-  .then(found => found.violations
+  .then(async found => {
+    // The other theme has other colours and the same text.
+    const root = document.documentElement;
+    root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
+    const colours = await axe.run({ exclude: skip },
+      { runOnly: ["color-contrast"], resultTypes: ["violations"], iframes: false });
+    return [...found.violations, ...colours.violations];
+  })
+  .then(violations => violations
     .filter(one => ["serious", "critical"].includes(one.impact))
     .map(one => one.id + " " + one.nodes[0].html))"""
 TOO_WIDE = "document.documentElement.scrollWidth - innerWidth"
@@ -72,7 +82,12 @@ def site(tmp_path_factory):
     notebook.metadata["widgets"] = {STATE: {"state": BAR}}
     nbformat.write(notebook, build / f"{RUN}.ipynb")
 
-    with contextlib.redirect_stderr(io.StringIO()) as warnings:
+    # The page itself is looked at by test_translation_page.py.
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stderr(io.StringIO()) as warnings,
+    ):
+        patch.setattr(course_pages, "write_translation_page", lambda weights, page: page.touch())
         home = build_site(build)
     assert warnings.getvalue() == ""
     assert home == build / "site" / "index.html"
@@ -135,9 +150,10 @@ def test_every_page_is_there_and_reached_from_the_navigation(site):
     lessons = {f"notebooks/{name}.html" for name in LESSONS}
     assert lessons | {"notebooks/QUIZ.html", "notebooks/GLOSSARY.html"} < expected
     assert {"notebooks/assignments/README.html", "data/weights/README.html"} < expected
+    assert "translate.html" in expected
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_every_page_is_for_everybody_on_a_wide_screen_and_on_a_phone(site, new_tab):
     tab = new_tab()
     dark = new_tab(color_scheme="dark")
@@ -145,7 +161,7 @@ def test_every_page_is_for_everybody_on_a_wide_screen_and_on_a_phone(site, new_t
     faults = {}
     for number, page in enumerate(pages(site)):
         light = number % 2 == 0
-        # Half of the pages each: the same rules, and the same looks, on both.
+        # Half of the pages each: the same rules on both, and the colours of both everywhere.
         shown = tab if light else dark
         shown.goto(page.as_uri())
         shown.evaluate(AXE_SCRIPT)
@@ -167,6 +183,21 @@ def test_search_finds_a_word_of_a_lesson_and_of_the_reference(site, new_tab):
         tab.locator(f"#search-results a[href*='{page}']").first.click()
         tab.wait_for_url(f"**/{page}.html*")
         assert word in tab.locator("main").inner_text()
+
+
+def test_search_ranks_exact_names_then_lessons_then_the_rest(site, new_tab):
+    tab = new_tab()
+    found = tab.locator("#search-results li a:first-child")
+    firsts = {}
+    for words in ("loss", "metric", "MAE", "field of view", "browse"):
+        tab.goto(f"{address(site, 'search.html')}?q={words}")
+        expect(found.first).to_be_visible()
+        firsts[words] = found.first.get_attribute("href").partition("#")[0]
+    assert firsts.pop("field of view") == "notebooks/GLOSSARY.html"
+    assert firsts.pop("browse") == "reference/viewers.html"
+
+    # Modules and titles of other pages hold these words, too.
+    assert all(re.match(r"notebooks/\d\d_", page) for page in firsts.values()), firsts
 
 
 def test_previous_and_next_walk_through_the_lessons(site):

@@ -2,19 +2,28 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
+import time
+import tomllib
+from pathlib import Path
 
 import nbformat
 import nbformat.v4 as nb
 import pytest
+import torch
 from PIL import Image
+from rules import LESSONS
 
 from ctmri_utils.__main__ import main
 from ctmri_utils.course import lessons as course
 from ctmri_utils.course.lessons import LessonFailed, check_parameters, find_lessons, run_course
+from ctmri_utils.course.records import Record, read_record
+from ctmri_utils.course.time_left import TABLE, TimeLeft, span, training_left
 from ctmri_utils.scans.datasets import NAMED
 from ctmri_utils.settings import literal
+from ctmri_utils.viewers.progress import PROGRESS_FILE, Progress
 
 PARAMETERS = 'PROFILE = "laptop"\nSEED = 0'
 
@@ -94,6 +103,110 @@ def test_a_failing_cell_is_named_and_the_copy_kept(tmp_path):
         run_course("ci", tmp_path / "build", notebooks=notebooks)
     kept = (tmp_path / "build" / "01_tiny.ipynb").read_text()
     assert "so far" in kept and "IndexError" in kept
+
+
+@pytest.fixture
+def course_of_three(tmp_path, monkeypatch):
+    """Three lessons, a package and data of one file each, and a papermill that only copies.
+
+    A lesson with the text "stop" is interrupted. Returns a function that runs the course in a
+    build folder of its own, and returns the numbers of the lessons that ran.
+    """
+    for name in ("package", "data/scans", "my scans"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").write_text("1")
+    for name in ("01_a", "02_b", "03_c"):
+        write_lesson(tmp_path / "notebooks", name)
+    ran = []
+
+    def execute_notebook(source, target, *_, **__):
+        ran.append(int(Path(source).name[:2]))
+        Path(target).write_text(Path(source).read_text())
+        if "stop" in Path(source).read_text():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("papermill.execute_notebook", execute_notebook)
+    monkeypatch.setattr("ctmri_utils.course.records.PACKAGE", tmp_path / "package")
+    monkeypatch.setattr("ctmri_utils.course.records.data_folder", lambda: tmp_path / "data")
+
+    def run(**options):
+        ran.clear()
+        run_course("ci", tmp_path / "build", notebooks=tmp_path / "notebooks", **options)
+        return list(ran)
+
+    run.ran = ran
+    return run
+
+
+def edit(path, before, after):
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+
+
+def test_what_is_up_to_date_is_not_run_again_unless_asked(course_of_three, capsys):
+    assert course_of_three() == [1, 2, 3]
+    assert course_of_three() == course_of_three(lessons=[2]) == []
+    assert "02_b: up to date (took " in capsys.readouterr().out
+    assert course_of_three(again=True) == [1, 2, 3]
+    assert course_of_three(parameters={"SEED": 1}) == [1, 2, 3]
+
+
+def test_a_changed_lesson_is_run_again_with_all_after_it(course_of_three, tmp_path):
+    course_of_three()
+    edit(tmp_path / "notebooks" / "02_b.ipynb", "Tiny", "Large")
+    assert course_of_three(lessons=[2]) == [2]
+    # 3 is older than what it may build on
+    assert course_of_three() == [3]
+    (tmp_path / "build" / "01_a.ipynb").unlink()
+    assert course_of_three() == [1, 2, 3]
+
+
+def test_a_change_of_the_package_or_of_the_data_runs_all_again(course_of_three, tmp_path):
+    for path in sorted((tmp_path / "notebooks").iterdir()):
+        edit(path, "SEED = 0", "SEED = 0\\nDATASET = 0")
+    own = {"DATASET": str(tmp_path / "my scans")}
+    course_of_three(parameters=own)
+    for name in ("package", "data/scans", "my scans"):
+        (tmp_path / name / "file").write_text("2")
+        assert course_of_three(parameters=own) == [1, 2, 3]
+    assert course_of_three(parameters=own) == []
+
+
+def test_a_course_that_was_stopped_goes_on_with_the_unfinished_lesson(course_of_three, tmp_path):
+    edit(tmp_path / "notebooks" / "02_b.ipynb", "Tiny", "stop")
+    with pytest.raises(KeyboardInterrupt):
+        course_of_three()
+    assert course_of_three.ran == [1, 2]
+
+    with pytest.raises(KeyboardInterrupt):
+        course_of_three()
+    assert course_of_three.ran == [2]
+    edit(tmp_path / "notebooks" / "02_b.ipynb", "stop", "Tiny")
+    assert course_of_three() == [2, 3]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no Ctrl-C to one process")
+def test_ctrl_c_ends_the_lesson_and_says_that_it_goes_on(tmp_path):
+    waits = "import pathlib, time\npathlib.Path('waits').touch()\ntime.sleep(60)"
+    write_lesson(tmp_path / "notebooks", cells=[waits])
+    program = (
+        "import sys; from ctmri_utils.course import lessons; from pathlib import Path\n"
+        f"lessons.CHECKOUT = Path({str(tmp_path)!r})\n"
+        "from ctmri_utils.__main__ import main\n"
+        f"sys.exit(main(['course', '--profile', 'ci', '--build', {str(tmp_path)!r}]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "waits").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors.strip() == "course: interrupted; the same command goes on with it"
+    assert read_record(tmp_path / "01_tiny.ipynb") is None
 
 
 def test_a_dead_kernel_is_said(tmp_path):
@@ -176,7 +289,8 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path):
 def test_a_folder_on_the_command_line_means_the_one_in_this_place(tmp_path, monkeypatch, capsys):
     given = []
     monkeypatch.setattr(
-        "ctmri_utils.course.lessons.run_course", lambda *arguments: given.append(arguments[3]) or []
+        "ctmri_utils.course.lessons.run_course",
+        lambda *arguments, **_: given.append(arguments[3]) or [],
     )
     monkeypatch.setattr("ctmri_utils.course.site.build_site", lambda build: "index.html")
     monkeypatch.chdir(tmp_path)
@@ -191,3 +305,78 @@ def test_a_folder_on_the_command_line_means_the_one_in_this_place(tmp_path, monk
     assert (
         f"DATASET='phantm' is neither {', '.join(NAMED)} nor a folder in" in capsys.readouterr().err
     )
+
+
+def test_the_time_left_follows_what_the_lessons_take():
+    names = ["01_a", "02_b", "03_c"]
+    time_left = TimeLeft("laptop", names, {})
+    assert time_left.minutes() == pytest.approx(0.3 + 0.2 + 11)
+    # twice as slow as the table says
+    time_left.finish("01_a", 0.6)
+    assert time_left.minutes() == pytest.approx(0.4 + 22)
+    time_left.finish("02_b", 0.4)
+    assert time_left.minutes(elapsed=20) == pytest.approx(2)
+    # the training knows better
+    assert time_left.minutes(elapsed=20, training=7) == 7
+    time_left.finish("03_c", 22)
+    assert time_left.minutes() == 0
+
+
+def test_every_lesson_has_its_minutes():
+    table = tomllib.loads(TABLE.read_text(encoding="utf-8"))
+    assert set(table) == {"laptop", "ci"}
+    assert all(list(minutes) == [name[:2] for name in LESSONS] for minutes in table.values())
+
+
+def test_the_time_left_is_known_from_last_time_in_the_same_profile():
+    record = Record("", "gpu", minutes=4, peak_gb=1, finished=0)
+    assert TimeLeft("gpu", ["03_c"], {"03_c": record}).minutes() == 4
+    assert TimeLeft("laptop", ["03_c"], {"03_c": record}).minutes() == 11
+    assert TimeLeft("gpu", ["03_c"], {}).minutes() is None
+
+
+def test_a_training_says_how_far_it_is_to_whoever_runs_the_lesson(tmp_path, monkeypatch):
+    path = tmp_path / "progress.json"
+    assert training_left(path) == ("", 0)
+    monkeypatch.setenv(PROGRESS_FILE, str(path))
+    slices = torch.zeros(2, 1, 16, 16)
+    progress = Progress(None, slices, slices, steps=40, every=10)
+    monkeypatch.setattr(progress, "refresh", lambda step: None)
+    for step in range(1, 41):
+        progress(step, {"loss": 1.0})
+        if step == 15:
+            time.sleep(0.01)
+            words, minutes = training_left(path)
+            assert words.startswith("; training 10 of 40 steps, ") and minutes >= 0
+    assert training_left(path) == ("", 0)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_one_line_while_a_lesson_runs(tmp_path, monkeypatch):
+    progress = tmp_path / "progress.json"
+    progress.write_text('{"step": 10, "steps": 40, "seconds_left": 300}')
+    monkeypatch.setattr("sys.stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", "120")
+    with course.watched("03_c", TimeLeft("laptop", ["03_c"], {}), progress, every_s=0.01):
+        while "in all" not in sys.stdout.getvalue():
+            time.sleep(0.01)
+
+    text = sys.stdout.getvalue()
+    line = "03_c: 1 s so far; training 10 of 40 steps, 5 min left; about 11 min left in all"
+    assert line in text and "\n" not in text
+    # it is wiped away at the end
+    assert text.split("\r")[-2].strip() == ""
+
+
+def test_a_time_is_said_as_people_do():
+    assert [span(minutes) for minutes in (0, 0.5, 1.4, 1.6, 12.4)] == [
+        "1 s",
+        "30 s",
+        "84 s",
+        "2 min",
+        "12 min",
+    ]

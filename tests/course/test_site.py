@@ -44,6 +44,8 @@ def linked(tmp_path):
 
 def test_a_badge_becomes_links_without_a_picture(linked):
     text = linked(BADGE)
+    assert text.startswith("Open in [Colab]")
+    assert linked(f"| one |\n| {BADGE} |").startswith("| one |\n| [Colab]")
     place = "blob/main/notebooks/01_a.ipynb"
     owner = repository().removeprefix("https://github.com/")
     assert "badge.svg" not in text
@@ -166,7 +168,7 @@ def test_a_folder_of_lessons_alone_has_a_first_page(tmp_path, monkeypatch):
 
 def test_course_ends_with_the_site_and_site_makes_it_alone(tmp_path, monkeypatch, capsys):
     done = []
-    monkeypatch.setattr(lessons, "run_course", lambda *_: done.append("lessons") or [])
+    monkeypatch.setattr(lessons, "run_course", lambda *_, **__: done.append("lessons") or [])
     monkeypatch.setattr(
         course_site, "build_site", lambda build: done.append("site") or build / "index.html"
     )

@@ -80,8 +80,6 @@ def test_the_file_is_the_one_that_the_name_stands_for():
             "heads.safetensors",
             "phantom.md",
             "phantom.safetensors",
-            "scans.md",
-            "scans.safetensors",
         ]
     )
     assert FILE.stat().st_size <= 300_000

@@ -223,9 +223,9 @@ def files() -> dict:
         )
         found["manifest"] = digest(np.frombuffer(manifest.encode(), np.uint8))
 
-        model = load_translator(data_folder() / "weights" / "scans.safetensors")
+        model = load_translator(data_folder() / "weights" / "heads.safetensors")
         volume = read_nifti(folder / "mri" / "person1.nii", "mri")
-        translated = translate_volume(model, volume, size=96)
+        translated = translate_volume(model, volume)
         found["translated volume"] = digest(translated.values)
         write_series(translated, folder / "series")
         found["DICOM"] = dicom(folder / "series")

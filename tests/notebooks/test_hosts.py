@@ -1,5 +1,6 @@
 """Badges, set-up cells and addresses follow the one setting, and the set-up cell knows its host."""
 
+import re
 import shutil
 import sys
 import types
@@ -10,6 +11,9 @@ import pytest
 import rules
 from hosts import HERE, PAGES, ROOT, Home
 from IPython.core.inputtransformer2 import TransformerManager
+from IPython.core.magics import OSMagics
+
+from ctmri_utils.machine import run_folder
 
 FORK = "https://github.com/some-one/their.fork"
 OTHERS = ("pyproject.toml", "CITATION.cff", *PAGES)
@@ -121,6 +125,23 @@ def test_the_setup_cell_installs_on_colab_and_kaggle_alone(module, variable, ins
     exec(compile(cell, "cell", "exec"), {"get_ipython": lambda: shell})
     wanted = [("pip", f'install -q "ctmri-utils[course] @ git+{HERE.installed_from}"')]
     assert [(name, line) for name, line, *_ in asked] == (wanted if installs else [])
+
+
+def test_the_documented_cell_keeps_runs_on_drive(tmp_path, monkeypatch):
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    [cell] = re.findall(r"```python\n(from google\.colab import drive\n.+?)```", page, flags=re.S)
+    colab = types.ModuleType("google.colab")
+    colab.drive = types.SimpleNamespace(mount=lambda place: asked.append(place))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    monkeypatch.setenv("CTMRI_BUILD", "")
+
+    asked = []
+    code = TransformerManager().transform_cell(cell.replace("/content/drive", str(tmp_path)))
+    set_variable = OSMagics(shell=None).set_env
+    shell = types.SimpleNamespace(run_line_magic=lambda name, line, **_: set_variable(line))
+    exec(compile(code, "cell", "exec"), {"get_ipython": lambda: shell})
+    assert asked == [str(tmp_path)]
+    assert run_folder("scans", "gpu", 1) == tmp_path / "MyDrive" / "ctmri" / "runs" / "scans-gpu-1"
 
 
 def test_the_pages_that_name_the_address_exist():

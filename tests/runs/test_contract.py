@@ -9,7 +9,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ctmri_utils.cyclegan.model import CycleGAN, Translator
-from ctmri_utils.runs import Contract, contract_for, load_translator, save_weights
+from ctmri_utils.runs import (
+    Contract,
+    contract_for,
+    load_translator,
+    save_weights,
+    settings_for_scans,
+    sized_for,
+)
 from ctmri_utils.runs.train import train
 from ctmri_utils.scans import phantom_scans
 from ctmri_utils.settings import PRESETS, PROFILES, Architecture
@@ -21,7 +28,7 @@ CONTRACT = Contract(
     7 / 3,
     "zwei Köpfe",
     unseen="a third",
-    preset="recommended",
+    preset="heads",
     revision="1a2b",
     seed=7,
     steps=9,
@@ -89,9 +96,9 @@ def test_weights_are_not_saved_under_another_map(tmp_path):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of two steps with the preset `recommended`."""
+    """A run of two steps with the preset `heads`."""
     changes = {"profile": "ci", "dataset": "phantom", "steps": 2, "seed": 5, "patients": 4}
-    changes |= {"test_patients": 2, "ngf": 4, "ndf": 4, "n_blocks": 1, "preset": "recommended"}
+    changes |= {"test_patients": 2, "ngf": 4, "ndf": 4, "n_blocks": 1, "preset": "heads"}
     return train(output=tmp_path_factory.mktemp("runs") / "run", changes=changes)
 
 
@@ -99,7 +106,7 @@ def test_a_training_keeps_its_contract_in_the_checkpoint(run):
     contract = load_translator(run).contract
     assert (contract.size, contract.seed, contract.steps) == (64, 5, 2)
     assert contract.pixel_mm == pytest.approx(220 / 64)
-    assert (contract.ct_map, contract.preset) == ("piecewise", "recommended")
+    assert (contract.ct_map, contract.preset) == ("piecewise", "heads")
     assert contract.data == "phantom, 4 CT and 4 MR slices" and contract.revision
 
 
@@ -113,7 +120,7 @@ def test_a_checkpoint_older_than_contracts_loads_and_resumes(run, tmp_path):
 
 def test_the_contract_of_a_data_set_is_what_the_set_says():
     scans = phantom_scans(2, 1, 32, 1)
-    settings = replace(PROFILES["ci"], **PRESETS["recommended"])
+    settings = replace(PROFILES["ci"], **PRESETS["heads"])
     assert contract_for(scans, settings, 1, 2).ct_scale == scans.ct_scale
 
     data = contract_for(scans, settings, 1, 2, "/data/weights/heads.safetensors").data
@@ -132,3 +139,19 @@ def test_what_contradicts_a_contract_is_refused():
         CONTRACT.check_slices(128, None)
     with pytest.raises(ValueError, match="pixels of 1.75 mm contradict these weights"):
         CONTRACT.check_slices(None, 1.75)
+
+
+def test_lessons_draw_slices_of_the_size_that_a_model_knows():
+    model = Translator(SMALL)
+    settings = PROFILES["ci"]
+    assert sized_for(model, settings) == settings
+    model.contract = CONTRACT
+    assert sized_for(model, settings) == replace(settings, size=96, scans_size=96)
+
+
+def test_only_hu_are_seen_through_a_ct_map():
+    scans = phantom_scans(2, 1, 32, 1)
+    settings = replace(PROFILES["ci"], ct_map="piecewise")
+    assert settings_for_scans(settings, scans) == settings
+    grey = replace(scans, ct_scale=GREY)
+    assert settings_for_scans(settings, grey) == replace(settings, ct_map="linear")

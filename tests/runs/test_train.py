@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -22,6 +23,7 @@ from ctmri_utils.cyclegan.model import CycleGAN
 from ctmri_utils.cyclegan.resume import load_checkpoint
 from ctmri_utils.cyclegan.training import fit
 from ctmri_utils.runs.train import RunLog, check_memory, environment, train
+from ctmri_utils.runs.weights import load_translator
 from ctmri_utils.scans.slices import FOLDERS
 from ctmri_utils.settings import PROFILES, Architecture, Settings, read_settings, read_toml
 
@@ -521,33 +523,32 @@ def test_accelerates_notebook_launcher_starts_it_from_a_lesson(tiny, tmp_path):
     assert_same_bits(one["model"], other["model"])
 
 
-@pytest.mark.parametrize(("name", "value"), [("mask", "1"), ("ct_map", "piecewise")])
-def test_what_counts_in_hu_refuses_grey_levels(tiny, tmp_path, capsys, name, value):
+@pytest.fixture
+def grey_set(tmp_path):
+    """A folder of 8-bit slices, whose CT has no HU."""
     for folder in ("trainA", "trainB", "testA", "testB"):
         (tmp_path / "grey" / folder).mkdir(parents=True)
         for i in range(2):
             pixels = np.random.default_rng(i).integers(0, 255, (32, 32), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "grey" / folder / f"{folder}{i}.png")
-    assert (
-        main(
-            [
-                "train",
-                str(tiny),
-                "-p",
-                "dataset",
-                str(tmp_path / "grey"),
-                "-p",
-                "scans_size",
-                "32",
-                "-p",
-                name,
-                value,
-            ]
-        )
-        == 1
-    )
+    return str(tmp_path / "grey")
+
+
+def test_the_mask_loss_refuses_grey_levels(tiny, tmp_path, capsys, grey_set):
+    words = ["--dataset", grey_set, "--scans-size", "32", "--mask", "10"]
+    assert main(["train", str(tiny), *words]) == 1
     assert "counts in HU, and the CT of this set is in grey levels" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_networks_see_grey_levels_without_a_ct_map(tiny, capsys, grey_set):
+    words = ["--dataset", grey_set, "--scans-size", "32", "--ct-map", "piecewise"]
+    assert main(["train", str(tiny), *words]) == 0
+    printed = capsys.readouterr().out
+    assert "CT is in grey levels: the networks see it without a CT map" in printed
+    run = Path(printed.rpartition("Run in ")[2].strip())
+    assert load_translator(run).architecture.ct_map == "linear"
+    assert read_toml(run / "settings.toml")["ct_map"] == "linear"
 
 
 @pytest.mark.parametrize(

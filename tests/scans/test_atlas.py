@@ -234,3 +234,11 @@ def test_a_course_without_the_atlas_says_so(monkeypatch, tmp_path):
         synthetic_patients(1, 32, anatomy="atlas")
     atlas.load_head.cache_clear()
     synthetic_patients(1, 32)
+
+
+def test_every_lesion_that_was_asked_for_is_there():
+    """About as large as its ellipse; the brain's surface cuts some of it off."""
+    ill = synthetic_patients(40, 64, seed=5, anatomy="atlas", lesion="acute", lesion_fraction=1.0)
+    for lesion, p in zip(ill.lesion, ill.parameters, strict=True):
+        ellipse_mm2 = np.pi * p["lesion_radius_mm"] ** 2
+        assert 0.4 < lesion.sum() * ill.spacing_mm**2 / ellipse_mm2 < 1.4

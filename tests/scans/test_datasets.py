@@ -12,8 +12,8 @@ from PIL import Image
 
 from ctmri_utils import files
 from ctmri_utils.masks import ct_head_mask
-from ctmri_utils.scans import folders
-from ctmri_utils.scans.datasets import load_scans, phantom_scans
+from ctmri_utils.scans import atlas, folders
+from ctmri_utils.scans.datasets import load_scans, phantom_dataset, phantom_scans
 from ctmri_utils.scans.folders import folder_scans
 from ctmri_utils.scans.phantom import synthetic_patients
 from ctmri_utils.scans.slices import FOLDERS
@@ -50,6 +50,8 @@ def test_a_plain_folder_becomes_tensors_in_range(folder):
         and scans.spacing_mm is None
         and scans.notes == ()
     )
+    # CT minus MR means nothing, so viewers must not take the two greys for one unit.
+    assert {scale.unit for scale in scans.mri_scales.values()} == {"MR grey level"}
     # float32 of 0..255
     np.testing.assert_allclose(
         GREY.from_network(scans.train.ct[1, 0].numpy()), picture(1), atol=1e-4
@@ -444,7 +446,7 @@ def test_phantoms_of_neighbouring_seeds_share_no_patient(monkeypatch):
         (
             "kaggle",
             FileNotFoundError,
-            "kaggle does not hold Kaggle's data set: run `python -m ctmri_utils download`",
+            "kaggle does not hold Kaggle's data set: run `ctmri download`",
         ),
     ],
 )
@@ -522,3 +524,9 @@ def test_the_embedded_scans_know_their_heights():
         train.positions, (train.ct_patients, train.mri_patients), strict=True
     ):
         assert len(heights) == len(patients) and min(heights) == 0 and 0.9 < max(heights) <= 1
+
+
+def test_without_the_atlas_the_lessons_judge_by_the_other_phantom(tmp_path, monkeypatch):
+    assert phantom_dataset() == "atlas"
+    monkeypatch.setattr(atlas, "data_folder", lambda: tmp_path)
+    assert phantom_dataset() == "phantom"

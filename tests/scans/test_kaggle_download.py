@@ -137,7 +137,7 @@ def test_a_connection_that_keeps_breaking_is_said_and_the_next_call_continues(
     assert kaggle.fetched == [0, CHUNK, 2 * CHUNK, 3 * CHUNK]
     with pytest.raises(
         FileNotFoundError,
-        match=r"kaggle holds an unfinished download: run `python -m ctmri_utils download`",
+        match=r"kaggle holds an unfinished download: run `ctmri download`",
     ):
         load_scans("kaggle", PROFILES["ci"], seed=0)
     assert (

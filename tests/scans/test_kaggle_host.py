@@ -91,7 +91,7 @@ def test_without_it_the_message_says_how_to_attach_it(kaggle):
 def test_elsewhere_nothing_is_looked_for_below_kaggle(kaggle, monkeypatch):
     attach(kaggle, PLACES[0])
     monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE")
-    with pytest.raises(FileNotFoundError, match="run `python -m ctmri_utils download`"):
+    with pytest.raises(FileNotFoundError, match="run `ctmri download`"):
         load_scans("kaggle", SETTINGS, seed=0)
 
 

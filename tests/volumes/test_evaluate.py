@@ -194,7 +194,7 @@ def test_a_person_who_cannot_be_scored_is_left_out_and_the_others_are_not(
     assert evaluate(tmp_path, results, "--truth", tree, "--mask", tree) == 1
     said = capsys.readouterr()
     assert "1BA002 is left out: " in said.out and "sCT_1BA002.mha is damaged" in said.out
-    assert said.err.endswith("evaluate: 1 of 3 people were not scored: see the notes\n")
+    assert said.err.endswith("evaluate: 1 of 3 people could not be scored: see the notes\n")
     scores = pd.read_csv(tmp_path / "scores" / "scores.csv")
     assert set(scores["patient"]) == {"1BA001", "1BA003"}
 

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from hospital_files import write_with_simple_itk
 
 from ctmri_utils.__main__ import main
-from ctmri_utils.discovery import is_synthetic_file
+from ctmri_utils.discovery import own_label
 from ctmri_utils.volumes.itk import read_itk, write_itk
 from ctmri_utils.volumes.nifti import write_nifti
 from ctmri_utils.volumes.scan_files import find_scans, list_scans, read_volume
@@ -89,7 +89,7 @@ def test_what_is_written_comes_back_and_calls_itself_synthetic(tmp_path, values,
     for volume in (read_itk(path, "ct"), read_volume(path)):
         np.testing.assert_array_equal(volume.values, written.values)
         np.testing.assert_allclose(volume.affine, written.affine, atol=1e-6)
-    assert is_synthetic_file(path) and list_scans(tmp_path).scans[0].synthetic
+    assert own_label(path) and list_scans(tmp_path).scans[0].synthetic
     assert {one.name for one in tmp_path.iterdir()} == (
         {"result.mhd", "result.zraw"} if ending == "mhd" else {path.name}
     )

@@ -79,8 +79,9 @@ def test_what_makes_no_pair_is_said(tmp_path, tree):
     pairs, notes = find_pairs(tmp_path)
     assert [pair.name for pair in pairs] == ["Task1/brain/1BA001"]
     assert "1BA003: it has 1 CT, 2 MR and 1 mask files" in notes[0]
-    kinds = "1 x .nii.gz, 1 x .xlsx, 3 x volume without a partner"
-    assert f"5 files were left out: {kinds}" in notes[1]
+    alone = [f"Task1/brain/{name}.nii.gz" for name in ("1BA002/ct", "1BA002/mask", "ct_")]
+    assert notes[1] == f"no partner was found for 3 volumes: {', '.join(alone)}"
+    assert notes[2] == "2 files were left out: 1 x .nii.gz, 1 x .xlsx"
 
 
 def test_slices_of_a_pair_lie_upon_each_other_and_hold_the_very_values(tmp_path, tree):

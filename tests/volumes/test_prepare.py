@@ -194,7 +194,7 @@ def test_a_test_share_must_be_one(tmp_path, hospital):
 
 
 def test_too_few_people_are_refused_and_nothing_is_left_behind(tmp_path, hospital):
-    with pytest.raises(ValueError, match="1 people with mri .* cannot be split"):
+    with pytest.raises(ValueError, match="1 person with mri .* cannot be split"):
         prepare_slices(tmp_path / "set", hospital / "ct", hospital / "mri" / "sub-01")
     assert not any(tmp_path.iterdir())
 

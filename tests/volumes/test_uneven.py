@@ -18,7 +18,8 @@ from ctmri_utils.volumes.dicom_write import write_series
 from ctmri_utils.volumes.input_checks import look_at
 from ctmri_utils.volumes.itk import write_itk
 from ctmri_utils.volumes.nifti import write_nifti
-from ctmri_utils.volumes.translate import TRANSLATED_MRI, translate_scans, translate_volume
+from ctmri_utils.volumes.translate import TRANSLATED_MRI, translate_volume
+from ctmri_utils.volumes.translation_files import translate_scans
 from ctmri_utils.volumes.volume import Volume
 
 # mm: four slices of 2.5 mm, then eight of 5 to 7 mm.

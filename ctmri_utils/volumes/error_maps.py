@@ -1,0 +1,193 @@
+"""The error to expect of a translated volume: how unsteady the translation is, in HU.
+
+Slightly moved copies of a slice should be translated alike. How far they disagree is turned into an
+expected absolute error, `a + b * disagreement`, fitted on synthetic patients, whose errors are
+known (see `evaluation.uncertainty`). Real heads are other patients: there it says where to look,
+not how large an error is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ..evaluation.uncertainty import UncertaintyMap, disagreement
+from ..scans.datasets import phantom_scans
+from .axial_slices import FIELD_MM
+from .translate import OTHER, SCALES, NetworkSlices, batch_size, network_slices, slice_grid
+from .volume import Volume
+
+# Synthetic patients of each family that calibrate, one slice each; as many others check it.
+PATIENTS = 10
+FAMILIES = ("formula", "atlas")
+SEED = 41
+DISAGREEMENT = "disagreement"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How a calibration fares on synthetic patients of one family that it has not seen.
+
+    Args:
+        true: mean absolute error inside the head.
+        expected: mean of the expected error there.
+        below_twice: share of the pixels whose error is at most twice the expected one.
+    """
+
+    true: float
+    expected: float
+    below_twice: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Turns disagreement into an expected error, for one model and direction.
+
+    Args:
+        to: "ct" or "mri", what the model makes.
+        uncertainty_map: of the sign "disagreement", in the unit of what is made.
+        patients: how many synthetic patients of each family it was fitted on.
+        held_out: by family, for as many others.
+    """
+
+    to: str
+    uncertainty_map: UncertaintyMap
+    patients: int
+    held_out: dict[str, HeldOut]
+
+    def describe(self) -> str:
+        """One line: what it was fitted on, and how it fares on others."""
+        unit = SCALES[self.to].unit
+        found = " and ".join(
+            f"{family} expects a mean error of {one.expected:.0f} {unit} where it is "
+            f"{one.true:.0f}, with {one.below_twice:.0%} of the pixels below twice the expected one"
+            for family, one in self.held_out.items()
+        )
+        return (
+            f"calibrated on phantoms: fitted on {len(self.held_out) * self.patients} synthetic "
+            f"patients; on as many others, {found}; real heads are none of them, expect more there"
+        )
+
+
+def calibrate(
+    model,
+    to: str,
+    size: int | None = None,
+    spacing_mm: float | None = None,
+    patients: int = PATIENTS,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Calibration:
+    """Learn on synthetic patients what a model's disagreement with itself says of its errors.
+
+    Args:
+        model: as in `translate_volume`.
+        to: "ct" or "mri", what it makes.
+        size: pixels per side of the slices, as in `translate_volume`.
+        spacing_mm: their pixel size, likewise.
+        patients: how many of each family of phantoms to calibrate on; as many others check it.
+        progress: wraps the loop over families.
+
+    Raises:
+        ValueError: as `translate.slice_grid`.
+    """
+    size, spacing_mm, _ = slice_grid(model, to, size, spacing_mm)
+    fov_mm = size * spacing_mm if spacing_mm else FIELD_MM
+    known, others = {}, {}
+    for family in progress(FAMILIES):
+        everything = _signs_and_errors(model, to, size, fov_mm, family, 2 * patients)
+        known[family] = [part[:patients] for part in everything]
+        others[family] = [part[patients:] for part in everything]
+
+    signs, errors, heads = map(np.concatenate, zip(*known.values(), strict=True))
+    uncertainty_map = UncertaintyMap.calibrated({DISAGREEMENT: signs}, errors, heads)
+    held_out = {
+        family: _held_out(uncertainty_map, *everything) for family, everything in others.items()
+    }
+    return Calibration(to, uncertainty_map, patients, held_out)
+
+
+def _held_out(
+    uncertainty_map: UncertaintyMap, signs: np.ndarray, errors: np.ndarray, heads: np.ndarray
+) -> HeldOut:
+    expected = uncertainty_map({DISAGREEMENT: signs})[heads]
+    true = np.abs(errors[heads])
+    below_twice = float((true <= 2 * expected).mean())
+    return HeldOut(float(true.mean()), float(expected.mean()), below_twice)
+
+
+def _signs_and_errors(
+    model, to: str, size: int, fov_mm: float, family: str, patients: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Disagreement, error and head of synthetic patients, (N, H, W) each."""
+    options = {"anatomy": family, "mri_contrast": "varied", "fov_mm": fov_mm}
+    split = phantom_scans(1, patients, size, SEED, **options).test
+    images, truth = (split.mri, split.ct) if to == "ct" else (split.ct, split.mri)
+
+    scale = SCALES[to]
+    made = _in_batches(model, images, lambda part: model.translate(part, to).cpu().numpy())
+    errors = scale.from_network(made[:, 0]) - scale.from_network(truth[:, 0].numpy())
+    return disagreement_of(model, images, to), errors, split.truth.head
+
+
+def disagreement_of(model, images, to: str, progress: Callable = iter) -> np.ndarray:
+    """`evaluation.uncertainty.disagreement` of many slices, (N, H, W), a batch at a time."""
+
+    def of_batch(part: torch.Tensor) -> np.ndarray:
+        return disagreement([model], part, to, SCALES[to], SEED)
+
+    return _in_batches(model, images, of_batch, progress)
+
+
+def _in_batches(model, images, of_batch: Callable, progress: Callable = iter) -> np.ndarray:
+    at_once = batch_size(model, images.shape[-1])
+    firsts = progress(range(0, len(images), at_once))
+    return np.concatenate([of_batch(images[first : first + at_once]) for first in firsts])
+
+
+def expected_error(
+    model,
+    volume: Volume,
+    calibration: Calibration,
+    size: int | None = None,
+    spacing_mm: float | None = None,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Volume:
+    """The absolute error to expect of a volume's translation, on the grid of the volume.
+
+    Args:
+        model: as in `translate_volume`.
+        volume: the scan that is translated.
+        calibration: of this model and direction, see `calibrate`.
+        size: as in `translate_volume`.
+        spacing_mm: likewise.
+        progress: wraps the loop over batches.
+
+    Returns:
+        A map of expected errors, see `Volume`: HU of a CT, MR units of an MR, and 0 outside the
+        head.
+
+    Raises:
+        ValueError: as `translate_volume`, or the calibration is of the other direction.
+    """
+    to = OTHER[volume.modality]
+    if calibration.to != to:
+        raise ValueError(
+            f"the calibration is for making {calibration.to}, and this scan becomes {to}: "
+            "calibrate for it"
+        )
+    slices: NetworkSlices = network_slices(model, volume, size, spacing_mm)
+    signs = disagreement_of(model, slices.images, to, progress)
+    expected = calibration.uncertainty_map({DISAGREEMENT: signs})
+    expected = np.where(slices.stack.head_and_rim, expected, 0).astype(np.float32)
+    return replace(
+        volume,
+        values=slices.stack.back_onto(volume, expected, 0),
+        modality=to,
+        synthetic=True,
+        error_map=True,
+        notes=(),
+        warnings=(calibration.describe(),),
+    )
