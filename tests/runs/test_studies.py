@@ -85,7 +85,7 @@ def test_what_is_not_known_gets_one_sentence(ask, sentence):
 def test_the_command_refuses_an_unknown_row_before_it_trains(capsys):
     assert main(["study", "remedies", "--rows", "MIND", "SPIRIT"]) == 1
     assert (
-        "no row 'SPIRIT' in the study remedies: choose from 'reference', 'no identity loss'"
+        "no row 'SPIRIT' in the study remedies: choose from 'reference', 'lighter cycle and "
         in capsys.readouterr().err
     )
 
@@ -104,7 +104,7 @@ def test_the_command_says_first_how_many_hours_it_takes(capsys, monkeypatch):
                 "remedies",
                 "--rows",
                 "MIND",
-                "mask",
+                "CUT",
                 "--seeds",
                 "5",
                 "6",
@@ -284,7 +284,7 @@ def finished(tmp_path_factory):
     rows = {
         name: row
         for name, row in read_study("remedies", "ci", TINY).items()
-        if name in ("reference", "translation noise")
+        if name in ("reference", "lighter cycle and identity")
     }
     folder = tmp_path_factory.mktemp("study")
     return rows, folder, studies.run_study(rows, (1, 2), folder, processes=2)
@@ -551,11 +551,11 @@ def test_a_row_that_fails_is_named_and_does_not_stop_the_others(tmp_path, capsys
         changes=TINY | {"steps": 1, "size": 32, "test_patients": 10, "patients": 10},
     )
     chosen = {
-        "two-channel CT": replace(rows["two-channel CT"], identity=5.0),
+        "two windows": replace(rows["reference"], ct_map="two_windows"),
         "L1 (pairs)": rows["L1 (pairs)"],
     }
     with pytest.raises(
-        ValueError, match="row 'two-channel CT', seed 1: identity=5 needs as many CT as MR channels"
+        ValueError, match="row 'two windows', seed 1: identity=5 needs as many CT as MR channels"
     ):
         studies.run_study(chosen, [1], tmp_path)
     assert (tmp_path / "L1-pairs-1.json").is_file() and not (tmp_path / "table.csv").exists()
