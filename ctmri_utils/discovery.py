@@ -10,7 +10,7 @@ Volumes and slices are found by the same rules:
 * masks, label maps and dose are left out: by the words in their names, and volumes also by their
   values, which are few whole numbers (see `looks_like_labels`);
 * what this package translated itself says so in its header (`SYNTHETIC`) and is no scan, nor is
-  the map of its expected errors.
+  the map of its expected errors, which its name tells too (`ERROR_MAP_ENDING`).
 
 `people` tells whom the scans show.
 """
@@ -33,6 +33,8 @@ import numpy as np
 SYNTHETIC = "SYNTHETIC {} - NOT FOR CLINICAL USE"
 # What the maps say that lie beside translations, see `volumes.error_maps`.
 EXPECTED_ERROR = f"EXPECTED ERROR OF {SYNTHETIC}"
+# And how their names end, because other programs drop the label when they save a file again.
+ERROR_MAP_ENDING = "_uncertainty"
 OWN_LABEL = re.compile("(EXPECTED ERROR OF )?" + SYNTHETIC.format("(CT|MR)"))
 
 NIFTI = (".nii", ".nii.gz")
@@ -52,7 +54,7 @@ LABELS = "mask, label map or dose"
 OTHER_DICOM = "DICOM file that is no CT or MR image"
 OTHER_MODALITY = "file named as another modality"
 TRANSLATED = "translation made by this package"
-ERROR_MAP = "map of expected errors made by this package"
+ERROR_MAP = "map of expected errors, by its header or its name"
 
 LABEL_WORDS = set(
     "mask masks seg segs segm segmentation segmentations dseg probseg label labels labelmap "
@@ -276,6 +278,11 @@ def is_named_as_labels(parts: Sequence[str]) -> bool:
     if LABEL_WORDS & set(words):
         return True
     return any(LABEL_WORDS >= set(words_of(folder)) and words_of(folder) for folder in folders)
+
+
+def is_named_as_error_map(name: str) -> bool:
+    """Whether a file is called as this package calls its maps of expected errors."""
+    return stem(name).casefold().endswith(ERROR_MAP_ENDING)
 
 
 def named_modality(name: str) -> str:

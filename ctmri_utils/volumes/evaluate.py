@@ -95,7 +95,7 @@ def cases_of_files(
 
     Raises:
         FileNotFoundError: there is nothing to score.
-        ValueError: somebody has no true CT or no mask, or two of a kind.
+        ValueError: somebody has two of a kind. Who lacks one gets a case that cannot be read.
     """
     found, notes = {}, []
     for kind, place in (("synthetic CT", source), ("true CT", truth), ("mask", mask)):
@@ -115,10 +115,10 @@ def cases_of_files(
     else:
         by_person = _by_person(found, person)
 
-    cases = []
-    for who, synthetic in by_person["synthetic CT"].items():
-        own = {kind: _of(scans, who, kind, synthetic) for kind, scans in by_person.items()}
-        cases.append(_case_of_files(own["synthetic CT"], own["true CT"], own.get("mask")))
+    cases = [
+        _case_of_files({kind: scans.get(who) for kind, scans in by_person.items()})
+        for who in by_person["synthetic CT"]
+    ]
     return cases, notes + _not_scored(by_person)
 
 
@@ -150,23 +150,24 @@ def _by_person(
     return by_person
 
 
-def _of(scans: dict[str, Scan], who: str, kind: str, synthetic: Scan) -> Scan:
-    if who not in scans:
-        raise ValueError(
-            f"{synthetic.files[0]} has no {kind}: give the folder that holds it, or say by "
-            "--person REGEX who is who"
-        )
-    return scans[who]
+def _case_of_files(own: dict[str, Scan | None]) -> Case:
+    """The case of a person's files by kind, None for one that should be there and is not."""
+    synthetic, true, mask = (own.get(kind) for kind in ("synthetic CT", "true CT", "mask"))
 
-
-def _case_of_files(synthetic: Scan, true: Scan, mask: Scan | None) -> Case:
     def read() -> PairedVolumes:
+        for kind, scan in own.items():
+            if scan is None:
+                raise ValueError(
+                    f"{synthetic.files[0]} has no {kind}: give the folder that holds it, or say by "
+                    "--person REGEX who is who"
+                )
         return PairedVolumes(true.read("ct"), None, read_mask(mask) if mask else None)
 
     # Of a single file, its folder may be the only name.
-    path = Path(true.name)
-    if len(path.parts) == 1:
-        path = Path(true.files[0].resolve().parent.name, path)
+    named = true or synthetic
+    path = Path(named.name)
+    if true and len(path.parts) == 1:
+        path = Path(named.files[0].resolve().parent.name, path)
     return Case(shared_name(path.as_posix()), read, lambda volumes: synthetic.read("ct"))
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from ..discovery import GZIP_MAGIC, NIFTI, NIFTI2_HEADER_BYTES
 from .packages import import_optional, quiet_readers
 from .volume import (
-    MOST_VOXELS,
     Volume,
     as_int16,
     atomic_create,
@@ -81,20 +80,24 @@ def read_nifti(path: Path, modality: str | None = None, *, labels: bool = True) 
 
 def _bounded_image(nibabel, file):
     """The image in an open file, of which no more is read than a reasonable header needs; notes."""
-    start = file.read(NIFTI2_HEADER_BYTES)
+    # With the four bytes that say whether something follows the header.
+    start = file.read(NIFTI2_HEADER_BYTES + 4)
     kind = _kind(nibabel, start)
     header = kind.header_class(start[: kind.header_class.sizeof_hdr], check=False)
+    if not 1 <= header["dim"][0] <= 7:
+        raise ValueError(
+            "its header does not give 1 to 7 dimensions: it is damaged; copy or export it again"
+        )
     notes = _mend_header(header, start)
 
-    shape = header.get_data_shape()
-    voxels = math.prod(shape)
+    shape = three_dimensions(header.get_data_shape())
+    check_shape(shape)
     offset = float(header["vox_offset"])
-    if not (0 < voxels <= MOST_VOXELS and 0 <= offset <= MOST_HEADER_BYTES):
-        check_shape(shape)
+    if not 0 <= offset <= MOST_HEADER_BYTES:
         raise ValueError("its header is longer than 64 MB: it is damaged")
 
     # The claimed length may not be there, so memory is taken for what has arrived only.
-    length = int(offset) + voxels * header.get_data_dtype().itemsize
+    length = int(offset) + math.prod(shape) * header.get_data_dtype().itemsize
     content = bytearray(start)
     while len(content) < length:
         part = file.read(min(length - len(content), READ_AT_ONCE_BYTES))
@@ -125,8 +128,13 @@ def _mend_header(header, start: bytes) -> list[str]:
             header[f"quatern_{axis}"] = number
 
     uses_sform, has_qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
-    sform_is_bad = uses_sform and has_qform and not is_plausible(header.get_sform())
-    if sform_is_bad and is_plausible(header.get_qform()):
+    needs_qform = has_qform and not (uses_sform and is_plausible(header.get_sform()))
+    if needs_qform and squared > LONGEST_QUATERNION:
+        raise ValueError(
+            "its qform is no rotation (its quaternion is longer than 1): mend it in its header or "
+            "export it again"
+        )
+    if needs_qform and uses_sform and is_plausible(header.get_qform()):
         header["sform_code"] = 0
         notes.append("its sform makes no sense, so its place in space is that of its qform")
     return notes
@@ -161,8 +169,6 @@ def _kind(nibabel, start: bytes):
 def _volume(image, modality: str | None, header_notes: list[str], labels: bool) -> Volume:
     """A nibabel image as a volume, if it is one of real numbers in millimetres."""
     shape = three_dimensions(image.shape)
-    check_shape(shape)
-
     if image.get_data_dtype().kind not in "iuf":
         raise ValueError(
             "its voxels are colours or complex numbers: save the grey values or the magnitude"

@@ -14,9 +14,11 @@ from ..discovery import (
     LOCKED,
     NIFTI,
     OTHER_MODALITY,
+    SYNTHETIC,
     TRANSLATED,
     ending,
     is_dicom,
+    is_named_as_error_map,
     is_named_as_labels,
     labels_error_map,
     left_out_notes,
@@ -73,10 +75,11 @@ class Scan:
             labels: read a mask or label map too.
 
         Raises:
-            ValueError: as `read_nifti`, `read_itk` and `read_series`, a DICOM series of another
-                modality, or a mask or label map.
+            ValueError: as `read_nifti`, `read_itk` and `read_series`, a DICOM series or a
+                translation of another modality, or a mask or label map.
         """
         if self.is_file:
+            self._check_label(modality)
             read = read_itk if self.name.lower().endswith(ITK) else read_nifti
             return read(self.files[0], modality, labels=labels)
 
@@ -87,6 +90,16 @@ class Scan:
                 f"{MODALITIES[modality]}"
             )
         return volume
+
+    def _check_label(self, modality: str | None) -> None:
+        """Raise ValueError for a translation that says it is of another modality."""
+        label = own_label(self.files[0])
+        for other, name in MODALITIES.items():
+            if modality not in (None, other) and label == SYNTHETIC.format(name):
+                raise ValueError(
+                    f"{self.files[0]}: its header says that it is a synthetic {name}, not a "
+                    f"{MODALITIES[modality]}: give the {MODALITIES[modality]}"
+                )
 
 
 @dataclass(frozen=True)
@@ -182,8 +195,8 @@ def is_volume_file(path: str | Path) -> bool:
 
 
 def is_error_map(path: Path) -> bool:
-    """Whether a file of one volume is a map of expected errors that this package made."""
-    return labels_error_map(own_label(path))
+    """Whether a file of one volume is a map of expected errors, by its header or its name."""
+    return is_named_as_error_map(path.name) or labels_error_map(own_label(path))
 
 
 def scan_of_file(path: Path, folder: Path) -> Scan:

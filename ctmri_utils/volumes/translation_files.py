@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
-from ..discovery import left_out_notes, printable, stem
+from ..discovery import ERROR_MAP_ENDING, left_out_notes, printable, stem
 from ..runs.weights import ReferenceTranslator, load_translator
 from ..seeds import set_up
 from .dicom_write import write_series
@@ -48,12 +49,13 @@ def translate_scans(
 
     Raises:
         FileExistsError: an output exists; raised before any work.
-        ValueError: scans were left out; raised at the end.
+        ValueError: two outputs would be one, raised before any work; or scans were left out, raised
+            at the end.
     """
     scans, left_out = list_scans(source).chosen(modality, round_trip)
     check_any(scans, left_out, source)
     targets = _targets(scans, Path(output))
-    _check_new([*targets, *map(error_map_of, targets)] if uncertainty else targets)
+    _check_targets([*targets, *map(error_map_of, targets)] if uncertainty else targets)
     for note in left_out_notes(left_out):
         print(f"note: {note}")
 
@@ -112,12 +114,17 @@ def _write_error_map(
 def error_map_of(target: Path) -> Path:
     """Where the error to expect of a translation lies: p1.nii.gz has p1_uncertainty.nii.gz."""
     name = stem(target.name)
-    return target.with_name(f"{name}_uncertainty{target.name[len(name) :]}")
+    return target.with_name(f"{name}{ERROR_MAP_ENDING}{target.name[len(name) :]}")
 
 
-def _check_new(targets: list[Path]) -> None:
-    """Raise FileExistsError where something would be overwritten."""
-    for target in targets:
+def _check_targets(targets: list[Path]) -> None:
+    """Raise FileExistsError or ValueError where something would be overwritten."""
+    for target, times in Counter(targets).items():
+        if times > 1:
+            raise ValueError(
+                f"{target} would be written {times} times: rename the scans, or translate them to "
+                "different folders"
+            )
         if target.is_file() or (target.is_dir() and any(target.iterdir())):
             raise FileExistsError(
                 f"{target} exists already: choose another output, or move it away"

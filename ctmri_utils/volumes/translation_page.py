@@ -72,6 +72,8 @@ SENTENCES = {
     "no_nifti": (nifti, "{} is damaged or no NIfTI"),
     "long_header": (nifti, "its header is longer"),
     "short": (nifti, "it ends after"),
+    "no_dimensions": (nifti, "its header does not give"),
+    "no_rotation": (nifti, "its qform is no rotation"),
     "bad_intercept": (nifti, "its scl_inter"),
     "bad_offset": (nifti, "its vox_offset lies inside its header, and"),
     "offset_note": (nifti, "its vox_offset lies inside its header; its"),

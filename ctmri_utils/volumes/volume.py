@@ -151,7 +151,7 @@ def check_shape(shape: tuple[int, ...]) -> None:
             f"it has {len(shape)} dimensions ({sides}), and a volume has 3: "
             "save its time points, echoes or directions as volumes of their own"
         )
-    if not 0 < math.prod(shape) <= MOST_VOXELS:
+    if min(shape) < 1 or math.prod(shape) > MOST_VOXELS:
         raise ValueError(
             f"it claims {sides} voxels; 1 to {MOST_VOXELS} are read: it is damaged, or crop it"
         )

@@ -6,6 +6,7 @@ What it makes and what it refuses is compared with `ctmri translate`.
 import gzip
 import hashlib
 import re
+import struct
 import subprocess
 import sys
 
@@ -138,6 +139,14 @@ def words_of(scan, model, modality=None):
     return str(error.value).replace(str(scan), scan.name)
 
 
+def patched(content, edit):
+    """The bytes with numbers at one place replaced: (first byte, format of struct, numbers)."""
+    place, kind, *numbers = edit
+    changed = bytearray(content)
+    struct.pack_into(f"<{kind}", changed, place, *numbers)
+    return bytes(changed)
+
+
 def unfit(folder):
     """Files that no page and no command may translate."""
     mri, affine = head("mri", 64, 8)
@@ -158,9 +167,19 @@ def unfit(folder):
     (folder / "short.nii").write_bytes(whole[:5000])
     (folder / "login.nii").write_bytes(b"<!DOCTYPE html>" + bytes(600))
     (folder / "picture.nii").write_bytes(b"\xff\xd8" + bytes(600))
-    metres = bytearray(whole)
-    metres[123] = 1
-    (folder / "metres.nii.gz").write_bytes(gzip.compress(bytes(metres)))
+    (folder / "metres.nii.gz").write_bytes(gzip.compress(patched(whole, (123, "b", 1))))
+
+    # A negative slope makes all of a slice head: nothing lies outside to measure depths from.
+    mr = saved(folder / "upright.nii", mri, affine).read_bytes()
+    (folder / "upright.nii").write_bytes(patched(mr, (112, "2f", -1, 0)))
+    qform_alone = (252, "2h4f", 1, 0, 2, 0, 0, 0)
+    (folder / "quaternion.nii").write_bytes(patched(whole, qform_alone))
+    bad_sform = (252, "2h4f12f", 1, 1, 2, 0, 0, 0, *[0] * 12)
+    (folder / "quaternion_and_sform.nii").write_bytes(patched(whole, bad_sform))
+    for number in (-1, 0, 8, 99):
+        (folder / f"dimensions_{number}.nii").write_bytes(patched(whole, (40, "h", number)))
+    for name, sides in (("one", (-64, 64, 5)), ("two", (-64, -64, 5)), ("none", (0, 64, 5))):
+        (folder / f"negative_{name}.nii").write_bytes(patched(whole, (42, "3h", *sides)))
     return sorted(folder.glob("*.nii*"))
 
 
@@ -175,6 +194,39 @@ def test_what_does_not_fit_is_refused_in_the_same_words(page, model, tmp_path):
             f"{scan.name}: "
         )
         assert not tab.locator("[name=save]").is_visible()
+
+
+DROP_TWO = """() => {
+  const dataTransfer = new DataTransfer();
+  for (const name of ["first.nii", "second.nii"]) {
+    dataTransfer.items.add(new File(["no scan"], name));
+  }
+  document.dispatchEvent(new DragEvent("drop", { dataTransfer }));
+}"""
+
+
+def test_of_several_files_it_says_which_was_taken_and_refused(page):
+    tab = page()
+    tab.evaluate(DROP_TWO)
+    expect(tab.locator("[role=alert]")).to_contain_text("first.nii: it does not begin like")
+    note = tab.get_by_text("of 2 files, first.nii was taken")
+    expect(note).to_be_visible()
+
+
+# When the pictures of the three planes appear, which is before the viewer is ready.
+CANCEL_EARLY = """() => {
+  const cancel = () => document.querySelector("[name=cancel]").click();
+  new MutationObserver(cancel).observe(document.querySelector(".planes"), { childList: true });
+}"""
+
+
+def test_cancelled_before_the_first_slice_it_stays_cancelled(page, tmp_path):
+    tab = page()
+    tab.evaluate(CANCEL_EARLY)
+    scan = saved(tmp_path / "scan.nii", *head("mri", 64, 8))
+    tab.locator("[name=file]").set_input_files(scan)
+    expect(tab.locator(".comparison [data-ready]")).to_be_visible()
+    assert "Cancelled" in tab.locator(".work > [role=status]").inner_text()
 
 
 def test_a_reader_can_say_what_a_file_is(page, model, tmp_path):

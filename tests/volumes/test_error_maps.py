@@ -5,7 +5,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from hospital_files import write_scan
+from hospital_files import write_scan, write_with_simple_itk
 from test_translate import Mirror
 
 from ctmri_utils.__main__ import main
@@ -117,6 +117,17 @@ def test_the_command_writes_the_map_beside_the_translation_in_its_format(
     target.rename(tmp_path / "moved away")
     assert main(["translate", str(source), str(target), *options]) == 1
     assert "_uncertainty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["P1_Uncertainty.nii.gz", "p1_uncertainty.mha"])
+def test_a_map_that_lost_its_label_is_known_by_its_name(tmp_path, head, name):
+    values, affine, _ = head("mri", slices=3)
+    write_with_simple_itk(values, affine, tmp_path / name)
+    write_with_simple_itk(values, affine, tmp_path / f"uncertainty_{name[-8:]}")
+    assert own_label(tmp_path / name) == ""
+    listing = list_scans(tmp_path)
+    assert [scan.name for scan in listing.scans] == [f"uncertainty_{name[-8:]}"]
+    assert listing.left_out[ERROR_MAP] == 1
 
 
 def what_it_says(path):

@@ -1,6 +1,8 @@
 """Volumes scored as challenges do it, and the whole way from a challenge's files to a score."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from ctmri_utils.evaluation.ct_metrics import CT_METRICS
 from ctmri_utils.evaluation.volume_scores import score_volume
 from ctmri_utils.volumes.evaluate import axial_order
 from ctmri_utils.volumes.evaluation_files import COLUMNS
+from ctmri_utils.volumes.nifti import write_nifti
 from ctmri_utils.volumes.scan_files import read_volume
 
 PLACE = "1BA{:03d}/{}.nii.gz"
@@ -178,11 +181,41 @@ def test_the_page_shows_everybody(tmp_path, tree, results):
     assert "not for clinical use" in page and "PSNR 2025 dB" in page
 
 
-def test_who_has_no_truth_or_two_is_said(tmp_path, tree, results, capsys):
-    write_with_simple_itk(np.zeros((8, 8, 8), np.int16), np.eye(4), results / "sCT_1BA009.mha")
-    assert evaluate(tmp_path, results, "--truth", tree, "--mask", tree) == 1
-    assert "sCT_1BA009.mha has no true CT: give the folder" in capsys.readouterr().err
-    (results / "sCT_1BA009.mha").rename(results / "sCT_1BA001_copy.mha")
+@pytest.mark.parametrize("missing", ["true CT", "mask"])
+def test_who_has_no_truth_or_mask_is_named_and_the_others_are_scored(
+    tmp_path, tree, results, capsys, missing
+):
+    masks = shutil.copytree(tree, tmp_path / "masks")
+    truth = shutil.copytree(tree, tmp_path / "truth")
+    lacking, name = (truth, "ct") if missing == "true CT" else (masks, "mask")
+    (lacking / PLACE.format(2, name)).unlink()
+
+    assert evaluate(tmp_path, results, "--truth", truth, "--mask", masks) == 1
+    said = capsys.readouterr()
+    assert f"1BA002 is left out: {results / 'sCT_1BA002.mha'} has no {missing}: give" in said.out
+    assert said.err.endswith("evaluate: 1 of 3 people could not be scored: see the notes\n")
+    scores = pd.read_csv(tmp_path / "scores" / "scores.csv")
+    assert set(scores["patient"]) == {"1BA001", "1BA003"}
+
+    for k in (1, 3):
+        (results / f"sCT_1BA{k:03d}.mha").unlink()
+    assert evaluate(tmp_path, results, "--truth", truth, "--mask", masks) == 1
+    assert "nobody could be scored" in capsys.readouterr().err
+
+
+def test_a_synthetic_mr_is_called_one(tmp_path, tree, results, capsys):
+    true = read_volume(tree / PLACE.format(1, "ct"), "ct")
+    mri = replace(true, values=true.values + 1024, modality="mri", synthetic=True)
+    write_nifti(mri, tmp_path / "made.nii.gz")
+    files = [tmp_path / "made.nii.gz", "--truth", tree / PLACE.format(1, "ct")]
+    assert evaluate(tmp_path, *files) == 1
+    said = capsys.readouterr().out
+    assert "made.nii.gz: its header says that it is a synthetic MR, not a CT" in said
+    assert "8-bit" not in said
+
+
+def test_two_synthetic_cts_of_one_person_are_refused(tmp_path, tree, results, capsys):
+    shutil.copy(results / "sCT_1BA001.mha", results / "sCT_1BA001_copy.mha")
     assert evaluate(tmp_path, results, "--truth", tree, "--mask", tree) == 1
     assert "seem to be two synthetic CTs of one person" in capsys.readouterr().err
 

@@ -208,8 +208,25 @@ def test_a_quaternion_that_is_too_long_by_rounding_is_half_a_turn(tmp_path, head
 
 def test_a_quaternion_that_is_far_too_long_is_refused(tmp_path, head):
     path = save(tmp_path / "x.nii", head(slices=3)[0].astype(np.int16), np.diag([3.0, 3, 6, 1]))
-    with pytest.raises(ValueError, match=r"x.nii: "):
-        read_nifti(patched(path, (252, "<i2", [1, 0]), (256, "<f4", [0, 0, 1.5])), "ct")
+    for codes, sform in (([1, 0], []), ([1, 1], [0] * 12)):
+        patched(path, (252, "<i2", codes), (256, "<f4", [0, 0, 1.5]), (280, "<f4", sform))
+        with pytest.raises(ValueError, match="x.nii: its qform is no rotation"):
+            read_nifti(path, "ct")
+
+
+@pytest.mark.parametrize(
+    ("dim", "words"),
+    [
+        ([0], "does not give 1 to 7 dimensions"),
+        ([-1], "does not give 1 to 7 dimensions"),
+        ([99], "does not give 1 to 7 dimensions"),
+        ([3, -4, -4, 4], "it claims -4 x -4 x 4 voxels"),
+    ],
+)
+def test_dimensions_that_cannot_be_are_refused(tmp_path, dim, words):
+    path = save(tmp_path / "x.nii", np.zeros((4, 4, 4), np.int16), np.eye(4))
+    with pytest.raises(ValueError, match=f"x.nii: .*{words}"):
+        read_nifti(patched(path, (40, "<i2", dim)))
 
 
 def test_an_sform_of_zeros_leaves_the_place_to_a_good_qform(tmp_path, head):

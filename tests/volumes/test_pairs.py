@@ -161,6 +161,41 @@ def test_a_pair_that_is_not_registered_is_named_or_refused(tmp_path):
     assert "they are not registered" in results["003"]
 
 
+@pytest.mark.parametrize("with_mask", [True, False])
+@pytest.mark.parametrize(
+    ("shift_mm", "expected"),
+    [
+        ((30, 0, 0), "the heads in CT and MR overlap by 0.7"),
+        ((0, 200, 0), "of the head in the MR lies outside of the CT"),
+        ((0, 0, 50), "of the head in the MR lies outside of the CT"),
+    ],
+)
+def test_a_ct_that_was_moved_is_refused_with_a_mask_and_without(
+    tmp_path, shift_mm, expected, with_mask
+):
+    write_pairs(tmp_path, SYNTHRAD2023, people=1, with_mask=with_mask)
+    moved(tmp_path / SYNTHRAD2023.format(1, "ct"), shift_mm)
+    with pytest.raises(ValueError, match=expected):
+        axial_pair(read_pair(find_pairs(tmp_path)[0][0]), 64)
+
+
+def test_a_ct_that_ends_lower_than_the_mr_is_no_shift(tmp_path):
+    write_pairs(tmp_path, SYNTHRAD2023, people=1)
+    path = tmp_path / SYNTHRAD2023.format(1, "ct")
+    sitk.WriteImage(sitk.ReadImage(str(path))[:, :, :-3], str(path))
+    ct, mri, notes = axial_pair(read_pair(find_pairs(tmp_path)[0][0]), 64)
+    assert any("of the head in the MR lies outside" in note for note in notes)
+    assert not any("(Dice)" in note for note in notes)
+    assert mri.head[:-3].any((1, 2)).all() and not mri.head[-3:].any()
+
+
+def test_a_mask_of_elsewhere_is_refused(tmp_path):
+    write_pairs(tmp_path, SYNTHRAD2023, people=1)
+    moved(tmp_path / SYNTHRAD2023.format(1, "mask"), (1000, 0, 0))
+    with pytest.raises(ValueError, match="its mask leaves nothing of the head"):
+        axial_pair(read_pair(find_pairs(tmp_path)[0][0]), 64)
+
+
 def test_a_swapped_pair_is_refused(tmp_path, capsys):
     write_pairs(tmp_path / "in", SYNTHRAD2023, people=3, slices=4)
     ct, mr = (tmp_path / "in" / SYNTHRAD2023.format(2, name) for name in ("ct", "mr"))

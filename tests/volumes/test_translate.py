@@ -17,7 +17,7 @@ from ctmri_utils.evaluation.faithfulness import slice_jitter
 from ctmri_utils.runs.weights import load_translator, save_weights
 from ctmri_utils.settings import Architecture, Objective
 from ctmri_utils.units import HU, mri_scale
-from ctmri_utils.volumes import scan_files, translate
+from ctmri_utils.volumes import scan_files, translate, translation_files
 from ctmri_utils.volumes.axial_slices import axial
 from ctmri_utils.volumes.dicom import read_series
 from ctmri_utils.volumes.nifti import read_nifti
@@ -341,6 +341,16 @@ def test_nothing_is_ever_overwritten(tmp_path, head, weights, capsys):
     assert main(["translate", str(path), str(path), "--weights", str(weights)]) == 1
     assert "exists already: choose another output, or move it away" in capsys.readouterr().err
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_two_outputs_of_one_name_are_refused_before_any_work(tmp_path, head, monkeypatch):
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write_scan(Volume(*head("mri", slices=3)[:2], "mri"), tmp_path / "in" / name)
+    same = tmp_path / "out" / "a.nii.gz"
+    monkeypatch.setattr(translation_files, "_targets", lambda scans, output: [same, same])
+    with pytest.raises(ValueError, match="would be written 2 times"):
+        translate_scans(tmp_path / "in", tmp_path / "out", Mirror())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,15 @@ function pick({ values, shape }, depths, test) {
 
 // How far each pixel of a slice's head lies from what is no head, exactly.
 function depthsMm(head, rows, columns, rowMm, columnMm) {
+  if (head.every(Boolean)) {
+    // Nothing is outside: SciPy measures from the pixel above the first one.
+    const fromThere = (_, i) => {
+      const row = Math.floor(i / columns);
+      return Math.hypot((row + 1) * rowMm, (i % columns) * columnMm);
+    };
+    return Float64Array.from(head, fromThere);
+  }
+
   // Along each column first: the distance to the next pixel outside.
   const along = new Float64Array(head.length).fill(Infinity);
   for (let x = 0; x < columns; x++) {

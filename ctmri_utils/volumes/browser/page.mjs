@@ -24,16 +24,16 @@ class OwnScan {
       event.preventDefault();
       drag(false);
       const { files } = event.dataTransfer;
-      this.open(files[0], files.length);
+      this.translateFile(files[0], files.length);
     });
 
     const input = this.find("[name=file]");
     input.addEventListener("change", () => {
-      this.open(input.files[0]);
+      this.translateFile(input.files[0]);
       input.value = ""; // so that the same file can be chosen again
     });
     const list = this.find("[name=modality]");
-    list.addEventListener("change", () => this.open(this.file));
+    list.addEventListener("change", () => this.translateFile(this.file));
     this.find("[name=cancel]").addEventListener("click", () => this.cancel());
     this.find("[name=save]").addEventListener("click", () => {
       this.save().catch((error) => this.explain(error));
@@ -45,7 +45,7 @@ class OwnScan {
   }
 
   // From a file to its translation; what does not fit is refused with Python's words.
-  async open(file, files = 1) {
+  async translateFile(file, files = 1) {
     if (!file) return;
     this.file = file;
     const run = ++this.run;
@@ -58,7 +58,8 @@ class OwnScan {
       const stack = prepared(volume);
       if (run !== this.run) return;
       await this.show(volume, stack);
-      await this.translate(volume, stack, run);
+      if (run !== this.run) return;
+      await this.translateSlices(volume, stack, run);
     } catch (error) {
       if (run !== this.run) return;
       this.find(".work").hidden = true;
@@ -75,7 +76,8 @@ class OwnScan {
   }
 
   clear() {
-    this.stop?.();
+    this.viewer?.stop();
+    this.viewer = this.result = null;
     this.find("[role=alert]").textContent = "";
     for (const part of [".notes", ".planes", ".comparison"]) this.find(part).replaceChildren();
     this.find("[name=save]").hidden = true;
@@ -94,16 +96,18 @@ class OwnScan {
 
     const model = new Map(Object.entries({ spec, data: values }));
     model.on = model.save_changes = () => {};
-    this.viewer = new SliceViewer(model, this.find(".comparison"));
+    // A place of its own: a viewer that is late must not stand beside that of a later file.
+    const place = make("div");
+    this.find(".comparison").append(place);
+    this.viewer = new SliceViewer(model, place);
     await this.viewer.start();
-    this.stop = () => this.viewer.stop();
   }
 
   note(text) {
     this.find(".notes").append(make("li", {}, text));
   }
 
-  async translate(volume, stack, run) {
+  async translateSlices(volume, stack, run) {
     const { viewer } = this;
     const { to, rim } = stack;
     const area = CONTRACT.size ** 2;

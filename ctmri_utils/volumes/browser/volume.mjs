@@ -41,14 +41,15 @@ class Source {
 // Reads one volume: values as float32 (i fastest), affine, modality, notes.
 async function readVolume(file, modality) {
   const source = await Source.of(file);
-  const start = await source.upTo(PY.NIFTI2_HEADER_BYTES);
+  const start = await source.upTo(PY.START_BYTES);
   const header = readHeader(start) ?? refuseOther(start);
+  const [dimensions] = header.dim;
+  if (!(dimensions >= 1 && dimensions <= 7)) refuse("no_dimensions");
   const notes = mendHeader(header, start);
-  if (isSynthetic(await source.upTo(PY.START_BYTES))) {
+  if (isSynthetic(start)) {
     refuse("no_scan", file.name, ".nii, .nii.gz", `; 1 ${PY.TRANSLATED}`, say("give_real"));
   }
 
-  const [dimensions] = header.dim;
   const shape = threeDimensions(header.dim.slice(1, dimensions + 1));
   checkShape(shape);
   if (COLOURS_AND_COMPLEX.includes(header.datatype[0])) refuse("colours");
@@ -91,7 +92,7 @@ function mendHeader(header, start) {
   const notes = [];
   const { size, scale, quaternion } = header;
   if (header.offset[0] >= 0 && header.offset[0] < size + 4) {
-    if (start.getUint8(size)) refuse("bad_offset");
+    if (start.byteLength > size && start.getUint8(size)) refuse("bad_offset");
     header.offset[0] = size + 4;
     notes.push(say("offset_note", size + 4));
   }
@@ -101,6 +102,9 @@ function mendHeader(header, start) {
   if (squared > 1 && squared <= PY.LONGEST_QUATERNION) {
     for (const k of AXES) quaternion[k] *= (1 - 1e-7) / Math.sqrt(squared);
   }
+  const [qform, sform] = header.codes;
+  const needsQform = qform > 0 && !(sform > 0 && isPlausible(sformOf(header)));
+  if (needsQform && squared > PY.LONGEST_QUATERNION) refuse("no_rotation");
   return notes;
 }
 
@@ -113,7 +117,7 @@ function checkShape(shape) {
   const sides = shape.join(" x ");
   if (shape.length !== 3) refuse("dimensions", shape.length, sides);
   const count = shape.reduce((a, b) => a * b);
-  if (!(count > 0 && count <= PY.MOST_VOXELS)) refuse("too_many", sides, PY.MOST_VOXELS);
+  if (!(Math.min(...shape) > 0 && count <= PY.MOST_VOXELS)) refuse("too_many", sides, PY.MOST_VOXELS);
 }
 
 function scaledVoxels({ scale: [slope, intercept], little }, bytes, place) {
@@ -124,7 +128,7 @@ function scaledVoxels({ scale: [slope, intercept], little }, bytes, place) {
 // Affine and code of the space, and what of the header a translation keeps.
 function placeInSpace(header, shape, notes) {
   const [qform, sform] = header.codes;
-  const rows = AXES.map((k) => header.srow.slice(4 * k, 4 * k + 4));
+  const rows = sformOf(header);
   const turned = quaternionAffine(header);
   const usesSform = sform > 0 && (isPlausible(rows) || qform <= 0 || !isPlausible(turned));
   if (sform > 0 && !usesSform) notes.push(say("qform_note"));
@@ -137,8 +141,11 @@ function placeInSpace(header, shape, notes) {
   return { affine, space, header, hasQform: isSame };
 }
 
+const sformOf = ({ srow }) => AXES.map((k) => srow.slice(4 * k, 4 * k + 4));
+
+// No numbers where the quaternion is longer than that of a rotation.
 function quaternionAffine({ quaternion: [b, c, d, ...shift], pixdim }) {
-  const a = Math.sqrt(Math.max(1 - b * b - c * c - d * d, 0));
+  const a = Math.sqrt(1 - b * b - c * c - d * d);
   const turn = [
     [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
     [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
