@@ -179,6 +179,17 @@ def test_a_ct_that_was_moved_is_refused_with_a_mask_and_without(
         axial_pair(read_pair(find_pairs(tmp_path)[0][0]), 64)
 
 
+def test_a_ct_cut_close_to_the_head_hides_no_shift(tmp_path):
+    write_pairs(tmp_path, SYNTHRAD2023, people=1)
+    path = tmp_path / SYNTHRAD2023.format(1, "ct")
+    image = sitk.ReadImage(str(path))
+    columns = np.flatnonzero((sitk.GetArrayFromImage(image) > -300).any((0, 1)))
+    sitk.WriteImage(image[int(columns[0]) - 1 : int(columns[-1]) + 2], str(path))
+    moved(path, (30, 0, 0))
+    with pytest.raises(ValueError, match="the heads in CT and MR overlap by 0.7"):
+        axial_pair(read_pair(find_pairs(tmp_path)[0][0]), 64)
+
+
 def test_a_ct_that_ends_lower_than_the_mr_is_no_shift(tmp_path):
     write_pairs(tmp_path, SYNTHRAD2023, people=1)
     path = tmp_path / SYNTHRAD2023.format(1, "ct")
