@@ -117,7 +117,9 @@ function checkShape(shape) {
   const sides = shape.join(" x ");
   if (shape.length !== 3) refuse("dimensions", shape.length, sides);
   const count = shape.reduce((a, b) => a * b);
-  if (!(Math.min(...shape) > 0 && count <= PY.MOST_VOXELS)) refuse("too_many", sides, PY.MOST_VOXELS);
+  if (Math.min(...shape) < 1 || count > PY.MOST_VOXELS) {
+    refuse("too_many", sides, PY.MOST_VOXELS);
+  }
 }
 
 function scaledVoxels({ scale: [slope, intercept], little }, bytes, place) {
