@@ -187,7 +187,7 @@ def build_folder() -> Path:
     """
     outside = KAGGLE / "working" if on_kaggle() else Path.cwd()
     default = (CHECKOUT or outside) / "build"
-    folder = Path(os.environ.get("CTMRI_BUILD", default))
+    folder = Path(os.environ.get("CTMRI_BUILD") or default)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -80,6 +80,8 @@ def test_a_wrong_thread_count_gets_one_sentence(threads, monkeypatch):
 def test_build_folder_follows_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path / "elsewhere"))
     assert build_folder() == tmp_path / "elsewhere" and build_folder().is_dir()
+    monkeypatch.setenv("CTMRI_BUILD", "")
+    assert build_folder().name == "build"
 
 
 def test_variables_are_set_for_a_block_and_then_as_they_were(monkeypatch):

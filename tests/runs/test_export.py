@@ -369,7 +369,7 @@ def test_onnx_computes_what_pytorch_does_at_any_size(tmp_path, options):
 def test_a_missing_exporter_is_named_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     with pytest.raises(
-        ModuleNotFoundError, match=r"ONNX needs onnxscript: pip install 'ctmri-utils\[export\]'"
+        ModuleNotFoundError, match=r"ONNX needs onnxscript: pip install 'ctmri-utils\[course\]'"
     ):
         export_onnx(tmp_path / "G.onnx", network(**RESNET), CARD)
 
