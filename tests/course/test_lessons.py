@@ -307,7 +307,14 @@ def test_a_folder_on_the_command_line_means_the_one_in_this_place(tmp_path, monk
     )
 
 
-def test_the_time_left_follows_what_the_lessons_take():
+@pytest.fixture
+def usual_minutes(tmp_path, monkeypatch):
+    """Stands for the table, whose numbers follow the machine that was timed last."""
+    (tmp_path / "minutes.toml").write_text("[laptop]\n01 = 0.3\n02 = 0.2\n03 = 11\n")
+    monkeypatch.setattr("ctmri_utils.course.time_left.TABLE", tmp_path / "minutes.toml")
+
+
+def test_the_time_left_follows_what_the_lessons_take(usual_minutes):
     names = ["01_a", "02_b", "03_c"]
     time_left = TimeLeft("laptop", names, {})
     assert time_left.minutes() == pytest.approx(0.3 + 0.2 + 11)
@@ -328,7 +335,7 @@ def test_every_lesson_has_its_minutes():
     assert all(list(minutes) == [name[:2] for name in LESSONS] for minutes in table.values())
 
 
-def test_the_time_left_is_known_from_last_time_in_the_same_profile():
+def test_the_time_left_is_known_from_last_time_in_the_same_profile(usual_minutes):
     record = Record("", "gpu", minutes=4, peak_gb=1, finished=0)
     assert TimeLeft("gpu", ["03_c"], {"03_c": record}).minutes() == 4
     assert TimeLeft("laptop", ["03_c"], {"03_c": record}).minutes() == 11
@@ -356,7 +363,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_shows_one_line_while_a_lesson_runs(tmp_path, monkeypatch):
+def test_a_terminal_shows_one_line_while_a_lesson_runs(usual_minutes, tmp_path, monkeypatch):
     progress = tmp_path / "progress.json"
     progress.write_text('{"step": 10, "steps": 40, "seconds_left": 300}')
     monkeypatch.setattr("sys.stdout", Terminal())
