@@ -16,7 +16,7 @@ import numpy as np
 from ctmri_utils.cyclegan.model import Translator
 from ctmri_utils.machine import data_folder
 from ctmri_utils.runs.weights import load_translator, weights_file
-from ctmri_utils.scans.datasets import phantom_scans
+from ctmri_utils.scans.datasets import SYNTHETIC, phantom_scans
 from ctmri_utils.scans.folders import folder_scans
 from ctmri_utils.units import HU
 
@@ -75,7 +75,7 @@ def real_rows(model: Translator) -> list[Row]:
 
 def atlas_rows(model: Translator) -> list[Row]:
     """Synthetic patients: MR, translation, truth and error."""
-    scans = phantom_scans(4, COLUMNS, SIZE, SEED, anatomy="atlas", fov_mm=1.75 * SIZE)
+    scans = phantom_scans(4, COLUMNS, SIZE, SEED, **SYNTHETIC["atlas"])
     mri = scans.test.mri
     fake_hu = HU.from_network(model.translate(mri, "ct"))[:, 0].numpy()
     true_hu = scans.test.truth.ct_hu

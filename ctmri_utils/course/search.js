@@ -1,5 +1,5 @@
-// How the site's search ranks what it finds: first a name of the reference or a word of the glossary
-// that is exactly what was typed, then lessons, then quiz and glossary, then all other pages.
+// How the site's search ranks what it finds: first a name of the reference or a word of the
+// glossary that is exactly what was typed, then lessons, then quiz and glossary, then the rest.
 var Scorer = {
   score([page, , , , score]) {
     if (/^notebooks\/\d\d_/.test(page)) return score + 40;

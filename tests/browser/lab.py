@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import nbformat
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = (
@@ -158,3 +159,16 @@ def jupyterlab(home: Path, new_tab, **notebooks):
 def ask(tab, expression: str) -> str:
     """What the kernel answers, as text."""
     return tab.evaluate(ASK, expression)
+
+
+def check_it_is_live(frame, ready_ms=60_000):
+    """The viewer in the frame answers, and the frame is as high as it."""
+    page = frame.content_frame
+    page.locator(".ctmri[data-ready]").wait_for(timeout=ready_ms)
+    slider = page.locator("input[type=range]:visible").first
+    slider.focus()
+    before = slider.input_value()
+    slider.press("ArrowRight")
+    assert slider.input_value() != before
+    inside = page.locator("html").evaluate("root => root.offsetHeight")
+    assert frame.bounding_box()["height"] == pytest.approx(inside, abs=2)

@@ -3,7 +3,7 @@
 import nbformat
 import numpy as np
 import pytest
-from lab import jupyterlab
+from lab import check_it_is_live, jupyterlab
 from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import expect
@@ -26,19 +26,6 @@ patient = IntSlider(max=2)
 jslink((patient, "value"), (live, "slice"))
 HBox([patient, live])"""
 NOISE = np.random.default_rng(0).integers(-1000, 1000, (3, 24, 24))
-
-
-def check_it_is_live(frame):
-    """The viewer in the frame answers, and the frame is as high as it."""
-    page = frame.content_frame
-    page.locator(".ctmri[data-ready]").wait_for(timeout=60_000)
-    slider = page.locator("input[type=range]:visible").first
-    slider.focus()
-    before = slider.input_value()
-    slider.press("ArrowRight")
-    assert slider.input_value() != before
-    inside = page.locator("html").evaluate("root => root.offsetHeight")
-    assert frame.bounding_box()["height"] == pytest.approx(inside, abs=2)
 
 
 @pytest.mark.timeout(400)

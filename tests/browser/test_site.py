@@ -14,6 +14,7 @@ import nbformat.v4 as nb
 import numpy as np
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
+from lab import check_it_is_live
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -241,17 +242,8 @@ def test_what_lessons_leave_is_shown_without_a_kernel(site, phone):
     line = phone.locator(".cell_output pre", has_text="long long").first
     assert line.evaluate("pre => pre.scrollWidth > pre.clientWidth && pre.tabIndex === 0")
 
-    viewer = phone.frame_locator(".cell_output iframe")
-    viewer.locator(".ctmri[data-ready]").wait_for(timeout=20_000)
-    slider = viewer.locator("input[type=range]").first
-    slider.focus()
-    before = slider.input_value()
-    slider.press("ArrowRight")
-    assert slider.input_value() != before
-
-    # The frame is as high as the viewer: nothing is cut off, and nothing is blank.
-    inside = viewer.locator("html").evaluate("root => root.offsetHeight")
-    assert abs(phone.locator(".cell_output iframe").bounding_box()["height"] - inside) <= 2
+    # As high as the viewer: nothing is cut off, and nothing is blank.
+    check_it_is_live(phone.locator(".cell_output iframe"), ready_ms=20_000)
     frame = phone.frames[1]
     frame.evaluate(AXE_SCRIPT)
     assert frame.evaluate(FAULTS, []) == []
