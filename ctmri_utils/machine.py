@@ -144,16 +144,21 @@ def environment_variables(**variables: str) -> Iterator[None]:
 def report() -> str:
     """One line on Python, torch, device and threads, for the top of a lesson or an issue."""
     device = training_device()
-    if device.type == "cpu":
-        name = f"CPU, {torch.get_num_threads()} threads"
-    elif device.type == "cuda":
-        name = torch.cuda.get_device_name()
-    else:
-        name = device.type
+    name = f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else gpu_name(device)
     return (
         f"Python {platform.python_version()}, torch {torch.__version__}, {name}, "
         f"{platform.system()} {platform.machine()}"
     )
+
+
+def hardware() -> str:
+    """The number of cores and the GPU, as they stand beside a measured time."""
+    device = training_device()
+    return f"{os.cpu_count()} cores, {'no GPU' if device.type == 'cpu' else gpu_name(device)}"
+
+
+def gpu_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name() if device.type == "cuda" else device.type
 
 
 # ---- folders

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "gradebook",
         "lessons",
         "mending",
+        "patient",
         "roster",
         "sandbox",
         "site",
@@ -20,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "checking": ["check_answer"],
         "classroom": ["grade", "release"],
         "lessons": ["run_course"],
+        "patient": ["mira", "mira_volume"],
         "site": ["build_site"],
     },
 )

@@ -1,5 +1,7 @@
 """Students check their own answers: what holds, what does not, and a hint, but no solution.
 
+The checks of assignment N stand in `checks_N.py`, those of lesson N in `exercises_N.py`.
+
 The checks need no network and no files, so they work in JupyterLab, Colab and Kaggle alike. They
 never raise, and they never change a mark: marks come from the tests.
 """
@@ -7,6 +9,7 @@ never raise, and they never change a mark: marks come from the tests.
 from __future__ import annotations
 
 import importlib
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +34,7 @@ CHECKS: dict[str, list[Check]] = defaultdict(list)
 
 
 def check(part: str, claim: str, hint: str) -> Callable:
-    """Add the function below as a check of a part, such as "A1.3" of assignment 1."""
+    """Add the function below as a check of a part, such as "A1.3" or "3.2" (see `check_answer`)."""
 
     def add(holds: Callable[..., bool]) -> Callable[..., bool]:
         CHECKS[part].append(Check(claim, hint, holds))
@@ -44,13 +47,19 @@ def check_answer(part: str, *answers: object) -> None:
     """Say what is right about an answer, and give a hint for the first thing that is not.
 
     Args:
-        part: such as "A1.3", part 3 of assignment 1.
-        *answers: the functions or values that the part asks for, in its order.
+        part: "A1.3" is part 3 of assignment 1, "3.2" exercise 2 of lesson 3.
+        *answers: the functions or values that the part asks for, in its order; one that is still
+            None is not answered yet.
 
     Raises:
         ValueError: there is no such part.
     """
-    for check in checks_of(part):
+    checks = checks_of(part)
+    if any(answer is None for answer in answers):
+        print(f"[    ] {part} is not answered yet")
+        return
+
+    for check in checks:
         problem = problem_of(check, answers)
         if problem is None:
             print(f"[ok]   {check.claim}")
@@ -60,16 +69,19 @@ def check_answer(part: str, *answers: object) -> None:
         else:
             print(f"[open] {check.claim}{problem}\n       Hint: {check.hint}")
             return
-    print(f"{part}: every check holds. The test below asks more than these checks do.")
+    more = " The test below asks more than these checks do." if part.startswith("A") else ""
+    print(f"{part}: every check holds.{more}")
 
 
 def checks_of(part: str) -> list[Check]:
-    """The checks of a part; those of an assignment are loaded when they are first needed."""
-    if part not in CHECKS and part[:1] == "A" and part[1:2].isdigit():
+    """The checks of a part; the file in which they stand is loaded when they are first needed."""
+    known = re.match(r"(A?)([1-9])\.", part)
+    if part not in CHECKS and known:
+        file = f"{'checks' if known[1] else 'exercises'}_{known[2]}"
         try:
-            importlib.import_module(f".checks_{part[1]}", __package__)
+            importlib.import_module(f".{file}", __package__)
         except ModuleNotFoundError as error:
-            if "checks_" not in str(error):
+            if file not in str(error):
                 raise
     if part not in CHECKS:
         raise ValueError(f"there are no checks for {part!r}: take its name from the notebook")

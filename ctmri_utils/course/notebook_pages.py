@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from base64 import b64decode
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 
@@ -12,10 +13,13 @@ import nbformat
 from PIL import Image
 
 from ..viewers.pages import frame_element, page, viewer_section
+from .records import read_record
+from .time_left import span
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SECTION = re.compile(r"^## (\d+)\.(\d+) ", flags=re.M)
+RUN = "*What you see was run in {time} with `PROFILE={profile}`: {hardware}, {peak_gb:.1f} GB.*"
 NOT_RUN = (
     "```{{attention}}\nThis lesson was not run when the site was made, so it shows no results: "
     "`ctmri course --lessons {number}` runs it.\n```"
@@ -23,13 +27,18 @@ NOT_RUN = (
 
 
 def read_lesson(lesson: Path, build: Path) -> nbformat.NotebookNode:
-    """The executed copy of a lesson in a build folder, or the lesson itself with a note on top."""
-    executed = build / lesson.name
-    if executed.is_file():
-        return nbformat.read(executed, as_version=4)
+    """The executed copy of a lesson in a build folder and what it cost, or the bare lesson.
 
-    notebook = nbformat.read(lesson, as_version=4)
-    note = NOT_RUN.format(number=int(lesson.name[:2]))
+    A note on this stands below the head.
+    """
+    executed = build / lesson.name
+    record = read_record(executed)
+    if executed.is_file():
+        notebook = nbformat.read(executed, as_version=4)
+        note = RUN.format(**asdict(record), time=span(record.minutes)) if record else ""
+    else:
+        notebook = nbformat.read(lesson, as_version=4)
+        note = NOT_RUN.format(number=int(lesson.name[:2]))
     notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note))
     return notebook
 
@@ -38,7 +47,7 @@ def without_kernel(notebook, figures: Path, address: str) -> None:
     """Replace all outputs that need a kernel, and write pictures into files.
 
     A viewer becomes the page that it carries, another widget what it showed last, and a PNG an
-    image element with its alt text and size.
+    image element of its size. Its alt text is its own, or else stands in the metadata of its cell.
 
     Args:
         notebook: is changed.
@@ -49,16 +58,17 @@ def without_kernel(notebook, figures: Path, address: str) -> None:
     figures.mkdir(parents=True, exist_ok=True)
     pictures = 0
     for cell in notebook.cells:
+        cell_alt = cell.metadata.get("alt", "")
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             view = data.pop(WIDGET_VIEW, None)
             if view and "text/html" not in data:
-                data["text/html"] = widget_html(view["model_id"], widgets)
+                data["text/html"] = widget_html(view["model_id"], widgets, cell_alt)
             if "image/png" in data:
                 pictures += 1
                 png = b64decode(data["image/png"])
                 (figures / f"{pictures:02d}.png").write_bytes(png)
-                alt = output.metadata.get("image/png", {}).get("alt", "")
+                alt = output.metadata.get("image/png", {}).get("alt", cell_alt)
                 element = image_element(f"{address}/{pictures:02d}.png", png, alt)
                 output.data = {"text/html": element}
 
@@ -72,17 +82,18 @@ def image_element(address: str, png: bytes, alt: str) -> str:
     )
 
 
-def widget_html(model: str, widgets: dict) -> str:
+def widget_html(model: str, widgets: dict, alt: str) -> str:
     """What a widget of ipywidgets showed last, without its controls; a viewer as its page.
 
     Args:
         model: its key.
         widgets: {key: model} as a notebook stores them.
+        alt: says what a picture in it shows.
     """
     state = widgets.get(model, {}).get("state", {})
     if "children" in state:
         children = [key.removeprefix("IPY_MODEL_") for key in state["children"]]
-        return f"<div>{' '.join(widget_html(child, widgets) for child in children)}</div>"
+        return f"<div>{' '.join(widget_html(child, widgets, alt) for child in children)}</div>"
 
     # Only a viewer has a specification; its one buffer holds the packed values.
     if "spec" in state:
@@ -93,7 +104,7 @@ def widget_html(model: str, widgets: dict) -> str:
 
     kind = state.get("_model_name", "")
     if kind == "OutputModel":
-        return " ".join(map(output_html, state.get("outputs", [])))
+        return " ".join(output_html(output, alt) for output in state.get("outputs", []))
     value = state.get("value", "")
     if kind in ("HTMLModel", "HTMLMathModel"):
         return value
@@ -103,10 +114,9 @@ def widget_html(model: str, widgets: dict) -> str:
     return f"<span>{label} {html.escape(str(value))}</span>"
 
 
-def output_html(output: dict) -> str:
+def output_html(output: dict, alt: str) -> str:
     """A picture that a function of `interactive` has shown, as an HTML image element."""
     png = output.get("data", {}).get("image/png", "")
-    alt = output.get("metadata", {}).get("image/png", {}).get("alt", "")
     image = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{png}">'
     return f"<div>{image}</div>" if png else ""
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..files import atomic_write
-from ..machine import PACKAGE, data_folder
+from ..machine import PACKAGE, data_folder, hardware
 
 # Where the record stands in a copy's metadata. Papermill begins a copy without it, so that a
 # lesson that was stopped has none.
@@ -26,6 +26,7 @@ class Record:
         profile: the lesson's PROFILE.
         minutes: how long it ran.
         peak_gb: the most memory that it took.
+        hardware: on what it ran, as `machine.hardware` says.
         finished: seconds since 1970.
     """
 
@@ -33,6 +34,7 @@ class Record:
     profile: str
     minutes: float
     peak_gb: float
+    hardware: str
     finished: float
 
 
@@ -48,7 +50,7 @@ def read_record(copy: Path) -> Record | None:
 def write_record(copy: Path, state: str, profile: str, minutes: float, peak_gb: float) -> None:
     """Say in an executed copy that the lesson is finished."""
     notebook = json.loads(copy.read_text(encoding="utf-8"))
-    record = Record(state, profile, minutes, peak_gb, finished=time.time())
+    record = Record(state, profile, minutes, peak_gb, hardware(), finished=time.time())
     notebook["metadata"][KEY] = asdict(record)
     with atomic_write(copy) as path:
         text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"

@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
+        "diagrams",
         "figures",
         "packing",
         "pages",
@@ -14,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "viewer",
     ],
     submod_attrs={
+        "diagrams": ["diagram"],
         "playground_page": ["playground"],
         "progress": ["LiveProgress", "Progress"],
         "viewer": [

@@ -367,16 +367,17 @@ def jpeg(figure: Figure, dpi: int = 75) -> bytes:
     return buffer.getvalue()
 
 
-def show(figure: Figure, alt: str) -> None:
+def show(figure: Figure) -> None:
     """Display the figure in a notebook.
+
+    What it shows is described in the cell's metadata, as "alt", which the site reads aloud.
 
     Args:
         figure: what to show.
-        alt: a sentence saying what is to be seen; exported pages keep it.
     """
     from IPython.display import Image, display
 
-    display(Image(png(figure), alt=alt))
+    display(Image(png(figure)))
 
 
 def evenly_chosen(slices, most: int):

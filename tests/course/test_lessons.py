@@ -336,7 +336,7 @@ def test_every_lesson_has_its_minutes():
 
 
 def test_the_time_left_is_known_from_last_time_in_the_same_profile(usual_minutes):
-    record = Record("", "gpu", minutes=4, peak_gb=1, finished=0)
+    record = Record("", "gpu", minutes=4, peak_gb=1, hardware="", finished=0)
     assert TimeLeft("gpu", ["03_c"], {"03_c": record}).minutes() == 4
     assert TimeLeft("laptop", ["03_c"], {"03_c": record}).minutes() == 11
     assert TimeLeft("gpu", ["03_c"], {}).minutes() is None

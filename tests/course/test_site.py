@@ -18,7 +18,9 @@ from PIL import Image
 from ctmri_utils.__main__ import main
 from ctmri_utils.course import lessons, notebook_pages, pages, reference, sphinx_parts
 from ctmri_utils.course import site as course_site
+from ctmri_utils.course.records import write_record
 from ctmri_utils.course.template import repository
+from ctmri_utils.machine import hardware
 from ctmri_utils.viewers.viewer import compare
 
 ROOT = lessons.CHECKOUT
@@ -85,6 +87,37 @@ def test_a_picture_keeps_its_alt_text_and_its_place():
     assert 'width="30" height="20"' in element
 
 
+@pytest.mark.parametrize("own, shown", [({}, "of the cell"), ({"alt": "its own"}, "its own")])
+def test_a_picture_is_described_by_itself_or_by_its_cell(tmp_path, own, shown):
+    buffer = io.BytesIO()
+    Image.new("L", (30, 20)).save(buffer, "PNG")
+    png = b64encode(buffer.getvalue()).decode()
+    output = nb.new_output("display_data", {"image/png": png}, metadata={"image/png": own})
+    cell = nb.new_code_cell(outputs=[output], metadata={"alt": "of the cell"})
+    notebook = nb.new_notebook(cells=[cell])
+
+    notebook_pages.without_kernel(notebook, tmp_path, "figures")
+    assert f'alt="{shown}"' in output.data["text/html"]
+
+
+def test_a_lesson_says_what_its_run_took_and_where(tmp_path):
+    lesson = tmp_path / "01_tiny.ipynb"
+    head = nb.new_markdown_cell("# Tiny")
+    nbformat.write(nb.new_notebook(cells=[head]), lesson)
+    copy = tmp_path / "build" / lesson.name
+    copy.parent.mkdir()
+    copy.write_bytes(lesson.read_bytes())
+    assert notebook_pages.read_lesson(lesson, copy.parent).cells[1].source == ""
+
+    write_record(copy, "state", "ci", 2.4, 1.26)
+    note = notebook_pages.read_lesson(lesson, copy.parent).cells[1].source
+    assert "in 2 min with `PROFILE=ci`" in note
+    assert f"{hardware()}, 1.3 GB" in note
+
+    copy.unlink()
+    assert "was not run" in notebook_pages.read_lesson(lesson, copy.parent).cells[1].source
+
+
 def test_a_widget_is_shown_as_it_was_last():
     widgets = {
         "box": {"state": {"children": ["IPY_MODEL_text", "IPY_MODEL_bar", "IPY_MODEL_slider"]}},
@@ -94,22 +127,22 @@ def test_a_widget_is_shown_as_it_was_last():
             "state": {"_model_name": "IntSliderModel", "description": "<level>", "value": 40}
         },
     }
-    shown = notebook_pages.widget_html("box", widgets)
+    shown = notebook_pages.widget_html("box", widgets, "<one>")
     assert "6/6" in shown and '<progress aria-label="progress" value="6" max="6">' in shown
     assert "&lt;level&gt; 40" in shown
-    assert notebook_pages.widget_html("lost", {}) == "<span> </span>"
+    assert notebook_pages.widget_html("lost", {}, "") == "<span> </span>"
 
 
 def test_a_live_viewer_becomes_its_page_and_what_a_function_showed_a_picture():
     made = compare(np.zeros((4, 4)), np.zeros((4, 4)), alt="nothing at all")
-    picture = {"data": {"image/png": "AAAA"}, "metadata": {"image/png": {"alt": "<one>"}}}
+    picture = {"data": {"image/png": "AAAA"}}
     buffers = [{"data": b64encode(made.data).decode(), "path": ["data"], "encoding": "base64"}]
     widgets = {
         "box": {"state": {"children": ["IPY_MODEL_output", "IPY_MODEL_viewer"]}},
         "output": {"state": {"_model_name": "OutputModel", "outputs": [picture, {}]}},
         "viewer": {"state": {"spec": made.spec}, "buffers": buffers},
     }
-    shown = notebook_pages.widget_html("box", widgets)
+    shown = notebook_pages.widget_html("box", widgets, "<one>")
     assert '<img alt="&lt;one&gt;" src="data:image/png;base64,AAAA">' in shown
     assert made.section() in html.unescape(shown)
 

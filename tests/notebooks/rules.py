@@ -30,21 +30,8 @@ LESSONS = (
 )
 DISCLAIMER = "not for clinical use"
 ALT_LETTERS = 20
-DRAWING_MODULES = ("matplotlib.pyplot", "ctmri_utils.figures", "ctmri_utils.viewers")
-DRAWING_NAMES = {"LiveProgress", "browse", "compare"}
 IMPORTS = 8
-NOT_DRAWING = {
-    "close",
-    "rcParams",
-    "rc",
-    "rc_context",
-    "style",
-    "cm",
-    "colormaps",
-    "get_cmap",
-    "use_course_style",
-    "show",
-}
+VISIBLE_LINES = 12
 
 
 @dataclass
@@ -135,12 +122,30 @@ def budget(lesson: Lesson):
         )
 
 
+def lines(lesson: Lesson):
+    for cell, tree in zip(lesson.code[1:], lesson.trees[1:]):
+        imported = set()
+        for node in tree.body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                imported.update(range(node.lineno, node.end_lineno + 1))
+        visible = [
+            line
+            for number, line in enumerate(cell.source.splitlines(), 1)
+            if line.strip() and number not in imported
+        ]
+        if len(visible) > VISIBLE_LINES:
+            yield (
+                f"{len(visible)} lines in the cell `{visible[0].strip()}`: keep to "
+                f"{VISIBLE_LINES}, imports and blank lines not counted"
+            )
+
+
 def prose(lesson: Lesson):
     markdown = (cell.source for cell in lesson.cells if cell.cell_type == "markdown")
     words = sum(map(prose_words, markdown))
     asked = sum(map(statements, lesson.trees)) or 1
-    if not 4 <= words / asked <= 12:
-        yield f"{words} words to {asked} statements, {words / asked:.1f} each: keep to 4-12"
+    if not 4 <= words / asked <= 15:
+        yield f"{words} words to {asked} statements, {words / asked:.1f} each: keep to 4-15"
 
 
 def head(lesson: Lesson):
@@ -256,7 +261,7 @@ def imports(lesson: Lesson):
         if isinstance(node, ast.ImportFrom):
             names = [node.module or ""]
         for name in names:
-            if name.startswith("ctmri_utils."):
+            if name.startswith("ctmri_utils.") and name != "ctmri_utils.course":
                 yield f"`{ast.unparse(node)}`: import from the top, `from ctmri_utils import ...`"
 
 
@@ -309,74 +314,14 @@ def forbidden_text(text: str, begins: bool) -> str | None:
     return f"fixed device {text!r}" if re.match(r"cuda:\d", text) else None
 
 
-def letters_of(alt: ast.expr) -> int:
-    """Literal characters of a string or an f-string, 0 for anything else."""
-    parts = alt.values if isinstance(alt, ast.JoinedStr) else [alt]
-    return sum(
-        len(part.value)
-        for part in parts
-        if isinstance(part, ast.Constant) and isinstance(part.value, str)
-    )
-
-
-def described(call: ast.Call) -> bool:
-    return any(
-        keyword.arg == "alt" and letters_of(keyword.value) >= ALT_LETTERS
-        for keyword in call.keywords
-    )
-
-
-def shows(call: ast.Call) -> bool:
-    return ast.unparse(call.func).split(".")[-1] == "show"
-
-
-def calls_in(statements) -> list[ast.Call]:
-    """Calls that run when the statements run: those in the bodies of functions do not."""
-    calls, waiting = [], list(statements)
-    while waiting:
-        node = waiting.pop()
-        if not isinstance(node, ast.FunctionDef):
-            waiting.extend(ast.iter_child_nodes(node))
-        if isinstance(node, ast.Call):
-            calls.append(node)
-    return calls
-
-
 def figures(lesson: Lesson):
-    # names by which this notebook can draw
-    modules, functions = set(), set()
     for cell, tree in zip(lesson.code, lesson.trees):
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                source = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
-                for alias in node.names:
-                    bound = alias.asname or alias.name
-                    if source + alias.name in DRAWING_MODULES:
-                        modules.add(bound)
-                    elif source == "ctmri_utils." and alias.name in DRAWING_NAMES:
-                        functions.add(bound)
-                    elif source.rstrip(".") in DRAWING_MODULES and alias.name not in NOT_DRAWING:
-                        functions.add(bound)
-
-        def draws(call: ast.Call) -> bool:
-            module, _, function = ast.unparse(call.func).partition(".")
-            if function:
-                return module in modules and function.split(".")[0] not in NOT_DRAWING
-            return module in functions
-
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef):
-                inner = calls_in(node.body)
-                if any(map(draws, inner)) and not any(
-                    described(call) for call in inner if draws(call) or shows(call)
-                ):
-                    functions.add(node.name)
-        calls = calls_in(tree.body)
-        drawn, shown = list(filter(draws, calls)), list(filter(shows, calls))
-        if not all(map(described, shown)) or drawn and not any(map(described, drawn + shown)):
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        shows = any(ast.unparse(call.func).split(".")[-1] == "show" for call in calls)
+        if shows and len(cell.metadata.get("alt", "")) < ALT_LETTERS:
             yield (
-                f"the cell `{cell.source.strip().splitlines()[0]}` draws: say what is seen, "
-                f"show(..., alt=) of {ALT_LETTERS} letters"
+                f"the cell `{cell.source.strip().splitlines()[0]}` shows a figure: say what is "
+                f'seen, in {ALT_LETTERS} letters or more, in its metadata, as "alt"'
             )
 
 
@@ -418,6 +363,7 @@ def stripped(lesson: Lesson):
 
 RULES = (
     budget,
+    lines,
     prose,
     head,
     headings,
