@@ -7,7 +7,6 @@ from . import scans as scans
 from . import units as units
 from . import viewers as viewers
 from . import volumes as volumes
-from .__main__ import main as main
 from .cyclegan import CycleGAN as CycleGAN
 from .cyclegan import PatchDiscriminator as PatchDiscriminator
 from .cyclegan import ResnetGenerator as ResnetGenerator

@@ -248,6 +248,21 @@ class Settings(Architecture, Objective, Training):
         return self.phantom_steps if synthetic else self.scans_steps
 
 
+def check_network_size(size: int) -> None:
+    """Refuse pictures that the networks cannot halve twice and see a head in.
+
+    Args:
+        size: pixels per side.
+
+    Raises:
+        ValueError: it is no multiple of 4, or below 32.
+    """
+    if size % 4 or size < 32:
+        raise ValueError(
+            f"size={size} does not suit the networks: choose a multiple of 4, at least 32"
+        )
+
+
 def read_table(name: str) -> dict[str, Any]:
     """A TOML file that comes with the package."""
     return tomllib.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))

@@ -18,15 +18,8 @@ from scipy import ndimage
 from torch.nn.functional import grid_sample
 
 from ..machine import data_folder
-from .anatomy import (
-    cosine_derivatives,
-    cosine_series,
-    cosines,
-    draw_hu,
-    draw_ranges_and_pose,
-    in_lesion,
-    picture_to_head,
-)
+from .anatomy import draw_hu, draw_ranges_and_pose, in_lesion, picture_to_head
+from .cosines import cosine_derivatives, cosine_series, cosines
 from .physics import TISSUES
 
 # Uniform between patients. They are drawn from top to bottom, so their order matters.

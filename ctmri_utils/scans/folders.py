@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from ..discovery import printable
 from ..files import large_tensor
 from ..masks import mri_head_mask
+from ..settings import check_network_size
 from ..units import AIR_HU, GREY, HU, MRI_GREY, Scale, mri_scale
 from .manifest import Row, manifest_name, read_manifest
 from .pairs import (
@@ -63,11 +64,7 @@ def folder_scans(folder: Path, size: int) -> UnpairedScans:
         FileNotFoundError: a folder is missing or empty.
         ValueError: the size, a file or the manifest is bad; see `read_slice` and `read_manifest`.
     """
-    if size % 4 or size < 32:
-        raise ValueError(
-            f"size={size} does not suit the networks: choose a multiple of 4, at least 32"
-        )
-
+    check_network_size(size)
     images: Images = {}  # (N, 1, size, size) each
 
     def take(file: SliceFile, key: tuple[str, str], k: int, count: int) -> None:

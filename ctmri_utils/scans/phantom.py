@@ -16,6 +16,7 @@ import numpy as np
 from ..units import STORED_HU_OFFSET
 from . import anatomy as formula
 from . import atlas
+from .cosines import FIELD_OF_VIEW_MM
 from .physics import (
     DEFAULT_CONTRAST,
     LESIONS,
@@ -93,7 +94,7 @@ def synthetic_patients(
     mri_noise_percent: float = 3.0,
     bias_percent: float = 20.0,
     mri_contrast: str = "fixed",
-    fov_mm: float = formula.FIELD_OF_VIEW_MM,
+    fov_mm: float = FIELD_OF_VIEW_MM,
     first: int = 0,
 ) -> SyntheticPatients:
     """Draw and scan the patients first .. first + n - 1 of a seed.

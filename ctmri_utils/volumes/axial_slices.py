@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage, optimize
 
 from ..masks import volume_head_mask
+from ..settings import check_network_size
 from .head_checks import head_notes, with_air
 from .volume import Volume, check_shape, voxel_sides_mm
 
@@ -124,13 +125,11 @@ def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> A
         ValueError: there is no head, a CT shows no air around it, slices that lie unevenly are not
             axial, or `size` does not suit the networks.
     """
+    check_network_size(size)
     if spacing_mm is None:
-        spacing_mm = FIELD_MM / max(size, 1)
-    if size % 4 or size < 32 or not 0.05 <= spacing_mm <= 50:
-        raise ValueError(
-            f"size {size} and {spacing_mm:g} mm do not suit the networks: choose a multiple of 4 "
-            "from 32 on, and mm per pixel"
-        )
+        spacing_mm = FIELD_MM / size
+    if not 0.05 <= spacing_mm <= 50:
+        raise ValueError(f"pixels of {spacing_mm:g} mm suit no scan: choose 0.05 to 50 mm")
 
     affine, shape = _axial_grid(volume, spacing_mm)
     check_shape(shape)

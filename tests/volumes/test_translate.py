@@ -360,7 +360,7 @@ def test_two_outputs_of_one_name_are_refused_before_any_work(tmp_path, head, mon
         (["nowhere", "{out}"], "nowhere does not exist: give a NIfTI, .mha or DICOM file"),
         (["{ct}", "{out}", "--to", "ct"], "like those of a CT"),
         (["{series}", "{out}", "--to", "ct"], "it is a series of CT, not of MR"),
-        (["{ct}", "{out}", "--size", "30"], "do not suit the networks"),
+        (["{ct}", "{out}", "--size", "30"], "does not suit the networks"),
     ],
 )
 def test_wrong_arguments_get_one_sentence_and_leave_nothing(
