@@ -103,7 +103,7 @@ class RunFlags(TypedDict, total=False):
 
     profile: Annotated[str, run_flag("profile", braces(PROFILES), "sizes for a kind of machine")]
     preset: Annotated[str, run_flag("preset", braces(PRESETS), "some settings by one name")]
-    dataset: Annotated[str, run_flag("dataset", "NAME", "phantom, scans, kaggle or a folder")]
+    dataset: Annotated[str, run_flag("dataset", "NAME", "scans, atlas, phantom or a folder")]
     start: Annotated[str, run_flag("start", "FILE", "a run or weights to start from, or a .pth")]
     seed: Annotated[str, run_flag("seed", "N", "of weights, order and synthetic patients")]
 

@@ -203,18 +203,16 @@ def _warp(patient: dict, places, derivative_along: int | None = None) -> np.ndar
 
 def _lesion_centre_mm(patient: dict, side: int) -> list[float]:
     """Centre (x, y) of the lesion, close to the brain's surface at the patient's level."""
-    pixels_mm = np.arange(-100, 101, 2.0)
-    depth = _sample(patient, pixels_mm, pixels_mm, patient["level_mm"]).cavity
-
     # From the middle outwards, the last point that is deep enough; high in the head there may be
     # none, and the deepest must do.
     along = np.arange(5, 100, 1.0)
     x = side * along * np.cos(patient["lesion_angle"])
     y = along * np.sin(patient["lesion_angle"])
-    rows = np.rint((y + 100) / 2).astype(int)
-    columns = np.rint((x + 100) / 2).astype(int)
 
-    on_ray = depth[rows, columns]
+    # The depth is looked up on a grid of 2 mm, of which only the ray's rows and columns are needed.
+    columns_mm, column = np.unique(2 * np.rint(x / 2), return_inverse=True)
+    rows_mm, row = np.unique(2 * np.rint(y / 2), return_inverse=True)
+    on_ray = _sample(patient, columns_mm, rows_mm, patient["level_mm"]).cavity[row, column]
     deep_enough = np.flatnonzero(on_ray > 0.9 * patient["lesion_radius_mm"])
     chosen = deep_enough[-1] if len(deep_enough) else on_ray.argmax()
     return [float(x[chosen]), float(y[chosen])]
