@@ -109,8 +109,8 @@ have not trained.
 ## How it fails
 {failures}
 """
-HOW_ALL = """* The cycle hides information: a round trip looks better than a translation has a right
-  to (lessons 4 and 6 measure how).
+HOW_ALL = """* A translation hides information for the way back: a round trip looks better than the
+  translation is (lessons 4 and 6 measure how).
 * Skin, scalp and fixation devices, implants, children, other scanners and sequences are unknown
   to it."""
 

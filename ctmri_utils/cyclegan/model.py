@@ -21,11 +21,11 @@ from .variants import make_discriminator, make_generator
 
 
 class ImagePool(nn.Module):
-    """The last `size` translations, so that a discriminator also meets older ones.
+    """A buffer of `size` translations, so that a discriminator also meets older ones.
 
     `images` is no part of the weights: a training run saves it beside them.
 
-    Source: Shrivastava et al. 2017, section 2.3.
+    Source: Shrivastava et al. 2017, section 2.3; the size of 50 is that of Zhu et al. 2017.
     """
 
     def __init__(self, size: int = 50):
