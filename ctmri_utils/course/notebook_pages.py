@@ -121,6 +121,13 @@ def output_html(output: dict, alt: str) -> str:
     return f"<div>{image}</div>" if png else ""
 
 
+def fold_set_up(notebook) -> None:
+    """Fold the cells that begin with imports, so that a page comes to its subject."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.source.startswith(("import ", "from ")):
+            cell.metadata.tags = [*cell.metadata.get("tags", []), "hide-input"]
+
+
 def mark_sections(notebook) -> None:
     """Give every numbered section a name to link to: `section-3-2` for 3.2."""
     for cell in notebook.cells:

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 
 from ..volumes.translation_page import write_translation_page
-from .notebook_pages import mark_sections, read_lesson, without_kernel
+from .notebook_pages import fold_set_up, mark_sections, read_lesson, without_kernel
 from .reference import write_reference
 from .template import open_links, repository
 
@@ -129,6 +129,7 @@ def write_lesson(lesson: Path, build: Path, source: Path, pages: set[str]) -> No
     notebook = read_lesson(lesson, build)
     figures = f"figures/{lesson.stem}"
     without_kernel(notebook, source / EXTRA / figures, f"../{figures}")
+    fold_set_up(notebook)
     mark_sections(notebook)
 
     page = f"notebooks/{lesson.name}"

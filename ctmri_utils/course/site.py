@@ -41,6 +41,8 @@ SETTINGS = {
     "nb_execution_mode": "off",
     "nb_ipywidgets_js": {},
     "nb_merge_streams": True,
+    "nb_code_prompt_show": "Show the set-up",
+    "nb_code_prompt_hide": "Hide the set-up",
     # A word in single backticks of a docstring is code.
     "default_role": "code",
     "autodoc_member_order": "bysource",

@@ -147,6 +147,13 @@ def test_a_live_viewer_becomes_its_page_and_what_a_function_showed_a_picture():
     assert made.section() in html.unescape(shown)
 
 
+def test_cells_that_begin_with_imports_are_folded():
+    cells = [nb.new_code_cell(source) for source in ("import os\nprint(1)", "figure = 1")]
+    cells[0].metadata.tags = ["parameters"]
+    notebook_pages.fold_set_up(nb.new_notebook(cells=[nb.new_markdown_cell("from here"), *cells]))
+    assert [cell.metadata.get("tags", []) for cell in cells] == [["parameters", "hide-input"], []]
+
+
 def test_sections_get_names_to_link_to():
     cell = SimpleNamespace(cell_type="markdown", source="text\n\n## 3.12 What\n\n### 3.1 no\n")
     notebook_pages.mark_sections(SimpleNamespace(cells=[cell]))
