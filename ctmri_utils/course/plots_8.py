@@ -1,0 +1,135 @@
+"""Figures and tables of lesson 8: volumes in three planes, before and after a translation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..viewers.figures import COLOURS, Row, ct_row, montage
+from ..volumes.axial_slices import axial
+from ..volumes.volume import Volume
+
+PLANES = ("axial", "coronal", "sagittal")
+
+# Width of one volume in a figure of planes, in inches.
+WIDTH = 2.2
+
+# Blue shows on greys and on the colours of an error map.
+OUTLINE = COLOURS[5]
+
+
+def planes(
+    volumes: dict[str, Row],
+    voxel: Sequence[int],
+    spacing_mm: Sequence[float],
+    outline: np.ndarray | None = None,
+) -> Figure:
+    """Three planes through one voxel, a column for each volume, in true proportions.
+
+    Args:
+        volumes: {title: row}; the images of a row are one volume (Z, H, W), lowest slice first,
+            forehead up, the patient's right on the left.
+        voxel: (z, y, x), where the planes meet.
+        spacing_mm: distances of slices, rows and columns.
+        outline: (Z, H, W) bool, drawn as a thin blue line in every picture.
+    """
+    slice_mm, row_mm, column_mm = spacing_mm
+    depth, height, width = next(iter(volumes.values())).images.shape
+    sides_mm = [height * row_mm, depth * slice_mm, depth * slice_mm]
+    inches_per_mm = WIDTH / (width * column_mm)
+
+    size_inches = (WIDTH * len(volumes) + 0.4, sum(sides_mm) * inches_per_mm + 0.7)
+    figure = Figure(figsize=size_inches, layout="constrained")
+    axes = figure.subplots(3, len(volumes), squeeze=False, height_ratios=sides_mm)
+    for column, (title, row) in zip(axes.T, volumes.items(), strict=True):
+        _draw_planes(figure, column, row, voxel, spacing_mm)
+        if outline is not None:
+            _draw_outline(column, outline, voxel)
+        column[0].set_title(title, fontsize=9)
+
+    for axis, plane in zip(axes[:, 0], PLANES, strict=True):
+        axis.set_ylabel(plane, fontsize=9)
+    return figure
+
+
+def _draw_planes(figure: Figure, column, row: Row, voxel, spacing_mm) -> None:
+    slice_mm, row_mm, column_mm = spacing_mm
+    aspects = (row_mm / column_mm, slice_mm / column_mm, slice_mm / row_mm)
+    for axis, image, aspect in zip(column, _cuts(row.images, voxel), aspects, strict=True):
+        picture = axis.imshow(
+            image,
+            cmap=row.colours,
+            vmin=row.low,
+            vmax=row.high,
+            aspect=aspect,
+            interpolation="nearest",
+        )
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    if row.unit:
+        figure.colorbar(picture, ax=column[-1], label=row.unit, location="bottom", aspect=30)
+
+
+def _draw_outline(column, outline: np.ndarray, voxel) -> None:
+    for axis, inside in zip(column, _cuts(outline, voxel), strict=True):
+        if inside.any():
+            axis.contour(inside, [0.5], colors=OUTLINE, linewidths=1)
+
+
+def _cuts(volume: np.ndarray, voxel) -> list[np.ndarray]:
+    """The axial, coronal and sagittal slices through a voxel, the top of the head up."""
+    z, y, x = voxel
+    return [volume[z], volume[::-1, y], volume[::-1, :, x]]
+
+
+def before_and_after(scan: Volume, translated: Volume, columns: int = 5) -> Figure:
+    """Axial slices of a scan and of its translation, from low to high.
+
+    A CT is drawn twice, in the brain window and in that of bone.
+
+    Args:
+        scan: in any orientation.
+        translated: on the same grid.
+        columns: how many slices.
+    """
+    rows = {}
+    for name, volume in (("scan", scan), ("translated", translated)):
+        stack = axial(volume)
+        chosen = np.linspace(0, len(stack.values) - 1, columns + 2).round().astype(int)[1:-1]
+        slices = stack.values[chosen]
+        if volume.modality == "ct":
+            for window in ("brain", "bone"):
+                rows[f"{name},\n{window} window"] = ct_row(slices, window)
+        else:
+            low, high = np.percentile(stack.values[stack.head], [0.5, 99.5])
+            rows[f"{name} MR"] = Row(slices, low, high)
+    return montage(rows, size=1.4)
+
+
+def errors_by_expectation(
+    expected_hu: np.ndarray, true_error_hu: np.ndarray, inside: np.ndarray
+) -> pd.DataFrame:
+    """Mean true error of the voxels in bands of the expected one, from calm to unsteady.
+
+    Args:
+        expected_hu: the error to expect, (Z, H, W).
+        true_error_hu: the absolute error, same shape.
+        inside: which voxels count, bool, same shape.
+    """
+    expected, true = expected_hu[inside], true_error_hu[inside]
+    edges = np.quantile(expected, [0, 0.5, 0.75, 0.9, 0.97, 1])
+    rows = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        band = (expected >= low) & (expected <= high)
+        rows.append(
+            {
+                "share of the head": f"{band.mean():.0%}",
+                "expected from, HU": low,
+                "expected to, HU": high,
+                "true error, HU": true[band].mean(),
+            }
+        )
+    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="calm to unsteady"))
