@@ -64,22 +64,6 @@ def differences(results: pd.DataFrame, reference: str) -> pd.DataFrame:
     return _summaries(pairs.assign(value=pairs["value"] - pairs["value_of_reference"]))
 
 
-def improvements(
-    results: pd.DataFrame,
-    rows: Mapping[str, Settings],
-    reference: str,
-    measure: str = "MAE HU",
-) -> pd.DataFrame:
-    """The differences that lie below the reference with their whole interval, the lowest first.
-
-    Rows that train with pairs are left out.
-    """
-    paired = [name for name, row in rows.items() if row.sampling == "paired"]
-    below = differences(results, reference).query("metric == @measure and high < 0")
-    below = below[~below["method"].isin(paired)]
-    return below.sort_values("mean", kind="stable", ignore_index=True)
-
-
 def core_hours(rows: Mapping[str, Settings], seeds: int, results: pd.DataFrame) -> float:
     """Hours of one core for which so many seeds of these rows train.
 
