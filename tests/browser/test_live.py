@@ -12,7 +12,7 @@ from lab import ROOT, ask, jupyterlab
 from playwright.sync_api import expect
 
 LESSON = ROOT / "notebooks" / "05_compare_real_and_translated.ipynb"
-FRAMES = 6
+FRAMES = 7
 PIXELS = """c => {
   const image = c.getContext("2d").getImageData(0, 0, c.width, c.height);
   return [c.height, c.width, Array.from(image.data)]; }"""
