@@ -1,0 +1,82 @@
+"""Figures and tables of lesson 5: what a display shows and hides."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..evaluation.inputs import AIR_BELOW_HU
+from ..evaluation.metrics import BONE_ABOVE_HU
+from ..viewers import figures
+from ..viewers.figures import Row
+from .exercises_5 import PLANTED
+
+
+def same_and_own_window(ct_hu: np.ndarray, denser_hu: float) -> Figure:
+    """A slice and a denser copy: in one window, and each in a window fitted to itself.
+
+    Args:
+        ct_hu: (H, W) in HU.
+        denser_hu: what is added to every pixel of the copy.
+    """
+    pair = np.stack([ct_hu, ct_hu + denser_hu])
+    low, high = pair.min(axis=(1, 2)), pair.max(axis=(1, 2))
+    fitted = (pair - low[:, None, None]) / (high - low)[:, None, None]
+    rows = {"brain window,\nthe same for both": figures.ct_row(pair, "brain")}
+    rows["its own smallest\nto largest value"] = Row(fitted, 0, 1)
+    return figures.montage(rows, ["true CT", f"{denser_hu:.0f} HU denser"], size=2)
+
+
+def error_by_tissue(fake_hu: np.ndarray, true_hu: np.ndarray, head: np.ndarray) -> pd.DataFrame:
+    """Which share of a head is air, soft tissue and bone, and which share of the error they hold.
+
+    Args:
+        fake_hu: translated CT (H, W) in HU.
+        true_hu: same shape; decides which tissue a pixel is.
+        head: bool, same shape.
+    """
+    error = np.abs(fake_hu - true_hu)[head].astype(float)
+    tissue = np.digitize(true_hu[head], [AIR_BELOW_HU, BONE_ABOVE_HU])
+    names = ("air in the head", "soft tissue", "bone")
+    shares = {
+        "% of the head": [100 * np.mean(tissue == k) for k in range(3)],
+        "% of its error": [100 * error[tissue == k].sum() / error.sum() for k in range(3)],
+    }
+    return pd.DataFrame(shares, index=names)
+
+
+def planted_errors(ct_hu: np.ndarray) -> np.ndarray:
+    """Copies of five slices with the errors of exercise 3, one a slice.
+
+    Args:
+        ct_hu: (5, H, W) in HU.
+    """
+    plant = {"a": unchanged, "b": moved, "c": mirrored, "d": denser_brain, "e": denser_bone}
+    slices = zip(PLANTED, ct_hu, strict=True)
+    return np.stack([plant[letter](slice_hu) for letter, slice_hu in slices])
+
+
+def unchanged(ct_hu):
+    return ct_hu
+
+
+def moved(ct_hu):
+    """Two pixels to the right."""
+    return np.roll(ct_hu, 2, axis=1)
+
+
+def mirrored(ct_hu):
+    """About the middle of the head, so that the outline stays where it was."""
+    columns = np.flatnonzero((ct_hu > -300).any(axis=0))
+    middle = columns[0] + columns[-1] + 1 - ct_hu.shape[1]
+    return np.roll(ct_hu[:, ::-1], middle, axis=1)
+
+
+def denser_brain(ct_hu):
+    soft_tissue = (ct_hu > 0) & (ct_hu < 100)
+    return ct_hu + 15 * soft_tissue
+
+
+def denser_bone(ct_hu):
+    return ct_hu + 300 * (ct_hu > BONE_ABOVE_HU)

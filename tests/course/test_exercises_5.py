@@ -1,0 +1,117 @@
+"""The checks of lesson 5's exercises, and the errors that its third one plants."""
+
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ctmri_utils.course import check_answer
+from ctmri_utils.course.exercises_5 import PLANTED, head_width_mm
+from ctmri_utils.course.plots_5 import planted_errors
+from ctmri_utils.scans import synthetic_patients
+
+SCORES = pd.DataFrame(
+    [
+        ("thick", "MAE HU", 90.0),
+        ("thick", "bone Dice", 0.8),
+        ("thin", "MAE HU", 40.0),
+        ("thin", "bone Dice", 0.6),
+    ],
+    columns=["patient", "metric", "value"],
+)
+
+
+@cache
+def heads():
+    return synthetic_patients(5, 64, seed=3, anatomy="atlas")
+
+
+def first_slice():
+    return heads().ct_hu[0], heads().spacing_mm
+
+
+def length_mm():
+    ct_hu, spacing_mm = first_slice()
+    return head_width_mm(ct_hu.T, spacing_mm)
+
+
+def width_mm():
+    return head_width_mm(*first_slice())
+
+
+def outcome(capsys, part, *answers):
+    check_answer(part, *answers)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "part, right",
+    [
+        ("5.1", lambda: (width_mm(), *first_slice())),
+        ("5.1", lambda: (round(width_mm() - 8), *first_slice())),
+        ("5.2", lambda: (60 / 2000 * 255,)),
+        ("5.2", lambda: (8,)),
+        ("5.3", lambda: ("edbac",)),
+        ("5.4", lambda: ("thin", SCORES)),
+    ],
+)
+def test_the_solution_holds(part, right, capsys):
+    assert f"{part}: every check holds." in outcome(capsys, part, *right())
+
+
+@pytest.mark.parametrize(
+    "part, wrong, hint",
+    [
+        # pixels, centimetres, from front to back
+        ("5.1", lambda: (width_mm() / heads().spacing_mm, *first_slice()), "pixels"),
+        ("5.1", lambda: (width_mm() / 10, *first_slice()), "cm"),
+        ("5.1", lambda: (length_mm(), *first_slice()), "left to right"),
+        # the brain window, HU in place of greys, the wrong way round
+        ("5.2", lambda: (60 / 80 * 255,), "spread"),
+        ("5.2", lambda: (60,), "spread"),
+        ("5.2", lambda: (2000 / 60 * 255,), "at most"),
+        # places exchanged, densities exchanged, too short
+        ("5.3", lambda: ("edcab",), "Flicker"),
+        ("5.3", lambda: ("debac",), "brain window"),
+        ("5.3", lambda: ("edb",), "such as"),
+        # the worst MAE, a place in the table
+        ("5.4", lambda: ("thick", SCORES), "lowest"),
+        ("5.4", lambda: ("patient 2", SCORES), "copy the name"),
+    ],
+)
+def test_a_typical_error_gets_a_hint(part, wrong, hint, capsys):
+    text = outcome(capsys, part, *wrong())
+    assert "Hint: " in text and "every check holds" not in text
+    assert hint in text
+
+
+@pytest.mark.parametrize("part, more", [("5.1", 2), ("5.2", 0), ("5.3", 0), ("5.4", 1)])
+def test_nothing_is_said_before_an_answer(part, more, capsys):
+    assert outcome(capsys, part, None, *range(more)) == f"[    ] {part} is not answered yet\n"
+
+
+def test_each_slice_has_the_error_of_its_letter():
+    true_hu = heads().ct_hu
+    change = dict(zip(PLANTED, planted_errors(true_hu) - true_hu))
+    of = dict(zip(PLANTED, true_hu))
+    assert sorted(PLANTED) == list("abcde") and not change["a"].any()
+
+    # A head that is moved or mirrored changes along its skull, and keeps its values.
+    for letter in "bc":
+        assert np.abs(change[letter]).max() > 300
+        assert np.allclose(
+            np.sort((of[letter] + change[letter]).ravel()), np.sort(of[letter].ravel())
+        )
+
+    soft_tissue = (of["d"] > 0) & (of["d"] < 100)
+    assert np.allclose(change["d"][soft_tissue], 15) and not change["d"][~soft_tissue].any()
+    assert np.allclose(change["e"][of["e"] > 250], 300, atol=1e-3)
+
+
+def test_a_mirrored_head_keeps_its_outline():
+    k = PLANTED.index("c")
+    true_hu = heads().ct_hu
+    copy = planted_errors(true_hu)[k]
+    sides = [np.flatnonzero((image > -300).any(axis=0))[[0, -1]] for image in (copy, true_hu[k])]
+    assert sides[0].tolist() == sides[1].tolist()
