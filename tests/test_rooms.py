@@ -11,7 +11,7 @@ import ctmri_utils
 
 PACKAGE = Path(ctmri_utils.__file__).parent
 PUBLIC = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
-ROOMS = ("cyclegan", "scans", "evaluation", "viewers", "runs", "volumes", "course")
+ROOMS = ("cyclegan", "scans", "evaluation", "viewers", "runs", "volumes", "teaching", "course")
 
 # Each level may import from those before it, and from its own room; rooms of one level never meet.
 LEVELS = [
@@ -26,6 +26,7 @@ LEVELS = [
     {"viewers"},
     {"runs"},
     {"volumes"},
+    {"teaching"},
     {"course"},
     {"__main__"},
 ]

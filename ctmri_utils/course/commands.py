@@ -7,28 +7,28 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from ..command_line import Parameters, default_is
-from ..settings import literal
+from ..command_line import Parameters, Profile, Switch, default_is, literal
 
 
 def course(
     *,
-    profile: str = "laptop",
-    build: Annotated[Path | None, default_is("$CTMRI_BUILD, else build/")] = None,
-    lessons: Annotated[tuple[int, ...], default_is("all")] = (),
+    profile: Profile = "laptop",
+    build: Annotated[Path | None, default_is("$CTMRI_BUILD, else build/", "FOLDER")] = None,
+    lessons: Annotated[tuple[int, ...], default_is("all", "N ...")] = (),
     parameter: Parameters = (),
-    again: Annotated[bool, default_is("no")] = False,
+    again: Switch = False,
 ) -> None:
-    """Run the lessons and make the site of them.
+    """Run the lessons and build the site from them.
 
-    What is up to date is not run again, so a course that was stopped goes on where it was.
+    Lessons that are up to date are not run again, so a course that was stopped resumes where it
+    was.
 
     Args:
-        profile: ci, laptop or gpu.
+        profile: sizes for this kind of machine.
         build: folder for executed copies, runs and the site.
         lessons: the numbers of the lessons to run.
-        parameter: a further parameter for every lesson, such as -p SEED 1.
-        again: run what is up to date, too; a training that is finished stays.
+        parameter: another parameter for every lesson, such as -p SEED 1.
+        again: also run lessons that are up to date; finished training runs are kept.
     """
     from .lessons import dataset_parameter, run_course
     from .site import build_site, check_sphinx
@@ -49,18 +49,22 @@ def course(
     )
 
 
-def site(*, build: Annotated[Path | None, default_is("$CTMRI_BUILD, else build/")] = None) -> None:
-    """Make the site of lessons that were run before.
+def site(
+    *, build: Annotated[Path | None, default_is("$CTMRI_BUILD, else build/", "FOLDER")] = None
+) -> None:
+    """Build the site from lessons that were run before.
 
     Args:
-        build: folder of the executed copies, and for the site.
+        build: folder of the executed copies and of the site.
     """
     from .site import build_site
 
     print(build_site(build))
 
 
-def assignments(*, output: Annotated[Path | None, default_is("build/assignments")] = None) -> None:
+def assignments(
+    *, output: Annotated[Path | None, default_is("build/assignments", "FOLDER")] = None
+) -> None:
     """Write the student version of every assignment as a zip.
 
     Args:
@@ -76,19 +80,19 @@ def grade(
     submissions: Positional[Path],
     /,
     *,
-    output: Annotated[Path | None, default_is("build/grades")] = None,
-    roster: Annotated[Path | None, default_is("none")] = None,
+    output: Annotated[Path | None, default_is("build/grades", "FOLDER")] = None,
+    roster: Annotated[Path | None, default_is("none", "FILE")] = None,
     format: Literal["csv", "canvas", "moodle"] = "csv",
-    unsafe: Annotated[bool, default_is("no")] = False,
+    unsafe: Switch = False,
 ) -> None:
     """Grade a folder of submissions, each notebook in a sandbox.
 
     Args:
-        submissions: a folder or a zip, with a folder or a zip a student, or files named
+        submissions: a folder or zip with one folder or zip per student, or with files named
             STUDENT_NAME.ipynb.
         output: folder for grades.csv, parts.csv and feedback.
         roster: class list with columns id, email and name, or an export of Canvas or Moodle.
-        format: the learning system to write marks and feedback for, besides grades.csv.
+        format: also write marks and feedback for this learning system, besides grades.csv.
         unsafe: run the notebooks without a sandbox, with all your rights.
     """
     from ..machine import build_folder

@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "progress": ["LiveProgress", "Progress"],
         "viewer": [
             "MARKS",
+            "Viewer",
             "browse",
             "compare",
             "error_explorer",

@@ -1,7 +1,4 @@
-"""Static figures: rows of slices with fixed grey limits, and curves.
-
-Every one is shown with a text for those who cannot see it.
-"""
+"""Static figures: rows of slices with fixed grey limits, and curves."""
 
 from __future__ import annotations
 
@@ -16,6 +13,7 @@ from PIL import Image
 
 from ..discovery import printable
 from ..scans.slices import MOST_SLICE_PIXELS, UNREADABLE
+from ..units import HU, Scale
 from ..windows import WINDOWS
 
 try:
@@ -70,6 +68,20 @@ def ct_row(ct_hu, window: str = "brain") -> Row:
 def network_row(images) -> Row:
     """Network tensors (N, 1, H, W) in [-1, 1], black to white."""
     return Row(np.asarray(images)[:, 0], -1, 1)
+
+
+def ct_windows(name: str, ct, scale: Scale) -> dict[str, Row]:
+    """Rows of a montage: network tensors (N, 1, H, W) of CT in the brain and in the bone window.
+
+    Args:
+        name: of the slices, the first line of the labels.
+        ct: in [-1, 1].
+        scale: of the CT. Grey levels have no windows and make one row.
+    """
+    if scale.unit != HU.unit:
+        return {name: network_row(ct)}
+    ct_hu = scale.from_network(np.asarray(ct)[:, 0])
+    return {f"{name},\n{window}": ct_row(ct_hu, window) for window in ("brain", "bone")}
 
 
 def difference_row(difference, limit: float, unit: str = "HU") -> Row:
@@ -297,12 +309,12 @@ def _draw_interval(axis, row: int, summary) -> None:
 
 
 def offenders(report, most: int = 6) -> Figure:
-    """The first slices of each finding of a `check`, one row per finding, with their names.
+    """The first slices of each finding of `check_folder`, one row per finding, with their names.
 
     Saturated pixels are drawn orange.
 
     Args:
-        report: from `check`.
+        report: from `check_folder`.
         most: slices in a row.
 
     Raises:

@@ -69,11 +69,13 @@ def diverges(history: list[dict[str, float]]) -> bool:
     """Whether the losses of the last steps are ten times those of the first one."""
     if len(history) <= LAST_STEPS:
         return False
-    first, *last = [
-        sum(abs(loss) for loss in losses.values())
-        for losses in (history[0], *history[-LAST_STEPS:])
-    ]
-    return sum(last) / LAST_STEPS > DIVERGENCE * first
+    last = sum(_total(losses) for losses in history[-LAST_STEPS:]) / LAST_STEPS
+    return last > DIVERGENCE * _total(history[0])
+
+
+def _total(losses: dict[str, float]) -> float:
+    """The sum of a step's losses; those of "wgangp" and "hinge" may be negative."""
+    return sum(abs(loss) for loss in losses.values())
 
 
 def _spread(images: Tensor) -> Tensor:

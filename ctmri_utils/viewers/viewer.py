@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..evaluation.ct_metrics import CT_METRICS
 from ..units import HU
 from ..windows import WINDOWS
 from .packing import pack
@@ -23,9 +24,6 @@ MARKS = "RLAP"
 
 # Expected error in HU that gets the full colour.
 UNCERTAINTY_LIMIT_HU = 200.0
-
-# Of the metrics in `evaluation.CT_METRICS`; all others are errors.
-HIGHER_IS_BETTER = frozenset({"PSNR dB", "SSIM", "MS-SSIM", "bone Dice"})
 
 
 class Viewer:
@@ -330,9 +328,8 @@ def _severity(metric: str, value: float) -> float:
     """How bad a score is: undefined ones come last, and a bias of either sign counts."""
     if math.isnan(value):
         return -math.inf
-    if metric in HIGHER_IS_BETTER:
-        return -value
-    return abs(value)
+    known = CT_METRICS.get(metric)
+    return -value if known and known.higher_is_better else abs(value)
 
 
 def _json_number(value: float) -> float | str:

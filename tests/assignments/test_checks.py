@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ctmri_utils.course import check_answer
-from ctmri_utils.course.checking import CHECKS, checks_of
+from ctmri_utils.teaching import check_answer
+from ctmri_utils.teaching.checking import CHECKS, checks_of
 
 BOOKS = [runpy.run_path(str(path)) for path in sorted(Path(__file__).parent.glob("answers_*.py"))]
 

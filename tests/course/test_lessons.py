@@ -17,12 +17,12 @@ from PIL import Image
 from rules import LESSONS
 
 from ctmri_utils.__main__ import main
+from ctmri_utils.command_line import literal
 from ctmri_utils.course import lessons as course
 from ctmri_utils.course.lessons import LessonFailed, check_parameters, find_lessons, run_course
 from ctmri_utils.course.records import Record, read_record
 from ctmri_utils.course.time_left import TABLE, TimeLeft, span, training_left
 from ctmri_utils.scans.datasets import NAMED
-from ctmri_utils.settings import literal
 from ctmri_utils.viewers.progress import PROGRESS_FILE, Progress
 
 PARAMETERS = 'PROFILE = "laptop"\nSEED = 0'

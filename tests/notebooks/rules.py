@@ -261,7 +261,7 @@ def imports(lesson: Lesson):
         if isinstance(node, ast.ImportFrom):
             names = [node.module or ""]
         for name in names:
-            if name.startswith("ctmri_utils.") and name != "ctmri_utils.course":
+            if name.startswith("ctmri_utils.") and name != "ctmri_utils.teaching":
                 yield f"`{ast.unparse(node)}`: import from the top, `from ctmri_utils import ...`"
 
 

@@ -176,7 +176,7 @@ def test_the_kernel_must_be_the_reader_s_own():
     [
         'print(f"{SEED}/{SEED} done, about ~5 min, 3:/4")',
         'import warnings\n\nwith warnings.catch_warnings():\n    warnings.simplefilter("ignore")',
-        "from ctmri_utils.course import plots_3 as plots",
+        "from ctmri_utils.teaching import plots_3 as plots",
         "from numpy import (\n    " + ",\n    ".join("abcdefghijklmn") + ",\n)",
     ],
 )

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from ctmri_utils.__main__ import main
-from ctmri_utils.course import plots_7
 from ctmri_utils.machine import ONE_THREAD, data_folder
 from ctmri_utils.runs import studies
 from ctmri_utils.runs.studies import patients_of, read_study, run_row
@@ -22,6 +21,7 @@ from ctmri_utils.runs.study_measures import measure_cycle, measure_translation
 from ctmri_utils.runs.study_statistics import COSTS, differences, over_seeds
 from ctmri_utils.scans.datasets import phantom_scans
 from ctmri_utils.settings import PROFILES
+from ctmri_utils.teaching import plots_7
 
 TINY = {"steps": 3, "patients": 12, "ngf": 4, "ndf": 4, "n_blocks": 1}
 # Studies whose tables come with the course.

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ctmri_utils.cyclegan.model import CycleGAN
 from ctmri_utils.settings import Architecture
+from ctmri_utils.units import GREY, HU
 from ctmri_utils.viewers import figures, viewer
 
 
@@ -136,3 +137,15 @@ def test_the_first_look_at_ct_alone_is_in_the_brain_and_the_bone_window():
     brain, bone = figures.first_look(viewer.browse(np.zeros((4, 4)), alt="one slice")).axes
     assert [brain.get_ylabel(), bone.get_ylabel()] == ["brain", "bone"]
     assert [brain.images[0].get_clim(), bone.images[0].get_clim()] == [(0, 80), (-550, 1450)]
+
+
+def test_ct_has_two_windows_and_grey_levels_have_none():
+    ct = torch.zeros(2, 1, 8, 8)
+    rows = figures.ct_windows("ct", ct, HU)
+    assert list(rows) == ["ct,\nbrain", "ct,\nbone"]
+    # 0 HU, between 0 and 80, and between -550 and 1450.
+    assert [(row.images.max(), row.low, row.high) for row in rows.values()] == [
+        (0, 0, 80),
+        (0, -550, 1450),
+    ]
+    assert list(figures.ct_windows("ct", ct, GREY)) == ["ct"]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ctmri_utils.course import plots_4, plots_5
 from ctmri_utils.evaluation import kid_of
 from ctmri_utils.evaluation.features import SMALL
 from ctmri_utils.scans import synthetic_patients
+from ctmri_utils.teaching import plots_4, plots_5
 
 
 def test_the_profile_begins_in_the_air_and_reaches_the_brain():

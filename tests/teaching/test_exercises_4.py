@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ctmri_utils.course import check_answer
 from ctmri_utils.evaluation import mae_hu
 from ctmri_utils.scans import synthetic_patients
+from ctmri_utils.teaching import check_answer
 
 
 @cache

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter1d
 
-from ctmri_utils.course import check_answer, mira_volume
+from ctmri_utils.teaching import check_answer, mira_volume
 from ctmri_utils.volumes import Volume, axial
 
 SIZE = 32

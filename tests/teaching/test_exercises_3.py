@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from ctmri_utils.course import check_answer
 from ctmri_utils.cyclegan import CycleGAN, ImagePool
 from ctmri_utils.cyclegan.losses import adversarial_loss
 from ctmri_utils.settings import Architecture
+from ctmri_utils.teaching import check_answer
 
 
 @pytest.fixture

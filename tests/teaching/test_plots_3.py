@@ -1,21 +1,6 @@
 """Figures of lesson 3: windows only where there are HU, and each loss in its panel."""
 
-import torch
-
-from ctmri_utils.course import plots_3
-from ctmri_utils.units import GREY, HU
-
-
-def test_ct_has_two_windows_and_grey_levels_have_none():
-    ct = torch.zeros(2, 1, 8, 8)
-    rows = plots_3.ct_windows("ct", ct, HU)
-    assert list(rows) == ["ct,\nbrain", "ct,\nbone"]
-    # 0 HU, between 0 and 80, and between -550 and 1450.
-    assert [(row.images.max(), row.low, row.high) for row in rows.values()] == [
-        (0, 0, 80),
-        (0, -550, 1450),
-    ]
-    assert list(plots_3.ct_windows("ct", ct, GREY)) == ["ct"]
+from ctmri_utils.teaching import plots_3
 
 
 def test_distances_and_scores_of_the_game_have_a_panel_each():

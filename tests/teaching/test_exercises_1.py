@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ctmri_utils.course import check_answer, mira
 from ctmri_utils.masks import mri_head_mask
 from ctmri_utils.scans import TISSUES, load_scans, synthetic_patients
 from ctmri_utils.settings import settings_for
+from ctmri_utils.teaching import check_answer, mira
 from ctmri_utils.units import mri_scale
 from ctmri_utils.windows import WINDOWS
 

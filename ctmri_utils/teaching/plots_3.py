@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from ..cyclegan.model import CycleGAN
 from ..scans.unpaired import UnpairedScans
-from ..units import HU, Scale
 from ..viewers import figures
 from ..viewers.progress import LiveProgress
 
@@ -24,20 +22,6 @@ GAME = ("adversarial", "discriminator_ct", "discriminator_mri")
 # What undecided discriminators cost by least squares: the generators in both directions together,
 # and each discriminator.
 UNDECIDED = {"adversarial": 0.5, "discriminator": 0.25}
-
-
-def ct_windows(name: str, ct: Tensor, scale: Scale) -> dict[str, figures.Row]:
-    """Rows of a montage: CT slices in the brain and in the bone window.
-
-    Args:
-        name: of the slices, the first line of the labels.
-        ct: (N, 1, H, W) in [-1, 1].
-        scale: of the CT. Grey levels have no windows and make one row.
-    """
-    if scale.unit != HU.unit:
-        return {name: figures.network_row(ct)}
-    ct_hu = scale.from_network(ct[:, 0].numpy())
-    return {f"{name},\n{window}": figures.ct_row(ct_hu, window) for window in ("brain", "bone")}
 
 
 def live_progress(model: CycleGAN, scans: UnpairedScans, steps: int, strips: Path) -> LiveProgress:

@@ -3,7 +3,7 @@
 import numpy as np
 from pydicom.uid import generate_uid
 
-from ctmri_utils.course.files_8 import embedded_ct, fill_gaps, write_ct_slice
+from ctmri_utils.teaching.files_8 import embedded_ct, fill_gaps, write_ct_slice
 from ctmri_utils.volumes import read_series
 
 

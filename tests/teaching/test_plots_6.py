@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from ctmri_utils.course import plots_6
-from ctmri_utils.course.log_6 import NOT_SHOWN, SHOWN, SMALL, TOO_FEW
 from ctmri_utils.scans.phantom import synthetic_patients
+from ctmri_utils.teaching import plots_6
+from ctmri_utils.teaching.log_6 import NOT_SHOWN, SHOWN, SMALL, TOO_FEW
 
 CONTROL = np.array([0.0, 0.1, 0.2, 0.1])
 

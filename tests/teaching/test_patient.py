@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
-from ctmri_utils.course import mira, mira_volume
+from ctmri_utils.teaching import mira, mira_volume
 from ctmri_utils.units import HU
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ctmri_utils.course import plots_2 as plots
+from ctmri_utils.teaching import plots_2 as plots
 from ctmri_utils.units import GREY, HU
 
 
@@ -34,7 +34,7 @@ def test_batch_norms_averages_weigh_all_batches_alike():
 
 @pytest.mark.parametrize(("scale", "pictures"), [(HU, 3), (GREY, 1)])
 def test_only_hounsfield_units_have_windows(scale, pictures):
-    figure = plots.ct_windows(torch.linspace(-1, 1, 16).view(1, 1, 4, 4), scale)
+    figure = plots.windows_and_range(torch.linspace(-1, 1, 16).view(1, 1, 4, 4), scale)
     assert len(figure.axes) == pictures
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from ctmri_utils.course import check_answer
 from ctmri_utils.runs.study_measures import field_correlations
 from ctmri_utils.scans.datasets import phantom_scans
+from ctmri_utils.teaching import check_answer
 
 NETWORK_MAE, CONTRAST = 80.0, 40.0
 CUT, UNCUT = 80.0, 180.0

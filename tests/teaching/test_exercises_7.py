@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from ctmri_utils.course import check_answer, exercises_7
+from ctmri_utils.teaching import check_answer, exercises_7
 
 
 def scans(skull_in_mri: float):

@@ -20,7 +20,7 @@ ORANGE = figures.COLOURS[4]
 DECADES = 5
 
 
-def ct_windows(ct: Tensor, scale: Scale) -> Figure:
+def windows_and_range(ct: Tensor, scale: Scale) -> Figure:
     """One CT slice in the brain and bone windows, and in its whole range.
 
     Args:

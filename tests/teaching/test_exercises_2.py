@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ctmri_utils.course import check_answer
 from ctmri_utils.cyclegan import networks
 from ctmri_utils.evaluation.faithfulness import checkerboard_db
+from ctmri_utils.teaching import check_answer
 
 
 def said(capsys, part, *answers):

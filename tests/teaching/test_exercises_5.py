@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ctmri_utils.course import check_answer
-from ctmri_utils.course.exercises_5 import PLANTED, head_width_mm
-from ctmri_utils.course.plots_5 import planted_errors
 from ctmri_utils.scans import synthetic_patients
+from ctmri_utils.teaching import check_answer
+from ctmri_utils.teaching.exercises_5 import PLANTED, head_width_mm
+from ctmri_utils.teaching.plots_5 import planted_errors
 
 SCORES = pd.DataFrame(
     [

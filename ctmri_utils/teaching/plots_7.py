@@ -1,7 +1,7 @@
 """Figures and tables of lesson 7: what the study of remedies found.
 
 Results are a study's table, with the columns row, seed, measure and value. Summaries are the table
-of `study_statistics.over_seeds`, with the columns method, metric, mean, low, high and n.
+of `studies.over_seeds`, with the columns method, metric, mean, low, high and n.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from ..evaluation.predictors import baselines
-from ..runs import study_statistics
+from ..runs import studies
 from ..runs.studies import Row, patients_of
-from ..runs.study_measures import measure_translation
 from ..scans.datasets import SYNTHETIC
 from ..scans.phantom import synthetic_patients
 from ..viewers.figures import COLOURS
@@ -74,7 +73,7 @@ def baseline_results(row: Row, seeds: Sequence[int]) -> pd.DataFrame:
         predictions[TRUE_CT] = scans.test.truth.ct_hu
 
         for name, ct_hu in predictions.items():
-            measures = measure_translation(ct_hu, scans)
+            measures = studies.measure_translation(ct_hu, scans)
             results += [(name, seed, measure, value) for measure, value in measures.items()]
     return pd.DataFrame(results, columns=["row", "seed", "measure", "value"])
 
@@ -94,7 +93,7 @@ def against_few_pairs(results: pd.DataFrame) -> pd.DataFrame:
     """
     changes = {}
     for few in ("5 pairs", "25 pairs"):
-        differences = study_statistics.differences(results, few)
+        differences = studies.differences(results, few)
         errors = differences[differences["metric"] == "MAE HU"].set_index("method")
         for row in ("unpaired", f"unpaired, then {few}"):
             changes[f"{row}, against {few}"] = errors.loc[row, ["mean", "low", "high"]]

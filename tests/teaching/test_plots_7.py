@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ctmri_utils.course import plots_7
 from ctmri_utils.runs import studies
+from ctmri_utils.teaching import plots_7
 
 
 def results(**values):
@@ -41,7 +41,7 @@ def test_rows_of_contrast_stand_in_the_order_of_their_error():
 
 
 def test_the_widest_gap_stands_on_top():
-    summaries = plots_7.study_statistics.over_seeds(RATES)
+    summaries = plots_7.studies.over_seeds(RATES)
     [axis] = plots_7.detector_rates(summaries).axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["z", "a"]
     assert [text.get_text() for text in axis.texts] == ["+0.20", "+0.10"]
