@@ -13,13 +13,17 @@ import nbformat
 from PIL import Image
 
 from ..viewers.pages import frame_element, page, viewer_section
-from .records import read_record
+from .records import Record, read_record
 from .time_left import span
 
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SECTION = re.compile(r"^## (\d+)\.(\d+) ", flags=re.M)
-RUN = "*What you see was run in {time} with `PROFILE={profile}`: {hardware}, {peak_gb:.1f} GB.*"
+RUN = (
+    "*What you see was run in {time} with `PROFILE={profile}`: {hardware}, {peak_gb:.1f} GB. The "
+    "exercises take about {exercises} min.*"
+)
+EXERCISE = re.compile(r"^### Exercise .*\((\d+) min", flags=re.M)
 NOT_RUN = (
     "```{{attention}}\nThis lesson was not run when the site was made, so it shows no results: "
     "`ctmri course --lessons {number}` runs it.\n```"
@@ -35,12 +39,19 @@ def read_lesson(lesson: Path, build: Path) -> nbformat.NotebookNode:
     record = read_record(executed)
     if executed.is_file():
         notebook = nbformat.read(executed, as_version=4)
-        note = RUN.format(**asdict(record), time=span(record.minutes)) if record else ""
+        note = cost(record, notebook) if record else ""
     else:
         notebook = nbformat.read(lesson, as_version=4)
         note = NOT_RUN.format(number=int(lesson.name[:2]))
     notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note))
     return notebook
+
+
+def cost(record: Record, notebook) -> str:
+    """What a lesson's run took, and what its exercises take by their headings."""
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    exercises = sum(map(int, EXERCISE.findall(text)))
+    return RUN.format(**asdict(record), time=span(record.minutes), exercises=exercises)
 
 
 def without_kernel(notebook, figures: Path, address: str) -> None:

@@ -55,3 +55,20 @@ function choice(name, answer) {
 document.querySelectorAll("ol > li:has(> ul + details)").forEach((item, number) => {
   ask(item, `question-${number}`);
 });
+
+// A lesson can be read without its code: a button below the title, whose choice other lessons keep.
+const title = document.querySelector("article h1");
+if (title && document.querySelector("article .cell_input")) {
+  const button = document.createElement("button");
+  button.className = "code-switch";
+  const hide = (hidden) => {
+    document.body.classList.toggle("without-code", hidden);
+    button.textContent = hidden ? "Show the code" : "Hide the code";
+    localStorage.setItem("without-code", hidden ? "yes" : "");
+  };
+  button.addEventListener("click", () => {
+    hide(!document.body.classList.contains("without-code"));
+  });
+  title.after(button);
+  hide(localStorage.getItem("without-code") === "yes");
+}
