@@ -69,7 +69,7 @@ def check_answer(part: str, *answers: object) -> None:
         else:
             print(f"[open] {check.claim}{problem}\n       Hint: {check.hint}")
             return
-    more = " The test below asks more than these checks do." if part.startswith("A") else ""
+    more = " The test below checks more than these do." if part.startswith("A") else ""
     print(f"{part}: every check holds.{more}")
 
 

@@ -62,7 +62,7 @@ def in_range(mri_to_network):
     return scaled.min() == -1 and scaled.max() == 1
 
 
-@check("A1.4", "one tissue has one grey in all slices", "how many scales has a volume?")
+@check("A1.4", "one tissue has one grey in all slices", "how many scales does a volume have?")
 def one_scale(mri_to_network):
     mri = np.stack([np.linspace(0, 100, 100), np.linspace(50, 400, 100)]).reshape(2, 10, 10)
     mri[:, 5, 5] = 60.0

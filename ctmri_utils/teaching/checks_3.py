@@ -33,7 +33,7 @@ def air_does_not_dilute(masked_cycle_loss):
     return abs(masked_cycle_loss(torch.ones(1, 1, 1, 4), torch.zeros(1, 1, 1, 4), head) - 1) < 1e-6
 
 
-@check("A3.2", "other shapes are refused", "PyTorch stretches a dimension of 1 without a word")
+@check("A3.2", "other shapes are refused", "PyTorch silently broadcasts a dimension of 1")
 def refuses_shapes(masked_cycle_loss):
     try:
         masked_cycle_loss(
@@ -113,7 +113,7 @@ def ready(step_losses):
     return all(network.weight.requires_grad for network in vars(nets).values())
 
 
-@check("A3.4", "both weights have an effect", "how many terms has the generators' loss?")
+@check("A3.4", "both weights have an effect", "how many terms does the generators' loss?")
 def weights_count(step_losses):
     plain, cycle, identity = (
         losses(step_losses, networks(), *weights)[0].item() for weights in ((0, 0), (1, 0), (0, 1))
@@ -131,7 +131,7 @@ def never_zero(learning_rate):
     return 0 < learning_rate(99, 100, 0.5) < learning_rate(98, 100, 0.5)
 
 
-@check("A3.6", "the average itself is changed", "a name that is bound anew changes nothing")
+@check("A3.6", "the average itself is changed", "rebinding a name changes nothing")
 def in_place(update_average):
     average, network = nn.Linear(1, 1), nn.Linear(1, 1)
     before = average.weight.data_ptr(), average.weight.item()
@@ -139,7 +139,7 @@ def in_place(update_average):
     return average.weight.data_ptr() == before[0] and average.weight.item() != before[1]
 
 
-@check("A3.6", "statistics of batch norm are copied", "buffers are no parameters")
+@check("A3.6", "statistics of batch norm are copied", "buffers are not parameters")
 def copies_buffers(update_average):
     average, network = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
     network.running_mean.fill_(8.0)

@@ -32,7 +32,7 @@ def refuses_empty(masked_mae):
     return refuses(masked_mae, np.zeros((1, 4)), np.zeros((1, 4)), ~ALL)
 
 
-@check("A4.2", "both images are clipped", "a value beyond the range is no error beyond it")
+@check("A4.2", "both images are clipped", "a value beyond the range is not an error beyond it")
 def clips(psnr_db):
     far, edge = np.full((1, 4), 9000.0), np.full((1, 4), 100.0)
     return psnr_db(far, edge, ALL, 0, 100) == math.inf == psnr_db(edge, far, ALL, 0, 100)

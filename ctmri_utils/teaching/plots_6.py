@@ -275,15 +275,16 @@ def message(
     return figure
 
 
-def everything(stacks_hu: Mapping[str, np.ndarray], patients: slice) -> Figure:
-    """The same slices of several stacks, a row for each, in the window that shows everything.
+def same_slices(stacks_hu: Mapping[str, np.ndarray], patients: slice, window: str) -> Figure:
+    """The same slices of several stacks, a row for each, in one window.
 
     Args:
         stacks_hu: {label: (N, H, W) in HU}.
         patients: which of the N.
+        window: a name in `WINDOWS`.
     """
     return figures.montage(
-        {label: figures.ct_row(stack[patients], "everything") for label, stack in stacks_hu.items()}
+        {label: figures.ct_row(stack[patients], window) for label, stack in stacks_hu.items()}
     )
 
 

@@ -115,10 +115,10 @@ def budget(lesson: Lesson):
         yield f"{len(lesson.cells)} cells: keep to 25-80"
     sizes = sorted(map(statements, lesson.trees)) or [0]
     median, p90 = statistics.median(sizes), sizes[int(0.9 * (len(sizes) - 1))]
-    if median > 6 or p90 > 20 or sizes[-1] > 40:
+    if median > 8 or p90 > 20 or sizes[-1] > 40:
         yield (
             f"code cells have {median} statements (median), {p90} (90th percentile), "
-            f"{sizes[-1]} (longest): keep to 6, 20, 40"
+            f"{sizes[-1]} (longest): keep to 8, 20, 40"
         )
 
 
@@ -144,8 +144,8 @@ def prose(lesson: Lesson):
     markdown = (cell.source for cell in lesson.cells if cell.cell_type == "markdown")
     words = sum(map(prose_words, markdown))
     asked = sum(map(statements, lesson.trees)) or 1
-    if not 4 <= words / asked <= 15:
-        yield f"{words} words to {asked} statements, {words / asked:.1f} each: keep to 4-15"
+    if not 4 <= words / asked <= 16:
+        yield f"{words} words to {asked} statements, {words / asked:.1f} each: keep to 4-16"
 
 
 def head(lesson: Lesson):

@@ -128,7 +128,7 @@ def test_the_setup_cell_installs_on_colab_and_kaggle_alone(module, variable, ins
 
 
 def test_the_documented_cell_keeps_runs_on_drive(tmp_path, monkeypatch):
-    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     [cell] = re.findall(r"```python\n(from google\.colab import drive\n.+?)```", page, flags=re.S)
     colab = types.ModuleType("google.colab")
     colab.drive = types.SimpleNamespace(mount=lambda place: asked.append(place))

@@ -102,14 +102,14 @@ def test_the_training_step_of_lesson_03_is_the_packages(lesson_03):
         Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1), lesson_03["objective"]
     ).double()
     ct, mri = torch.rand(2, 2, 1, 32, 32, dtype=torch.float64) * 2 - 1
-    generators, critics = lesson_03["training_step"](model, ct, mri)
+    generator_loss, discriminator_loss = lesson_03["training_step"](model, ct, mri)
     packaged = model.training_step(ct, mri)
     # float64; only the batching of the calls differs
-    assert generators.item() == pytest.approx(packaged[0].item(), abs=1e-10)
-    assert critics.item() == pytest.approx(packaged[1].item(), abs=1e-10)
+    assert generator_loss.item() == pytest.approx(packaged.generator_loss.item(), abs=1e-10)
+    assert discriminator_loss.item() == pytest.approx(packaged.discriminator_loss.item(), abs=1e-10)
     for weights, ours, theirs in (
-        (model.generators, generators, packaged[0]),
-        (model.discriminators, critics, packaged[1]),
+        (model.generator_parameters, generator_loss, packaged.generator_loss),
+        (model.discriminator_parameters, discriminator_loss, packaged.discriminator_loss),
     ):
         for one, other in zip(
             torch.autograd.grad(ours, weights), torch.autograd.grad(theirs, weights)

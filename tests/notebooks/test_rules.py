@@ -92,7 +92,7 @@ BREAKS = [
     ("budget", lambda cells: cells.__delitem__(slice(10, 14))),
     ("budget", lambda cells: cells.extend(nb.new_markdown_cell("More.") for _ in range(60))),
     ("budget", add_code("pass\n" * 41)),
-    ("budget", lambda cells: [add_code("pass\n" * 7)(cells) for _ in range(9)]),
+    ("budget", lambda cells: [add_code("pass\n" * 9)(cells) for _ in range(9)]),
     ("budget", lambda cells: [add_code("pass\n" * 21)(cells) for _ in range(2)]),
     ("prose", add_code("pass\n" * 20)),
     ("prose", add_text("word " * 300)),
