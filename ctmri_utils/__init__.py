@@ -11,7 +11,7 @@ load_name, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 def __getattr__(name: str):
     if name == "__version__":
-        # Not above: this import takes longer than all the rest.
+        # Imported here because it is slow.
         from importlib.metadata import version
 
         return version("ctmri-utils")

@@ -12,10 +12,11 @@ import sys
 from tyro.conf import DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName
 from tyro.extras import subcommand_cli_from_dict
 
-from .command_line import reference_hint
+from .command_line import reference_hint, unwrapped
 from .course import commands as course
 from .runs import commands as runs
 from .scans import commands as scans
+from .settings import suggestion
 from .volumes import commands as volumes
 
 
@@ -42,6 +43,8 @@ COMMANDS = {
     "grade": course.grade,
     "report": report,
 }
+for function in COMMANDS.values():
+    function.__doc__ = unwrapped(function.__doc__)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,19 +55,20 @@ def main(arguments: list[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else arguments
     command = words[0] if words else ""
+    if command == "--version":
+        # Imported here because it is slow.
+        import ctmri_utils
+
+        print(f"ctmri-utils {ctmri_utils.__version__}")
+        return 0
+    if command and not command.startswith("-") and command not in COMMANDS:
+        return explain("ctmri", f"{command} is not a command: {suggestion(command, COMMANDS)}", 2)
     hint = reference_hint(words) if command == "train" else None
     if hint:
         return explain(command, hint, 2)
 
     try:
-        status = subcommand_cli_from_dict(
-            COMMANDS,
-            prog="ctmri",
-            description="CT <-> MR translation with CycleGAN, a course.",
-            args=words,
-            config=(DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName),
-        )
-        return status or 0
+        return run(words)
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has seen enough. What is still in the buffer
         # must not be written at exit.
@@ -90,8 +94,21 @@ def main(arguments: list[str] | None = None) -> int:
         )
     except KeyboardInterrupt:
         if command in ("course", "train", "study"):
-            return explain(command, "interrupted; the same command goes on with it", 130)
+            return explain(command, "interrupted; the same command resumes it", 130)
         return explain(command, "interrupted", 130)
+
+
+def run(words: list[str]) -> int:
+    """Read the words of the command line, and call the command; its status, 0 if it has none."""
+    status = subcommand_cli_from_dict(
+        COMMANDS,
+        prog="ctmri",
+        description="CT <-> MR translation with CycleGAN, a course. ctmri --version prints the "
+        "version, ctmri COMMAND --help the options of a command.",
+        args=words,
+        config=(DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName),
+    )
+    return status or 0
 
 
 def explain(command: str, sentence: str | Exception, status: int = 1) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, fields
-from typing import Annotated, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from tyro.conf import UseAppendAction, arg
 
@@ -29,9 +32,22 @@ Parameters = Annotated[
 """`-p NAME VALUE`, as often as it is given."""
 
 
-def default_is(text: str) -> object:
-    """What the help says of a default that the command works out itself."""
-    return arg(help_behavior_hint=f"(default: {text})")
+WholeNumber = Annotated[int, arg(metavar="N")]
+Number = Annotated[float, arg(metavar="X")]
+Profile = Annotated[str, arg(metavar="{" + ",".join(PROFILES) + "}")]
+Switch = Annotated[bool, arg(help_behavior_hint="(default: off)")]
+"""Kinds of flags, shown in the help as those of the settings are."""
+
+
+def default_is(text: str, metavar: str | None = None) -> object:
+    """What the help says of a default that the command works out itself, and of the value."""
+    return arg(help_behavior_hint=f"(default: {text})", metavar=metavar)
+
+
+def unwrapped(docstring: str) -> str:
+    """A docstring with each argument's text on one line; tyro would keep its line breaks."""
+    continuation = r"\n {8}"
+    return re.sub(continuation, " ", inspect.cleandoc(docstring))
 
 
 def braces(choices: Iterable[str]) -> str:
@@ -61,7 +77,7 @@ def shown(value: bool | int | float | str) -> str:
 
 
 def setting_flags(title: str, specs: Iterable[Field]) -> type:
-    """A group of flags, one for each setting, whose values are texts.
+    """A group of flags, one for each setting, whose values are strings.
 
     `Settings` checks the values, so that a flag, a file and `-p` get the same errors. Flags that
     are not given are left out, so that a preset or a file may decide.
@@ -93,19 +109,31 @@ def run_flag(name: str, metavar: str, help: str) -> object:
 
 
 class RunFlags(TypedDict, total=False):
-    """Flags win over -p, then come the settings file, the preset and the profile.
+    """Flags override -p, then come the settings file, the preset and the profile.
 
-    The defaults below are those of the profile laptop, with those of ci and gpu where they differ.
+    Defaults are those of the profile laptop; those of ci and gpu are given where they differ.
 
     On several GPUs: accelerate launch -m ctmri_utils train ...; on several CPU processes:
     torchrun --nproc-per-node 2 -m ctmri_utils train ...
     """
 
-    profile: Annotated[str, run_flag("profile", braces(PROFILES), "sizes for a kind of machine")]
-    preset: Annotated[str, run_flag("preset", braces(PRESETS), "some settings by one name")]
-    dataset: Annotated[str, run_flag("dataset", "NAME", "scans, atlas, phantom or a folder")]
-    start: Annotated[str, run_flag("start", "FILE", "a run or weights to start from, or a .pth")]
-    seed: Annotated[str, run_flag("seed", "N", "of weights, order and synthetic patients")]
+    profile: Annotated[str, run_flag("profile", braces(PROFILES), "sizes for this kind of machine")]
+    preset: Annotated[
+        str, run_flag("preset", braces(PRESETS), "a named set of settings, on top of the profile")
+    ]
+    dataset: Annotated[
+        str,
+        run_flag(
+            "dataset", "NAME", "scans, phantom, atlas, heads, kaggle, or the path of a folder"
+        ),
+    ]
+    start: Annotated[str, run_flag("start", "FILE", "a run, weights or a .pth to start from")]
+    seed: Annotated[
+        str,
+        run_flag(
+            "seed", "N", "seed of the initial weights, the order of slices, and synthetic patients"
+        ),
+    ]
 
 
 def reference_hint(words: Sequence[str]) -> str | None:
@@ -113,5 +141,22 @@ def reference_hint(words: Sequence[str]) -> str | None:
     for word in words:
         name = word.split("=")[0].removeprefix("--").replace("-", "_")
         if word.startswith("--") and name in REFERENCE_NAMES:
-            return f"--{name} is no option here: {REFERENCE_NAMES[name]}"
+            return f"--{name} is not an option: {REFERENCE_NAMES[name]}"
     return None
+
+
+def read_words(words: Mapping[str, str]) -> dict[str, Any]:
+    """Settings from words of the command line; strings stay as they were typed."""
+    texts = {spec.name for spec in fields(Settings) if type(spec.default) is str}
+    texts |= {"profile", "preset", "dataset", "start"}
+    return {name: word if name in texts else literal(word) for name, word in words.items()}
+
+
+def literal(text: str) -> Any:
+    """A word of the command line as Python or TOML reads it (1, 6e-4, true, None), else as text."""
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -9,7 +9,7 @@ Volumes and slices are found by the same rules:
   with or without the mark DICM;
 * masks, label maps and dose are left out: by the words in their names, and volumes also by their
   values, which are few whole numbers (see `looks_like_labels`);
-* what this package translated itself says so in its header (`SYNTHETIC`) and is no scan, nor is
+* what this package translated itself says so in its header (`SYNTHETIC`) and is not a scan, nor is
   the map of its expected errors, which its name tells too (`ERROR_MAP_ENDING`).
 
 `people` tells whom the scans show.
@@ -51,7 +51,7 @@ SYSTEM_NAMES = {"__macosx", "thumbs.db", "desktop.ini"}
 BROKEN_LINK = "broken link (not fetched?)"
 LOCKED = "file or folder that may not be opened"
 LABELS = "mask, label map or dose"
-OTHER_DICOM = "DICOM file that is no CT or MR image"
+OTHER_DICOM = "DICOM file that is not a CT or MR image"
 OTHER_MODALITY = "file named as another modality"
 TRANSLATED = "translation made by this package"
 ERROR_MAP = "map of expected errors, by its header or its name"

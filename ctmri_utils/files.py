@@ -41,7 +41,7 @@ def existing(path: str | Path, advice: str) -> Path:
         FileNotFoundError: there is no such file.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist or is no file: {advice}")
+        raise FileNotFoundError(f"{path} does not exist or is not a file: {advice}")
     return Path(path)
 
 
@@ -140,13 +140,13 @@ def only_writer(path: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise InUseError(
-            f"another training ({read_owner(owner)}) is writing to {path}: wait for it, stop it, "
-            "or choose another folder"
+            f"another training run ({read_owner(owner)}) is writing to {path}: wait for it, stop "
+            "it, or choose another folder"
         ) from None
     except (OSError, NotImplementedError) as error:
         warnings.warn(
-            f"{path.parent} lies on a drive without file locks ({error}): take care that only one "
-            "training writes to it",
+            f"{path.parent} lies on a drive without file locks ({error}): make sure that only one "
+            "training run writes to it",
             stacklevel=3,
         )
         yield
@@ -218,8 +218,8 @@ def large_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(
-            f"{folder} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB of slices are to be "
-            "kept there while they are used: make room, or set TMPDIR to a folder on a larger disk"
+            f"{folder} has {free / 1e9:.1f} GB free, but must hold {needed / 1e9:.1f} GB of slices "
+            "while they are used: free some space, or set TMPDIR to a folder on a larger disk"
         )
 
     numpy_dtype = torch.empty(0, dtype=dtype).numpy().dtype

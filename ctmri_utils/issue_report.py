@@ -52,7 +52,7 @@ def machine_lines() -> list[str]:
     Raises:
         ImportError, OSError: torch does not load, or there is no place for the build folder.
     """
-    # Not above: without torch there is still something to report.
+    # Imported here because it needs torch, without which the rest can still be reported.
     from .machine import CHECKOUT, build_folder, data_folder, report
 
     lines = [

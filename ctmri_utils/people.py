@@ -184,7 +184,7 @@ def find_people(scans: Sequence[Evidence], pattern: str | None = None) -> People
         if identities[k]:
             way = "PatientID"
         elif tags_are_equal:
-            way = f"{way}, all PatientIDs being equal"
+            way = f"{way}, because all PatientIDs are equal"
         how.append(way)
     return People(tuple(merged(keys)), tuple(how))
 
@@ -194,10 +194,12 @@ def _matched(pattern: str, parts: Sequence[str]) -> str:
     try:
         match = re.search(pattern, path)
     except re.error as error:
-        raise ValueError(f"--person {pattern} is no regular expression ({error})") from None
+        raise ValueError(f"--person {pattern} is not a regular expression ({error})") from None
     text = match and (match[1] if match.re.groups else match[0])
     if not text:
-        raise ValueError(f"--person {pattern} finds nobody in {path}: change it, or leave it out")
+        raise ValueError(
+            f"--person {pattern} matches nothing in {path}: change it, or leave it out"
+        )
     return text
 
 

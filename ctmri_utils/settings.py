@@ -5,14 +5,13 @@ The profiles are rows of `profiles.toml`, the presets rows of `presets.toml`.
 
 from __future__ import annotations
 
-import ast
 import difflib
 import json
 import math
 import re
 import tomllib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 # A path such as "C:\Users\me"; with two backslashes each TOML reads it as it is meant.
 WINDOWS_PATH = re.compile(r'^\s*\w+\s*=\s*"\w:\\(?!\\)', flags=re.MULTILINE)
 
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
 
 def option(
@@ -57,15 +56,26 @@ class Options:
             if name in known:
                 continue
             if name in REFERENCE_NAMES:
-                raise ValueError(f"{name} is no option here: {REFERENCE_NAMES[name]}")
-            near = difflib.get_close_matches(name, known, 1)
-            advice = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
-            raise ValueError(f"{name} is no option here: {advice}")
+                raise ValueError(f"{name} is not an option: {REFERENCE_NAMES[name]}")
+            raise ValueError(f"{name} is not an option: {suggestion(name, known)}")
         return cls(**values)
 
     def pick(self, part: type[Options]):
         """Those of these options that belong to `part`, as a `part`."""
         return part(**{spec.name: getattr(self, spec.name) for spec in fields(part)})
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """What to choose instead of an unknown name: the nearest known one, else any of them."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
+
+
+def alternatives(names: Iterable[str]) -> str:
+    """Names to choose from, as a sentence lists them: "ci, laptop or gpu"."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def convert(value: Any, kind: type) -> Any:
@@ -114,32 +124,33 @@ class Architecture(Options):
         "instance", "normalisation of all networks", choices=("instance", "batch", "none")
     )
     generator: str = option(
-        "resnet",
-        "resnet, or a U-Net by the side that it halves to one pixel: unet_256, unet_128 ...",
+        "resnet", "resnet, or a U-Net that halves this many pixels to one: unet_256, unet_128 ..."
     )
     discriminator: str = option(
-        "n_layers", "a PatchGAN of n_layers, or one verdict a pixel", choices=("n_layers", "pixel")
+        "n_layers", "a PatchGAN of n_layers, or a verdict per pixel", choices=("n_layers", "pixel")
     )
     dropout: bool = option(False, "dropout in the generators")
     upsampling: str = option(
         "transposed",
-        "transposed convolution, or resize and convolve, which draws no checkerboard",
+        "transposed convolution, or resize and convolve, which leaves no checkerboard pattern",
         choices=("transposed", "resize"),
     )
-    spectral: bool = option(False, "spectral norm on the discriminators")
+    spectral: bool = option(False, "spectral norm in the discriminators")
     ct_channels: int = option(1, "channels of a CT slice", low=1)
     mri_channels: int = option(1, "channels of an MR slice", low=1)
     ct_map: str = option(
         "linear",
-        "how the networks see CT, see units.CT_MAPS",
+        "how HU are mapped to the networks' range, see units.CT_MAPS",
         choices=("linear", "piecewise", "two_windows"),
     )
     init: str = option(
         "normal",
-        "how the first weights are drawn",
+        "distribution of the initial weights",
         choices=("normal", "xavier", "kaiming", "orthogonal"),
     )
-    init_gain: float = option(0.02, "their spread")
+    init_gain: float = option(
+        0.02, "standard deviation of the initial weights, or gain of xavier and orthogonal"
+    )
 
 
 GAN_MODES = ("lsgan", "vanilla", "hinge", "wgangp")
@@ -152,67 +163,73 @@ class Objective(Options):
     cycle_ct: float = option(10.0, "weight of |cycled_ct - ct|; the reference's lambda_A")
     cycle_mri: float = option(10.0, "weight of |cycled_mri - mri|; the reference's lambda_B")
     identity: float = option(
-        5.0, "weight of |G_mri2ct(ct) - ct| + |G_ct2mri(mri) - mri|; lambda_identity times lambda"
+        5.0,
+        "weight of |G_mri2ct(ct) - ct| + |G_ct2mri(mri) - mri|; the reference's lambda_identity "
+        "times lambda_A",
     )
-    adversarial: float = option(
-        1.0, "weight of the discriminators' verdicts; 0: they are not trained"
+    adversarial: float = option(1.0, "weight of the adversarial loss; 0: no discriminators train")
+    gradient: float = option(0.0, "weight of remedies.gradient_loss, in both directions")
+    mind: float = option(0.0, "weight of remedies.mind_loss, in both directions")
+    correlation: float = option(0.0, "weight of remedies.correlation_loss, in both directions")
+    mask: float = option(
+        0.0, "weight of remedies.mask_loss: the fake CT's head must lie where the MR's does"
     )
-    gradient: float = option(0.0, "weight of remedies.gradient_loss, both ways")
-    mind: float = option(0.0, "weight of remedies.mind_loss, both ways")
-    correlation: float = option(0.0, "weight of remedies.correlation_loss, both ways")
-    mask: float = option(0.0, "weight of remedies.mask_loss: the fake CT's head where the MR's is")
-    nce: float = option(0.0, "weight of remedies.patch_nce_loss, both ways")
+    nce: float = option(0.0, "weight of remedies.patch_nce_loss, in both directions")
     nce_identity: float = option(
-        0.0, "weight of the same for a generator that is given what it should produce, as in CUT"
+        0.0,
+        "weight of remedies.patch_nce_loss for a generator whose input is already what it should "
+        "produce, as in CUT",
     )
     supervised: float = option(
         0.0, 'weight of |fake_ct - ct| + |fake_mri - mri|; needs pairs and sampling = "paired"'
     )
-    translation_noise: float = option(0.0, "SD of the noise on a translation before its way back")
+    translation_noise: float = option(0.0, "SD of noise added before translating back")
     gan_mode: str = option("lsgan", "form of the adversarial loss", choices=GAN_MODES)
     gradient_penalty: float = option(10.0, "weight of the gradient penalty of wgangp")
-    pool_size: int = option(50, "older translations that a discriminator may meet again")
+    pool_size: int = option(50, "earlier translations kept to show the discriminators again")
 
 
 @dataclass(frozen=True)
 class Training(Options):
     """How `fit` trains: length, step size, precision, and augmentation."""
 
-    steps: int = option(0, "training steps; 0: the profile's number for the data set")
-    batch_size: int = option(1, "images of each modality in a step (and a process)", low=1)
+    steps: int = option(0, "training steps; 0: scans_steps or phantom_steps, by data set")
+    batch_size: int = option(1, "images of each modality per step (and per process)", low=1)
     sampling: str = option(
         "random",
-        "which MR meets a CT: any, one of like height, or its own",
+        "which MR a CT is paired with: any, one from a similar height, or its own",
         choices=("random", "position", "paired"),
     )
-    learning_rate: float = option(2e-4, "of Adam")
-    beta1: float = option(0.5, "of Adam", high=1)
-    beta2: float = option(0.999, "of Adam", high=1)
+    learning_rate: float = option(2e-4, "Adam's learning rate")
+    beta1: float = option(0.5, "Adam's beta1, the memory of the mean gradient", high=1)
+    beta2: float = option(0.999, "Adam's beta2, the memory of the mean squared gradient", high=1)
     lr_policy: str = option(
         "linear",
-        "how the learning rate falls",
+        "how the learning rate decays",
         choices=("linear", "step", "cosine", "plateau"),
     )
     decay_share: float = option(
-        0.5, "linear: share of the steps, the last ones, over which the rate falls", high=1
+        0.5, "share of the steps, at the end, over which lr_policy linear decays the rate", high=1
     )
-    clip_norm: float = option(0.0, "largest norm of a gradient; 0: no limit")
+    clip_norm: float = option(0.0, "clip gradients to this norm; 0: no limit")
     ema: float = option(
-        0.998, "memory of the running mean of the generators' weights; 0: the last weights", high=1
+        0.998, "memory of the generators' running mean of weights; 0: use the last weights", high=1
     )
     precision: str = option(
         "fp32",
-        "of the networks; auto: the fastest that this machine really has",
+        "number format of the networks; auto: the fastest that this machine supports in hardware",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
-    compile: bool = option(False, "torch.compile the networks")
-    load_size: int = option(0, "resize training slices to this many pixels; 0: as they are")
-    crop_size: int = option(0, "then cut out squares of this many pixels; 0: whole slices")
+    compile: bool = option(False, "compile the networks with torch.compile")
+    load_size: int = option(0, "resize training slices to this many pixels; 0: do not resize")
+    crop_size: int = option(
+        0, "crop resized training slices to squares of this many pixels; 0: do not crop"
+    )
     flip: bool = option(True, "mirror half of the slices left to right")
     shift: float = option(1 / 32, "shift by up to this share of the side, whole pixels", high=0.5)
-    rotation_deg: float = option(0.0, "rotate by up to this angle", high=180)
+    rotation_deg: float = option(0.0, "rotate by up to this angle, in degrees", high=180)
     jitter: float = option(
-        0.0, "brighten or darken MR by up to this share; CT never, since HU are calibrated", high=1
+        0.0, "brighten or darken MR by up to this share; never CT, since HU are calibrated", high=1
     )
 
 
@@ -223,8 +240,8 @@ class Settings(Architecture, Objective, Training):
     size: int = option(256, "pixels per side of the phantom's slices", low=32)
     scans_size: int = option(256, "pixels per side of real slices", low=32)
     patients: int = option(1000, "synthetic patients of each modality, for training", low=1)
-    test_patients: int = option(40, "synthetic patients with truth, for scoring", low=1)
-    short_steps: int = option(150, "training steps of a demonstration", low=1)
+    test_patients: int = option(40, "synthetic patients with a known truth, for scoring", low=1)
+    short_steps: int = option(150, "training steps of a short demonstration", low=1)
     scans_steps: int = option(10000, "training steps on real slices", low=1)
     phantom_steps: int = option(10000, "training steps on the phantom", low=1)
 
@@ -255,7 +272,7 @@ def check_network_size(size: int) -> None:
         size: pixels per side.
 
     Raises:
-        ValueError: it is no multiple of 4, or below 32.
+        ValueError: it is not a multiple of 4, or below 32.
     """
     if size % 4 or size < 32:
         raise ValueError(
@@ -286,17 +303,23 @@ def settings_for(profile: str) -> Settings:
 
     Raises:
         ValueError: an unknown profile; it names the known ones.
+
+    Example:
+        >>> from ctmri_utils import settings_for
+        >>> settings = settings_for("laptop")
+        >>> settings.size, settings.architecture.n_blocks
+        (64, 4)
     """
     if profile not in PROFILES:
-        raise ValueError(f"PROFILE={profile!r} is not known: choose one of {', '.join(PROFILES)}")
+        raise ValueError(f"unknown profile {profile!r}: choose {alternatives(PROFILES)}")
 
     if profile == "gpu":
-        # Not above: the other profiles, and `--help`, do without torch.
+        # Imported here because it is slow, and neither the other profiles nor `--help` need it.
         import torch
 
         if not torch.cuda.is_available():
             warnings.warn(
-                "PROFILE='gpu' without a GPU trains for days: choose 'laptop', or a machine with "
+                "profile 'gpu' without a GPU trains for days: choose 'laptop', or a machine with "
                 "CUDA",
                 stacklevel=2,
             )
@@ -326,18 +349,21 @@ def read_settings(path: Path | None, changes: dict) -> tuple[dict, Settings]:
             for name, default in DEFAULT_RUN.items()
         }
         for name, value in run.items():
-            if type(value) is not type(DEFAULT_RUN[name]):
-                raise ValueError(f"{name}={value!r} should be like {DEFAULT_RUN[name]!r}")
+            kind = type(DEFAULT_RUN[name])
+            if type(value) is not kind:
+                raise ValueError(f"{name}={value!r} should be {KINDS[kind]}")
 
         preset = values.get("preset")
         if preset is not None and preset not in PRESETS:
-            raise ValueError(f"preset={preset!r} is not known: choose one of {', '.join(PRESETS)}")
+            raise ValueError(f"unknown preset {preset!r}: choose {alternatives(PRESETS)}")
 
         own = {name: values[name] for name in values if name not in (*DEFAULT_RUN, "preset")}
         profile = asdict(settings_for(run["profile"]))
         return run, Settings.of(profile | PRESETS.get(preset, {}) | own)
     except ValueError as error:
-        raise ValueError(f"{path or 'the settings'}: {error}") from error
+        if path is None:
+            raise
+        raise ValueError(f"{path}: {error}") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -361,30 +387,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(
-            f"{path} is no TOML text ({error}): write lines such as learning_rate = 0.0002"
+            f"{path} is not valid TOML ({error}): write lines such as learning_rate = 0.0002"
         ) from error
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """A flat mapping of texts, numbers and truth values as TOML, which `read_toml` reads back."""
+    """A flat mapping of strings, numbers and booleans as TOML, which `read_toml` reads back."""
     lines = (
         f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items()
     )
     return "".join(lines)
-
-
-def read_words(words: Mapping[str, str]) -> dict[str, Any]:
-    """Settings from words of the command line; what is a text stays as it was typed."""
-    texts = {spec.name for spec in fields(Settings) if type(spec.default) is str}
-    texts |= {"profile", "preset", "dataset", "start"}
-    return {name: word if name in texts else literal(word) for name, word in words.items()}
-
-
-def literal(text: str) -> Any:
-    """A word of the command line as Python or TOML reads it (1, 6e-4, true, None), else as text."""
-    if text in ("true", "false"):
-        return text == "true"
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text

@@ -25,6 +25,14 @@ class Scale:
 
     Raises:
         ValueError: the interval is empty.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctmri_utils import HU
+        >>> HU.to_network(np.array([-1000.0, 50.0, 3000.0])).round(3).tolist()
+        [-1.0, 0.05, 1.0]
+        >>> HU.from_network(0.05)
+        50.0
     """
 
     low: float

@@ -12,6 +12,12 @@ class Window:
     Args:
         level: its centre in HU.
         width: its full width in HU.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctmri_utils import WINDOWS
+        >>> WINDOWS["brain"].apply(np.array([0.0, 40.0, 80.0, 1000.0])).tolist()
+        [0.0, 0.5, 1.0, 1.0]
     """
 
     level: float

@@ -1,6 +1,7 @@
 """The command line: what it loads, what its help says, and how it refuses."""
 
 import inspect
+import re
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,7 @@ import torch
 from ctmri_utils import issue_report
 from ctmri_utils.__main__ import COMMANDS, main, out_of_memory
 from ctmri_utils.course.lessons import LessonFailed
+from ctmri_utils.scans.datasets import NAMED
 from ctmri_utils.settings import DEFAULT_RUN, PRESETS, PROFILES, Settings, read_settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,7 +75,7 @@ def test_help_lists_every_command(capsys, monkeypatch):
 def test_every_flag_of_a_command_has_its_help(function):
     """The groups of settings have theirs from the fields."""
     for name, parameter in inspect.signature(function).parameters.items():
-        assert f"        {name}: " in function.__doc__ or "Flags]" in parameter.annotation
+        assert f"    {name}: " in function.__doc__ or "Flags]" in parameter.annotation
 
 
 def test_every_setting_is_a_flag_with_default_limits_and_choices(capsys, monkeypatch):
@@ -109,21 +111,20 @@ def test_flags_win_over_p_and_p_over_the_file(trained_with, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "named"),
     [
-        (["--ngf", "0"], "train: the settings: ngf=0 should be at least 1 and at most 65536\n"),
-        (["--steps", "1.5"], "train: the settings: steps=1.5 should be a whole number\n"),
-        (
-            ["--jitter", "-1"],
-            "train: the settings: jitter=-1.0 should be at least 0 and at most 1\n",
-        ),
-        (["-p", "netG", "x"], "train: the settings: netG is no option here: set generator"),
+        (["--ngf", "0"], "ngf=0"),
+        (["--steps", "1.5"], "steps=1.5"),
+        (["--jitter", "-1"], "jitter=-1"),
+        (["--profile", "huge"], "unknown profile 'huge'"),
+        (["--preset", "huge"], "unknown preset 'huge'"),
+        (["-p", "netG", "x"], "netG"),
     ],
 )
-def test_a_wrong_value_gets_the_settings_own_sentence(capsys, trained_with, words, sentence):
+def test_a_wrong_value_gets_the_settings_own_sentence(capsys, trained_with, words, named):
     assert main(["train", *words]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(sentence) and error.count("\n") == 1 and not trained_with
+    assert error.startswith(f"train: {named}") and error.count("\n") == 1 and not trained_with
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_a_wrong_value_gets_the_settings_own_sentence(capsys, trained_with, word
 )
 def test_a_flag_of_the_reference_is_told_ours(capsys, flag, ours):
     assert main(["train", flag]) == 2
-    assert capsys.readouterr().err.endswith(f" is no option here: set {ours}\n")
+    assert capsys.readouterr().err.endswith(f": set {ours}\n")
 
 
 def test_a_misspelled_flag_is_told_the_nearest(capsys):
@@ -141,7 +142,19 @@ def test_a_misspelled_flag_is_told_the_nearest(capsys):
     assert end.value.code == 2 and "--learning-rate" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [[], ["trian"], ["page"], ["export", "a", "b", "--to", "pet"]])
+@pytest.mark.parametrize(("word", "advice"), [("trian", "did you mean train?"), ("xyz", "course")])
+def test_an_unknown_command_is_told_the_nearest_or_all(capsys, word, advice):
+    assert main([word]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"ctmri: {word} ") and advice in error and error.count("\n") == 1
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ctmri-utils {metadata.version('ctmri-utils')}\n"
+
+
+@pytest.mark.parametrize("words", [[], ["page"], ["export", "a", "b", "--to", "pet"]])
 def test_usage_errors_end_with_2(words):
     with pytest.raises(SystemExit) as end:
         main(words)
@@ -188,6 +201,21 @@ def test_the_report_does_without_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "ctmri_utils.machine", None)
     text = issue_report.report_text()
     assert "no-such-package: not installed\n" in text and "machine: " in text
+
+
+def test_the_help_names_every_data_set_that_has_a_name(capsys, monkeypatch):
+    text = help_of(capsys, monkeypatch, "train")
+    [line] = [line for line in text.splitlines() if "--dataset " in line]
+    assert all(name in line for name in NAMED)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_values_are_named_in_one_style_and_texts_keep_no_line_breaks(capsys, monkeypatch, command):
+    text = help_of(capsys, monkeypatch, command)
+    assert not re.search(r"\b(INT|STR|FLOAT)\b", text)
+    for line in COMMANDS[command].__doc__.splitlines():
+        if line.startswith("    "):
+            assert line.split(": ", 1)[1] in text
 
 
 def test_the_run_flags_are_what_a_settings_file_names(capsys, monkeypatch):

@@ -43,16 +43,12 @@ def test_profiles_grow_from_ci_to_gpu():
 
 def test_the_gpu_profile_warns_where_there_is_none(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.warns(
-        UserWarning, match="PROFILE='gpu' without a GPU trains for days: choose 'laptop'"
-    ):
+    with pytest.warns(UserWarning, match="'gpu' without a GPU"):
         assert settings_for("gpu") is PROFILES["gpu"]
 
 
 def test_a_misspelt_profile_gets_one_sentence():
-    with pytest.raises(
-        ValueError, match="PROFILE='labtop' is not known: choose one of ci, laptop, gpu"
-    ):
+    with pytest.raises(ValueError, match="'labtop'.* ci, laptop or gpu"):
         settings_for("labtop")
 
 
@@ -126,7 +122,7 @@ def test_a_preset_changes_a_profile_and_gives_way_to_what_is_said(tmp_path):
     assert read_settings(tmp_path / "mine.toml", {"cycle_ct": 7})[1] == replace(
         paper, identity=1.0, cycle_ct=7.0
     )
-    with pytest.raises(ValueError, match="preset='best' is not known: choose one of reference"):
+    with pytest.raises(ValueError, match="'best'.* reference"):
         read_settings(None, {"preset": "best"})
 
 

@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 
 import pytest
 
+from ctmri_utils.command_line import literal, read_words
 from ctmri_utils.settings import (
     DEFAULT_RUN,
     PROFILES,
@@ -14,11 +15,9 @@ from ctmri_utils.settings import (
     Options,
     Settings,
     Training,
-    literal,
     option,
     read_settings,
     read_toml,
-    read_words,
     to_toml,
 )
 
@@ -52,33 +51,46 @@ def test_the_defaults_are_the_references():
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("values", "named"),
     [
-        ({"ngff": 3}, "ngff is no option here: did you mean ngf?"),
-        ({"colour": 3}, "colour is no option here: choose from ngf, ndf, "),
-        ({"ngf": "8"}, "ngf='8' should be a whole number"),
-        ({"ngf": 8.5}, "ngf=8.5 should be a whole number"),
-        ({"init_type": "normal"}, "init_type is no option here: set init"),
-        ({"ngf": True}, "ngf=True should be a whole number"),
-        ({"ngf": 0}, "ngf=0 should be at least 1"),
-        ({"dropout": 1}, "dropout=1 should be true or false"),
-        ({"norm": "group"}, "norm='group' is not known: choose one of instance, batch, none"),
-        ({"init_gain": float("nan")}, "init_gain=nan should be at least 0"),
-        ({"init_gain": None}, "init_gain=None should be a number"),
-        ({"init_gain": float("inf")}, "init_gain=inf should be at least 0 and finite"),
+        ({"ngff": 3}, "ngff.* ngf"),
+        ({"colour": 3}, "colour.* ngf, ndf, "),
+        ({"init_type": "normal"}, "init_type.* init"),
+        ({"ngf": "8"}, "ngf='8'"),
+        ({"ngf": 8.5}, "ngf=8.5"),
+        ({"ngf": True}, "ngf=True"),
+        ({"ngf": 0}, "ngf=0.* 1"),
+        ({"dropout": 1}, "dropout=1"),
+        ({"generator": 1}, "generator=1"),
+        ({"norm": "group"}, "norm='group'.* instance, batch"),
+        ({"init_gain": float("nan")}, "init_gain=nan.* 0"),
+        ({"init_gain": None}, "init_gain=None"),
+        ({"init_gain": float("inf")}, "init_gain=inf.* 0"),
     ],
 )
-def test_a_wrong_option_gets_one_sentence(values, message):
-    with pytest.raises(ValueError) as error:
+def test_a_wrong_option_is_named_with_what_would_do(values, named):
+    with pytest.raises(ValueError, match=named):
         Architecture.of(values)
-    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["profile", "preset"])
+def test_an_unknown_profile_or_preset_is_named_with_the_known_ones(name):
+    with pytest.raises(ValueError, match="'huge'.* (laptop|reference)"):
+        read_settings(None, {name: "huge"})
+
+
+@pytest.mark.parametrize("run", [{"seed": "one"}, {"dataset": 12}])
+def test_a_run_of_the_wrong_type_is_named(run):
+    [name] = run
+    with pytest.raises(ValueError, match=name):
+        read_settings(None, run)
 
 
 def test_limits_bind_at_both_ends():
     class Both(Options):
         pass
 
-    with pytest.raises(ValueError, match="beta1=1.5 should be at least 0 and at most 1"):
+    with pytest.raises(ValueError, match="beta1=1.5.* 0 .* 1"):
         Training(beta1=1.5)
     assert Training(beta1=1, shift=0).beta1 == 1.0 and option(3, "help", low=2).metadata["low"] == 2
 
@@ -103,7 +115,7 @@ def test_a_windows_path_gets_a_hint(tmp_path, path):
     """TOML reads the first as an error, and the second as a tab."""
     file = tmp_path / "mine.toml"
     file.write_text(f'steps = 1\ndataset = "{path}"')
-    with pytest.raises(ValueError, match="write it in single quotes or with forward slashes"):
+    with pytest.raises(ValueError, match="mine.toml.* single quotes"):
         read_toml(file)
     for good in (f"'{path}'", '"C:/temp"', '"C:\\\\temp"'):
         file.write_text(f"dataset = {good}")
@@ -116,7 +128,7 @@ def test_every_name_of_the_reference_is_told_from_ours():
     for name, advice in REFERENCE_NAMES.items():
         with pytest.raises(ValueError) as error:
             read_settings(None, {name: 1})
-        assert str(error.value) == f"the settings: {name} is no option here: {advice}"
+        assert name in str(error.value) and str(error.value).endswith(f": {advice}")
         # What it says to set exists.
         settable = re.match(r"set (\w+)", advice)
         assert settable is None or settable[1] in known | DEFAULT_RUN.keys()
@@ -163,23 +175,16 @@ def test_toml_brings_every_setting_back(tmp_path):
     assert read_toml(tmp_path / "settings.toml") == values
 
 
-def test_a_bad_settings_file_gets_one_sentence(tmp_path):
-    with pytest.raises(
-        FileNotFoundError,
-        match="none.toml cannot be read .No such file.*: give the path of a settings file",
-    ):
+def test_a_bad_settings_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.toml"):
         read_toml(tmp_path / "none.toml")
-    with pytest.raises(
-        IsADirectoryError, match="cannot be read .Is a directory.: give the path of a settings file"
-    ):
+    with pytest.raises(IsADirectoryError, match=tmp_path.name):
         read_toml(tmp_path)
     (tmp_path / "bad.toml").write_text("ngf = = 3")
-    with pytest.raises(
-        ValueError, match="bad.toml is no TOML text .*: write lines such as learning_rate = 0.0002"
-    ):
+    with pytest.raises(ValueError, match="bad.toml"):
         read_toml(tmp_path / "bad.toml")
     (tmp_path / "deep.toml").write_text("ngf = " + 9999 * "[")
-    with pytest.raises(ValueError, match="deep.toml is no TOML text"):
+    with pytest.raises(ValueError, match="deep.toml"):
         read_toml(tmp_path / "deep.toml")
 
 

@@ -84,25 +84,37 @@ def grade(
     roster: Annotated[Path | None, default_is("none", "FILE")] = None,
     format: Literal["csv", "canvas", "moodle"] = "csv",
     unsafe: Switch = False,
-) -> None:
+) -> int:
     """Grade a folder of submissions, each notebook in a sandbox.
+
+    The status is 1 if a student with points is missing in the class list.
 
     Args:
         submissions: a folder or zip with one folder or zip per student, or with files named
             STUDENT_NAME.ipynb.
-        output: folder for grades.csv, parts.csv and feedback.
+        output: folder for grades.csv, parts.csv and feedback, which replace those of an earlier
+            grading.
         roster: class list with columns id, email and name, or an export of Canvas or Moodle.
         format: also write marks and feedback for this learning system, besides grades.csv.
         unsafe: run the notebooks without a sandbox, with all your rights.
     """
     from ..machine import build_folder
     from .classroom import grade as grade_submissions
+    from .gradebook import lost_marks, summary
 
     output = output or build_folder() / "grades"
     rows = grade_submissions(submissions, output, None, roster, format, unsafe)
-    with_note = sum(row["note"] != "" for row in rows)
+    print(f"{summary(rows)}. See grades.csv, parts.csv and feedback in {output}")
+    if format == "csv":
+        return 0
+
     by_hand = sum(row["needs_manual_grade"] is True for row in rows)
-    print(
-        f"{len(rows)} notebooks, {with_note} with a note, {by_hand} to be graded by hand: see "
-        f"grades.csv, parts.csv and feedback in {output}"
-    )
+    if by_hand:
+        print(
+            f"{by_hand} rows have parts not yet graded by hand, which count as 0 until they are "
+            "marked: do not import yet"
+        )
+    lost = len(lost_marks(rows))
+    if lost:
+        print(f"not for import: {lost} marks of students who are not in {roster.name}")
+    return 1 if lost else 0

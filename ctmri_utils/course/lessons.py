@@ -182,9 +182,9 @@ def run_lesson(lesson: Path, build: Path, parameters: dict, time_left: TimeLeft)
         raise LessonFailed(failed_cell(lesson, target, error)) from error
     except nbclient.exceptions.DeadKernelError as error:
         raise LessonFailed(
-            f"{lesson.stem} stopped because its kernel died, most often for want of memory "
+            f"{lesson.stem} stopped because its kernel died, usually because memory ran out "
             f"({target} shows all that ran): close other programs and repeat the command, which "
-            "goes on with this lesson"
+            "resumes with this lesson"
         ) from error
 
     minutes = (time.perf_counter() - started) / 60
@@ -199,8 +199,8 @@ def failed_cell(lesson: Path, target: Path, error) -> str:
     message = lines[0] if lines else ""
     return (
         f"{lesson.stem} stopped in cell [{error.exec_count}] `{first_line}` with {error.ename}: "
-        f"{message} ({target} shows all that ran): mend it and repeat the command, which goes on "
-        "with this lesson"
+        f"{message} ({target} shows all that ran): correct it and repeat the command, which "
+        "resumes with this lesson"
     )
 
 
@@ -291,6 +291,6 @@ def dataset_parameter(dataset: str) -> str:
     if Path(dataset).is_dir():
         return str(Path(dataset).resolve())
     raise ValueError(
-        f"DATASET={dataset!r} is neither {', '.join(NAMED)} nor a folder in {Path.cwd()}: "
-        "choose one of these"
+        f"unknown data set {dataset!r}: choose {', '.join(NAMED)}, or the path of a folder (looked "
+        f"in {Path.cwd()})"
     )

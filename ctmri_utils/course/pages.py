@@ -25,6 +25,10 @@ QUIZ = "notebooks/QUIZ.md"
 GLOSSARY = "notebooks/GLOSSARY.md"
 GUIDE = "notebooks/assignments/README.md"
 
+# About the package: for its users, and for those who change it.
+GUIDES = ("docs/training.md", "docs/performance.md")
+PROJECT = ("CONTRIBUTING.md", "CHANGELOG.md")
+
 # The page that translates a reader's scan, the weights in it, and the page that leads to it.
 OWN_SCAN = "translate.md"
 OWN_SCAN_WEIGHTS = "data/weights/heads.safetensors"
@@ -36,14 +40,14 @@ of your MR, or an MR of your CT. You can compare both by wipe, blend and flicker
 and through any window, and save the result.
 
 * **Nothing leaves your computer.** The networks are inside the page, one file of 9 MB, and the page
-  may not ask the network for anything. It also works saved, from a memory stick and offline.
+  may not load or send anything. It also works saved, from a memory stick and offline.
 * **The same numbers** as `ctmri translate`, which also takes DICOM, MetaImage, NRRD and folders.
 * **The same limits.** The [networks](data/weights/heads.md) learned from synthetic heads only. What
   they cannot know is refused, and what they have not seen is named.
 
 For teaching, not for clinical use: a translated scan can remove or invent findings.
 
-Of a training of your own, `ctmri page --translate RUN page.html` makes such a page.
+`ctmri page --translate RUN page.html` makes such a page from a training run of your own.
 """
 
 # In text that is not code.
@@ -74,7 +78,7 @@ def write_sources(source: Path, lessons: list[Path], build: Path) -> None:
         "Check yourself": present(root, QUIZ, GLOSSARY),
         "Teaching": present(root, GUIDE),
         "Data and networks": cards(root),
-        "The package": write_reference(source) + present(root, "CONTRIBUTING.md", "CHANGELOG.md"),
+        "The package": present(root, *GUIDES) + write_reference(source) + present(root, *PROJECT),
     }
     pages = {page for section in sections.values() for page in section}
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+from functools import reduce
 from pathlib import Path
 
 from ..machine import PACKAGE
 
-# Rooms that are files and offer a few names have a page together.
-ROOMS = ("cyclegan", "scans", "evaluation", "viewers", "volumes", "runs")
+ROOMS = ("cyclegan", "scans", "evaluation", "viewers", "volumes", "runs", "teaching")
+
+# What is no room of its own has a page together.
 OTHERS = "settings and units"
+
+# The commands start what is in here.
+NOT_DOCUMENTED = ("course",)
 
 
 def public_names() -> dict[str, list[str]]:
@@ -19,12 +24,37 @@ def public_names() -> dict[str, list[str]]:
     stub = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
     pages = {room: [] for room in (*ROOMS, OTHERS)}
     for statement in stub.body:
-        if not isinstance(statement, ast.ImportFrom) or not statement.module:
-            continue
-        room = statement.module.split(".")[0]
-        page = room if room in ROOMS else OTHERS
-        pages[page] += [alias.name for alias in statement.names if alias.name != "main"]
+        for alias in statement.names:
+            # `from . import units` names a module.
+            room = (statement.module or alias.name).split(".")[0]
+            is_room = statement.module is None and alias.name in (*ROOMS, *NOT_DOCUMENTED)
+            if not is_room:
+                pages[room if room in ROOMS else OTHERS].append(alias.name)
     return pages
+
+
+def entries() -> dict[str, list[str]]:
+    """{page: names} of all that is documented.
+
+    The public names come first, then what a room offers beside them, as "runs.contract_for", unless
+    it stands in a module that is public.
+    """
+    pages = public_names()
+    public = {name for names in pages.values() for name in names}
+    modules = {thing.__name__ for thing in map(named, public) if inspect.ismodule(thing)}
+    for room in ROOMS:
+        offered = named(room)
+        for name in offered.__all__:
+            thing = getattr(offered, name)
+            in_module = getattr(thing, "__module__", None) in modules
+            if name not in public and not in_module and not inspect.ismodule(thing):
+                pages[room].append(f"{room}.{name}")
+    return pages
+
+
+def named(name: str) -> object:
+    """What has a name below the package, such as "fit" or "runs.contract_for"."""
+    return reduce(getattr, name.split("."), importlib.import_module("ctmri_utils"))
 
 
 def write_reference(source: Path) -> list[str]:
@@ -36,24 +66,26 @@ def write_reference(source: Path) -> list[str]:
     Returns:
         Their paths in it.
     """
-    package = importlib.import_module("ctmri_utils")
     written = []
-    for page, names in public_names().items():
+    pages = entries()
+    public = [name for names in pages.values() for name in names if "." not in name]
+    for page, names in pages.items():
         path = f"reference/{page.replace(' ', '_')}.md"
         lines = [f"# {page}", ""]
         for name in names:
-            lines += ["```{eval-rst}", *directive(name, getattr(package, name)), "```", ""]
+            lines += ["```{eval-rst}", *directive(name, named(name), public), "```", ""]
         (source / path).parent.mkdir(parents=True, exist_ok=True)
         (source / path).write_text("\n".join(lines), encoding="utf-8")
         written.append(path)
     return written
 
 
-def directive(name: str, thing: object) -> list[str]:
-    """The lines that make Sphinx document a public name."""
+def directive(name: str, thing: object, public: list[str]) -> list[str]:
+    """The lines that make Sphinx document a name; what is public is left out of its module."""
     target = f"ctmri_utils.{name}"
     if inspect.ismodule(thing):
-        return [f".. automodule:: {thing.__name__}", "   :members:"]
+        left_out = f"   :exclude-members: {', '.join(public)}"
+        return [f".. automodule:: {thing.__name__}", "   :members:", left_out]
     if inspect.isclass(thing):
         return [f".. autoclass:: {target}", "   :members:"]
     if callable(thing):

@@ -24,7 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "variants",
     ],
     submod_attrs={
-        "batches": ["UnpairedBatches"],
+        "batches": ["Slices", "UnpairedBatches"],
         "losses": ["cycle_loss", "identity_loss", "adversarial_loss"],
         "model": ["CycleGAN", "ImagePool", "Translator", "frozen"],
         "networks": ["PatchDiscriminator", "ResnetGenerator"],

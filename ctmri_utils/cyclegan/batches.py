@@ -125,7 +125,7 @@ class UnpairedBatches:
         if modality == MRI and self.training.sampling == "paired":
             return self.indexes(step, CT)
         if modality == MRI and self.training.sampling == "position":
-            return self.of_like_height(self.indexes(step, CT), generator(self.seed, 2, step))
+            return self.of_like_height(self.indexes(step, CT), random_source(self.seed, 2, step))
 
         count = len(self.images[modality])
         together = self.training.batch_size * self.processes
@@ -146,19 +146,19 @@ class UnpairedBatches:
         """The order in which a modality's slices come in one turn through all of them."""
         key = modality, turn
         if key not in self.orders:
-            # A batch reaches back to the turn before, at most.
+            # Only this turn and the one before can still be needed by a batch.
             self.orders = {
                 (other, old): order
                 for (other, old), order in self.orders.items()
                 if other != modality or old >= turn - 1
             }
-            random = generator(self.seed, 0, modality, turn)
+            random = random_source(self.seed, 0, modality, turn)
             self.orders[key] = torch.randperm(len(self.images[modality]), generator=random)
         return self.orders[key]
 
 
-def generator(*numbers: int) -> torch.Generator:
-    """A random source of its own for these numbers."""
+def random_source(*numbers: int) -> torch.Generator:
+    """A source of random numbers that is seeded by these numbers alone."""
     return torch.Generator().manual_seed(random_seed(*numbers))
 
 

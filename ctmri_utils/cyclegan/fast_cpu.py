@@ -86,16 +86,16 @@ class Reflection(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         width = ctx.width
 
-        # Sums are never made in bf16.
+        # Summed in float32 or wider: bf16 would lose the small terms.
         total = gradient.to(torch.promote_types(gradient.dtype, torch.float32), copy=True)
         for axis in (-1, -2):
             last = total.shape[axis] - 1
             for k in range(width):
-                # Line k mirrors line 2 width - k, and likewise from the other side.
+                # Padded line k is a copy of line 2 * width - k, and likewise at the other end.
                 total.select(axis, 2 * width - k).add_(total.select(axis, k))
                 total.select(axis, last - 2 * width + k).add_(total.select(axis, last - k))
 
-        # The result is dense, and in the layout of the gradient.
+        # The copy is contiguous, in the memory layout of the gradient.
         inside = total[..., width:-width, width:-width]
         return inside.to(gradient.dtype, copy=True), None
 

@@ -13,10 +13,10 @@ from .batches import CT, MRI, Slices, UnpairedBatches
 from .model import CycleGAN
 from .remedies import LOSSES
 
-# What `Objective` weighs.
+# The weights of `Objective`, by which a loss is switched on.
 LOSS_WEIGHTS = ("adversarial", "cycle_ct", "cycle_mri", "identity", *LOSSES)
 
-# By which slices in [-1, 1] may exceed it, after interpolation in float32.
+# Interpolation in float32 may leave slices outside of [-1, 1] by as much.
 ROUNDING = 1e-3
 
 

@@ -19,13 +19,15 @@ def check_same_shape(one: Tensor, other: Tensor) -> None:
 
 
 def adversarial_loss(verdict: Tensor, real: bool, gan_mode: str = "lsgan") -> Tensor:
-    """How far a discriminator's verdict is from calling every patch real, or fake.
+    """A discriminator's loss on one batch of images, all real or all fake.
 
-    This is what the discriminator minimises. The forms: "lsgan", mean (verdict - target)^2 with
-    target 1 for real and 0 for fake (Mao et al. 2017); "vanilla", binary cross-entropy on logits
-    (Goodfellow et al. 2014); "hinge", mean max(0, 1 - verdict) for real, with the sign turned for
-    fake (Lim and Ye 2017); "wgangp", minus the mean verdict for real, plus it for fake (Arjovsky et
-    al. 2017), to which `gradient_penalty` belongs.
+    The forms:
+
+    * "lsgan": mean (verdict - target)^2, target 1 for real and 0 for fake (Mao et al. 2017);
+    * "vanilla": binary cross-entropy on logits (Goodfellow et al. 2014);
+    * "hinge": mean max(0, 1 - verdict) for real, max(0, 1 + verdict) for fake (Lim and Ye 2017);
+    * "wgangp": minus the mean verdict for real, plus it for fake (Arjovsky et al. 2017), to which
+      `gradient_penalty` belongs.
 
     Args:
         verdict: (N, 1, h, w), unbounded.
@@ -52,11 +54,21 @@ def adversarial_loss(verdict: Tensor, real: bool, gan_mode: str = "lsgan") -> Te
     raise ValueError(f"gan_mode={gan_mode!r} is not known: choose one of {', '.join(GAN_MODES)}")
 
 
-def generator_loss(verdict: Tensor, gan_mode: str = "lsgan") -> Tensor:
-    """What a generator minimises, given the verdict on its translations: that they be called real.
+def fooling_loss(verdict: Tensor, gan_mode: str = "lsgan") -> Tensor:
+    """A generator's loss by a verdict on its translations: the lower, the more they pass for real.
 
     As `adversarial_loss(verdict, True, gan_mode)`, except for "hinge", where it is minus the mean
     verdict: a generator gains by convincing more, however convinced the discriminator is.
+
+    Args:
+        verdict: (N, 1, h, w), unbounded.
+        gan_mode: one of the four forms.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: an unknown form.
     """
     if gan_mode == "hinge":
         gan_mode = "wgangp"
@@ -64,10 +76,10 @@ def generator_loss(verdict: Tensor, gan_mode: str = "lsgan") -> Tensor:
 
 
 def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    """How far the discriminator's slope is from 1 between real and fake images.
+    """Mean squared difference between a discriminator's slope and 1.
 
     The slope is the length of the gradient of an image's summed verdict, taken at a random point on
-    the line between the two images.
+    the line between a real and a fake image.
 
     Args:
         discriminator: the network.

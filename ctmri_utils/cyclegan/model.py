@@ -14,9 +14,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..settings import Architecture, Objective
 from ..units import CT_MAPS
-from .losses import adversarial_loss, cycle_loss, generator_loss, gradient_penalty, identity_loss
+from .losses import adversarial_loss, cycle_loss, fooling_loss, gradient_penalty, identity_loss
 from .networks import init_weights
-from .remedies import check_remedies, contrast_networks, extra_losses
+from .remedies import check_losses, extra_losses, extra_networks, uses_identity
 from .variants import make_discriminator, make_generator
 
 
@@ -192,8 +192,8 @@ class Images:
 class Step(NamedTuple):
     """The two sums to minimise, with gradients, and the losses in them, detached and unweighted."""
 
-    generators: Tensor
-    discriminators: Tensor
+    generator_loss: Tensor
+    discriminator_loss: Tensor
     losses: dict[str, Tensor]
 
 
@@ -213,6 +213,11 @@ class CycleGAN(Translator):
         ValueError: networks that do not exist, or losses that these networks cannot have.
 
     Source: Zhu et al. 2017 (arXiv 1703.10593).
+
+    Example:
+        >>> from ctmri_utils import CycleGAN, settings_for
+        >>> settings = settings_for("ci")
+        >>> model = CycleGAN(settings.architecture, settings.objective)
     """
 
     def __init__(
@@ -220,8 +225,7 @@ class CycleGAN(Translator):
     ):
         super().__init__(architecture)
         self.objective = objective
-        self.check_channels()
-        check_remedies(architecture, objective)
+        check_losses(self)
 
         options = {
             "ndf": architecture.ndf,
@@ -239,8 +243,7 @@ class CycleGAN(Translator):
             self.averaged[to].load_state_dict(network.state_dict())
 
         # After the others, whose first weights then are those of a plain CycleGAN.
-        if objective.nce or objective.nce_identity:
-            self.contrast = contrast_networks(self)
+        self.contrast = extra_networks(self)
 
         # Without this, several processes would wait for gradients that never come.
         if not objective.adversarial:
@@ -253,29 +256,17 @@ class CycleGAN(Translator):
         # Two batches in one call give the same result only where images share nothing.
         self.batched = architecture.norm != "batch" and not architecture.dropout
 
-    def check_channels(self) -> None:
-        ct_channels, mri_channels = self.mapped_ct_channels, self.architecture.mri_channels
-        for name in ("identity", "nce", "nce_identity"):
-            weight = self.weight_of(name)
-            if weight and ct_channels != mri_channels:
-                raise ValueError(
-                    f"{name}={weight:g} needs as many CT as MR channels, and there are "
-                    f"{ct_channels} and {mri_channels}: set {name} = 0"
-                )
-
     def weight_of(self, loss: str) -> float:
         return getattr(self.objective, loss)
 
     @property
-    def generators(self) -> list[nn.Parameter]:
+    def generator_parameters(self) -> list[nn.Parameter]:
         """What the generators' optimizer trains."""
-        weights = [*self.G_ct2mri.parameters(), *self.G_mri2ct.parameters()]
-        if hasattr(self, "contrast"):
-            weights += self.contrast.parameters()
-        return weights
+        networks = (self.G_ct2mri, self.G_mri2ct, self.contrast)
+        return [weight for network in networks for weight in network.parameters()]
 
     @property
-    def discriminators(self) -> list[nn.Parameter]:
+    def discriminator_parameters(self) -> list[nn.Parameter]:
         """What the discriminators' optimizer trains."""
         return [*self.D_ct.parameters(), *self.D_mri.parameters()]
 
@@ -286,13 +277,12 @@ class CycleGAN(Translator):
     def training_step(self, ct: Tensor, mri: Tensor) -> Step:
         """The losses of one step on unpaired batches (N, C, H, W) in [-1, 1]."""
         images = self.generate(ct, mri)
-        generators, generator_losses = self.generator_loss(images)
-        discriminators, discriminator_losses = self.discriminator_loss(images)
+        generator_loss, generator_losses = self.generator_loss(images)
+        discriminator_loss, discriminator_losses = self.discriminator_loss(images)
 
         losses = generator_losses | discriminator_losses
-        return Step(
-            generators, discriminators, {name: loss.detach() for name, loss in losses.items()}
-        )
+        detached = {name: loss.detach() for name, loss in losses.items()}
+        return Step(generator_loss, discriminator_loss, detached)
 
     def generate(self, ct: Tensor, mri: Tensor) -> Images:
         """Translate a batch of each modality, and back, and what should stay as it is."""
@@ -300,7 +290,7 @@ class CycleGAN(Translator):
         ct = self.ct_map.encode(ct)
 
         identity_ct = identity_mri = None
-        if weights.identity or weights.nce_identity:
+        if weights.identity or uses_identity(weights):
             fake_mri, identity_mri = self.in_one_call(self.G_ct2mri, ct, mri)
             fake_ct, identity_ct = self.in_one_call(self.G_mri2ct, mri, ct)
         else:
@@ -311,54 +301,63 @@ class CycleGAN(Translator):
             cycled_ct = self.G_mri2ct(self.add_noise(fake_mri))
             cycled_mri = self.G_ct2mri(self.add_noise(fake_ct))
 
-        return Images(ct, mri, fake_mri, fake_ct, cycled_ct, cycled_mri, identity_ct, identity_mri)
+        return Images(
+            ct=ct,
+            mri=mri,
+            fake_mri=fake_mri,
+            fake_ct=fake_ct,
+            cycled_ct=cycled_ct,
+            cycled_mri=cycled_mri,
+            identity_ct=identity_ct,
+            identity_mri=identity_mri,
+        )
 
     def generator_loss(self, images: Images) -> tuple[Tensor, dict[str, Tensor]]:
         """What the generators minimise: the weighted sum, and its losses without their weights."""
         weights = self.objective
         losses = {}
-        total = images.ct.new_zeros(())
+        weighted = {}
 
         if weights.adversarial:
             # The discriminators judge; they do not learn here.
             with frozen(self.D_ct, self.D_mri):
-                verdicts = self.D_mri(images.fake_mri), self.D_ct(images.fake_ct)
-            losses["adversarial"] = sum(
-                generator_loss(verdict, weights.gan_mode) for verdict in verdicts
-            )
-            total = total + weights.adversarial * losses["adversarial"]
+                of_mri = fooling_loss(self.D_mri(images.fake_mri), weights.gan_mode)
+                of_ct = fooling_loss(self.D_ct(images.fake_ct), weights.gan_mode)
+            losses["adversarial"] = of_mri + of_ct
+            weighted["adversarial"] = weights.adversarial * losses["adversarial"]
 
         if weights.cycle_ct or weights.cycle_mri:
             of_ct = cycle_loss(images.cycled_ct, images.ct)
             of_mri = cycle_loss(images.cycled_mri, images.mri)
             losses["cycle"] = of_ct + of_mri
-            total = total + weights.cycle_ct * of_ct + weights.cycle_mri * of_mri
+            weighted["cycle_ct"] = weights.cycle_ct * of_ct
+            weighted["cycle_mri"] = weights.cycle_mri * of_mri
 
-        further = {}
         if weights.identity:
             of_ct = identity_loss(images.identity_ct, images.ct)
             of_mri = identity_loss(images.identity_mri, images.mri)
-            further["identity"] = of_ct + of_mri
+            losses["identity"] = of_ct + of_mri
+            weighted["identity"] = weights.identity * losses["identity"]
 
         # Lesson 07's remedies come in here; the plain CycleGAN adds none.
-        further |= extra_losses(self, images)
+        for name, loss in extra_losses(self, images).items():
+            losses[name] = loss
+            weighted[name] = self.weight_of(name) * loss
 
-        for name, loss in further.items():
-            total = total + self.weight_of(name) * loss
-        return total, losses | further
+        return sum(weighted.values()), losses
 
     def discriminator_loss(self, images: Images) -> tuple[Tensor, dict[str, Tensor]]:
         """What the discriminators minimise: the sum of both, and each one's loss."""
         if not self.objective.adversarial:
             return images.ct.new_zeros(()), {}
 
-        # The reference asks its pools in this order.
+        # In the reference's order, on which the random draws of the pools depend.
         of_mri = self.real_or_fake(self.D_mri, images.mri, self.pool_mri(images.fake_mri))
         of_ct = self.real_or_fake(self.D_ct, images.ct, self.pool_ct(images.fake_ct))
         return of_ct + of_mri, {"discriminator_mri": of_mri, "discriminator_ct": of_ct}
 
     def real_or_fake(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-        """Half the sum of calling real images real and fake ones fake.
+        """Half the sum of a discriminator's losses on real and on fake images.
 
         The half slows the discriminator down, as in the paper. With "wgangp" it is the whole sum
         and the gradient penalty, because the slope that the penalty asks for belongs to that.
@@ -391,7 +390,7 @@ class CycleGAN(Translator):
     def from_settings(cls, settings: dict) -> CycleGAN:
         """The untrained model that `settings()` describes.
 
-        A checkpoint's identity holds these among others; what an older one lacks has its default.
+        A run's fingerprint holds these among others; what an older one lacks has its default.
         """
         parts = []
         for part in (Architecture, Objective):

@@ -21,7 +21,7 @@ INITS = ("normal", "xavier", "kaiming", "orthogonal")
 # Layers that extend an image; "zero" is a part of the convolution itself.
 PADDINGS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d, "zero": None}
 
-# Slices whose values differ by less are blank.
+# A slice is blank where its largest and its smallest value differ by less.
 BLANK = 1e-4
 
 
@@ -251,7 +251,7 @@ class PatchDiscriminator(nn.Module):
         if spectral:
             add_spectral_norm(self.model)
 
-        # Below, the last normalised map would be a single pixel.
+        # In smaller images the last normalised map would be a single pixel.
         self.smallest = 3 * 2**n_layers
 
     def forward(self, x: Tensor) -> Tensor:
@@ -310,7 +310,7 @@ def init_weights(network: nn.Module, init: str = "normal", gain: float = 0.02) -
 
 
 def draw_weight(module: nn.Module, init: str, gain: float) -> None:
-    # The singular vectors of spectral norm belong to the old weight.
+    # Spectral norm keeps singular vectors of the old weight, so it is put on anew.
     spectral = parametrize.is_parametrized(module)
     if spectral:
         parametrize.remove_parametrizations(module, "weight")

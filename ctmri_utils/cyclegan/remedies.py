@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..masks import mri_head_mask
-from ..settings import Architecture, Objective
+from ..settings import Objective
 from ..units import HU
 from .losses import check_same_shape, cycle_loss
 from .networks import ResnetBlock, ResnetGenerator, init_weights
@@ -40,20 +40,40 @@ def extra_losses(model: CycleGAN, images: Images) -> dict[str, Tensor]:
     return {name: loss(model, images) for name, loss in LOSSES.items() if model.weight_of(name)}
 
 
-def check_remedies(architecture: Architecture, objective: Objective) -> None:
-    """Raise ValueError, in one sentence, for a loss that these networks cannot have."""
-    if objective.mask and architecture.ct_channels > 1:
+def uses_identity(objective: Objective) -> bool:
+    """Whether a loss of the table needs `images.identity_ct` and `images.identity_mri`."""
+    return objective.nce_identity > 0
+
+
+def check_losses(model: CycleGAN) -> None:
+    """Raise ValueError, in one sentence, for a loss that the model's networks cannot have."""
+    ct_channels, mri_channels = model.mapped_ct_channels, model.architecture.mri_channels
+    for name in ("identity", "nce", "nce_identity"):
+        weight = model.weight_of(name)
+        if weight and ct_channels != mri_channels:
+            raise ValueError(
+                f"{name}={weight:g} needs as many CT as MR channels, and there are "
+                f"{ct_channels} and {mri_channels}: set {name} = 0"
+            )
+
+    mask, channels = model.objective.mask, model.architecture.ct_channels
+    if mask and channels > 1:
         raise ValueError(
-            f"mask={objective.mask:g} needs one CT channel, and there are "
-            f"{architecture.ct_channels}: set mask = 0"
+            f"mask={mask:g} needs one CT channel, and there are {channels}: set mask = 0"
         )
 
 
-def contrast_networks(model: CycleGAN) -> nn.ModuleDict:
-    """A `PatchContrast` for each generator, with weights drawn as the model's others."""
-    contrasts = {to: PatchContrast(network) for to, network in model.current.items()}
-    architecture = model.architecture
-    return init_weights(nn.ModuleDict(contrasts), architecture.init, architecture.init_gain)
+def extra_networks(model: CycleGAN) -> nn.ModuleDict:
+    """The networks that losses of the table train along with the generators, often none.
+
+    They are a `PatchContrast` for each generator, with weights drawn as the model's others, if
+    `nce` or `nce_identity` has a weight.
+    """
+    networks = nn.ModuleDict()
+    if model.objective.nce or model.objective.nce_identity:
+        for to, generator in model.current.items():
+            networks[to] = PatchContrast(generator)
+    return init_weights(networks, model.architecture.init, model.architecture.init_gain)
 
 
 # ---- losses that compare a translation with its original
@@ -61,7 +81,7 @@ def contrast_networks(model: CycleGAN) -> nn.ModuleDict:
 
 def to_grey(images: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, 1, H, W), the mean of the channels, in 32 bits at least."""
-    # Within autocast, what follows may have fewer bits.
+    # Under autocast images may have 16 bits, too few for the sums that follow.
     return images.to(torch.promote_types(images.dtype, torch.float32)).mean(1, keepdim=True)
 
 
@@ -79,10 +99,10 @@ def squared_correlation(one: Tensor, other: Tensor) -> Tensor:
 
 
 def correlation_loss(translation: Tensor, original: Tensor) -> Tensor:
-    """How little of a translation a straight line would predict from its original, mean 1 - r^2.
+    """Mean 1 - r^2, where r is Pearson's correlation of a translation with its original.
 
-    r is Pearson's correlation over an image's pixels; squared, because what is bright in CT may be
-    dark in MR.
+    So it is the share of a translation's variance that no straight line predicts from its original.
+    r is squared, because what is bright in CT may be dark in MR.
 
     Args:
         translation: (N, C, H, W).
@@ -102,12 +122,12 @@ def correlation_loss(translation: Tensor, original: Tensor) -> Tensor:
 
 
 def gradient_loss(translation: Tensor, original: Tensor) -> Tensor:
-    """How little the edges of a translation agree with those of its original.
+    """1 - (r_x^2 + r_y^2) / 2, from correlations of a translation's edges with its original's.
 
-    1 - (r_x^2 + r_y^2) / 2, where r_x and r_y are Pearson's correlations of the differences between
-    neighbours along rows and columns; squared, because edges turn their sign between CT and MR. But
-    the square is of the whole slice's r, and not all edges turn: those of skin and bone partly
-    cancel, so on heads this loss knows little (lesson 07).
+    r_x and r_y are Pearson's correlations of the differences between neighbours along rows and
+    columns; squared, because edges turn their sign between CT and MR. But the square is of the
+    whole slice's r, and not all edges turn: those of skin and bone partly cancel, so on heads this
+    loss knows little (lesson 07).
 
     Args:
         translation: (N, C, H, W).
@@ -192,7 +212,7 @@ def mind_loss(translation: Tensor, original: Tensor) -> Tensor:
 
 
 def mask_loss(fake_ct_hu: Tensor, head: Tensor) -> Tensor:
-    """How far the head of a fake CT is from where it belongs.
+    """Mean absolute difference between a soft mask of the head in a fake CT and its mask in the MR.
 
     Only CT has a threshold that tells head from air; in MR the skull is as black as air.
 
@@ -235,10 +255,10 @@ def head_in(mri: Tensor) -> Tensor:
 
 
 def patch_nce_loss(queries: Tensor, keys: Tensor, temperature: float = 0.07) -> Tensor:
-    """How badly a patch's features pick its own original among the original's patches.
+    """Cross-entropy of finding, for each patch of a translation, its place in the original.
 
-    The cross-entropy of choosing, among the P keys of the same image, the one of the same place,
-    with logits q.k / temperature. No gradient flows into the keys.
+    Each query chooses among the P keys of the same image, with logits q.k / temperature; the key of
+    the same place is right. No gradient flows into the keys.
 
     Args:
         queries: (N, P, C), of length 1 along C, of P places in a translation.
@@ -261,9 +281,9 @@ def patch_nce_loss(queries: Tensor, keys: Tensor, temperature: float = 0.07) -> 
 
 
 class PatchContrast(nn.Module):
-    """`patch_nce_loss` on what a ResNet generator's first half sees.
+    """`patch_nce_loss` on features of layers in the first half of a ResNet generator.
 
-    Does a patch of the translation still show its own original? Five layers are compared, as in CUT
+    Five layers are compared, as in CUT
     (Park et al. 2020): the padded image, both halvings, the first and the middle residual block.
     Each has a small network of its own that turns a place's features into a direction; the same
     places are drawn from both images, by torch's global generator.
@@ -288,7 +308,7 @@ class PatchContrast(nn.Module):
         ]
         self.layers = sorted({0, *halvings, blocks[0], blocks[len(blocks) // 2]})
 
-        # The first and the middle block are one where there are few.
+        # With one block the first is also the middle one, and counts once.
         block_width = layers[halvings[-1]].out_channels
         widths = [layers[1].in_channels]
         widths += [layers[i].out_channels for i in halvings]

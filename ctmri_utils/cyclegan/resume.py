@@ -27,7 +27,7 @@ PARTS = {
     "step": int,
     "losses": list,
 }
-"""What a checkpoint holds, by name and type."""
+"""What a checkpoint holds, by name and type; "identity" is the run's fingerprint."""
 
 TRAIN_FIRST = "train first, lesson 03 shows how"
 
@@ -50,7 +50,7 @@ def run_state(trainer: Trainer) -> dict:
         processes = gather_object([own])
 
     return {
-        "identity": trainer.identity,
+        "identity": trainer.fingerprint,
         "model": trainer.model.state_dict(),
         "step": trainer.step,
         "losses": trainer.losses,
@@ -67,17 +67,17 @@ def restore_run(trainer: Trainer, state: dict) -> None:
     """Put a trainer into the state that `run_state` returned.
 
     Raises:
-        AnotherRunError: the state of another run, by its identity.
+        AnotherRunError: the state of another run, by its fingerprint.
     """
-    # A setting that is younger than the checkpoint had its default.
+    # Settings that the checkpoint is too old to know had their defaults.
     saved = asdict(Architecture()) | asdict(Objective()) | asdict(Training()) | state["identity"]
     other = {
         name: f"{name} {saved.get(name)} instead of {value}"
-        for name, value in trainer.identity.items()
+        for name, value in trainer.fingerprint.items()
         if saved.get(name) != value
     }
     if other:
-        # Also a longer training is a new run; weights only go into networks that are alike.
+        # A new run can start from the other one's weights if the networks are the same.
         advice = "choose another folder for this one"
         if not other.keys() & asdict(Architecture()).keys():
             advice += ", and set start to that file to go on from its weights"
@@ -161,7 +161,7 @@ def save_checkpoint(state: dict, path: Path) -> None:
         if path.exists():
             kept = "the checkpoint of an earlier step is kept"
 
-        # Torch's writer raises a RuntimeError over that of a full disk.
+        # On a full disk, torch raises a RuntimeError; the OSError behind it says why.
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise OSError(
             f"{path} cannot be written ({str(reason).splitlines()[0]}): make room or choose "

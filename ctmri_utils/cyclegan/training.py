@@ -77,6 +77,15 @@ def fit(
         ValueError: slices or settings that do not fit together, or a checkpoint of another run.
         OSError: the checkpoint cannot be written; raised before the first step.
         FloatingPointError: a loss or a weight is not finite.
+
+    Example:
+        >>> from ctmri_utils import CycleGAN, fit, load_scans, settings_for
+        >>> settings = settings_for("ci")
+        >>> scans = load_scans("phantom", settings, seed=2026)
+        >>> model = CycleGAN(settings.architecture, settings.objective)
+        >>> losses = fit(model, scans.train, settings.training, seed=2026, steps=2)
+        >>> len(losses), "cycle" in losses[0]
+        (2, True)
     """
     # A whole `Settings` is a `Training` too; its other fields belong to the model.
     training = training.pick(Training)
@@ -104,7 +113,7 @@ def fit(
         if trainer.process == 0:
             check_writable(checkpoint.parent)
 
-    # One process writes to a run, and speaks for those it was started with.
+    # Only the first process writes the checkpoint, so only that one locks it.
     writes = checkpoint is not None and trainer.process == 0
     with only_writer(checkpoint) if writes else nullcontext():
         if checkpoint is not None and checkpoint.exists():
@@ -146,11 +155,11 @@ def run_steps(
             if checkpoint is not None and trainer.step % save_every == 0:
                 save_run(trainer, checkpoint)
     except BaseException:
-        # Other processes may not have come as far.
+        # After an error, other processes may be at another step.
         resumable = resumable and trainer.processes == 1
         raise
     finally:
-        # Otherwise the file stays at its last good step.
+        # In the middle of a step nothing is saved: the file keeps the last whole one.
         if checkpoint is not None and resumable:
             save_run(trainer, checkpoint)
 
@@ -161,14 +170,14 @@ class Trainer:
     Args:
         model: the CycleGAN to train.
         training: how.
-        identity: what else tells this run from others, such as its seed; with the settings it is
-            kept in checkpoints, and a checkpoint of another run is refused.
+        details: what else tells this run from others, such as its seed. With the settings they are
+            the run's `fingerprint`; a checkpoint with another fingerprint is refused.
 
     Raises:
         ValueError: a precision that the device lacks.
     """
 
-    def __init__(self, model: CycleGAN, training: Training, **identity):
+    def __init__(self, model: CycleGAN, training: Training, **details):
         self.model = model
         self.training = training
         self.step = 0
@@ -184,11 +193,11 @@ class Trainer:
             torch.manual_seed(torch.initial_seed() + self.process)
 
         settings = model.settings() | asdict(training)
-        self.identity = settings | identity | {"processes": self.processes}
+        self.fingerprint = settings | details | {"processes": self.processes}
 
         self.prepare_model()
         self.wrapped = shared_by_processes(model, self.engine) if self.engine else model
-        self.groups = [model.generators, model.discriminators]
+        self.groups = [model.generator_parameters, model.discriminator_parameters]
         self.optimizers = [
             torch.optim.Adam(
                 group,
@@ -234,7 +243,7 @@ class Trainer:
         dtype = next(self.model.parameters()).dtype
         precision = PRECISIONS[self.training.precision]
         with torch.autocast(self.device.type, precision, enabled=precision is not None):
-            generators, discriminators, losses = self.wrapped(ct.to(dtype), mri.to(dtype))
+            generator_loss, discriminator_loss, losses = self.wrapped(ct.to(dtype), mri.to(dtype))
 
         losses = self.mean_over_processes(losses)
         bad = [f"{name} ({value})" for name, value in losses.items() if not math.isfinite(value)]
@@ -247,8 +256,8 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.zero_grad()
 
-        # No weight is in both sums, so one backward pass serves both optimizers.
-        self.scaler.scale(generators + discriminators).backward()
+        # No weight has a gradient from both losses, so one backward pass serves both optimizers.
+        self.scaler.scale(generator_loss + discriminator_loss).backward()
         for optimizer, group in zip(self.optimizers, self.groups, strict=True):
             if self.training.clip_norm:
                 self.scaler.unscale_(optimizer)

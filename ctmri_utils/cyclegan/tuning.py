@@ -74,7 +74,7 @@ def choose_precision(model: CycleGAN, slices: Slices) -> str:
         def make_step(trial=trial, dtype=dtype):
             with torch.autocast("cpu", dtype, enabled=dtype is not None):
                 step = trial(slices.ct[:1], slices.mri[:1])
-            (step.generators + step.discriminators).backward()
+            (step.generator_loss + step.discriminator_loss).backward()
 
         with torch.random.fork_rng(devices=[]):
             make_step()

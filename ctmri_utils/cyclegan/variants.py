@@ -254,7 +254,7 @@ def infer_architecture(state: dict[str, Tensor]) -> dict:
             "kin; basic, n_layers, pixel)"
         )
 
-    # The second convolution stands before a normalisation.
+    # The second convolution stands before a normalisation, which decides on its bias.
     has_scale = any(key.endswith(".weight") and tensor.ndim == 1 for key, tensor in plain.items())
     keeps_bias = kernels[1].removesuffix("weight") + "bias" in plain
     if has_scale:
@@ -293,7 +293,7 @@ def resnet_arguments(state: dict[str, Tensor], kernels: list[str]) -> dict:
 def unet_arguments(state: dict[str, Tensor], kernels: list[str]) -> dict:
     resize = kernels[-1] == "model.model.3.2.weight"
 
-    # A transposed convolution's weight counts its inputs first.
+    # A transposed convolution's weight has the inputs first, then the outputs.
     outputs = 0 if resize else 1
     return {
         "name": f"unet_{2 ** (len(kernels) // 2)}",

@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "volume_scores",
     ],
     submod_attrs={
-        "ct_metrics": ["CT_METRICS"],
+        "ct_metrics": ["CT_METRICS", "CtMetric"],
         "distances": ["bone_hd95_mm", "wepl_error_mm"],
         "distributions": ["fid", "kid"],
         "features": ["kid_of"],

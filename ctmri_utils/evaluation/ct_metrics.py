@@ -8,12 +8,30 @@ formulas.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from . import distances, metrics
 
-CtMetric = Callable[[np.ndarray, np.ndarray, np.ndarray, float], float]
+Metric = Callable[[np.ndarray, np.ndarray, np.ndarray, float], float]
+
+
+class CtMetric(NamedTuple):
+    """A metric of one slice, which is called as its function is.
+
+    Args:
+        function: of (pred_hu, true_hu, mask, spacing_mm).
+        higher_is_better: False for an error, of which the smallest size is best.
+    """
+
+    function: Metric
+    higher_is_better: bool = False
+
+    def __call__(
+        self, pred_hu: np.ndarray, true_hu: np.ndarray, mask: np.ndarray, spacing_mm: float
+    ) -> float:
+        return self.function(pred_hu, true_hu, mask, spacing_mm)
 
 
 def mae(pred_hu, true_hu, mask, spacing_mm) -> float:
@@ -61,15 +79,16 @@ def wepl_error(pred_hu, true_hu, mask, spacing_mm) -> float:
 
 
 CT_METRICS: dict[str, CtMetric] = {
-    "MAE HU": mae,
-    "bias HU": bias,
-    "PSNR dB": psnr,
-    "SSIM": ssim,
-    "MS-SSIM": ms_ssim,
-    "air MAE HU": air_mae,
-    "soft-tissue MAE HU": soft_tissue_mae,
-    "bone MAE HU": bone_mae,
-    "bone Dice": bone_dice,
-    "HD95 mm": bone_hd95,
-    "WEPL mm": wepl_error,
+    "MAE HU": CtMetric(mae),
+    "bias HU": CtMetric(bias),
+    "PSNR dB": CtMetric(psnr, higher_is_better=True),
+    "SSIM": CtMetric(ssim, higher_is_better=True),
+    "MS-SSIM": CtMetric(ms_ssim, higher_is_better=True),
+    "air MAE HU": CtMetric(air_mae),
+    "soft-tissue MAE HU": CtMetric(soft_tissue_mae),
+    "bone MAE HU": CtMetric(bone_mae),
+    "bone Dice": CtMetric(bone_dice, higher_is_better=True),
+    "HD95 mm": CtMetric(bone_hd95),
+    "WEPL mm": CtMetric(wepl_error),
 }
+"""What `evaluate` scores by default, and which way each metric points."""

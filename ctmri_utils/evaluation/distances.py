@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
@@ -10,7 +13,9 @@ from .inputs import check_one_slice, checked_hu_image, checked_hu_pair, per_axis
 from .metrics import BONE_ABOVE_HU
 
 
-def bone_hd95_mm(pred_hu, true_hu, mask, spacing_mm) -> float:
+def bone_hd95_mm(
+    pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike, spacing_mm: float | Sequence[float]
+) -> float:
     """95th percentile Hausdorff distance between the bone surfaces, the worse of both directions.
 
     Bone is what lies above 250 HU inside the mask, and its surface is what one erosion removes.
@@ -52,7 +57,13 @@ def _percentile_distance(points: np.ndarray, others: np.ndarray) -> float:
     return float(np.percentile(distances, 95))
 
 
-def wepl_error_mm(pred_hu, true_hu, mask, spacing_mm, rays: int = 36) -> float:
+def wepl_error_mm(
+    pred_hu: ArrayLike,
+    true_hu: ArrayLike,
+    mask: ArrayLike,
+    spacing_mm: float | Sequence[float],
+    rays: int = 36,
+) -> float:
     """Mean absolute error of the water-equivalent path length, over the rays of every slice.
 
     A surrogate for a proton beam's range error, not a dose calculation. Slices that the mask does
@@ -82,7 +93,9 @@ def wepl_error_mm(pred_hu, true_hu, mask, spacing_mm, rays: int = 36) -> float:
     return float(np.abs(errors).mean())
 
 
-def wepl_mm(ct_hu: np.ndarray, mask: np.ndarray, spacing_mm, rays: int = 36) -> np.ndarray:
+def wepl_mm(
+    ct_hu: ArrayLike, mask: ArrayLike, spacing_mm: float | Sequence[float], rays: int = 36
+) -> np.ndarray:
     """Water-equivalent path length of beams that reach the mask's centre.
 
     Relative electron density is 1 + HU/1000 up to 0 HU and 1 + HU/1900 above, and 0 outside the
@@ -111,7 +124,7 @@ def _path_lengths_mm(
 ) -> np.ndarray:
     """`wepl_mm` of a slice that has been checked."""
     if rays < 1:
-        raise ValueError(f"a path length needs 1 ray or more, got rays={rays}.")
+        raise ValueError(f"a path length needs at least 1 ray, got rays={rays}.")
 
     hu_per_density = np.where(ct_hu > 0, 1900, 1000)
     density = np.where(mask, np.maximum(1 + ct_hu / hu_per_density, 0), 0)

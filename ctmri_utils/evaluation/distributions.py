@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .inputs import check_resamples, numbers
 
@@ -25,7 +26,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def kid(features_a, features_b, seed: int, resamples: int = 1000) -> Interval:
+def kid(features_a: ArrayLike, features_b: ArrayLike, seed: int, resamples: int = 1000) -> Interval:
     """Kernel Inception Distance: the unbiased squared MMD with the kernel (x·y / d + 1)³.
 
     The interval is the 95 % percentile bootstrap over images. Each resample weights every image by
@@ -89,7 +90,7 @@ def _distinct_pairs(weights: np.ndarray) -> np.ndarray:
     return weights.sum(axis=1) ** 2 - np.square(weights).sum(axis=1)
 
 
-def fid(features_a, features_b) -> float:
+def fid(features_a: ArrayLike, features_b: ArrayLike) -> float:
     """Fréchet Inception Distance, |m_a - m_b|² + tr(S_a + S_b - 2 (S_a S_b)^½).
 
     m is the mean and S the covariance of a set. The trace of the root is the nuclear norm of one
@@ -125,7 +126,9 @@ def fid(features_a, features_b) -> float:
     return float(shift @ shift + traces - 2 * overlap)
 
 
-def checked_features(features_a, features_b, fewest: int) -> tuple[np.ndarray, np.ndarray]:
+def checked_features(
+    features_a: ArrayLike, features_b: ArrayLike, fewest: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Both feature arrays as float64; ValueError unless they match and hold enough images."""
     a = numbers(features_a, "first set of features")
     b = numbers(features_b, "second set of features")
@@ -137,7 +140,7 @@ def checked_features(features_a, features_b, fewest: int) -> tuple[np.ndarray, n
         )
     if min(len(a), len(b)) < fewest:
         raise ValueError(
-            f"this distance needs {fewest} images or more in each set, got {len(a)} and {len(b)}: "
+            f"this distance needs at least {fewest} images in each set, got {len(a)} and {len(b)}: "
             "add images or leave it out."
         )
     return a, b

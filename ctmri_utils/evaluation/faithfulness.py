@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import ndimage
 from skimage.registration import phase_cross_correlation
 from torch import Tensor
@@ -29,7 +30,7 @@ MOST_NETWORK_VALUE = 1.5
 FIELD_BLUR_PX = 3
 
 
-def shift_px(pred_hu, true_hu) -> np.ndarray:
+def shift_px(pred_hu: ArrayLike, true_hu: ArrayLike) -> np.ndarray:
     """How far the prediction lies below and to the right of the true CT, by phase correlation.
 
     Args:
@@ -53,7 +54,7 @@ def shift_px(pred_hu, true_hu) -> np.ndarray:
     return -phase_cross_correlation(true_hu, pred_hu, upsample_factor=10)[0]
 
 
-def mask_dice(one, other) -> float:
+def mask_dice(one: ArrayLike, other: ArrayLike) -> float:
     """Dice overlap of two masks, such as the head in the input MR and in the fake CT.
 
     Args:
@@ -223,7 +224,9 @@ def noise_sensitivity(
     return tuple(errors)
 
 
-def bias_correlation(mri, mri_clean, bias_field, brain) -> float:
+def bias_correlation(
+    mri: ArrayLike, mri_clean: ArrayLike, bias_field: ArrayLike, brain: ArrayLike
+) -> float:
     """How well an MR image shows the receive field of another scan of this head.
 
     It is the correlation of log(mri / mri_clean) with log(bias_field). The ratio is smoothed over 3
@@ -266,7 +269,7 @@ def bias_correlation(mri, mri_clean, bias_field, brain) -> float:
     return float(np.corrcoef(shown, true)[0, 1])
 
 
-def checkerboard_db(images) -> float:
+def checkerboard_db(images: ArrayLike) -> float:
     """Share of an image's energy that has a period of 2 or 4 pixels along rows or columns, in dB.
 
     These are the lines that two stride-2 upsamplings leave. Compare with real images of the same
@@ -309,7 +312,7 @@ def _has_short_period(length: int) -> np.ndarray:
     return np.isin(np.abs(np.fft.fftfreq(length)), (0.25, 0.5))
 
 
-def slice_jitter(pred, true, mask) -> float:
+def slice_jitter(pred: ArrayLike, true: ArrayLike, mask: ArrayLike) -> float:
     """Mean change from slice to slice over that of the truth.
 
     Args:

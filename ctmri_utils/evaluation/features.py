@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -91,7 +92,7 @@ def _convolutions(*layers: tuple[int, int, int]) -> nn.Sequential:
     return nn.Sequential(*modules)
 
 
-def features(images, extractor: str) -> np.ndarray:
+def features(images: Tensor | ArrayLike, extractor: str) -> np.ndarray:
     """One feature vector per image, for `distributions.kid` and `distributions.fid`.
 
     Computed on the CPU.
@@ -116,7 +117,9 @@ def features(images, extractor: str) -> np.ndarray:
         return torch.cat([network(part) for part in images.split(BATCH)]).double().numpy()
 
 
-def kid_of(images_a, images_b, extractor: str, seed: int) -> NamedDistance:
+def kid_of(
+    images_a: Tensor | ArrayLike, images_b: Tensor | ArrayLike, extractor: str, seed: int
+) -> NamedDistance:
     """KID between two sets of images with its interval, and the extractor's name.
 
     Meant for translations and real images of the modality that they imitate. Tensors do not say
@@ -148,7 +151,7 @@ def kid_of(images_a, images_b, extractor: str, seed: int) -> NamedDistance:
     return NamedDistance(extractor, distance.value, distance.low, distance.high)
 
 
-def checked_images(images) -> Tensor:
+def checked_images(images: Tensor | ArrayLike) -> Tensor:
     """The images as a float32 tensor on the CPU; ValueError unless an extractor can take them."""
     images = torch.as_tensor(images).detach().to("cpu", torch.float32)
     if (
@@ -165,7 +168,7 @@ def checked_images(images) -> Tensor:
     finite = torch.isfinite(images)
     if not finite.all():
         raise ValueError(
-            f"the images hold {int((~finite).sum())} NaN or infinite values: mend "
+            f"the images hold {int((~finite).sum())} NaN or infinite values: correct "
             "them before comparing."
         )
 
@@ -192,7 +195,7 @@ def small_encoder() -> SmallEncoder:
     """The encoder of this project, with the weights that its name stands for."""
     path = existing(
         data_folder() / "weights" / f"{SMALL}.safetensors",
-        "install ctmri-utils again, or restore it from the repository",
+        "reinstall ctmri-utils, or restore it from the repository",
     )
     stored = path.read_bytes()
     if hashlib.sha256(stored).hexdigest() != SMALL_SHA256:

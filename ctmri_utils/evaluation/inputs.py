@@ -6,7 +6,10 @@ with one sentence that says what is wrong and what to do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..units import HU, Scale
 
@@ -26,7 +29,7 @@ RANGE_USED = 0.02
 FEWEST_RESAMPLES = 40
 
 
-def numbers(values, name: str) -> np.ndarray:
+def numbers(values: ArrayLike, name: str) -> np.ndarray:
     """The values as a float64 array; ValueError unless all are real and finite."""
     try:
         if np.iscomplexobj(values) or np.ma.is_masked(values):
@@ -35,25 +38,25 @@ def numbers(values, name: str) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError) as error:
         # A tensor with gradients raises RuntimeError.
         raise ValueError(
-            f"the {name} is no array of real numbers ({error}): pass a NumPy array or a CPU tensor "
-            "without gradients."
+            f"the {name} is not an array of real numbers ({error}): pass a NumPy array or a CPU "
+            "tensor without gradients."
         ) from error
 
     finite = np.isfinite(array)
     if not finite.all():
         raise ValueError(
-            f"the {name} holds {int((~finite).sum())} NaN or infinite values: mend it "
+            f"the {name} holds {int((~finite).sum())} NaN or infinite values: correct it "
             "before scoring."
         )
     return array
 
 
-def checked_mask(mask) -> np.ndarray:
+def checked_mask(mask: ArrayLike) -> np.ndarray:
     """The mask as a bool array, true where it is > 0; ValueError if it holds NaN."""
     return numbers(mask, "mask") > 0
 
 
-def checked_range(value_range) -> tuple[float, float]:
+def checked_range(value_range: Sequence[float]) -> tuple[float, float]:
     """(low, high) as two floats; ValueError unless they are finite and low < high."""
     try:
         low, high = (float(edge) for edge in value_range)
@@ -68,7 +71,7 @@ def checked_range(value_range) -> tuple[float, float]:
     return low, high
 
 
-def per_axis(spacing_mm, axes: int) -> tuple[float, ...]:
+def per_axis(spacing_mm: float | Sequence[float], axes: int) -> tuple[float, ...]:
     """One pixel spacing in mm for every axis, from one number or a sequence."""
     try:
         spacing = np.broadcast_to(np.asarray(spacing_mm, dtype=np.float64), (axes,)).tolist()
@@ -83,7 +86,12 @@ def per_axis(spacing_mm, axes: int) -> tuple[float, ...]:
     return tuple(spacing)
 
 
-def checked_pair(pred, true, mask, value_range=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def checked_pair(
+    pred: ArrayLike,
+    true: ArrayLike,
+    mask: ArrayLike,
+    value_range: Sequence[float] | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The inputs of a paired metric as float64, float64 and bool arrays of one shape.
 
     Args:
@@ -111,12 +119,14 @@ def checked_pair(pred, true, mask, value_range=None) -> tuple[np.ndarray, np.nda
     return pred, true, mask
 
 
-def checked_hu_pair(pred_hu, true_hu, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def checked_hu_pair(
+    pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`checked_pair` for two CTs, which must be in HU."""
     return checked_pair(pred_hu, true_hu, mask, PLAUSIBLE_HU)
 
 
-def checked_image(image, mask) -> tuple[np.ndarray, np.ndarray]:
+def checked_image(image: ArrayLike, mask: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """One image in any unit and its mask as float64 and bool arrays of one shape."""
     image = numbers(image, "image")
     mask = checked_mask(mask)
@@ -124,7 +134,7 @@ def checked_image(image, mask) -> tuple[np.ndarray, np.ndarray]:
     return image, mask
 
 
-def checked_hu_image(ct_hu, mask) -> tuple[np.ndarray, np.ndarray]:
+def checked_hu_image(ct_hu: ArrayLike, mask: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """`checked_image` for a CT, predicted or true, which must be in HU."""
     ct_hu, mask = checked_image(ct_hu, mask)
     check_hu("image", ct_hu, mask, brightest=200)
@@ -168,7 +178,7 @@ def check_pair_range(
     check_inside_range("prediction", pred[mask], low, high)
     if 0 < np.ptp(true) < RANGE_USED * (high - low):
         raise ValueError(
-            f"the truth spans {true.min():.4g} to {true.max():.4g}, next to nothing of {low:g} "
+            f"the truth spans {true.min():.4g} to {true.max():.4g}, a tiny part of {low:g} "
             f"to {high:g}, which makes every score perfect: pass the range of the images."
         )
 
@@ -222,8 +232,8 @@ def check_unit(ct_scale: Scale) -> None:
     """Raise ValueError unless the scale's CT is in HU."""
     if ct_scale.unit != HU.unit:
         raise ValueError(
-            f"this set's CT is in {ct_scale.unit}, from which no HU can be had: evaluate on a set "
-            "in HU, such as the phantom."
+            f"this set's CT is in {ct_scale.unit}, which cannot be converted to HU: evaluate on a "
+            "set in HU, such as the phantom."
         )
 
 
@@ -231,6 +241,6 @@ def check_resamples(resamples: int) -> None:
     """Raise ValueError for a bootstrap too short for a 95 % interval."""
     if resamples < FEWEST_RESAMPLES:
         raise ValueError(
-            f"a 95 % bootstrap interval needs {FEWEST_RESAMPLES} resamples or more, got "
+            f"a 95 % bootstrap interval needs at least {FEWEST_RESAMPLES} resamples, got "
             f"{resamples}."
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from .inputs import check_one_slice, checked_hu_image, numbers
@@ -28,7 +29,7 @@ class Rates(NamedTuple):
     fpr: float
 
 
-def lesion_contrast_hu(ct_hu, lesion, reference) -> float:
+def lesion_contrast_hu(ct_hu: ArrayLike, lesion: ArrayLike, reference: ArrayLike) -> float:
     """Median HU of the lesion minus median HU of a reference tissue.
 
     Args:
@@ -44,7 +45,9 @@ def lesion_contrast_hu(ct_hu, lesion, reference) -> float:
     return float(np.median(ct_hu[lesion]) - np.median(ct_hu[reference]))
 
 
-def lesion_contrast_recovery(pred_hu, true_hu, lesion, white_matter) -> float:
+def lesion_contrast_recovery(
+    pred_hu: ArrayLike, true_hu: ArrayLike, lesion: ArrayLike, white_matter: ArrayLike
+) -> float:
     """Contrast of the lesion to white matter in the prediction over that in the true CT.
 
     Args:
@@ -70,7 +73,7 @@ def lesion_contrast_recovery(pred_hu, true_hu, lesion, white_matter) -> float:
     return lesion_contrast_hu(pred_hu, lesion, white_matter) / true_contrast
 
 
-def detects_lesion(ct_hu, brain) -> bool:
+def detects_lesion(ct_hu: ArrayLike, brain: ArrayLike) -> bool:
     """Whether a fixed detector calls a bleed.
 
     It calls 6 connected pixels above 55 HU, after a blur of 0.7 pixels, 3 pixels inside the brain.
@@ -92,8 +95,9 @@ def detects_lesion(ct_hu, brain) -> bool:
     inside = ndimage.binary_erosion(brain, iterations=BRAIN_EROSION_PX)
     if inside.sum() < LESION_SMALLEST_PX:
         raise ValueError(
-            f"of the brain's {int(brain.sum())} pixels {int(inside.sum())} lie {BRAIN_EROSION_PX} "
-            f"from its edge, too few for a bleed of {LESION_SMALLEST_PX}: leave this slice out."
+            f"of the brain's {int(brain.sum())} pixels only {int(inside.sum())} lie "
+            f"{BRAIN_EROSION_PX} from its edge, too few for a bleed of {LESION_SMALLEST_PX}: "
+            "leave this slice out."
         )
 
     bright = (ndimage.gaussian_filter(ct_hu, LESION_BLUR_PX) > LESION_ABOVE_HU) & inside

@@ -13,6 +13,7 @@ range without width, and images that cannot be in the stated unit.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage, stats
 from skimage.metrics import structural_similarity
 
@@ -33,7 +34,7 @@ MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MS_SSIM_SMALLEST = 97
 
 
-def mae_hu(pred_hu, true_hu, mask) -> float:
+def mae_hu(pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike) -> float:
     """Mean absolute error in HU over the mask, without clipping.
 
     Args:
@@ -45,12 +46,19 @@ def mae_hu(pred_hu, true_hu, mask) -> float:
         An error >= 0 in HU.
 
     Source: SynthRAD2023 and SynthRAD2025.
+
+    Example:
+        >>> from ctmri_utils import mae_hu, synthetic_patients
+        >>> patient = synthetic_patients(1, seed=2026)
+        >>> true_hu, head = patient.ct_hu[0], patient.head[0]
+        >>> round(mae_hu(true_hu + 20, true_hu, head), 3)
+        20.0
     """
     pred_hu, true_hu, mask = checked_hu_pair(pred_hu, true_hu, mask)
     return float(np.abs(pred_hu - true_hu)[mask].mean())
 
 
-def bias_hu(pred_hu, true_hu, mask) -> float:
+def bias_hu(pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike) -> float:
     """Mean signed error in HU over the mask.
 
     Args:
@@ -65,7 +73,9 @@ def bias_hu(pred_hu, true_hu, mask) -> float:
     return float((pred_hu - true_hu)[mask].mean())
 
 
-def psnr_db(pred, true, mask, value_range) -> float:
+def psnr_db(
+    pred: ArrayLike, true: ArrayLike, mask: ArrayLike, value_range: tuple[float, float]
+) -> float:
     """Peak signal-to-noise ratio over the mask, 10 log10(width² / mean squared error).
 
     Args:
@@ -80,6 +90,13 @@ def psnr_db(pred, true, mask, value_range) -> float:
         The ratio in dB, inf for a perfect prediction.
 
     Source: SynthRAD2023 and SynthRAD2025.
+
+    Example:
+        >>> from ctmri_utils import psnr_db, synthetic_patients
+        >>> patient = synthetic_patients(1, seed=2026)
+        >>> true_hu, head = patient.ct_hu[0], patient.head[0]
+        >>> round(psnr_db(true_hu + 20, true_hu, head, (-1024, 3000)), 1)
+        46.1
     """
     low, high = checked_range(value_range)
     pred, true, mask = checked_pair(pred, true, mask, (low, high))
@@ -90,7 +107,9 @@ def psnr_db(pred, true, mask, value_range) -> float:
     return float(10 * np.log10((high - low) ** 2 / squared_error))
 
 
-def ssim(pred, true, mask, value_range) -> float:
+def ssim(
+    pred: ArrayLike, true: ArrayLike, mask: ArrayLike, value_range: tuple[float, float]
+) -> float:
     """Structural similarity over the mask, in 7 x 7 windows (7 x 7 x 7 for a volume).
 
     Both images are clipped to value_range and set to its low end outside the mask. K1 = 0.01, K2 =
@@ -109,6 +128,13 @@ def ssim(pred, true, mask, value_range) -> float:
         ValueError: an axis is shorter than 7, or the mask has no pixel 3 from the border.
 
     Source: SynthRAD2023 metrics as of 2023-07-14. Values published earlier ignored the mask.
+
+    Example:
+        >>> from ctmri_utils import ssim, synthetic_patients
+        >>> patient = synthetic_patients(1, seed=2026)
+        >>> clean_hu = patient.ct_hu_clean[0]  # without the scanner's noise
+        >>> round(ssim(patient.ct_hu[0], clean_hu, patient.head[0], (-1024, 3000)), 3)
+        0.999
     """
     pred, true, mask, width = _masked_from_zero(pred, true, mask, value_range)
     if min(mask.shape) < SSIM_WINDOW:
@@ -123,7 +149,9 @@ def ssim(pred, true, mask, value_range) -> float:
     return float(similarity[_inner(mask)].mean())
 
 
-def ms_ssim(pred, true, mask, value_range) -> float:
+def ms_ssim(
+    pred: ArrayLike, true: ArrayLike, mask: ArrayLike, value_range: tuple[float, float]
+) -> float:
     """Multi-scale SSIM over the mask, the product over five scales of L^w C^w S^w.
 
     Other libraries give other numbers. Here, as in SynthRAD2025, luminance counts at every scale
@@ -170,7 +198,7 @@ def ssim_terms(x: np.ndarray, y: np.ndarray, width: float, inside: np.ndarray) -
     Source: Wang et al. 2003, eq. 1-3.
     """
 
-    def average(image):
+    def average(image: np.ndarray) -> np.ndarray:
         return ndimage.uniform_filter(image, SSIM_WINDOW)[inside]
 
     n = SSIM_WINDOW**x.ndim
@@ -191,7 +219,7 @@ def ssim_terms(x: np.ndarray, y: np.ndarray, width: float, inside: np.ndarray) -
     return luminance.clip(0) * contrast.clip(0) * structure.clip(0)
 
 
-def tissue_errors_hu(pred_hu, true_hu, mask) -> dict[str, float]:
+def tissue_errors_hu(pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike) -> dict[str, float]:
     """MAE and bias of air, soft tissue and bone inside the mask, classified by the true CT.
 
     Args:
@@ -218,7 +246,7 @@ def tissue_errors_hu(pred_hu, true_hu, mask) -> dict[str, float]:
     return scores
 
 
-def bone_dice(pred_hu, true_hu, mask) -> float:
+def bone_dice(pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike) -> float:
     """Dice overlap of the bone, the voxels above 250 HU inside the mask.
 
     Args:
@@ -228,6 +256,13 @@ def bone_dice(pred_hu, true_hu, mask) -> float:
 
     Returns:
         The overlap, 0 to 1, NaN where neither image has bone.
+
+    Example:
+        >>> from ctmri_utils import bone_dice, synthetic_patients
+        >>> patient = synthetic_patients(1, seed=2026)
+        >>> clean_hu = patient.ct_hu_clean[0]  # without the scanner's noise
+        >>> round(bone_dice(patient.ct_hu[0], clean_hu, patient.head[0]), 3)
+        0.993
     """
     pred_hu, true_hu, mask = checked_hu_pair(pred_hu, true_hu, mask)
     return dice((pred_hu > BONE_ABOVE_HU) & mask, (true_hu > BONE_ABOVE_HU) & mask)
@@ -241,7 +276,9 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
     return float(2 * (one & other).sum() / total)
 
 
-def nmae(pred_mri, true_mri, mask, value_range) -> float:
+def nmae(
+    pred_mri: ArrayLike, true_mri: ArrayLike, mask: ArrayLike, value_range: tuple[float, float]
+) -> float:
     """Mean absolute error of an MR image over the mask, as a share of the range.
 
     Args:
@@ -259,7 +296,7 @@ def nmae(pred_mri, true_mri, mask, value_range) -> float:
     return float(np.abs(pred_mri - true_mri)[mask].mean() / (high - low))
 
 
-def rank_correlation(pred_mri, true_mri, mask) -> float:
+def rank_correlation(pred_mri: ArrayLike, true_mri: ArrayLike, mask: ArrayLike) -> float:
     """Spearman's rank correlation over the mask, the same for any monotone rescaling of MR.
 
     Args:
@@ -276,7 +313,9 @@ def rank_correlation(pred_mri, true_mri, mask) -> float:
     return float(stats.spearmanr(pred_mri[mask], true_mri[mask]).statistic)
 
 
-def contrast_ratios(mri, tissues: dict, reference: str) -> dict[str, float]:
+def contrast_ratios(
+    mri: ArrayLike, tissues: dict[str, ArrayLike], reference: str
+) -> dict[str, float]:
     """Median MR signal of each tissue over that of a reference tissue.
 
     Args:
@@ -317,7 +356,7 @@ def mean_or_nan(values: np.ndarray) -> float:
 
 
 def _masked_from_zero(
-    pred, true, mask, value_range
+    pred: ArrayLike, true: ArrayLike, mask: ArrayLike, value_range: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Both images clipped to the range and minus its low end, 0 outside the mask; mask; width."""
     low, high = checked_range(value_range)

@@ -8,14 +8,14 @@ Every result is a tidy pandas table. Its `to_csv` keeps every digit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from ..scans.unpaired import Split
-from .ct_metrics import CT_METRICS, CtMetric
+from .ct_metrics import CT_METRICS, Metric
 from .inputs import check_resamples, per_axis
 from .metrics import mean_or_nan
 from .predictors import Predictor
@@ -29,7 +29,7 @@ def evaluate(
     predictors: dict[str, Predictor],
     test: Split,
     spacing_mm: float,
-    metrics: dict[str, CtMetric] = CT_METRICS,
+    metrics: Mapping[str, Metric] = CT_METRICS,
 ) -> pd.DataFrame:
     """Score every predictor on every patient.
 
@@ -49,6 +49,14 @@ def evaluate(
     Raises:
         ValueError: the split is not paired, the spacing is unknown, or a prediction cannot be
             scored (naming method, slice and patient).
+
+    Example:
+        >>> from ctmri_utils import evaluate, load_scans, settings_for
+        >>> scans = load_scans("phantom", settings_for("ci"), seed=2026)
+        >>> true_ct = {"true CT": lambda test: test.truth.ct_hu}
+        >>> scores = evaluate(true_ct, scans.test, scans.spacing_mm)
+        >>> scores.loc[scores["metric"] == "MAE HU", "value"].tolist()
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
     truth = truth_of(test)
     patients = slices_by_patient(test.ct_patients)
@@ -101,11 +109,19 @@ def summarise(scores: pd.DataFrame, seed: int, resamples: int = 2000) -> pd.Data
         ValueError: fewer than 2 patients were scored, or one twice by a method.
 
     Source: Efron & Tibshirani 1993, section 13.3.
+
+    Example:
+        >>> import pandas as pd
+        >>> from ctmri_utils import summarise
+        >>> scores = pd.DataFrame({"method": "mine", "patient": list("abcd"), "metric": "MAE HU"})
+        >>> summarise(scores.assign(value=[50.0, 60.0, 70.0, 80.0]), seed=2026)[["mean", "n"]]
+           mean  n
+        0  65.0  4
     """
     patients = scores["patient"].nunique()
     if patients < 2:
         raise ValueError(
-            f"an interval over patients needs 2 of them or more, got {patients}: score more "
+            f"an interval over patients needs at least 2 of them, got {patients}: score more "
             "patients, not more slices."
         )
     check_resamples(resamples)
@@ -268,7 +284,7 @@ def _check_one_run(scores: pd.DataFrame) -> None:
         if count.nunique < count.size:
             raise ValueError(
                 f"{count.method!r} has {count.size} rows of {count.metric} for {count.nunique} "
-                "patients: give every run a name of its own."
+                "patients: give each run its own name."
             )
 
 

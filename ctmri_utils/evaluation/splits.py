@@ -70,7 +70,7 @@ def shared_slices(split_a: Split, split_b: Split) -> list[tuple[str, str, str]]:
         if images_a.shape[1:] != images_b.shape[1:]:
             raise ValueError(
                 f"{modality} slices of {tuple(images_a.shape[1:])} and "
-                f"{tuple(images_b.shape[1:])} do not compare: load both at one size."
+                f"{tuple(images_b.shape[1:])} cannot be compared: load both at one size."
             )
         correlations = _centred_unit_rows(images_a) @ _centred_unit_rows(images_b).T
         for i, j in (correlations > SAME_SLICE).nonzero().tolist():
@@ -102,7 +102,7 @@ def truth_of(split: Split) -> SyntheticPatients | Truth:
         )
     if split.truth is None:
         raise ValueError(
-            "errors in HU need CT in HU, and these pairs are pictures in grey levels: prepare them "
+            "errors in HU need CT in HU, but these pairs are pictures in grey levels: prepare them "
             "from volumes."
         )
     return split.truth

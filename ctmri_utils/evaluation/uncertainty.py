@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import ndimage, optimize, stats
 from torch import Tensor
 
@@ -82,8 +83,8 @@ def disagreement(
     """
     if not models:
         raise ValueError(
-            "disagreement needs a model to disagree with itself, or several with each other, got "
-            "none."
+            "disagreement needs at least one model, got none: pass one model, or several of one "
+            "task."
         )
 
     translations = []
@@ -116,7 +117,7 @@ def cycle_residual(model: Translator, images: Tensor, to: str, seed: int) -> np.
     return torch.stack(residuals).mean(dim=(0, 2)).cpu().numpy()
 
 
-def near_skull(ct_hu) -> np.ndarray:
+def near_skull(ct_hu: ArrayLike) -> np.ndarray:
     """exp(-d), with d the distance in pixels to the nearest bone of the slice (> 250 HU).
 
     Args:
@@ -184,7 +185,9 @@ class UncertaintyMap:
     coefficients: dict[str, float]
 
     @classmethod
-    def calibrated(cls, signs: dict[str, np.ndarray], error, mask) -> UncertaintyMap:
+    def calibrated(
+        cls, signs: dict[str, np.ndarray], error: ArrayLike, mask: ArrayLike
+    ) -> UncertaintyMap:
         """Fit |error| by the signs inside the mask with non-negative least squares.
 
         Use patients that neither the model nor the test knows. The result holds on average, and for
@@ -237,7 +240,7 @@ class UncertaintyMap:
         return self.coefficients[CONSTANT] + sum(weighted)
 
 
-def auc(uncertainty, error, mask, above_hu: float) -> float:
+def auc(uncertainty: ArrayLike, error: ArrayLike, mask: ArrayLike, above_hu: float) -> float:
     """Area under the ROC curve of finding large errors by their uncertainty.
 
     It is the probability that a pixel with a large error is more uncertain than one without, ties
@@ -272,9 +275,9 @@ def auc(uncertainty, error, mask, above_hu: float) -> float:
 
 
 def risk_coverage(
-    uncertainty,
-    error,
-    mask,
+    uncertainty: ArrayLike,
+    error: ArrayLike,
+    mask: ArrayLike,
     coverages: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
 ) -> np.ndarray:
     """Mean |error| of the most trusted share of the mask's pixels.
@@ -309,7 +312,9 @@ def risk_coverage(
     return np.cumsum(mean_errors)[np.array(counts) - 1] / counts
 
 
-def _values_inside(uncertainty, error, mask) -> tuple[np.ndarray, np.ndarray]:
+def _values_inside(
+    uncertainty: ArrayLike, error: ArrayLike, mask: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
     """Uncertainty and |error| of the mask's pixels, (K,) each."""
     uncertainty = numbers(uncertainty, "uncertainty")
     error = numbers(error, "error")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from . import distances, metrics
@@ -16,7 +17,9 @@ MARGIN = metrics.SSIM_WINDOW // 2
 TISSUE_NAMES = {"air": "air", "soft": "soft-tissue", "bone": "bone"}
 
 
-def score_volume(pred_hu, true_hu, mask, spacing_mm) -> dict[str, float]:
+def score_volume(
+    pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike, spacing_mm: float | Sequence[float]
+) -> dict[str, float]:
     """Every metric of one person, over the whole volume at once.
 
     Args:

@@ -1,17 +1,17 @@
-"""`ctmri check`: what could spoil a training on a folder of slices, with a picture of it."""
+"""`ctmri check`: what could spoil training on a folder of slices, with a picture of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ..machine import build_folder
-from ..scans.checks import Report, check
+from ..scans.checks import Report, check_folder
 from ..scans.slices import image_folder
 
 
 def print_check(folder: Path) -> bool:
     """Print both tables, and draw the offenders; whether anything was found."""
-    report = check(image_folder(folder))
+    report = check_folder(image_folder(folder))
     print(report)
     if report.findings:
         print()

@@ -11,20 +11,26 @@ from ..command_line import (
     ArchitectureFlags,
     ObjectiveFlags,
     Parameters,
+    Profile,
     RunFlags,
     SizeFlags,
+    Switch,
     TrainingFlags,
+    WholeNumber,
     default_is,
+    read_words,
 )
-from ..settings import read_settings, read_words
+from ..settings import read_settings
 
 
-def check(folder: Positional[Path], /, *, strict: bool = False) -> int:
-    """Say what could spoil a training on a folder of slices.
+def check(folder: Positional[Path], /, *, strict: Switch = False) -> int:
+    """Report what could spoil training on a folder of slices.
+
+    The first slice of each problem is also drawn, in check-NAME.png in the build folder.
 
     Args:
         folder: a folder with trainA, trainB, testA and testB in it, at any depth.
-        strict: end with status 1 if anything was found.
+        strict: exit with status 1 if any problem was found.
     """
     from .check import print_check
 
@@ -36,8 +42,8 @@ def train(
     settings: Annotated[Positional[Path | None], default_is("none")] = None,
     /,
     *,
-    output: Annotated[Path | None, default_is("build/runs/DATASET-PROFILE-SEED")] = None,
-    tensorboard: bool = False,
+    output: Annotated[Path | None, default_is("build/runs/DATASET-PROFILE-SEED", "FOLDER")] = None,
+    tensorboard: Switch = False,
     parameter: Parameters = (),
     run: OmitArgPrefixes[RunFlags],
     architecture: OmitArgPrefixes[ArchitectureFlags],
@@ -45,12 +51,12 @@ def train(
     training: OmitArgPrefixes[TrainingFlags],
     sizes: OmitArgPrefixes[SizeFlags],
 ) -> None:
-    """Train a CycleGAN, or go on with a training that is unfinished.
+    """Train a CycleGAN, or resume an unfinished training run.
 
     Args:
         settings: a TOML file, such as a run's settings.toml; any setting may be left out.
-        output: the run's folder.
-        tensorboard: also write losses and strips for TensorBoard.
+        output: the folder of the run.
+        tensorboard: also write losses and sample translations for TensorBoard.
         parameter: a setting by name, such as -p steps 500; the flags below do the same.
     """
     words = dict(parameter) | run | architecture | objective | training | sizes
@@ -67,23 +73,23 @@ def study(
     name: Positional[str],
     /,
     *,
-    rows: Annotated[tuple[str, ...], default_is("all")] = (),
-    seeds: tuple[int, ...] = (1, 2, 3),
-    processes: int = 1,
-    profile: str = "laptop",
+    rows: Annotated[tuple[str, ...], default_is("all", "NAME ...")] = (),
+    seeds: Annotated[tuple[int, ...], default_is("1 2 3", "N ...")] = (1, 2, 3),
+    processes: WholeNumber = 1,
+    profile: Profile = "laptop",
     parameter: Parameters = (),
-    output: Annotated[Path | None, default_is("build/studies/NAME-PROFILE")] = None,
+    output: Annotated[Path | None, default_is("build/studies/NAME-PROFILE", "FOLDER")] = None,
 ) -> None:
-    """Train and measure the rows of a study (lessons 06 and 07), or go on with it.
+    """Train and measure the rows of a study (lessons 06 and 07), or resume one.
 
     Args:
-        name: a table of studies.toml: failures, pairs, polarity, recipe or remedies.
-        rows: only these rows.
-        seeds: of the trainings of each row.
-        processes: trainings at once; each uses one core.
-        profile: sizes for a kind of machine: ci, laptop or gpu.
+        name: a study in studies.toml: failures, pairs, polarity, recipe or remedies.
+        rows: run only these rows.
+        seeds: one training run per row and seed.
+        processes: training runs at a time; each uses one core.
+        profile: sizes for this kind of machine.
         parameter: a setting for all rows.
-        output: folder of the results.
+        output: the folder of the results.
     """
     from .studies import print_study
 
@@ -95,18 +101,18 @@ def export(
     output: Positional[Path],
     /,
     *,
-    to: Annotated[Literal["mri", "ct"] | None, default_is("the only one there is")] = None,
-    grey: bool = False,
+    to: Annotated[Literal["mri", "ct"] | None, default_is("the only one in the file")] = None,
+    grey: Switch = False,
     padding: Literal["reflect", "replicate"] = "reflect",
 ) -> None:
-    """Write a generator for other programs: .pth of the reference, or .onnx.
+    """Export a generator for other programs, as a .pth of the reference implementation or as .onnx.
 
     Args:
         source: a run's folder or name, or a file of weights: .pt, .pth, .ckpt, .safetensors.
-        output: the file to write; .pth or .onnx names the format.
-        to: which of a run's two generators: the one that makes MR, or CT.
-        grey: make a colour network of the reference take and give one channel.
-        padding: of a reference network's blocks, which its weights do not tell.
+        output: the file to write; its ending, .pth or .onnx, chooses the format.
+        to: which of two generators to export: the one that makes MR, or the one that makes CT.
+        grey: convert a colour network of the reference to one channel in and out.
+        padding: padding in the blocks of a reference network, which its weights do not record.
     """
     from .export import export as export_generator
 

@@ -1,7 +1,7 @@
 """What networks expect of the slices that they are given, kept with their weights.
 
 A contract stands in the metadata of weights, checkpoints and ONNX files, as plain JSON under the
-key "contract" of the card. `translate` reads it, so that nobody types the size of a training.
+key "contract" of the card. `translate` reads it, so that nobody types the size of a training run.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ class Contract:
 
         if self.size < 1:
             raise ValueError(
-                f"a contract for slices of {self.size} pixels makes no sense: state at least 1"
+                f"a contract for slices of {self.size} pixels is not valid: state at least 1"
             )
         if self.pixel_mm is not None and not self.pixel_mm > 0:
             raise ValueError(
-                f"a contract for pixels of {self.pixel_mm} mm makes no sense: state a number above "
+                f"a contract for pixels of {self.pixel_mm} mm is not valid: state a number above "
                 "0, or None"
             )
         if self.ct_scale not in (HU, GREY) or self.mri_percentiles != MRI_PERCENTILES:
@@ -93,7 +93,7 @@ class Contract:
             )
         if not self.makes or not set(self.makes) <= set(MODALITIES):
             raise ValueError(
-                f"a contract for networks that make {self.makes} makes no sense: state ct, mri or "
+                f"a contract for networks that make {self.makes} is not valid: state ct, mri or "
                 "both"
             )
 

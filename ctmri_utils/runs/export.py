@@ -76,7 +76,7 @@ def save_reference(path: str | Path, network: nn.Module) -> None:
     """
     if getattr(network, "padding", "reflect") != "reflect":
         raise ValueError(
-            f"the reference pads by reflection and this network by padding = {network.padding!r}: "
+            f"the reference pads by reflection but this network by padding = {network.padding!r}: "
             "export to .onnx"
         )
     state = network.state_dict()
@@ -177,7 +177,7 @@ def export(
     output = Path(output)
     if output.suffix.lower() not in SUFFIXES:
         raise ValueError(
-            f"{output} must end in one of {', '.join(SUFFIXES)}: that names the format"
+            f"{output} must end in one of {', '.join(SUFFIXES)}, which chooses the format"
         )
 
     contents = recognise(locate(source))
@@ -189,7 +189,8 @@ def export(
         model = load_translator(source, padding=padding)
         if to not in model.averaged:
             raise ValueError(
-                f"{source} holds two generators: say --to mri for the one that makes MR, or --to ct"
+                f"{source} holds two generators: give --to mri for the one that makes MR, or --to "
+                "ct"
             )
         if as_pth:
             check_linear(model, source)
@@ -200,7 +201,9 @@ def export(
 
     generator = network_from_state(choose_network(contents, to), contents.path, grey, padding)
     if not isinstance(generator, Generator):
-        raise ValueError(f"{source} holds a discriminator, and only generators are exported")
+        raise ValueError(
+            f"{source} holds a discriminator, but only generators can be exported: give a generator"
+        )
     if as_pth:
         save_reference(output, generator)
     else:

@@ -46,7 +46,12 @@ def run_page(run: str | Path, dataset: str | None = None, output: Path | None = 
     Raises:
         ValueError, OSError: in one sentence.
     """
-    folder = Path(run) if Path(run).is_dir() else build_folder() / "runs" / run
+    runs = build_folder() / "runs"
+    folder = Path(run) if Path(run).is_dir() else runs / run
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"there is no run {str(run)!r}: give a run's folder, or the name of one in {runs}"
+        )
     about, settings = _settings_of(folder)
     model = load_translator(folder / "checkpoint.pt")
     scans = load_scans(dataset or about["dataset"], settings, about["seed"])
@@ -75,8 +80,8 @@ def _settings_of(folder: Path) -> tuple[dict, Settings]:
     parts = folder.name.rsplit("-", 2)
     if len(parts) < 3 or not parts[0] or not parts[2].isdigit():
         raise ValueError(
-            f"{folder.name} does not say its data set, profile and seed: name it like "
-            "scans-laptop-2026"
+            f"{folder} has no settings.toml, and its name does not give data set, profile and "
+            "seed: name it like scans-laptop-2026"
         )
     dataset, profile, seed = parts
     return {"dataset": dataset, "profile": profile, "seed": int(seed)}, settings_for(profile)

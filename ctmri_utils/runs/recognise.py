@@ -1,6 +1,6 @@
 """What is this file? One answer for every command that reads networks; nothing in a file is run.
 
-It is a checkpoint of a training here, weights that `save_weights` kept, or networks of another
+It is a checkpoint of a training run here, weights that `save_weights` kept, or networks of another
 program: state dicts in the layout of the reference, whatever wraps them.
 """
 
@@ -24,10 +24,10 @@ State = dict[str, Tensor]
 
 # What files begin with that are often taken for weights.
 FOREIGN = {
-    b"<": "is a web page, the answer of a download that failed: download it again in a browser",
+    b"<": "is a web page, from a failed download: download it again in a browser",
     b"version https://git-lfs": "is a pointer of Git LFS: run `git lfs pull` where it came from",
-    b"\x89HDF": "is HDF5, as Keras writes it: only networks of PyTorch are read",
-    b"\x08": "is ONNX, which is written here and not read: take the file that it was made from",
+    b"\x89HDF": "is HDF5, as Keras writes it: only PyTorch networks can be read",
+    b"\x08": "is ONNX, which is written but not read: use the file that it was exported from",
 }
 
 # Names that containers give to what they hold, and that say nothing of a network.
@@ -186,7 +186,7 @@ def read_pickle(path: Path, beginning: bytes) -> Any:
     """What `torch.save` wrote, if it is tensors and plain values."""
     if not beginning.startswith((b"PK", b"\x80")):
         raise ValueError(
-            f"{path} holds no weights that are known here, or is damaged: give a .pt, .pth, .ckpt "
+            f"{path} holds no weights of a known format, or is damaged: give a .pt, .pth, .ckpt "
             "or .safetensors file"
         )
     try:
@@ -195,8 +195,8 @@ def read_pickle(path: Path, beginning: bytes) -> Any:
         objects = names_of_objects(path)
         if objects:
             raise ValueError(
-                f"{path} holds Python objects beside tensors ({', '.join(objects[:3])}), and none "
-                "of it ran: save the network's state_dict() alone in the program that made it"
+                f"{path} holds Python objects besides tensors ({', '.join(objects[:3])}), none of "
+                "which was run: save only the network's state_dict() in the program that made it"
             ) from error
         raise damaged(path, error) from error
 
@@ -211,8 +211,8 @@ def names_of_objects(path: Path) -> list[str]:
 
 def damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(
-        f"{path} is damaged, cut short or not of tensors alone ({type(error).__name__}), and none "
-        "of it ran: copy or download it again"
+        f"{path} is damaged, truncated or holds more than tensors ({type(error).__name__}), and "
+        "nothing in it was run: copy or download it again"
     )
 
 
@@ -238,7 +238,7 @@ def networks_in(content: Any, path: Path) -> dict[str, State]:
     if not groups:
         sample = f" (its first tensor is {next(iter(tensors))!r})" if tensors else ""
         raise ValueError(
-            f"{path} holds no network that is known here{sample}: give a ResNet, U-Net or "
+            f"{path} holds no network of a known kind{sample}: give a ResNet, U-Net or "
             "PatchGAN in the reference's layout"
         )
 
@@ -257,8 +257,7 @@ def check_size(state: State, path: Path) -> None:
     size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if size_bytes > path.stat().st_size:
         raise ValueError(
-            f"{path} claims to hold more numbers than would fit into it: it is damaged or made to "
-            "do harm"
+            f"{path} claims to hold more numbers than fit into it: it is damaged or malicious"
         )
 
 

@@ -80,12 +80,12 @@ def choose_network(contents: Networks, to: str | None) -> State:
         return generators[to]
     if to is None and generators:
         raise ValueError(
-            f"{contents.path} holds several networks ({names}): say --to mri for the one that "
+            f"{contents.path} holds several networks ({names}): give --to mri for the one that "
             "makes MR, or --to ct; A counts as CT, B as MR"
         )
     raise ValueError(
         f"{contents.path} holds several networks ({names}), and no name says which one makes "
-        f"{to or 'what'}: save that one's state_dict() in a file of its own"
+        f"{to or 'what'}: save that one's state_dict() in its own file"
     )
 
 
@@ -128,7 +128,7 @@ def network_from_state(
     try:
         network = build_network(state, padding)
     except (LookupError, RuntimeError) as error:
-        raise ValueError(f"{path} holds no network that is known here") from error
+        raise ValueError(f"{path} holds no network of a known kind") from error
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
 
@@ -146,8 +146,8 @@ def check_finite(state: State, path: Path) -> None:
     for key, tensor in state.items():
         if not tensor.isfinite().all():
             raise ValueError(
-                f"{path} holds weights that are not finite ({key}): its training had failed, take "
-                "an earlier checkpoint"
+                f"{path} holds weights that are not finite ({key}): its training run failed, so "
+                "take an earlier checkpoint"
             )
 
 
@@ -184,7 +184,7 @@ def build_network(state: State, padding: str = "reflect") -> nn.Module:
         if padding != "replicate" or not has_layers:
             raise ValueError(
                 f"padding={padding!r} does not fit these weights: replicate is for ResNets whose "
-                "blocks have padding layers, and all others go without it"
+                "blocks have padding layers, so leave it out for all others"
             )
         architecture["padding"] = padding
 
@@ -213,7 +213,7 @@ def compare(state: State, expected: State) -> str | None:
         return f"lacks {some_of(missing)}"
     further = [key for key in state if key not in expected]
     if further:
-        return f"has {some_of(further)} besides"
+        return f"also has {some_of(further)}"
 
     for key, tensor in expected.items():
         if tensor.shape != state[key].shape:
@@ -274,7 +274,9 @@ def grey_generator(state: State, path: Path, padding: str = "reflect") -> Genera
     """
     generator = network_from_state(state, path, padding=padding)
     if not isinstance(generator, Generator):
-        raise ValueError(f"{path} holds a discriminator, and only generators translate")
+        raise ValueError(
+            f"{path} holds a discriminator, but only generators translate: give a generator"
+        )
 
     architecture = infer_architecture(state)
     channels = {architecture["in_channels"], architecture["out_channels"]}

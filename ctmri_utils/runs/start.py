@@ -1,4 +1,4 @@
-"""A new training from old weights: `start = RUN, weights file or reference .pth`."""
+"""A new training run from old weights: `start = RUN, weights file or reference .pth`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REFERENCE_FILE = re.compile(r"(.*net_)([GD]_[AB])(\.\w+)", flags=re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Start:
-    """What a training starts from."""
+    """What a training run starts from."""
 
     # SHA-256 of all weights that were loaded, with their names.
     digest: str
@@ -87,8 +87,8 @@ def check_ct_map(contents: Checkpoint | Weights | Networks, model: CycleGAN) -> 
         ct_map = contents.card["architecture"].get("ct_map", ct_map)
     if ct_map != model.architecture.ct_map:
         raise ValueError(
-            f"the networks of {contents.path} see CT through ct_map = {ct_map!r}: set it "
-            "alike to start from them"
+            f"the networks of {contents.path} see CT with ct_map = {ct_map!r}: set "
+            "the same to start from them"
         )
 
 
@@ -189,8 +189,8 @@ def fit_to(network: nn.Module, state: State, path: Path) -> State:
 
     if given.get("padding") == "zero":
         raise ValueError(
-            f"{path} holds {description(state)}, which translates and exports here and is not "
-            "trained: start from a network with them"
+            f"{path} holds {description(state)}, which can translate and be exported here, but "
+            "not be trained: start from a network that has them"
         )
     ours = settings_of(expected)
     changes = [
@@ -200,12 +200,11 @@ def fit_to(network: nn.Module, state: State, path: Path) -> State:
     ]
     if changes:
         raise ValueError(
-            f"{path} holds other networks than this run's: set {', '.join(changes)} to start from "
-            "it"
+            f"{path} holds networks unlike this run's: set {', '.join(changes)} to start from it"
         )
     if channels_of(given) != channels_of(expected):
         raise ValueError(
-            f"{path} holds a network for images of {given['in_channels']} channels, and this run's "
+            f"{path} holds a network for images of {given['in_channels']} channels, but this run's "
             f"are of {expected['in_channels']}: set ct_channels and mri_channels"
         )
     difference = compare(state, network.state_dict())

@@ -38,8 +38,25 @@ from ..settings import (
     read_toml,
     settings_for,
 )
-from .study_measures import measure_cycle, measure_translation
-from .study_statistics import core_hours
+from .study_measures import BRAIN, field_correlations, measure_cycle, measure_translation
+from .study_statistics import core_hours, differences, over_seeds
+
+# With what is measured of a model, and the statistics over seeds.
+__all__ = [
+    "BRAIN",
+    "Row",
+    "core_hours",
+    "differences",
+    "field_correlations",
+    "measure_cycle",
+    "measure_translation",
+    "over_seeds",
+    "patients_of",
+    "read_study",
+    "run_study",
+    "shipped",
+    "train_row",
+]
 
 
 @dataclass(frozen=True)
@@ -52,7 +69,7 @@ class Patients(Options):
         0.0, "share of the training CTs with one; of the test patients half have one", high=1
     )
     mri_lesions: float = option(0.0, "share of the training MRs with one", high=1)
-    ct_offset_px: int = option(0, "by which the heads of the training CTs lie further right")
+    ct_offset_px: int = option(0, "pixels that the heads in the training CTs are shifted right")
 
 
 @dataclass(frozen=True)
@@ -61,7 +78,7 @@ class Row(Settings, Patients):
 
     pairs: int = option(0, "train on this many pairs only; 0: on all slices")
     unpaired_steps: int = option(
-        0, "steps of a training without pairs, on all slices, from which the row's own starts"
+        0, "steps of an unpaired training run, on all slices, from which the row starts"
     )
 
 
@@ -138,7 +155,7 @@ def train_row(
         row: the settings.
         seed: of weights and draws.
         scans: of `patients_of`.
-        checkpoint: where the training is kept, and goes on from.
+        checkpoint: where the training run is kept, and resumes from.
 
     Returns:
         The trained model, and what the training cost: CPU seconds per step, and MB of memory beyond
@@ -194,7 +211,7 @@ def status_mb(line: str) -> float:
 def run_row(name: str, row: Row, seed: int, folder: Path) -> pd.DataFrame:
     """Train and measure one row from one seed, or read what an earlier call found.
 
-    A training that was stopped goes on. Leaves folder/ROW-SEED.json and its checkpoint beside it.
+    A stopped training run resumes. Leaves folder/ROW-SEED.json and its checkpoint beside it.
 
     Returns:
         Columns row, seed, measure and value.
@@ -267,7 +284,7 @@ def run_study(
         rows: name -> settings.
         seeds: all different.
         folder: keeps what is done, and table.csv these rows.
-        processes: trainings at a time.
+        processes: training runs at a time.
 
     Returns:
         The table: columns row, seed, measure and value.
@@ -290,8 +307,8 @@ def run_study(
 def _check_study(rows: dict[str, Row], seeds: Sequence[int], processes: int) -> None:
     if processes < 1 or not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ValueError(
-            f"a study needs one process or more and different seeds from 0 on, got {processes} and "
-            f"{list(seeds)}"
+            "a study needs at least one process, and different seeds of at least 0, got "
+            f"{processes} and {list(seeds)}"
         )
     for size in ("patients", "test_patients"):
         least = min(getattr(row, size) for row in rows.values())
@@ -375,8 +392,8 @@ def print_study(
     if profile == "laptop" and shipped_table(study).is_file():
         hours = core_hours(rows, len(seeds), shipped(study))
         print(
-            f"{len(rows) * len(seeds)} training(s), by the table that comes with the "
-            f"course {hours:.1f} hours of one core; what is done already is not repeated",
+            f"{len(rows) * len(seeds)} training run(s), by the table that comes with the "
+            f"course {hours:.1f} hours of one core; finished runs are not repeated",
             flush=True,
         )
     run_study(rows, seeds, folder, processes)

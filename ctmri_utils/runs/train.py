@@ -1,4 +1,4 @@
-"""`ctmri train`: a training from a settings file, in a folder that describes it."""
+"""`ctmri train`: a training run from a settings file, in a folder that describes it."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def check_memory(settings: Settings, device: torch.device) -> None:
         memory = math.inf
     if needed > memory:
         raise ValueError(
-            f"the networks and their optimizers need {needed / 1e9:.0f} GB of memory and there are "
+            f"the networks and their optimizers need {needed / 1e9:.0f} GB of memory but there are "
             f"{memory / 1e9:.0f}: choose a smaller ngf, ndf or n_blocks"
         )
 
@@ -151,7 +151,7 @@ def check_unit(settings: Settings, scans: UnpairedScans) -> None:
     """Raise ValueError where the mask loss, which counts in HU, meets pictures in grey levels."""
     if settings.mask and scans.ct_scale.unit != HU.unit:
         raise ValueError(
-            f"mask={settings.mask:g} counts in HU, and the CT of this set is in "
+            f"mask={settings.mask:g} needs CT in HU, but the CT of this set is in "
             f"{scans.ct_scale.unit}s: leave it out"
         )
 
@@ -262,8 +262,8 @@ def load_start(run: dict, model: CycleGAN, folder: Path) -> Start:
     path = locate(run["start"]).resolve()
     if path == (folder / "checkpoint.pt").resolve():
         raise ValueError(
-            f"start = {run['start']!r} is the run in {folder} itself: leave start out to go on "
-            "with it, or give another folder with --output for a new run"
+            f"start = {run['start']!r} is the run in {folder} itself: leave start out to resume "
+            "it, or give another folder with --output for a new run"
         )
     run["start"] = str(path)
     return start_from(model, path)

@@ -143,6 +143,12 @@ def load_translator(
 
     Raises:
         FileNotFoundError, ValueError: as `recognise`.
+
+    Example:
+        >>> from ctmri_utils import load_translator, runs
+        >>> model = load_translator(runs.weights_file("heads"))
+        >>> model.contract.size, model.contract.pixel_mm
+        (128, 1.75)
     """
     contents = recognise(locate(source))
     if isinstance(contents, Networks):
@@ -167,7 +173,7 @@ def reference_translator(
         states = {to: choose_network(contents, to)}
     elif len(states) < 2:
         raise ValueError(
-            f"{contents.path} does not say what its network makes: say --to mri or --to ct"
+            f"{contents.path} does not say what its network makes: give --to mri or --to ct"
         )
 
     generators = {
@@ -228,17 +234,23 @@ def trained_translator(dataset: str, profile: str, seed: int) -> tuple[Translato
 
     Raises:
         FileNotFoundError: there is neither, as for a folder of one's own before any training.
+
+    Example:
+        >>> from ctmri_utils import trained_translator
+        >>> model, source = trained_translator("heads", "laptop", seed=2026)
+        >>> print(source)
+        heads: the weights heads that come with the course...
     """
     run = checkpoint_file(dataset, profile, seed)
     if run.is_file():
         state = load_checkpoint(run)
-        source = f"{dataset}: your own training, {state['step']} steps ({run.name})"
+        source = f"{dataset}: your own training run, {state['step']} steps ({run.name})"
         return model_from_checkpoint(state, run), source
 
     shipped = weights_file(dataset)
     if not shipped.is_file():
         raise FileNotFoundError(
-            f"there is no training on {dataset} yet ({run} does not exist): run lesson 03 with "
+            f"there is no training run on {dataset} yet ({run} does not exist): run lesson 03 with "
             "this DATASET first"
         )
     model = load_translator(shipped)

@@ -24,7 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "unpaired",
     ],
     submod_attrs={
-        "checks": ["check"],
+        "checks": ["Report", "check_folder"],
         "datasets": ["SYNTHETIC", "load_scans", "phantom_dataset", "phantom_scans"],
         "folders": ["folder_scans"],
         "kaggle": ["download"],

@@ -108,7 +108,7 @@ class _LimitedReads(io.FileIO):
         reads_everything = size is None or size < 0
         length = available if reads_everything else min(size, available)
         if length > LARGEST_READ:
-            raise zipfile.BadZipFile("its table of contents is absurdly large")
+            raise zipfile.BadZipFile("its table of contents is implausibly large")
         return super().read(size)
 
 
@@ -117,7 +117,7 @@ def _plain_files(zipped: zipfile.ZipFile, reserved: Sequence[str]) -> list[zipfi
     entries = [entry for entry in zipped.infolist() if not entry.is_dir()]
     total = sum(entry.file_size for entry in entries)
     if len(entries) > MOST_FILES or total > MOST_BYTES:
-        raise zipfile.BadZipFile(f"{len(entries)} files of {total / 1e9:.1f} GB are absurd")
+        raise zipfile.BadZipFile(f"it claims {len(entries)} files of {total / 1e9:.1f} GB")
 
     files, folders = set(), set()
     for entry in entries:
@@ -131,19 +131,19 @@ def _plain_files(zipped: zipfile.ZipFile, reserved: Sequence[str]) -> list[zipfi
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
 
     if len(files) < len(entries) or files & folders:
-        raise zipfile.BadZipFile("two of its files have one name")
+        raise zipfile.BadZipFile("two of its files have the same name")
     return entries
 
 
 def _name_problem(parts: list[str], reserved: Sequence[str]) -> str:
     """What is wrong with a name, "" if nothing."""
     if parts[0] in reserved or any(part in ("", ".", "..") for part in parts):
-        return "has a path that leads elsewhere"
+        return "has an unsafe path"
 
     odd = any(re.search(FORBIDDEN, part) for part in parts)
     too_long = any(len(part.encode()) > LONGEST_PART for part in parts)
     if odd or too_long or len(parts) > MOST_PARTS:
-        return "has an odd name"
+        return "has an unusual name"
     return ""
 
 
@@ -151,13 +151,13 @@ def _content_problem(entry: zipfile.ZipInfo) -> str:
     """What is wrong with the kind, size or packing of an entry, "" if nothing."""
     # Zips made on some systems say nothing about the kind: 0.
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
-        return "is no plain file"
+        return "is not a regular file"
     if entry.file_size > LARGEST_FILE:
-        return "is absurdly large"
+        return "is implausibly large"
     if entry.flag_bits & 1:
         return "is encrypted"
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "is packed in an unusual way"
+        return "uses an unusual compression"
     return ""
 
 

@@ -151,13 +151,14 @@ def draw_patient(seed: int, index: int) -> dict:
 
 def _draw_warp(rng: np.random.Generator, terms: tuple[int, int, int], sd_mm: float) -> list:
     """Coefficients (3 components, z, y, x) of a smooth random displacement."""
-    order = np.sqrt(sum(np.square(grid) for grid in np.mgrid[[slice(n) for n in terms]]))
+    frequencies = np.indices(terms)  # (3, *terms)
+    order = np.sqrt(np.square(frequencies).sum(axis=0))
     smooth = np.exp(-((order / max(terms)) ** 2))
     # The constant term would only shift the head.
     smooth[0, 0, 0] = 0
 
     # A cosine has a mean square of 1/2; the constant one of an axis has 1.
-    mean_square = 0.5 ** sum(grid > 0 for grid in np.mgrid[[slice(n) for n in terms]])
+    mean_square = 0.5 ** np.count_nonzero(frequencies, axis=0)
     sd = np.sqrt((smooth**2 * mean_square).sum())
     return (rng.standard_normal((3, *terms)) * smooth * sd_mm / sd).tolist()
 

@@ -31,7 +31,7 @@ COLUMNS = ("folder", "slices", "type", "mode", "pixels", "values", "names")
 
 @dataclass(frozen=True)
 class Report:
-    """What `check` found. `str` gives a table of the contents and one of the findings.
+    """What `check_folder` found. `str` gives a table of the contents and one of the findings.
 
     Args:
         folder: that was checked.
@@ -54,7 +54,7 @@ class Report:
             cells = [cell.ljust(width) for cell, width in zip(row, widths)]
             lines.append("  ".join(cells).rstrip())
 
-        lines += ["", "slices  finding" if self.findings else "nothing to object to"]
+        lines += ["", "slices  finding" if self.findings else "no problems found"]
         for found in self.findings:
             lines.append(f"{len(found.files):6}  {found.kind}: {found.seen}")
             lines.append(f"{'':8}{found.advice}")
@@ -62,8 +62,8 @@ class Report:
         return printable("\n".join(lines))
 
 
-def check(folder: str | Path) -> Report:
-    """Look at every slice of a folder and report what could spoil a training or a score.
+def check_folder(folder: str | Path) -> Report:
+    """Look at every slice of a folder and report what could spoil training or a score.
 
     Finds files that cannot be read, blank, coloured, identical and nearly identical slices (within
     a side and across train and test), saturated 8-bit pictures, mixed sizes, people in both train
@@ -78,6 +78,12 @@ def check(folder: str | Path) -> Report:
     Raises:
         FileNotFoundError: one of the four folders holds no image.
         ValueError: manifest.csv is bad.
+
+    Example:
+        >>> from ctmri_utils import check_folder, machine
+        >>> report = check_folder(machine.data_folder() / "scans")
+        >>> sorted({finding.kind for finding in report.findings})
+        ['near-duplicate', 'near-duplicate, train and test', 'patients, train and test']
     """
     folder = image_folder(Path(folder))
     manifest = read_manifest(folder)
@@ -98,7 +104,7 @@ def check(folder: str | Path) -> Report:
     if ignored:
         counts = Counter(ignored)
         kinds = ", ".join(f"{counts[kind]} x {kind}" for kind in sorted(counts))
-        notes.append(f"{len(ignored)} file(s) were left alone ({kinds})")
+        notes.append(f"{len(ignored)} file(s) were ignored ({kinds})")
 
     findings = find_problems(slices, rows)
     return Report(folder, tuple(contents), tuple(findings), tuple(notes))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 def download() -> None:
-    """Fetch the Kaggle data set darren2020/ct-to-mri-cgan and check it."""
-    from .checks import check
+    """Download the Kaggle data set darren2020/ct-to-mri-cgan and check it."""
+    from .checks import check_folder
     from .kaggle import download as fetch
 
     folder = fetch()
-    print(f'{folder} holds the data set; use DATASET="kaggle".\n\n{check(folder)}')
+    print(f'{folder} holds the data set; use DATASET="kaggle".\n\n{check_folder(folder)}')

@@ -60,11 +60,17 @@ def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedSc
     Raises:
         ValueError: the name is unknown, or a file or a manifest is bad.
         FileNotFoundError: the folder holds no images, or Kaggle's set is not there.
+
+    Example:
+        >>> from ctmri_utils import load_scans, settings_for
+        >>> scans = load_scans("scans", settings_for("ci"), seed=2026)
+        >>> scans.train.mri.shape  # 119 slices of two people
+        torch.Size([119, 1, 64, 64])
     """
     if not isinstance(dataset, str | Path):
         raise ValueError(
-            f"DATASET={dataset!r} is no text: choose one of {', '.join(NAMED)} or the path of a "
-            "folder"
+            f"the data set {dataset!r} must be a string: choose {', '.join(NAMED)}, or the path of "
+            "a folder"
         )
     if dataset == "scans":
         return folder_scans(data_folder() / "scans", settings.scans_size)
@@ -82,8 +88,8 @@ def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedSc
         return folder_scans(downloaded(), settings.scans_size)
     if not Path(dataset).is_dir():
         raise ValueError(
-            f"DATASET={str(dataset)!r} is neither one of {', '.join(NAMED)} nor a folder "
-            f"that exists (looked for {Path(dataset).resolve()}): choose one of these"
+            f"unknown data set {str(dataset)!r}: choose {', '.join(NAMED)}, or the path of a "
+            f"folder (looked for {Path(dataset).resolve()})"
         )
     return folder_scans(Path(dataset), settings.scans_size)
 

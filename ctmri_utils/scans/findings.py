@@ -82,7 +82,7 @@ class Finding:
 
 
 def find_problems(slices: Sequence[SliceSummary], manifest: dict[str, Row]) -> list[Finding]:
-    """Find everything that could spoil a training or a score.
+    """Find everything that could spoil training or a score.
 
     Args:
         slices: of all four folders.
@@ -147,7 +147,7 @@ def _copies(slices: Sequence[SliceSummary]) -> Iterator[Finding]:
         yield _copy_finding(
             "duplicate, train and test",
             across_sides,
-            "scores on them mean nothing: keep one of each",
+            "scores on them are meaningless: keep one of each",
         )
     if within:
         yield _copy_finding("duplicate", within, "keep one of each")
@@ -178,15 +178,15 @@ def _near_copies(slices: Sequence[SliceSummary]) -> Iterator[Finding]:
         yield _near_finding(
             "near-duplicate, train and test",
             [(slices[i].name, slices[j].name) for i, j in across],
-            "copies saved again, or neighbours in one scan: scores on them show memory, so split "
-            "by person",
+            "copies that were saved again, or neighbours in one scan: scores on them measure "
+            "memorisation, so split by person",
         )
     within = _near_pairs(bits, within_a_side)
     if within:
         yield _near_finding(
             "near-duplicate",
             [(slices[i].name, slices[j].name) for i, j in within],
-            "copies saved again, to be moved away, or neighbours in one scan",
+            "copies that were saved again, which should be moved away, or neighbours in one scan",
         )
 
 
@@ -271,7 +271,7 @@ def _swapped(slices: Sequence[SliceSummary]) -> Iterator[Finding]:
     """CT in the MR folders, seen by the bright skull, or by the file names."""
     ct, mri = _median_rim(slices, "ct"), _median_rim(slices, "mri")
     named = [slice_.name for slice_ in slices if _is_named_otherwise(slice_)]
-    advice = "trainA and testA are for CT, trainB and testB for MR: look whether they are swapped"
+    advice = "trainA and testA are for CT, trainB and testB for MR: check whether they are swapped"
 
     if mri > SWAPPED * ct:
         examples: list[str] = []

@@ -187,7 +187,7 @@ def _read_file(path: Path, row: Row | None, place: str) -> SliceFile:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if row.get("sha256") and row["sha256"].strip().lower() != digest:
         raise ValueError(
-            f"{place}: the sha256 is not that of the file: the file was changed, so restore it, or "
+            f"{place}: the sha256 does not match the file: the file was changed, so restore it, or "
             "correct the row"
         )
     if row["unit"] == GREY.unit and pixels.dtype != np.uint8:
@@ -391,7 +391,7 @@ def _overlap_notes(files: Files) -> list[str]:
             if len(copies) > 3:
                 names += ", ..."
             notes.append(
-                f"{len(copies)} test slice(s) also lie in train ({names}): scores on them mean "
-                "nothing"
+                f"{len(copies)} test slice(s) also lie in train ({names}): scores on them "
+                "are meaningless"
             )
     return notes

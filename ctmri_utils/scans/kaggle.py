@@ -62,8 +62,8 @@ def download() -> Path:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DownloadFailed(
-                f"the disk of {target} is full ({error.strerror}): make room and repeat, what was "
-                "fetched is kept"
+                f"the disk of {target} is full ({error.strerror}): free some space and try "
+                "again, what was downloaded is kept"
             ) from None
         raise DownloadFailed(
             f"{target} cannot be written ({error.strerror}): check its permissions and the disk"
@@ -100,7 +100,7 @@ def _unpacked(archive: Path, folder: Path) -> dict[str, dict]:
     except (BadArchive, FileNotFoundError) as error:
         archive.unlink()
         raise DownloadFailed(
-            f"what Kaggle sent is not the data set: {error}; look at {PAGE}, or repeat"
+            f"what Kaggle sent is not the data set: {error}; check {PAGE}, or try again"
         ) from None
 
 
@@ -207,7 +207,7 @@ def _fetch_with(kaggle, api, archive: Path) -> None:
     size = int(response.headers.get("Content-Length", 0))
     if size > MOST_BYTES:
         raise DownloadFailed(
-            f"Kaggle offers {size / 1e9:.0f} GB, far more than this data set has: look at {PAGE}"
+            f"Kaggle offers {size / 1e9:.0f} GB, far more than this data set has: check {PAGE}"
         )
     present = archive.stat().st_size if archive.is_file() else 0
     check_room(archive.parent, size - present)
@@ -238,38 +238,37 @@ def explain(response, credential: Credential, unusable: list[str]) -> str:
     """
     if response is None:
         return (
-            "the connection to Kaggle failed or broke off: check the network and repeat, or use "
-            'DATASET="scans"'
+            "the connection to Kaggle failed or was interrupted: check the network and try "
+            'again, or use DATASET="scans"'
         )
     status = response.status_code
     if status in (401, 403):
         return _explain_refusal(status, credential, unusable)
     if status == 404:
         return (
-            f"Kaggle has no data set {DATASET} any more (404): look at {PAGE}, or use "
-            'DATASET="scans"'
+            f'Kaggle has no data set {DATASET} any more (404): check {PAGE}, or use DATASET="scans"'
         )
     if status == 429:
         pause = response.headers.get("Retry-After", "")
         delay = f"{pause} seconds" if pause.isdecimal() else "some minutes"
-        return f"Kaggle asks for a pause (429, too many requests): repeat in {delay}"
-    return f'Kaggle answered with an error ({status}): repeat later, or use DATASET="scans"'
+        return f"Kaggle asks you to wait (429, too many requests): try again in {delay}"
+    return f'Kaggle answered with an error ({status}): try again later, or use DATASET="scans"'
 
 
 def _explain_refusal(status: int, credential: Credential, unusable: list[str]) -> str:
     not_used = f" (not used: {'; '.join(unusable)})" if unusable else ""
     if not credential.place:
         return (
-            f"Kaggle wants to know who you are ({status}), and no usable credential was "
-            f"found{not_used}: make a token at {TOKENS} and put it into ~/.kaggle/access_token, "
+            f"Kaggle requires authentication ({status}), and no usable credential was "
+            f"found{not_used}: create a token at {TOKENS} and put it into ~/.kaggle/access_token, "
             "the variable KAGGLE_API_TOKEN, or on Colab the secret of that name"
         )
     if status == 401:
         return (
-            f"Kaggle does not accept {credential.place} (401){not_used}: make a new token at "
+            f"Kaggle does not accept {credential.place} (401){not_used}: create a new token at "
             f"{TOKENS} and put it there, or sign in again"
         )
     return (
-        f"Kaggle does not give this data set to {credential.place} (403){not_used}: sign in at "
-        f"{PAGE} and look what is asked of you"
+        f"Kaggle does not let {credential.place} download this data set (403){not_used}: sign in "
+        f"at {PAGE} and see what it asks for"
     )

@@ -93,7 +93,7 @@ def _check_credential(credential: Credential) -> None:
     for secret in (credential.username, credential.key, credential.token):
         if secret is not None and not re.fullmatch("[!-~]+", secret):
             raise DownloadFailed(
-                f"{credential.place} cannot be right, being empty or with blanks or letters that "
+                f"{credential.place} cannot be right, because it is empty or has characters that "
                 "no credential has: copy it again, or remove it"
             )
 

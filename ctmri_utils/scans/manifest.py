@@ -72,7 +72,7 @@ def _read_table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
             numbered_rows = [(table.line_num, row) for row in table if not _is_empty(row)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
-            f"{path} is no CSV text in UTF-8 ({error}): save it as CSV UTF-8, separated by commas"
+            f"{path} is not CSV text in UTF-8 ({error}): save it as CSV UTF-8, separated by commas"
         ) from error
     return list(table.fieldnames or []), numbered_rows
 
@@ -85,7 +85,7 @@ def _is_empty(row: dict) -> bool:
 def _check_header(path: Path, header: list[str], has_rows: bool) -> None:
     if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
         separator = "semicolons" if ";" in header[0] else "tabs"
-        raise ValueError(f"{path} is separated by {separator}: separate its columns by commas")
+        raise ValueError(f"{path} separates its columns by {separator}: use commas")
 
     is_complete = set(REQUIRED_COLUMNS) <= set(header)
     has_doubles = len(set(header)) < len(header)

@@ -126,6 +126,12 @@ def synthetic_patients(
     Raises:
         ValueError: an argument is out of range.
         FileNotFoundError: this copy of the course has no atlas.
+
+    Example:
+        >>> from ctmri_utils import synthetic_patients
+        >>> patients = synthetic_patients(2, 64, seed=2026, lesion="acute", lesion_fraction=1.0)
+        >>> patients.ct_hu.shape, patients.lesion.any((1, 2)).tolist()
+        ((2, 64, 64), [True, True])
     """
     _check_number("n", n, 1, 10**6, whole=True)
     _check_number("size", size, 32, 1024, whole=True)
@@ -173,7 +179,7 @@ def _check_choice(name: str, value, choices) -> None:
     """Raise ValueError unless the value is one of the choices."""
     if value not in tuple(choices):
         raise ValueError(
-            f"synthetic_patients: no {name} {value!r}, choose one of {', '.join(choices)}"
+            f"synthetic_patients: unknown {name} {value!r}, choose one of {', '.join(choices)}"
         )
 
 

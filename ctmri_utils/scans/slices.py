@@ -41,7 +41,7 @@ UNKNOWN = "unknown"
 # Notes on files whose pixels had to be converted.
 GREY_AS_COLOUR = "grey stored as colour; one channel was kept"
 NEAR_GREY = "grey stored as colour whose channels differ by rounding; their median was kept"
-UPRIGHT = "a picture that its EXIF data turn; it was turned upright"
+UPRIGHT = "a picture rotated by its EXIF data; it was turned upright"
 
 # Encoders round the three channels of a grey picture by so many levels.
 MOST_ROUNDING = 3
@@ -151,14 +151,14 @@ def read_slice(path: Path) -> tuple[np.ndarray, str]:
     if pixels.min() == pixels.max():
         raise BadSlice(
             "blank",
-            f"{path} is blank (every pixel is {pixels.flat[0]}): move it out of the set, instance "
-            "norm cannot learn from it",
+            f"{path} is blank (every pixel is {pixels.flat[0]}): move it out of the set, because "
+            "instance norm cannot learn from it",
         )
     if looks_like_labels(pixels, few=3, most=16):
         raise BadSlice(
             "mask",
             f"{path} holds {len(np.unique(pixels))} different values in large pieces: it is a mask "
-            "or label map and no slice, so move it elsewhere",
+            "or label map, not a slice, so move it elsewhere",
         )
     return pixels, conversion
 
@@ -209,7 +209,7 @@ def _reading_error(path: Path, error: Exception) -> Exception:
         )
     return BadSlice(
         "unreadable",
-        f"{path} cannot be read ({error}): it is damaged or no image, so replace it or move it "
+        f"{path} cannot be read ({error}): it is damaged or not an image, so replace it or move it "
         "away",
     )
 
@@ -218,8 +218,8 @@ def _check_format(path: Path, image: _Decoded) -> None:
     if image.pages > 1:
         raise BadSlice(
             "unreadable",
-            f"{path} holds {image.pages} pages, and a file is one slice here: save each page as a "
-            "file of its own",
+            f"{path} holds {image.pages} pages, but each file must be one slice: save each page "
+            "as a separate file",
         )
     if image.mode in THIRTY_TWO_BIT:
         raise BadSlice(
@@ -236,7 +236,7 @@ def _check_format(path: Path, image: _Decoded) -> None:
     if image.is_transparent:
         raise BadSlice(
             "unreadable",
-            f"{path} has transparent pixels, whose grey is not what one sees: export it without "
+            f"{path} has transparent pixels, whose grey level is ambiguous: export it without "
             "transparency",
         )
 

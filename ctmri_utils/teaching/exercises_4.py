@@ -127,5 +127,5 @@ def chosen(letters) -> set[str]:
     """The letters of an answer such as "ac" or "a, c"."""
     found = {letter for letter in "".join(letters).lower() if letter.isalpha()}
     if not found or not found <= set("abcdefg"):
-        raise ValueError('name letters from a to g, as "ac"')
+        raise ValueError(f'{letters!r} names no answers: give letters from a to g, as "ac"')
     return found

@@ -114,7 +114,7 @@ def fifths(expected_hu: np.ndarray, error_hu: np.ndarray) -> pd.DataFrame:
     parts = np.array_split(order, 5)
     table = {
         "expected HU": [expected_hu[part].mean() for part in parts],
-        "found HU": [error_hu[part].mean() for part in parts],
+        "found HU": [error_hu[part].mean(dtype=float) for part in parts],
     }
     return pd.DataFrame(table, pd.RangeIndex(1, 6, name="least uncertain first")).round(1)
 

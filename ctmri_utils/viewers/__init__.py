@@ -1,4 +1,4 @@
-"""What a reader sees: figures, the progress of a training, interactive viewers."""
+"""What a reader sees: figures, the progress of training, interactive viewers."""
 
 import lazy_loader
 

@@ -59,7 +59,7 @@ def ct_row(ct_hu, window: str = "brain") -> Row:
         KeyError: there is no such window; the message names the known ones.
     """
     if window not in WINDOWS:
-        raise KeyError(f"no window {window!r}: choose one of {', '.join(WINDOWS)}")
+        raise KeyError(f"unknown window {window!r}: choose one of {', '.join(WINDOWS)}")
     level = WINDOWS[window].level
     width = WINDOWS[window].width
     return Row(np.asarray(ct_hu), level - width / 2, level + width / 2)
@@ -281,7 +281,7 @@ def interval_plot(summaries, metrics: Sequence[str]) -> Figure:
         of_metric = summaries[summaries["metric"] == metric]
         if of_metric.empty:
             known = ", ".join(summaries["metric"].unique())
-            raise ValueError(f"no metric {metric!r} here: choose from {known}.")
+            raise ValueError(f"unknown metric {metric!r}: choose from {known}.")
 
         for summary in of_metric.itertuples():
             _draw_interval(axis, methods.index(summary.method), summary)

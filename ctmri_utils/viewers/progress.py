@@ -1,4 +1,4 @@
-"""Progress of a training: a bar, strips of translated slices, and live pictures in a notebook."""
+"""Progress of training: a bar, strips of translated slices, and live pictures in a notebook."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def diverges(history: list[dict[str, float]]) -> bool:
 
 
 def _total(losses: dict[str, float]) -> float:
-    """The sum of a step's losses; those of "wgangp" and "hinge" may be negative."""
+    """The sum of the losses' sizes, since some are negative with "hinge" and "wgangp"."""
     return sum(abs(loss) for loss in losses.values())
 
 
@@ -131,8 +131,8 @@ class Progress:
         if not self.diverged and diverges(self.history):
             self.diverged = True
             self.bar.write(
-                f"WARNING: the losses have grown tenfold by step {step}: the training diverges, "
-                "stop it and lower the learning rate"
+                f"WARNING: the losses have grown tenfold by step {step}: training is diverging, "
+                "so stop it and lower the learning rate"
             )
         if step % self.every == 0 or step == self.steps:
             self.bar.set_postfix_str(self.postfix(step, losses))

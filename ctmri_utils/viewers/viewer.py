@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from ..evaluation.ct_metrics import CT_METRICS
@@ -16,6 +18,9 @@ from ..windows import WINDOWS
 from .packing import pack
 from .pages import SCRIPT, STYLE, frame_element, jpeg_element, page, viewer_section, write_page
 from .specification import specification
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COMPARISONS = ["wipe", "side", "blend", "difference", "checker", "flicker"]
 
@@ -118,16 +123,16 @@ class Viewer:
 
 
 def compare(
-    real,
-    translated,
+    real: ArrayLike,
+    translated: ArrayLike,
     *,
     alt: str,
     units: str | tuple[str, str] = "HU",
-    names=("real", "translated"),
-    spacing_mm=None,
-    labels=(),
+    names: tuple[str, str] = ("real", "translated"),
+    spacing_mm: float | Sequence[float] | None = None,
+    labels: Sequence[str] = (),
     marks: str = MARKS,
-    uncertainty=None,
+    uncertainty: ArrayLike | None = None,
 ) -> Viewer:
     """Two stacks of the same slices, compared in several ways.
 
@@ -150,6 +155,12 @@ def compare(
     Raises:
         ValueError: shapes differ, values are not finite numbers or too many for a browser, or other
             arguments do not fit.
+
+    Example:
+        >>> from ctmri_utils import compare, synthetic_patients
+        >>> ct_hu = synthetic_patients(3, seed=2026).ct_hu
+        >>> viewer = compare(ct_hu, ct_hu + 20, alt="Three CTs, and the same 20 HU denser.")
+        >>> viewer.save("three.html")
     """
     if isinstance(units, str):
         units = (units, units)
@@ -180,7 +191,13 @@ def compare(
 
 
 def browse(
-    slices, *, alt: str, unit: str = "HU", spacing_mm=None, labels=(), marks: str = MARKS
+    slices: ArrayLike,
+    *,
+    alt: str,
+    unit: str = "HU",
+    spacing_mm: float | Sequence[float] | None = None,
+    labels: Sequence[str] = (),
+    marks: str = MARKS,
 ) -> Viewer:
     """One stack, slice by slice; a volume also in coronal and sagittal planes.
 
@@ -192,6 +209,11 @@ def browse(
         spacing_mm: size of a pixel. Three numbers (z, y, x) make the stack a volume, z upward.
 
     The other arguments and errors are those of `compare`.
+
+    Example:
+        >>> from ctmri_utils import browse, synthetic_patients
+        >>> browse(synthetic_patients(3, seed=2026).ct_hu, alt="Three synthetic CTs.")
+        Viewer: Three synthetic CTs.
     """
     is_ct = unit == HU.unit
     spec, values = specification(
@@ -209,7 +231,14 @@ def browse(
     return Viewer(spec, values)
 
 
-def window_level(ct_hu, *, alt: str, spacing_mm=None, labels=(), marks: str = MARKS) -> Viewer:
+def window_level(
+    ct_hu: ArrayLike,
+    *,
+    alt: str,
+    spacing_mm: float | Sequence[float] | None = None,
+    labels: Sequence[str] = (),
+    marks: str = MARKS,
+) -> Viewer:
     """CT slices twice: through a window of one's choice, and through one that shows everything.
 
     Args:
@@ -263,15 +292,15 @@ def training_strip(folder: str | Path, *, alt: str) -> Viewer:
 
 
 def error_explorer(
-    scores,
-    real_hu,
-    translated_hu,
+    scores: pd.DataFrame,
+    real_hu: ArrayLike,
+    translated_hu: ArrayLike,
     patients: Sequence[str],
     *,
     method: str,
     metrics: Sequence[str],
     alt: str,
-    spacing_mm=None,
+    spacing_mm: float | Sequence[float] | None = None,
 ) -> Viewer:
     """`compare` with a table of one method's scores, and a scatter of the first two.
 
@@ -309,7 +338,7 @@ def error_explorer(
 
 
 def _checked_values(
-    scores, method: str, patients: list[str], metrics: Sequence[str]
+    scores: pd.DataFrame, method: str, patients: list[str], metrics: Sequence[str]
 ) -> dict[tuple[str, str], float]:
     """{(patient, metric): value} of one method; ValueError if any is missing."""
     of_method = scores[scores["method"] == method]

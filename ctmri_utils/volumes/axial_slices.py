@@ -129,7 +129,7 @@ def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> A
     if spacing_mm is None:
         spacing_mm = FIELD_MM / size
     if not 0.05 <= spacing_mm <= 50:
-        raise ValueError(f"pixels of {spacing_mm:g} mm suit no scan: choose 0.05 to 50 mm")
+        raise ValueError(f"pixels of {spacing_mm:g} mm do not suit any scan: choose 0.05 to 50 mm")
 
     affine, shape = _axial_grid(volume, spacing_mm)
     check_shape(shape)
@@ -178,7 +178,9 @@ def axial_like(volume: Volume, stack: AxialStack) -> AxialStack:
     values = resample(values, volume.affine, stack.affine, stack.values.shape, volume.background)
     head = volume_head_mask(values, volume.modality)
     if not head.any():
-        raise ValueError("no head was found where the other scan shows one: are both of one head?")
+        raise ValueError(
+            "no head was found where the other scan shows one: are both of the same head?"
+        )
     return AxialStack(values, head, stack.affine, volume.background, tuple(notes))
 
 

@@ -7,37 +7,37 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from ..command_line import default_is
+from ..command_line import Number, Switch, WholeNumber, default_is
 
 
 def prepare(
     output: Positional[Path],
     /,
     *,
-    ct: Annotated[str | None, default_is("none, or by name in pairs")] = None,
-    mri: Annotated[str | None, default_is("none, or by name in pairs")] = None,
-    pairs: Annotated[Path | None, default_is("none")] = None,
-    size: int = 128,
-    test_share: float = 0.2,
-    seed: int = 0,
-    person: Annotated[str | None, default_is("by PatientID, folder and name")] = None,
+    ct: Annotated[str | None, default_is("none; with --pairs, by name", "PATH")] = None,
+    mri: Annotated[str | None, default_is("none; with --pairs, by name", "PATH")] = None,
+    pairs: Annotated[Path | None, default_is("none", "FOLDER")] = None,
+    size: WholeNumber = 128,
+    test_share: Number = 0.2,
+    seed: WholeNumber = 0,
+    person: Annotated[str | None, default_is("by PatientID, folder and name", "REGEX")] = None,
 ) -> None:
-    """Make a folder of slices to train on from volumes, split by person.
+    """Make a folder of training slices from volumes, split by person.
 
-    Give --ct and --mri for scans of any people, or --pairs for registered CT and MR.
+    Give --ct and --mri for unpaired scans, or --pairs for registered CT and MR.
 
     Args:
-        output: the folder to make.
-        ct: where the CT volumes lie: DICOM, BIDS, or a NIfTI file or folder a person; with --pairs,
-            a pattern of their paths, such as "*_reg_ct.nii.gz".
-        mri: where the MR volumes lie, likewise; a name in both is the same person.
-        pairs: a folder in which each person's ct, mr and perhaps mask lie upon each other, as in
+        output: the folder to write.
+        ct: the CT volumes: DICOM, BIDS, or one NIfTI file or folder per person; with --pairs, a
+            pattern that their paths match, such as "*_reg_ct.nii.gz".
+        mri: the MR volumes, in the same way; a name in both is the same person.
+        pairs: a folder with each person's registered ct and mr, and optionally a mask, as in
             SynthRAD; also p1_ct and p1_mr, or p1_0000 and p1_0001.
-        size: pixels per side of the slices, over 224 mm.
-        test_share: share of the people kept for the test.
-        seed: of the draw that splits them.
-        person: a regular expression; what it, or its first group, matches in a scan's path is the
-            person, such as "patient[0-9]+".
+        size: pixels per side of the slices, which span 224 mm.
+        test_share: share of the people kept for testing.
+        seed: seed of the random split.
+        person: a regular expression; whatever it (or its first group) matches in a scan's path
+            identifies the person, such as "patient[0-9]+".
     """
     from functools import partial
 
@@ -62,32 +62,34 @@ def translate(
     output: Positional[Path],
     /,
     *,
-    weights: Path,
-    to: Annotated[Literal["ct", "mri"] | None, default_is("the other of what a scan is")] = None,
-    size: Annotated[int | None, default_is("as the weights say, or 128")] = None,
-    spacing_mm: Annotated[float | None, default_is("as the weights say, or 224 / SIZE")] = None,
-    smooth_mm: float = 0.0,
+    weights: Annotated[Path, arg(metavar="FILE")],
+    to: Annotated[Literal["ct", "mri"] | None, default_is("MR for a CT, CT for an MR")] = None,
+    size: Annotated[int | None, default_is("as the weights say, or 128", "N")] = None,
+    spacing_mm: Annotated[
+        float | None, default_is("as the weights say, or 224 / SIZE", "X")
+    ] = None,
+    smooth_mm: Number = 0.0,
     padding: Literal["reflect", "replicate"] = "reflect",
-    round_trip: bool = False,
-    uncertainty: bool = False,
+    round_trip: Switch = False,
+    uncertainty: Switch = False,
 ) -> None:
     """Translate NIfTI, MetaImage and NRRD files and DICOM series, each on its own grid.
 
-    Not for clinical use: findings can be made up.
+    Not for clinical use: a translation can invent or remove findings.
 
     Args:
-        input: a .nii, .nii.gz, .mha, .mhd, .nrrd or DICOM file, the folder of a series, or a folder
-            of many.
-        output: what to make: a file with one of these endings, or a folder.
-        weights: a run, weights such as data/weights/heads.safetensors, or with --to a .pth.
-        to: what to make; what a scan is, its file says, or its values look like.
-        size: pixels per side of the network's slices, for weights that do not say it.
-        spacing_mm: their pixel size, likewise.
-        smooth_mm: smooth across slices, SD of a Gaussian.
-        padding: of a reference network's blocks, which its weights do not tell.
-        round_trip: translate this package's own translations too; else they are left out.
-        uncertainty: also write the error to expect beside each translation, as
-            NAME_uncertainty; calibrated on synthetic patients, it takes ten times as long.
+        input: a .nii, .nii.gz, .mha, .mhd, .nrrd or DICOM file, the folder of a DICOM series, or a
+            folder of any of these.
+        output: the result: a file with one of these endings, or a folder.
+        weights: a run, weights such as data/weights/heads.safetensors, or, with --to, a .pth.
+        to: the modality to make; a scan's own is read from its file, or guessed from its values.
+        size: pixels per side of the network's slices, for weights that do not record it.
+        spacing_mm: pixel size of the network's slices, for weights that do not record it.
+        smooth_mm: smooth across slices with a Gaussian of this standard deviation, in mm.
+        padding: padding in the blocks of a reference network, which its weights do not record.
+        round_trip: also translate translations that this package made; by default they are skipped.
+        uncertainty: also write a map of the expected error beside each translation, as
+            NAME_uncertainty; calibrated on synthetic patients, and ten times slower.
     """
     from .translation_files import translate_files
 
@@ -99,35 +101,40 @@ def evaluate(
     source: Annotated[Positional[Path], arg(metavar="SCT_OR_DATA")],
     /,
     *,
-    truth: Annotated[Path | None, default_is("in the pairs")] = None,
-    mask: Annotated[Path | None, default_is("in the pairs, else the head in the true CT")] = None,
-    weights: Annotated[str | None, default_is("none")] = None,
-    output: Annotated[Path | None, default_is("build/evaluations/NAME")] = None,
-    page: bool = False,
-    baselines: bool = False,
-    person: Annotated[str | None, default_is("by PatientID, folder and name")] = None,
-    size: Annotated[int | None, default_is("as the weights say, or 128")] = None,
-    spacing_mm: Annotated[float | None, default_is("as the weights say, or 224 / SIZE")] = None,
+    truth: Annotated[Path | None, default_is("from the pairs", "PATH")] = None,
+    mask: Annotated[
+        Path | None, default_is("from the pairs, else the head in the true CT", "PATH")
+    ] = None,
+    weights: Annotated[str | None, default_is("none", "FILE")] = None,
+    output: Annotated[Path | None, default_is("build/evaluations/NAME", "FOLDER")] = None,
+    page: Switch = False,
+    baselines: Switch = False,
+    person: Annotated[str | None, default_is("by PatientID, folder and name", "REGEX")] = None,
+    size: Annotated[int | None, default_is("as the weights say, or 128", "N")] = None,
+    spacing_mm: Annotated[
+        float | None, default_is("as the weights say, or 224 / SIZE", "X")
+    ] = None,
 ) -> None:
     """Score synthetic CT volumes against the true ones, person by person, as SynthRAD does.
 
-    MAE, PSNR, SSIM, MS-SSIM, errors by tissue, Dice and HD95 of bone, water-equivalent path length:
-    on the screen with intervals over people, in scores.csv, and in metrics.json in the challenge's
-    layout.
+    Computes MAE, PSNR, SSIM, MS-SSIM, errors by tissue, Dice and HD95 of bone, and water-equivalent
+    path length. Prints them with intervals over people, and writes scores.csv, and metrics.json in
+    the layout of the challenge.
 
     Args:
-        source: a synthetic CT or a folder of them; with --weights, a folder of pairs as `prepare
-            --pairs` takes it.
-        truth: the true CT or a folder; who is who, names and folders say, as in `prepare`.
-        mask: where to score, a file or a folder.
-        weights: a run or weights; the MR of each pair is translated first.
-        output: folder of the results.
-        page: also write page.html, to look at the scans, the worst first.
-        baselines: also score what needs no network: a constant, the true CT one voxel off, and with
-            --weights two fits on the other people.
+        source: a synthetic CT or a folder of them; with --weights, a folder of pairs as for
+            `prepare --pairs`.
+        truth: the true CT, or a folder of them; people are matched by names and folders, as in
+            `prepare`.
+        mask: the region to score, a file or a folder.
+        weights: a run or weights, with which the MR of each pair is translated first.
+        output: the folder of the results.
+        page: also write page.html, which shows the scans, worst first.
+        baselines: also score baselines without a network: a constant, the true CT shifted by one
+            voxel, and, with --weights, two fits on the other people.
         person: a regular expression, as in `prepare`.
-        size: pixels per side of the network's slices, for weights that do not say it.
-        spacing_mm: their pixel size, likewise.
+        size: pixels per side of the network's slices, for weights that do not record it.
+        spacing_mm: pixel size of the network's slices, for weights that do not record it.
     """
     from .evaluation_files import evaluate_files
 
@@ -138,21 +145,22 @@ def page(
     run: Annotated[Positional[str], arg(metavar="RUN_OR_PAGE")],
     /,
     *,
-    dataset: Annotated[str | None, default_is("the one in the run's name")] = None,
-    output: Annotated[Path | None, default_is("page.html in the run's folder")] = None,
-    translate: Annotated[Path | None, default_is("none")] = None,
+    dataset: Annotated[str | None, default_is("the run's", "NAME")] = None,
+    output: Annotated[Path | None, default_is("page.html in the run's folder", "FILE")] = None,
+    translate: Annotated[Path | None, default_is("none", "FILE")] = None,
 ) -> None:
-    """Write a page for those without Python: a run's comparisons, or one that translates scans.
+    """Write an HTML page, readable without Python: a run's translations, or a translator.
 
-    With --translate, the page translates the NIfTI files that its reader drops, in the browser;
-    they do not leave the computer.
+    With --translate, the page translates NIfTI files that are dropped on it, in the browser; they
+    never leave the computer.
 
     Args:
         run: a run's folder, or its name in build/runs, such as scans-laptop-2026; with --translate,
             the page to write.
         dataset: the data set to compare on.
         output: the page to write.
-        translate: a run or weights with a contract, such as data/weights/heads.safetensors.
+        translate: a run or weights that record their slices, such as
+            data/weights/heads.safetensors.
     """
     if translate is None:
         from ..runs.page import run_page
@@ -164,7 +172,7 @@ def page(
 
     if dataset or output:
         raise ValueError(
-            "a page that translates has no data set: say only --translate and the page"
+            "--translate takes neither --dataset nor --output: give only the page to write"
         )
     write_translation_page(translate, Path(run))
     print(f"Open {run} in a browser. For research and teaching, not for clinical use.")

@@ -148,15 +148,11 @@ def _volume(datasets: list) -> Volume:
     # HU mean the same however they are shown, but MR values have no meaning beyond their looks.
     if modality == "mri" and is_negative(datasets[0]):
         values = values.max() + values.min() - values
-        notes.append(
-            "stored as a negative (MONOCHROME1) and turned over, so that what shines is bright"
-        )
+        notes.append("stored as a negative (MONOCHROME1), so its grey levels were inverted back")
 
     values, _, notes_on_values = cleaned(values.transpose(2, 1, 0), modality)
     if padded:
-        notes.append(
-            f"{padded / values.size:.1%} of the voxels are padding, which is background now"
-        )
+        notes.append(f"{padded / values.size:.1%} of the voxels are padding, and became background")
     return Volume(values, affine, modality, (*notes, *notes_on_values), heights=heights)
 
 
@@ -232,7 +228,7 @@ def _check_grey_slice(dataset) -> None:
         )
     if tag_text(dataset, "NumberOfFrames") not in ("", "1"):
         raise ValueError(
-            "it holds several frames (an enhanced or a moving image): convert it to NIfTI "
+            "it holds several frames (as an enhanced or moving image): convert it to NIfTI "
             "first, e.g. by dcm2niix"
         )
 
@@ -250,7 +246,7 @@ def _decode_into(slice_: np.ndarray, dataset) -> int:
         slice_[:] = apply_modality_lut(stored, dataset)
         padding = _padding(stored, dataset)
     except Exception as error:
-        advice = f"; if it is whole, {PLUGINS}" if syntax.is_compressed else ""
+        advice = f"; if it is intact, {PLUGINS}" if syntax.is_compressed else ""
         raise ValueError(
             f"the pixels of a slice cannot be decoded ({syntax.name}, {type(error).__name__}): "
             f"copy it again{advice}"

@@ -31,15 +31,17 @@ def read_file(path: Path, pixels: bool = True):
     pydicom = import_optional("pydicom")
     if path.stat().st_size > MOST_FILE_BYTES:
         raise ValueError(
-            f"{path} is larger than {MOST_FILE_BYTES >> 20} MB, so it is no single slice: convert "
-            "it to NIfTI first"
+            f"{path} is larger than {MOST_FILE_BYTES >> 20} MB, so it is not a single slice: "
+            "convert it to NIfTI first"
         )
 
     # The whole file is read at once, so that a wrong length inside it can claim no memory.
     content = path.read_bytes()
     has_mark = content[128:132] == b"DICM"
     if not has_mark and not begins_like_a_data_set(content[:132]):
-        raise ValueError(f"{path} is no DICOM file, it lacks DICOM's mark: copy or export it again")
+        raise ValueError(
+            f"{path} is not a DICOM file, lacking the mark DICM: copy or export it again"
+        )
     if DEFLATED in content[:1024]:
         raise ValueError(
             f"{path} is deflated as a whole, so its true size is unknown: save it uncompressed, "

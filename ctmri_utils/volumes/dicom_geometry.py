@@ -68,8 +68,8 @@ def _directions(dataset) -> tuple[np.ndarray, np.ndarray]:
     overlap = abs(along_row @ along_column)
     if max(row_length_error, column_length_error, overlap) > 0.01:
         raise ValueError(
-            "its ImageOrientationPatient are no two directions at a right angle: export the series "
-            "again"
+            "its ImageOrientationPatient does not hold two perpendicular directions: export the "
+            "series again"
         )
     return along_row, along_column
 
@@ -145,7 +145,7 @@ def _check_complete(distances: np.ndarray, thickness: np.ndarray) -> None:
         missing = [f"{distances[k] / usual[k] - 1:.0f} after slice {k + 1}" for k in gaps]
         distance = " or ".join(f"{mm:.2f}" for mm in np.unique(usual[gaps].round(2)))
         raise ValueError(
-            f"slices are missing ({', '.join(missing)}, {distance} mm being usual): export the "
+            f"slices are missing ({', '.join(missing)}; {distance} mm is usual): export the "
             "series again, complete"
         )
 

@@ -124,8 +124,7 @@ def _grid_tags(affine: np.ndarray, shape: tuple[int, int, int]) -> dict:
     directions = affine[:, :2] / sides[:2]
     if abs(directions[:, 0] @ directions[:, 1]) > 1e-3:
         raise ValueError(
-            "rows and columns are not at a right angle, which DICOM cannot hold: write NIfTI "
-            "instead"
+            "rows and columns are not perpendicular, which DICOM cannot hold: write NIfTI instead"
         )
 
     return {

@@ -68,7 +68,7 @@ class Calibration:
         )
         return (
             f"calibrated on phantoms: fitted on {len(self.held_out) * self.patients} synthetic "
-            f"patients; on as many others, {found}; real heads are none of them, expect more there"
+            f"patients; on as many others, {found}; expect larger errors in real heads"
         )
 
 

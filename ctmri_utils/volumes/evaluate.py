@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -144,8 +145,8 @@ def _by_person(
         other = by_person[kind].setdefault(who, scan)
         if other is not scan:
             raise ValueError(
-                f"{other.files[0]} and {scan.files[0]} seem to be two {kind}s of one person: say "
-                "by --person REGEX who is who, or give files"
+                f"{other.files[0]} and {scan.files[0]} seem to be two {kind}s of one person: tell "
+                "people apart by --person REGEX, or give files"
             )
     return by_person
 
@@ -158,8 +159,8 @@ def _case_of_files(own: dict[str, Scan | None]) -> Case:
         for kind, scan in own.items():
             if scan is None:
                 raise ValueError(
-                    f"{synthetic.files[0]} has no {kind}: give the folder that holds it, or say by "
-                    "--person REGEX who is who"
+                    f"{synthetic.files[0]} has no {kind}: give the folder that holds it, or "
+                    "match people by --person REGEX"
                 )
         return PairedVolumes(true.read("ct"), None, read_mask(mask) if mask else None)
 
@@ -174,14 +175,15 @@ def _case_of_files(own: dict[str, Scan | None]) -> Case:
 def cases_of_pairs(source: Path, translate: Callable[[Volume], Volume]) -> tuple[list[Case], list]:
     """One case for each pair below a folder, see `find_pairs`; its MR is translated."""
     pairs, notes = find_pairs(source)
-    return [
-        Case(
-            pair.name or stem(pair.ct.files[0].name),
-            lambda pair=pair: read_pair(pair),
-            lambda volumes: translate(volumes.mri),
-        )
-        for pair in pairs
-    ], notes
+
+    def synthetic_ct(volumes: PairedVolumes) -> Volume:
+        return translate(volumes.mri)
+
+    cases = []
+    for pair in pairs:
+        name = pair.name or stem(pair.ct.files[0].name)
+        cases.append(Case(name, partial(read_pair, pair), synthetic_ct))
+    return cases, notes
 
 
 # Scoring.
@@ -259,11 +261,12 @@ def _predictions(
     beyond = np.mean(~covered(synthetic, volumes.ct.affine, scored)) if notes else 0
     if beyond == 1:
         raise ValueError(
-            "its synthetic CT shows nothing of what is to be scored: give both in the same "
-            "coordinates"
+            "its synthetic CT does not cover the region to score: give both in the same coordinates"
         )
     if beyond:
-        notes.append(f"{beyond:.1%} of what is scored lies beyond the synthetic CT: air was taken")
+        notes.append(
+            f"{beyond:.1%} of the scored region lies outside the synthetic CT, and was taken as air"
+        )
     return {SYNTHETIC_CT: values}, [*synthetic.warnings, *synthetic.notes, *notes]
 
 
@@ -304,7 +307,7 @@ def _mask(volumes: PairedVolumes) -> tuple[np.ndarray, list[str]]:
     low, high = truth.values.min(), truth.values.max()
     if low > CT_REACHES:
         notes.append(
-            f"the true CT shows no air, its values being {low:.0f} to {high:.0f} HU: if it was "
+            f"the true CT shows no air, with values of {low:.0f} to {high:.0f} HU: if it was "
             "clipped to a window, the scores are wrong"
         )
     if same_grid(mask, truth):
@@ -312,7 +315,7 @@ def _mask(volumes: PairedVolumes) -> tuple[np.ndarray, list[str]]:
 
     values = resample(mask.values, mask.affine, truth.affine, truth.values.shape, 0) > 0.5
     if not values.any():
-        raise ValueError("its mask lies outside of the true CT: give the mask of this scan")
+        raise ValueError("its mask lies outside the true CT: give the mask of this scan")
     return values, [*notes, "the mask was resampled onto the grid of the true CT"]
 
 

@@ -93,7 +93,7 @@ def evaluate_files(
     for note in (*notes, *found.notes):
         print(f"note: {printable(note)}")
     if found.scores.empty:
-        raise ValueError("nobody could be scored: the notes above say why")
+        raise ValueError("nobody could be scored: see the notes above")
     print(f"\n{screen(found.scores)}\n")
 
     folder = Path(output or build_folder() / "evaluations" / stem(Path(source).resolve().name))
@@ -128,7 +128,7 @@ def _cases(
     cases, notes = cases_of_pairs(
         Path(source), partial(translate_volume, model, size=size, spacing_mm=spacing_mm)
     )
-    return cases, [*notes, "nobody scored here may have been in the training of these weights"]
+    return cases, [*notes, "nobody scored here may have been in the training data of these weights"]
 
 
 def screen(scores: pd.DataFrame) -> str:

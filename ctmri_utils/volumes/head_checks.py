@@ -49,7 +49,7 @@ def with_air(ct_hu: np.ndarray) -> tuple[np.ndarray, list[str]]:
     clipped_below = np.mean(measured == low) > MOST_SATURATED
     if low > CT_REACHES and (clipped_below or not is_filled):
         raise ValueError(
-            f"it shows no air, its values being {low:.0f} to {high:.0f} HU, as after clipping to a "
+            f"it shows no air, with values of {low:.0f} to {high:.0f} HU, as after clipping to a "
             "window, so where the head ends cannot be seen: export it in the full range of HU"
         )
 
@@ -105,10 +105,10 @@ def head_notes(head: np.ndarray, spacing_mm: tuple[float, float, float]) -> list
 
     notes = []
     if litres > LARGEST_HEAD_LITRES:
-        notes.append(f"what was found as head has {litres:.1f} L, more than a head and neck have")
+        notes.append(f"the head that was found has {litres:.1f} L, more than a head and neck have")
     if largest_cm2 < SMALLEST_SLICE_CM2:
         notes.append(
-            f"what was found as head has {largest_cm2:.0f} cm2 in its largest slice, less than a "
+            f"the head that was found has {largest_cm2:.0f} cm2 in its largest slice, less than a "
             "newborn's head"
         )
     if border.mean() > MOST_BORDER:

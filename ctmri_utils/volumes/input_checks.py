@@ -127,11 +127,11 @@ def check_orientation(look: Look) -> None:
     if look.cut <= MOST_CUT and not low <= look.width_to_length <= high:
         raise ValueError(
             f"its head is {look.width_to_length:.2f} times as wide as long, so its axes are not "
-            "what the file says: mend the orientation in its header"
+            "what the file says: correct the orientation in its header"
         )
     if look.lowest < VERTEX and look.highest > look.lowest + MORE_THAN_VERTEX:
         raise ValueError(
-            "its head narrows downwards, so it stands upside down: mend the orientation in its "
+            "its head narrows downwards, so it stands upside down: correct the orientation in its "
             "header"
         )
 
@@ -141,8 +141,8 @@ def check_modality(look: Look, modality: str) -> None:
     if modality == "mri" and look.spread < LEAST_SPREAD * abs(look.middle):
         raise ValueError(
             f"its brain is almost uniform (half of it within {look.spread:.3g} of "
-            f"{look.middle:.4g}), as in a CT whose offset was not applied: it is no MR; if it is "
-            "a CT, export it in HU"
+            f"{look.middle:.4g}), as in a CT whose offset was not applied: it is not an MR; if it "
+            "is a CT, export it in HU"
         )
     in_hu = BRAIN_HU[0] <= look.middle <= BRAIN_HU[1] and look.spread <= MOST_SPREAD_HU
     if modality == "ct" and not in_hu:

@@ -70,7 +70,7 @@ def read_itk(path: Path, modality: str | None = None, *, labels: bool = True) ->
     except RuntimeError as error:
         # What SimpleITK raises has many lines.
         raise ValueError(
-            f"{path} is damaged, or no {path.suffix.lower()} file: copy or export it again"
+            f"{path} is damaged, or not a {path.suffix.lower()} file: copy or export it again"
         ) from error
 
 
@@ -150,7 +150,9 @@ def write_itk(volume: Volume, path: Path) -> None:
     if not path.name.lower().endswith(ITK):
         raise ValueError(f"{path} must end in {', '.join(ITK)}")
 
-    check_even(volume, f"{path.suffix} files cannot say where: give a folder as output, for DICOM")
+    check_even(
+        volume, f"{path.suffix} files cannot record where: give a folder as output, for DICOM"
+    )
     steps = LPS @ volume.affine[:3, :3]
     spacing = np.linalg.norm(steps, axis=0)
     image = simple_itk.GetImageFromArray(np.ascontiguousarray(as_int16(volume).T))

@@ -74,7 +74,8 @@ def read_nifti(path: Path, modality: str | None = None, *, labels: bool = True) 
     except Exception as error:
         # Damaged bytes make nibabel and zlib raise many kinds of errors.
         raise ValueError(
-            f"{path} is damaged or no NIfTI file ({type(error).__name__}): copy or export it again"
+            f"{path} is damaged or not a NIfTI file ({type(error).__name__}): copy or export it "
+            "again"
         ) from error
 
 
@@ -117,7 +118,9 @@ def _mend_header(header, start: bytes) -> list[str]:
 
     intercept = float(header["scl_inter"])
     if not math.isfinite(intercept) and float(header["scl_slope"]):
-        raise ValueError("its scl_inter is no number, so its values are unknown: export it again")
+        raise ValueError(
+            "its scl_inter is not a number, so its values are unknown: export it again"
+        )
 
     quaternion = np.array([header[f"quatern_{axis}"] for axis in "bcd"], np.float64)
     squared = quaternion @ quaternion
@@ -131,12 +134,12 @@ def _mend_header(header, start: bytes) -> list[str]:
     needs_qform = has_qform and not (uses_sform and is_plausible(header.get_sform()))
     if needs_qform and squared > LONGEST_QUATERNION:
         raise ValueError(
-            "its qform is no rotation (its quaternion is longer than 1): mend it in its header or "
-            "export it again"
+            "its qform is not a rotation (its quaternion is longer than 1): correct it in its "
+            "header or export it again"
         )
     if needs_qform and uses_sform and is_plausible(header.get_qform()):
         header["sform_code"] = 0
-        notes.append("its sform makes no sense, so its place in space is that of its qform")
+        notes.append("its sform is not plausible, so its position is taken from its qform")
     return notes
 
 
@@ -221,7 +224,7 @@ def write_nifti(volume: Volume, path: Path) -> None:
     if not path.name.lower().endswith(NIFTI):
         raise ValueError(f"{path} must end in .nii or .nii.gz")
 
-    check_even(volume, "NIfTI files cannot say where: give a folder as output, for DICOM")
+    check_even(volume, "NIfTI files cannot record where: give a folder as output, for DICOM")
     image = nibabel.Nifti1Image(as_int16(volume), None)
     image.set_sform(volume.affine, code=volume.space)
 

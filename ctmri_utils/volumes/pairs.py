@@ -108,7 +108,7 @@ def find_pairs(
     if (ct is None) != (mri is None):
         raise ValueError("pairs need --ct and --mri, two patterns, or none of them")
     if not source.is_dir():
-        raise FileNotFoundError(f"{source} is no folder: give one that holds the pairs")
+        raise FileNotFoundError(f"{source} is not a folder: give one that holds the pairs")
 
     listing = list_files(source)
     left_out = Counter(listing.left_out)
@@ -139,7 +139,7 @@ def find_pairs(
         raise FileNotFoundError(
             f"{printable(source)} holds no pair (looked for ct and mr in one folder, for _ct and "
             f"_mr, and for _0000 and _0001; {'; '.join(notes) or 'it is empty'}): rename the "
-            "files, or say by --ct PATTERN --mri PATTERN which they are"
+            "files, or find them by --ct PATTERN --mri PATTERN"
         )
     return pairs, notes
 
@@ -182,7 +182,7 @@ def _one_pair(name: str, scans: dict[str, list[Scan]]) -> tuple[Pair | None, str
     if max(len(ct), len(mri), len(masks)) > 1:
         return None, (
             f"left out: {printable(name)}: it has {len(ct)} CT, {len(mri)} MR and {len(masks)} "
-            "mask files, and a pair has one of each; say by --ct and --mri which"
+            "mask files, but a pair has one of each; choose them by --ct and --mri"
         )
     mask = masks[0] if masks else None
     return Pair(name, ct[0], mri[0], mask, is_named=roles is not CHANNELS), ""
@@ -199,8 +199,8 @@ def read_pair(pair: Pair) -> PairedVolumes:
         first, second = pair.ct.read(), pair.mri.read()
         if first.modality == second.modality:
             raise ValueError(
-                f"by their values both channels are {MODALITIES[first.modality]}: say by --ct and "
-                "--mri which is the CT"
+                f"by their values both channels are {MODALITIES[first.modality]}: tell "
+                "them apart by --ct and --mri"
             )
         ct, mri = (first, second) if first.modality == "ct" else (second, first)
         return PairedVolumes(ct, mri, mask)
@@ -209,8 +209,8 @@ def read_pair(pair: Pair) -> PairedVolumes:
     except ValueError:
         if _are_swapped(pair):
             raise ValueError(
-                "its CT and its MR look swapped, going by their values: rename them, or say by "
-                "--ct and --mri which they are"
+                "its CT and its MR look swapped, judging by their values: rename them, or tell "
+                "them apart by --ct and --mri"
             ) from None
         raise
 
@@ -223,7 +223,7 @@ def read_mask(scan: Scan) -> Volume:
     """
     volume = scan.read("mri", labels=True)
     if not (volume.values > 0).any():
-        raise ValueError(f"{scan.files[0]}: the mask is empty: make it again, or take it away")
+        raise ValueError(f"{scan.files[0]}: the mask is empty: make it again, or remove it")
     return replace(volume, values=(volume.values > 0).astype(np.float32))
 
 
@@ -272,7 +272,7 @@ def axial_pair(volumes: PairedVolumes, size: int) -> tuple[AxialStack, AxialStac
     outside = np.mean(~in_ct[mri.head])
     if outside > MOST_OUTSIDE:
         raise ValueError(
-            f"{outside:.0%} of the head in the MR lies outside of the CT: they are not registered, "
+            f"{outside:.0%} of the head in the MR lies outside the CT: they are not registered, "
             "or hardly show the same, so register them or give a CT of the whole head"
         )
     # Before anything is cut: where only one of the two shows a head, the other lies elsewhere. But
@@ -291,7 +291,7 @@ def axial_pair(volumes: PairedVolumes, size: int) -> tuple[AxialStack, AxialStac
         raise ValueError("its mask leaves nothing of the head: give the mask of this pair")
     if cut > MOST_CUT:
         notes.append(
-            f"{cut:.0%} of the head in the MR lies outside of the CT or the mask, and became "
+            f"{cut:.0%} of the head in the MR lies outside the CT or the mask, and became "
             "background"
         )
     ct = replace(ct, head=ct.head & common)
@@ -349,5 +349,5 @@ def overlap_notes(ct_head: np.ndarray, mri_head: np.ndarray, affine: np.ndarray)
     return [
         f"the heads in CT and MR overlap by {overlap:.2f} (Dice), and the CT's middle lies "
         f"{distance:.0f} mm from the MR's ({right:+.0f} to the right, {front:+.0f} to the front, "
-        f"{up:+.0f} up): look whether they are registered"
+        f"{up:+.0f} up): check whether they are registered"
     ]

@@ -98,8 +98,8 @@ def split_people(people: dict[str, set], test_share: float, seed: int) -> set:
         if not names - test:
             raise ValueError(
                 f"{people_in_words(len(names))} with {modality} (by PatientID, folder or name) "
-                "cannot be split so that nobody is both in train and in test: bring at least two "
-                "for each modality, lower the test share, or say by --person who is who"
+                "cannot be split so that nobody is both in train and in test: give at least two "
+                "for each modality, lower the test share, or tell people apart by --person"
             )
     return test
 
@@ -297,7 +297,7 @@ def _content(volume: Volume, name: str, seen: dict[str, str]) -> tuple[str, list
     first = seen.setdefault(content, name)
     if first == name:
         return content, []
-    return content, [f"{name} holds the very values of {first}: a copy?"]
+    return content, [f"{name} has the same values as {first}: is it a copy?"]
 
 
 def _write_pairs(

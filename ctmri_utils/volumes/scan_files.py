@@ -145,10 +145,7 @@ def list_scans(source: Path) -> ScanListing:
         FileNotFoundError: the source does not exist.
     """
     source = Path(source)
-    if not source.exists():
-        raise FileNotFoundError(
-            f"{source} does not exist: give a NIfTI, .mha or DICOM file, or a folder of them"
-        )
+    check_exists(source)
     folder = source if source.is_dir() else source.parent
     listing = list_files(source)
     left_out = Counter(listing.left_out)
@@ -174,6 +171,14 @@ def list_scans(source: Path) -> ScanListing:
     for k, files in enumerate(series.series, start=1):
         scans.append(Scan(tuple(files), f"series-{k:03d}", files in series.synthetic))
     return ScanListing(tuple(sorted(scans, key=lambda scan: scan.synthetic)), left_out)
+
+
+def check_exists(source: Path) -> None:
+    """Raise FileNotFoundError unless there is such a file or folder."""
+    if not source.exists():
+        raise FileNotFoundError(
+            f"{source} does not exist: give a NIfTI, .mha or DICOM file, or a folder of them"
+        )
 
 
 def list_masks(source: Path) -> list[Scan]:
@@ -246,9 +251,9 @@ def check_any(scans: list[Scan], left_out: Counter, source: Path) -> None:
     if scans:
         return
     instead = "".join(f"; {note}" for note in left_out_notes(left_out))
-    advice = "look elsewhere"
+    advice = "give another file or folder"
     if left_out[TRANSLATED]:
-        advice = "give real scans, for only `translate --round-trip` takes translations"
+        advice = "give real scans, because only `translate --round-trip` takes translations"
     raise FileNotFoundError(
         f"{printable(source)} holds no scan (looked for {', '.join(VOLUME_FILES)}, and CT or MR "
         f"images in DICOM{instead}): {advice}"
@@ -265,6 +270,16 @@ def read_volume(path: Path, modality: str | None = None) -> Volume:
     Raises:
         FileNotFoundError: there is no scan.
         ValueError: there are several scans, or the scan cannot be read, see `Scan.read`.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctmri_utils import Volume, read_volume, synthetic_patients, volumes
+        >>> patient = synthetic_patients(1, seed=2026, slices=12)  # 5 mm apart
+        >>> affine = np.diag([-3.4, -3.4, 5.0, 1.0])
+        >>> mri = Volume(patient.mri[0].T, affine, "mri")
+        >>> volumes.write_nifti(mri, "mri.nii.gz")
+        >>> read_volume("mri.nii.gz").values.shape
+        (64, 64, 12)
     """
     scans = find_scans(path)
     if len(scans) > 1:

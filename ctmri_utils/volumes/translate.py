@@ -64,9 +64,20 @@ def translate_volume(
         ValueError: there is no head, it is a scan that the networks cannot know, a size that
             contradicts the contract, or the smoothing is none from 0 to 100 mm, or across slices
             that lie unevenly.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctmri_utils import Volume, synthetic_patients, trained_translator, translate_volume
+        >>> patient = synthetic_patients(1, seed=2026, slices=12)  # 5 mm apart
+        >>> affine = np.diag([-3.4, -3.4, 5.0, 1.0])
+        >>> mri = Volume(patient.mri[0].T, affine, "mri")
+        >>> model, source = trained_translator("heads", "laptop", seed=2026)
+        >>> ct = translate_volume(model, mri)
+        >>> ct.modality, ct.values.shape
+        ('ct', (64, 64, 12))
     """
     if not 0 <= smooth_mm <= 100:
-        raise ValueError(f"smoothing by {smooth_mm:g} mm makes no sense: choose 0 to 100")
+        raise ValueError(f"smoothing by {smooth_mm:g} mm is out of range: choose 0 to 100")
 
     to = OTHER[volume.modality]
     if smooth_mm:
@@ -139,7 +150,7 @@ def slice_grid(
     if contract is None and size is None:
         note = (
             f"the weights do not say which slices they know, and {ASSUMED_SIZE} x {ASSUMED_SIZE} "
-            "pixels were assumed: another size moves the result"
+            "pixels were assumed: another size changes the result"
         )
         return ASSUMED_SIZE, spacing_mm, (note,)
     if contract is None:
@@ -149,12 +160,12 @@ def slice_grid(
     if to not in contract.makes:
         made = " and ".join(MODALITIES[modality] for modality in contract.makes)
         raise ValueError(
-            f"these weights make {made} and no {MODALITIES[to]}: choose other weights for "
+            f"these weights make {made}, not {MODALITIES[to]}: choose other weights for "
             f"{MODALITIES[OTHER[to]]}"
         )
     if contract.ct_unit != HU.unit:
         raise ValueError(
-            f"these weights know CT in {contract.ct_unit}s, as in pictures, and volumes are in HU: "
+            f"these weights know CT in {contract.ct_unit}s, as in pictures, but volumes are in HU: "
             "train on data in HU"
         )
     return contract.size, spacing_mm or contract.pixel_mm, ()

@@ -20,7 +20,7 @@ from .error_maps import Calibration, calibrate, expected_error
 from .itk import ITK, write_itk
 from .nifti import NIFTI, write_nifti
 from .packages import import_optional
-from .scan_files import Scan, check_any, is_volume_file, list_scans
+from .scan_files import Scan, check_any, check_exists, is_volume_file, list_scans
 from .translate import OTHER, SCALES, translate_volume
 from .volume import MODALITIES, Volume
 
@@ -108,7 +108,7 @@ def _write_error_map(
     _write(errors, target)
     mean = errors.values[errors.values > 0].mean()
     unit = SCALES[errors.modality].unit
-    print(f"{printable(target)}: the error to expect, in the head {mean:.0f} {unit} on average")
+    print(f"{printable(target)}: the expected error, {mean:.0f} {unit} on average in the head")
 
 
 def error_map_of(target: Path) -> Path:
@@ -177,6 +177,8 @@ def translate_files(
             "the expected error is calibrated without smoothing: leave --smooth-mm or "
             "--uncertainty out"
         )
+    # Before the weights are loaded, which takes longer.
+    check_exists(Path(source))
     modality = None if to is None else OTHER[to]
     model = load_translator(weights, to, padding).to(set_up(seed=0))
     if isinstance(model, ReferenceTranslator):

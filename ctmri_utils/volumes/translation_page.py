@@ -69,15 +69,15 @@ NUMBERS_OF = (
 # The page's name of each sentence: where it stands, and how it begins.
 SENTENCES = {
     "damaged": (nifti, "{} is damaged ("),
-    "no_nifti": (nifti, "{} is damaged or no NIfTI"),
+    "no_nifti": (nifti, "{} is damaged or not a NIfTI"),
     "long_header": (nifti, "its header is longer"),
     "short": (nifti, "it ends after"),
     "no_dimensions": (nifti, "its header does not give"),
-    "no_rotation": (nifti, "its qform is no rotation"),
+    "no_rotation": (nifti, "its qform is not a rotation"),
     "bad_intercept": (nifti, "its scl_inter"),
     "bad_offset": (nifti, "its vox_offset lies inside its header, and"),
     "offset_note": (nifti, "its vox_offset lies inside its header; its"),
-    "qform_note": (nifti, "its sform makes no sense"),
+    "qform_note": (nifti, "its sform is not plausible"),
     "no_header": (nifti, "it does not begin like"),
     "colours": (nifti, "its voxels are colours"),
     "unit": (nifti, "its lengths are in"),
@@ -90,7 +90,7 @@ SENTENCES = {
     "labels": (volume, "it holds a few whole numbers"),
     "no_number": (volume, "it holds no finite number"),
     "below_note": (volume, "{:.1%} of the voxels are below"),
-    "broken_note": (volume, "{} voxels are no finite numbers"),
+    "broken_note": (volume, "{} voxels are not finite numbers"),
     "no_magnitude": (volume, "its values reach down"),
     "no_modality": (volume, "its values are"),
     "taken_note": (volume, "the file does not say what it is"),
@@ -102,8 +102,8 @@ SENTENCES = {
     "no_air": (head_checks, "it shows no air"),
     "filled_note": (head_checks, "{:.1%} of the voxels are exactly"),
     "clipped_note": (head_checks, "{:.1%} of what is denser"),
-    "litres_note": (head_checks, "what was found as head has {:.1f} L"),
-    "small_note": (head_checks, "what was found as head has {:.0f} cm2"),
+    "litres_note": (head_checks, "the head that was found has {:.1f} L"),
+    "small_note": (head_checks, "the head that was found has {:.0f} cm2"),
     "border_note": (head_checks, "{:.0%} of the border"),
     "across": (input_checks, "its head is {:.2f} times"),
     "upside_down": (input_checks, "its head narrows downwards"),
@@ -166,7 +166,7 @@ def check_contract(model: Translator, weights: Path) -> None:
         )
     if contract.ct_unit != HU.unit:
         raise ValueError(
-            f"{weights} knows CT in {contract.ct_unit}s, as in pictures, and volumes are in HU: "
+            f"{weights} knows CT in {contract.ct_unit}s, as in pictures, but volumes are in HU: "
             "train on data in HU"
         )
     if max(model.architecture.ct_channels, model.architecture.mri_channels) > 1:
@@ -241,7 +241,7 @@ def sentence(module: ModuleType, beginning: str) -> str:
     found = [text for text in texts if text.startswith(beginning)]
     if len(found) != 1:
         raise ValueError(
-            f"{module.__name__} has {len(found)} sentences that begin with {beginning!r}: mend "
+            f"{module.__name__} has {len(found)} sentences that begin with {beginning!r}: correct "
             "SENTENCES"
         )
     return found[0]

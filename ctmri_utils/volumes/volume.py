@@ -75,7 +75,7 @@ class Volume:
         check_shape(self.values.shape)
         if not is_plausible(self.affine):
             raise ValueError(
-                "the position of its voxels in space makes no sense (voxels from 0.01 to 100 mm "
+                "the position of its voxels in space is not plausible (voxels from 0.01 to 100 mm "
                 "are expected, along three directions): export it again from the scanner's files"
             )
         if self.heights is not None and not _rise(self.heights, self.values.shape[2]):
@@ -148,8 +148,8 @@ def check_shape(shape: tuple[int, ...]) -> None:
 
     if len(shape) != 3:
         raise ValueError(
-            f"it has {len(shape)} dimensions ({sides}), and a volume has 3: "
-            "save its time points, echoes or directions as volumes of their own"
+            f"it has {len(shape)} dimensions ({sides}), but a volume has 3: "
+            "save its time points, echoes or directions as separate volumes"
         )
     if min(shape) < 1 or math.prod(shape) > MOST_VOXELS:
         raise ValueError(
@@ -209,7 +209,7 @@ def cleaned(values: np.ndarray, modality: str | None) -> tuple[np.ndarray, str, 
     if broken.any():
         smallest = "the smallest value" if lowest <= 0 else "0"
         background = "-1024 HU, as not measured" if modality == "ct" else smallest
-        notes.append(f"{broken.sum()} voxels are no finite numbers and were set to {background}")
+        notes.append(f"{broken.sum()} voxels are not finite numbers and were set to {background}")
     return values, modality, notes
 
 
@@ -223,8 +223,8 @@ def _recognised(
 
     if modality == "mri" and looks_like_ct:
         raise ValueError(
-            f"its values reach down to {lowest:.0f}, like those of a CT: it is none of MR's "
-            "magnitude images"
+            f"its values reach down to {lowest:.0f}, like those of a CT: it is not a "
+            "magnitude image of MR"
         )
     if modality is not None:
         return modality, []
@@ -236,8 +236,8 @@ def _recognised(
         )
     modality = "ct" if looks_like_ct or may_be_ct else "mri"
     note = (
-        f"the file does not say what it is; taken for {MODALITIES[modality]}, its values being "
-        f"{lowest:.0f} to {highest:.0f}"
+        f"the file does not say what it is; taken for {MODALITIES[modality]}, because its values "
+        f"are {lowest:.0f} to {highest:.0f}"
     )
     return modality, [note]
 

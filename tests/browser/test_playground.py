@@ -75,14 +75,14 @@ def test_its_steps_are_this_package_s_in_torch(train, cycle, identity):
         betas = (Training().beta1, Training().beta2)
         optimizers = [
             torch.optim.Adam(weights, lr=0.002, betas=betas)
-            for weights in (model.generators, model.discriminators)
+            for weights in (model.generator_parameters, model.discriminator_parameters)
         ]
         for expected in theirs["losses"]:
             step = model.training_step(images(theirs["ct"]), images(theirs["mri"]))
             assert all(close(expected[name], loss) for name, loss in step.losses.items())
             for optimizer in optimizers:
                 optimizer.zero_grad()
-            (step.generators + step.discriminators).backward()
+            (step.generator_loss + step.discriminator_loss).backward()
             for optimizer in optimizers:
                 optimizer.step()
 

@@ -75,10 +75,10 @@ class Network:
     """Weights of our own, float64, and what they compute."""
 
     def __init__(self, forward: Callable[[Weights, Tensor], Tensor], state: Weights):
-        self.forward, self.weights = (
-            forward,
-            {key: value.detach().double().clone().requires_grad_() for key, value in state.items()},
-        )
+        self.forward = forward
+        self.weights = {
+            key: value.detach().double().clone().requires_grad_() for key, value in state.items()
+        }
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.forward(self.weights, x)
@@ -96,7 +96,8 @@ class Pool:
     """
 
     def __init__(self, size: int):
-        self.size, self.images = size, []
+        self.size = size
+        self.images = []
 
     def query(self, fakes: Tensor) -> Tensor:
         if self.size == 0:

@@ -47,7 +47,8 @@ def test_every_slice_comes_once_a_round_whatever_the_processes(processes):
             for image in part(step)[modality]
         ]
         rounds = [seen[start : start + count] for start in range(0, len(seen) - count + 1, count)]
-        assert len(rounds) >= 6 and all(sorted(one) == list(range(count)) for one in rounds)
+        assert len(rounds) >= 6
+        assert all(sorted(one) == list(range(count)) for one in rounds)
         assert len({tuple(one) for one in rounds}) > 1  # shuffled anew each time
 
 
@@ -87,7 +88,8 @@ def test_the_modalities_are_drawn_independently():
 def test_compact_keeps_sixteen_bits():
     images = torch.rand(70, 2, 8, 8) * 2 - 1
     stored = compact(images)
-    assert stored.dtype == torch.int16 and stored.element_size() * 2 == images.element_size()
+    assert stored.dtype == torch.int16
+    assert stored.element_size() * 2 == images.element_size()
     # rounding, and float32
     assert (stored / module.LEVELS - images).abs().max() <= 0.5 / module.LEVELS + 1e-7
 
@@ -171,7 +173,8 @@ def test_rotation_turns_within_the_angle_also_in_oblong_slices():
     # Bilinear in both; half a degree moves the corner of the middle by 0.1 pixels.
     assert errors.min(1).max() < 0.03
     found = angles[errors.argmin(1)]
-    assert found.min() < -20 and found.max() > 20
+    assert found.min() < -20
+    assert found.max() > 20
 
 
 def test_what_rotation_moves_in_is_background():
@@ -196,7 +199,8 @@ def test_jitter_scales_mr_above_its_background_and_leaves_ct_alone():
     assert all(torch.allclose(one, ct[:1], atol=1e-4) for one, _ in pairs)
     gains = torch.stack([other[0, 0, 0, 5] + 1 for _, other in pairs])
     assert all(other[0, 0, 0, 0] == -1 for _, other in pairs)
-    assert 0.7 <= gains.min() < 0.85 and 1.15 < gains.max() <= 1.3
+    assert 0.7 <= gains.min() < 0.85
+    assert 1.15 < gains.max() <= 1.3
 
 
 def test_nothing_leaves_the_range():

@@ -9,7 +9,7 @@ import torch
 from ctmri_utils.cyclegan.losses import (
     adversarial_loss,
     cycle_loss,
-    generator_loss,
+    fooling_loss,
     gradient_penalty,
     identity_loss,
 )
@@ -60,14 +60,14 @@ def test_hinge_asks_for_a_margin_of_the_discriminator_and_for_more_of_the_genera
     verdict = torch.tensor([[[[-2.0, 0.5, 3.0]]]])
     assert adversarial_loss(verdict, True, "hinge").item() == pytest.approx((3 + 0.5 + 0) / 3)
     assert adversarial_loss(verdict, False, "hinge").item() == pytest.approx((0 + 1.5 + 4) / 3)
-    assert generator_loss(verdict, "hinge").item() == pytest.approx(-0.5)
+    assert fooling_loss(verdict, "hinge").item() == pytest.approx(-0.5)
 
 
 def test_wgangp_is_the_mean_verdict():
     verdict = torch.tensor([[[[-2.0, 0.5, 3.0]]]])
     assert (
         adversarial_loss(verdict, True, "wgangp").item()
-        == generator_loss(verdict, "wgangp").item()
+        == fooling_loss(verdict, "wgangp").item()
         == pytest.approx(-0.5)
     )
     assert adversarial_loss(verdict, False, "wgangp").item() == pytest.approx(0.5)
@@ -76,7 +76,7 @@ def test_wgangp_is_the_mean_verdict():
 @pytest.mark.parametrize("mode", ["lsgan", "vanilla"])
 def test_the_generator_wants_its_fakes_called_real(mode):
     verdict = torch.randn(2, 1, 3, 3)
-    assert generator_loss(verdict, mode) == adversarial_loss(verdict, True, mode)
+    assert fooling_loss(verdict, mode) == adversarial_loss(verdict, True, mode)
 
 
 def test_gradient_penalty_of_a_linear_discriminator_is_known():
@@ -99,7 +99,8 @@ def test_gradient_penalty_is_the_finite_difference_slope_between_the_images():
     torch.manual_seed(4)
     penalty = gradient_penalty(judge, real, fake)
     torch.manual_seed(4)
-    point, slope = fake + torch.rand(1, 1, 1, 1, dtype=torch.float64) * (real - fake), []
+    point = fake + torch.rand(1, 1, 1, 1, dtype=torch.float64) * (real - fake)
+    slope = []
     for i in range(9):
         nudge = torch.zeros(9, dtype=torch.float64)
         nudge[i] = 1e-5
@@ -206,7 +207,8 @@ def test_structure_losses_of_a_blank_image_are_finite_and_so_are_their_slopes(lo
     blank = torch.zeros(1, 1, 8, 8, requires_grad=True)
     value = loss(blank, textured(n=1, side=8).float())
     value.backward()
-    assert value.isfinite() and blank.grad.isfinite().all()
+    assert value.isfinite()
+    assert blank.grad.isfinite().all()
 
 
 def test_correlation_and_gradient_losses_are_numpys_correlations():
@@ -261,4 +263,5 @@ def test_patch_nce_is_the_literal_loop():
     keys.requires_grad_()
     queries.requires_grad_()
     patch_nce_loss(queries, keys).backward()
-    assert keys.grad is None and queries.grad.abs().sum() > 0
+    assert keys.grad is None
+    assert queries.grad.abs().sum() > 0

@@ -18,9 +18,9 @@ def build(seed=0, architecture=SMALL, **objective):
 
 def batches(n=2, m=2, seed=1):
     torch.manual_seed(seed)
-    return torch.rand(n, 1, 32, 32, dtype=torch.float64) * 2 - 1, torch.rand(
-        m, 1, 32, 32, dtype=torch.float64
-    ) * 2 - 1
+    ct = torch.rand(n, 1, 32, 32, dtype=torch.float64) * 2 - 1
+    mri = torch.rand(m, 1, 32, 32, dtype=torch.float64) * 2 - 1
+    return ct, mri
 
 
 def literal_losses(model, ct, mri):
@@ -31,73 +31,72 @@ def literal_losses(model, ct, mri):
 
     fake_mri, fake_ct = model.G_ct2mri(ct), model.G_mri2ct(mri)
     cycled_ct, cycled_mri = model.G_mri2ct(fake_mri), model.G_ct2mri(fake_ct)
-    generators = square(model.D_mri(fake_mri), 1) + square(model.D_ct(fake_ct), 1)
-    generators = generators + 10 * F.l1_loss(cycled_ct, ct) + 10 * F.l1_loss(cycled_mri, mri)
-    generators = (
-        generators
-        + 10 * 0.5 * F.l1_loss(model.G_mri2ct(ct), ct)
-        + 10 * 0.5 * F.l1_loss(model.G_ct2mri(mri), mri)
+    adversarial = square(model.D_mri(fake_mri), 1) + square(model.D_ct(fake_ct), 1)
+    cycle = F.l1_loss(cycled_ct, ct) + F.l1_loss(cycled_mri, mri)
+    identity = F.l1_loss(model.G_mri2ct(ct), ct) + F.l1_loss(model.G_ct2mri(mri), mri)
+    generator_loss = adversarial + 10 * cycle + 10 * 0.5 * identity
+
+    of_ct = square(model.D_ct(ct), 1) + square(model.D_ct(fake_ct.detach()), 0)
+    of_mri = square(model.D_mri(mri), 1) + square(model.D_mri(fake_mri.detach()), 0)
+    discriminator_loss = 0.5 * of_ct + 0.5 * of_mri
+    return generator_loss, discriminator_loss
+
+
+def gradients(model, generator_loss, discriminator_loss):
+    """Of each loss for its own networks."""
+    return (
+        *torch.autograd.grad(generator_loss, model.generator_parameters),
+        *torch.autograd.grad(discriminator_loss, model.discriminator_parameters),
     )
-    critics = 0.5 * (square(model.D_ct(ct), 1) + square(model.D_ct(fake_ct.detach()), 0))
-    critics = critics + 0.5 * (
-        square(model.D_mri(mri), 1) + square(model.D_mri(fake_mri.detach()), 0)
-    )
-    return generators, critics
 
 
 @pytest.mark.parametrize("sizes", [(2, 2), (1, 3)])
 def test_step_equals_the_published_algorithm(sizes):
     model = build(pool_size=0)
-    generators, critics, _ = model.training_step(*batches(*sizes))
+    generator_loss, discriminator_loss, _ = model.training_step(*batches(*sizes))
     expected = literal_losses(model, *batches(*sizes))
     # float64; only the batching of the calls differs.
-    assert generators.item() == pytest.approx(expected[0].item(), abs=1e-10)
-    assert critics.item() == pytest.approx(expected[1].item(), abs=1e-10)
+    assert generator_loss.item() == pytest.approx(expected[0].item(), abs=1e-10)
+    assert discriminator_loss.item() == pytest.approx(expected[1].item(), abs=1e-10)
 
 
 def test_gradients_equal_the_published_algorithms():
     model = build(pool_size=0)
-    generators, critics, _ = model.training_step(*batches())
-    ours = torch.autograd.grad(generators, model.generators) + torch.autograd.grad(
-        critics, model.discriminators
-    )
-    generators, critics = literal_losses(model, *batches())
-    literal = torch.autograd.grad(generators, model.generators) + torch.autograd.grad(
-        critics, model.discriminators
-    )
+    step = model.training_step(*batches())
+    ours = gradients(model, step.generator_loss, step.discriminator_loss)
+    literal = gradients(model, *literal_losses(model, *batches()))
     for one, other in zip(ours, literal, strict=True):
         torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
 
 
 def test_each_loss_teaches_only_its_own_networks():
     model = build()
-    generators, critics, _ = model.training_step(*batches())
-    generators.backward()
-    assert all(p.grad is not None for p in model.generators) and all(
-        p.grad is None for p in model.discriminators
-    )
+    generator_loss, discriminator_loss, _ = model.training_step(*batches())
+    generator_loss.backward()
+    assert all(p.grad is not None for p in model.generator_parameters)
+    assert all(p.grad is None for p in model.discriminator_parameters)
     model.zero_grad()
-    critics.backward()
-    assert all(p.grad is None for p in model.generators) and all(
-        p.grad is not None for p in model.discriminators
-    )
+    discriminator_loss.backward()
+    assert all(p.grad is None for p in model.generator_parameters)
+    assert all(p.grad is not None for p in model.discriminator_parameters)
 
 
 def test_weights_scale_their_own_part():
     parts = build(pool_size=0).training_step(*batches())[2]
-    model, (ct, mri) = build(pool_size=0), batches()
+    model = build(pool_size=0)
+    ct, mri = batches()
     back_ct = F.l1_loss(model.G_mri2ct(model.G_ct2mri(ct)), ct)
     back_mri = F.l1_loss(model.G_ct2mri(model.G_mri2ct(mri)), mri)
     for cycle_ct, cycle_mri, identity in ((0, 0, 0), (3, 0, 0), (0, 3, 0), (0, 0, 7)):
         weights = {"cycle_ct": cycle_ct, "cycle_mri": cycle_mri, "identity": identity}
-        generators, _, shown = build(pool_size=0, **weights).training_step(ct, mri)
+        generator_loss, _, shown = build(pool_size=0, **weights).training_step(ct, mri)
         expected = (
             parts["adversarial"]
             + cycle_ct * back_ct
             + cycle_mri * back_mri
             + identity * parts["identity"]
         )
-        assert generators.item() == pytest.approx(expected.item(), abs=1e-10)
+        assert generator_loss.item() == pytest.approx(expected.item(), abs=1e-10)
         assert ("identity" in shown) == bool(identity)
 
 
@@ -133,11 +132,13 @@ def test_pool_of_size_zero_hands_through_and_a_pool_detaches():
 def test_the_pools_are_no_part_of_the_weights():
     model = build()
     model.training_step(*batches())
-    assert len(model.pool_ct.images) == 2 and not any("pool" in name for name in model.state_dict())
+    assert len(model.pool_ct.images) == 2
+    assert not any("pool" in name for name in model.state_dict())
 
 
 def test_translate_goes_the_way_it_is_asked():
-    model, (ct, mri) = build(), batches(3, 3)
+    model = build()
+    ct, mri = batches(3, 3)
     torch.testing.assert_close(
         model.translate(ct, "mri", batch_size=2), model.G_ct2mri(ct), atol=1e-12, rtol=0
     )
@@ -156,18 +157,12 @@ def test_translate_goes_the_way_it_is_asked():
 @pytest.mark.parametrize("options", [{"dropout": True}, {"norm": "batch"}])
 def test_a_look_in_between_changes_nothing(options):
     """Nor does it depend on chance, or on which other slices are looked at."""
-    model, (ct, _) = (
-        build(
-            architecture=Architecture(
-                **{"ngf": 4, "ndf": 4, "n_blocks": 1, "n_layers": 1} | options
-            )
-        ),
-        batches(3, 3),
+    model = build(
+        architecture=Architecture(**{"ngf": 4, "ndf": 4, "n_blocks": 1, "n_layers": 1} | options)
     )
-    state, chance = (
-        {name: value.clone() for name, value in model.state_dict().items()},
-        torch.get_rng_state(),
-    )
+    ct, _ = batches(3, 3)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    chance = torch.get_rng_state()
     for averaged in (True, False):
         together = model.translate(ct, "mri", averaged)
         torch.testing.assert_close(
@@ -177,22 +172,20 @@ def test_a_look_in_between_changes_nothing(options):
             rtol=0,
         )
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), chance) and all(
-        module.training for module in model.modules()
-    )
+    assert torch.equal(torch.get_rng_state(), chance)
+    assert all(module.training for module in model.modules())
 
 
 def test_averages_follow_the_literal_recursion():
-    model, expected = build(), None
+    model = build()
+    expected = None
     for step in range(1, 30):
         with torch.no_grad():
-            for weight in model.generators:
+            for weight in model.generator_parameters:
                 weight.add_(0.1 * torch.randn_like(weight))
         model.update_averages(step, memory=0.7)
-        memory, now = (
-            min(0.7, (1 + step) / (10 + step)),
-            model.G_mri2ct.model[1].weight.detach().clone(),
-        )
+        memory = min(0.7, (1 + step) / (10 + step))
+        now = model.G_mri2ct.model[1].weight.detach().clone()
         previous = build().G_mri2ct.model[1].weight.detach() if expected is None else expected
         expected = memory * previous + (1 - memory) * now
     # float64, thirty convex combinations
@@ -221,11 +214,10 @@ def test_settings_rebuild_the_model():
 def test_with_batch_norm_every_batch_goes_through_alone():
     """In one call the statistics of both batches would mix; the reference's calls are separate."""
     architecture = Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1, norm="batch")
-    generators, critics, _ = build(architecture=architecture, pool_size=0).training_step(*batches())
+    step = build(architecture=architecture, pool_size=0).training_step(*batches())
     expected = literal_losses(build(architecture=architecture, pool_size=0), *batches())
-    assert (generators.item(), critics.item()) == pytest.approx(
-        [loss.item() for loss in expected], abs=1e-10
-    )
+    assert step.generator_loss.item() == pytest.approx(expected[0].item(), abs=1e-10)
+    assert step.discriminator_loss.item() == pytest.approx(expected[1].item(), abs=1e-10)
 
 
 def test_hinge_and_wgangp_are_their_formulas():
@@ -233,25 +225,27 @@ def test_hinge_and_wgangp_are_their_formulas():
     for mode in ("hinge", "wgangp"):
         model = build(pool_size=0, gan_mode=mode, cycle_ct=0, cycle_mri=0, identity=0)
         torch.manual_seed(7)
-        generators, critics, _ = model.training_step(ct, mri)
+        generator_loss, discriminator_loss, _ = model.training_step(ct, mri)
         fake_mri, fake_ct = model.G_ct2mri(ct), model.G_mri2ct(mri)
-        assert generators.item() == pytest.approx(
+        assert generator_loss.item() == pytest.approx(
             -(model.D_mri(fake_mri).mean() + model.D_ct(fake_ct).mean()).item(), abs=1e-10
         )
-        expected, pairs = 0, ((model.D_mri, mri, fake_mri), (model.D_ct, ct, fake_ct))
+        expected = 0
+        pairs = ((model.D_mri, mri, fake_mri), (model.D_ct, ct, fake_ct))
         torch.manual_seed(7)
-        for critic, real, fake in pairs:
+        for discriminator, real, fake in pairs:
             if mode == "hinge":
                 expected += 0.5 * (
-                    (1 - critic(real)).clamp(min=0).mean() + (1 + critic(fake)).clamp(min=0).mean()
+                    (1 - discriminator(real)).clamp(min=0).mean()
+                    + (1 + discriminator(fake)).clamp(min=0).mean()
                 )
             else:
                 expected += (
-                    critic(fake).mean()
-                    - critic(real).mean()
-                    + 10 * gradient_penalty(critic, real, fake)
+                    discriminator(fake).mean()
+                    - discriminator(real).mean()
+                    + 10 * gradient_penalty(discriminator, real, fake)
                 )
-        assert critics.item() == pytest.approx(expected.item(), abs=1e-10)
+        assert discriminator_loss.item() == pytest.approx(expected.item(), abs=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -272,11 +266,11 @@ def test_every_architecture_trains_a_step(options):
     model = build(
         architecture=Architecture(**{"ngf": 4, "ndf": 4, "n_blocks": 1, "n_layers": 1} | options)
     )
-    generators, critics, _ = model.training_step(*batches())
-    (generators + critics).backward()
+    generator_loss, discriminator_loss, _ = model.training_step(*batches())
+    (generator_loss + discriminator_loss).backward()
     assert all(
         weight.grad is not None and weight.grad.isfinite().all()
-        for weight in (*model.generators, *model.discriminators)
+        for weight in (*model.generator_parameters, *model.discriminator_parameters)
     )
 
 
@@ -287,32 +281,30 @@ def test_channels_may_differ_but_not_with_an_identity_loss():
         match="identity=5 needs as many CT as MR channels, and there are 2 and 1: set identity = 0",
     ):
         build(architecture=architecture)
-    model, (ct, mri) = build(architecture=architecture, identity=0), batches()
-    generators, critics, _ = model.training_step(torch.cat([ct, -ct], 1), mri)
-    (generators + critics).backward()
-    assert model.translate(mri, "ct").shape == (2, 2, 32, 32) and model.translate(
-        torch.cat([ct, ct], 1), "mri"
-    ).shape == (2, 1, 32, 32)
+    model = build(architecture=architecture, identity=0)
+    ct, mri = batches()
+    generator_loss, discriminator_loss, _ = model.training_step(torch.cat([ct, -ct], 1), mri)
+    (generator_loss + discriminator_loss).backward()
+    assert model.translate(mri, "ct").shape == (2, 2, 32, 32)
+    assert model.translate(torch.cat([ct, ct], 1), "mri").shape == (2, 1, 32, 32)
 
 
 def test_slices_of_odd_size_train_and_come_back_in_their_size():
     model = build()
     torch.manual_seed(3)
     ct, mri = torch.rand(2, 1, 1, 37, 42, dtype=torch.float64) * 2 - 1
-    assert model.training_step(ct, mri)[0].isfinite() and model.translate(ct, "mri").shape == (
-        1,
-        1,
-        37,
-        42,
-    )
+    assert model.training_step(ct, mri)[0].isfinite()
+    assert model.translate(ct, "mri").shape == (1, 1, 37, 42)
 
 
 def test_blank_slices_do_not_break_instance_norm():
-    model, blank = build(), torch.full((2, 1, 32, 32), -1.0, dtype=torch.float64)
-    generators, critics, _ = model.training_step(blank, blank)
-    (generators + critics).backward()
+    model = build()
+    blank = torch.full((2, 1, 32, 32), -1.0, dtype=torch.float64)
+    generator_loss, discriminator_loss, _ = model.training_step(blank, blank)
+    (generator_loss + discriminator_loss).backward()
     assert all(
-        weight.grad.isfinite().all() for weight in (*model.generators, *model.discriminators)
+        weight.grad.isfinite().all()
+        for weight in (*model.generator_parameters, *model.discriminator_parameters)
     )
 
 
@@ -327,4 +319,5 @@ def test_what_was_frozen_before_stays_so():
     network.bias.requires_grad_(False)
     with frozen(network):
         assert not network.weight.requires_grad
-    assert network.weight.requires_grad and not network.bias.requires_grad
+    assert network.weight.requires_grad
+    assert not network.bias.requires_grad

@@ -83,11 +83,9 @@ def test_resnet_keys_are_the_references():
 
 def test_unet_and_discriminator_keys_are_the_references():
     with torch.device("meta"):
-        unet, patch, pixel = (
-            shapes(UnetGenerator(3, 3)),
-            shapes(PatchDiscriminator(3)),
-            shapes(PixelDiscriminator(1)),
-        )
+        unet = shapes(UnetGenerator(3, 3))
+        patch = shapes(PatchDiscriminator(3))
+        pixel = shapes(PixelDiscriminator(1))
     inner = {
         "model.model.1.model.1.weight",
         "model.model.1.model.3.model.1.weight",
@@ -185,7 +183,8 @@ def test_patch_discriminator_works_at_its_smallest_size(n_layers):
 )
 def test_generators_keep_the_size_and_stay_inside_tanh(generator):
     output = generator(torch.rand(1, 2, 64, 96))
-    assert output.shape == (1, 3, 64, 96) and output.abs().max() < 1
+    assert output.shape == (1, 3, 64, 96)
+    assert output.abs().max() < 1
 
 
 @pytest.mark.parametrize(
@@ -201,7 +200,8 @@ def test_init_draws_the_stated_spread(init, spread):
     layer = torch.nn.Conv2d(64, 64, 3)
     init_weights(layer, init)
     # 36,864 draws: the sample deviation is within 0.4 % (one sigma), so 2 % cannot fail by chance.
-    assert layer.weight.std().item() == pytest.approx(spread, rel=0.02) and not layer.bias.any()
+    assert layer.weight.std().item() == pytest.approx(spread, rel=0.02)
+    assert not layer.bias.any()
 
 
 def test_orthogonal_init_is_orthogonal():
@@ -219,10 +219,8 @@ def folded(index, length):
 @pytest.mark.parametrize(("height", "width"), [(29, 38), (32, 47), (31, 48)])
 def test_indivisible_images_are_reflected_and_cropped_back(name, height, width):
     torch.manual_seed(0)
-    network, x = (
-        init_weights(make_generator(name, ngf=4), gain=0.2).double(),
-        torch.rand(2, 1, height, width, dtype=torch.float64),
-    )
+    network = init_weights(make_generator(name, ngf=4), gain=0.2).double()
+    x = torch.rand(2, 1, height, width, dtype=torch.float64)
     down, across = -height % network.multiple, -width % network.multiple
     rows = [folded(i - down // 2, height) for i in range(height + down)]
     columns = [folded(i - across // 2, width) for i in range(width + across)]
@@ -234,14 +232,16 @@ def test_indivisible_images_are_reflected_and_cropped_back(name, height, width):
 @pytest.mark.parametrize(("name", "side"), [("resnet_2blocks", 20), ("unet_32", 64)])
 def test_padding_changes_nothing_at_divisible_sizes(name, side):
     torch.manual_seed(0)
-    padded, x = init_weights(make_generator(name, ngf=4)), torch.rand(2, 1, side, 3 * side) * 2 - 1
+    padded = init_weights(make_generator(name, ngf=4))
+    x = torch.rand(2, 1, side, 3 * side) * 2 - 1
     plain = make_generator(name, ngf=4, pad=False)
     plain.load_state_dict(padded.state_dict())
     grown = [
         torch.autograd.grad(network(x).square().sum(), network.parameters())
         for network in (padded, plain)
     ]
-    assert torch.equal(padded(x), plain(x)) and torch.equal(plain(x), plain.model(x))
+    assert torch.equal(padded(x), plain(x))
+    assert torch.equal(plain(x), plain.model(x))
     assert all(torch.equal(one, other) for one, other in zip(*grown, strict=True))
 
 
@@ -253,17 +253,15 @@ def test_a_blank_slice_breaks_neither_the_translation_nor_the_gradient(name, ups
     Where there is none, rounding errors would grow 316-fold at each layer.
     """
     torch.manual_seed(0)
-    network, critic = (
-        init_weights(make_generator(name, ngf=8, upsampling=upsampling)),
-        init_weights(make_discriminator(ndf=8)),
-    )
+    network = init_weights(make_generator(name, ngf=8, upsampling=upsampling))
+    discriminator = init_weights(make_discriminator(ndf=8))
     blank, real = torch.full((1, 1, 64, 64), -1.0), torch.rand(1, 1, 64, 64) * 2 - 1
 
     def size_of_gradient(image):
-        loss = (critic(network(image)) - 1).square().mean() + 10 * (
+        loss = (discriminator(network(image)) - 1).square().mean() + 10 * (
             network(image) - image
         ).abs().mean()
-        grown = torch.autograd.grad(loss, [*network.parameters(), *critic.parameters()])
+        grown = torch.autograd.grad(loss, [*network.parameters(), *discriminator.parameters()])
         assert all(gradient.isfinite().all() for gradient in grown)
         return sum(gradient.square().sum() for gradient in grown).sqrt().item()
 
@@ -315,10 +313,8 @@ def test_resize_convolutions_leave_less_checkerboard(name):
 
 def test_resize_repeats_pixels_then_convolves_the_reflected_image():
     torch.manual_seed(0)
-    layer, x = (
-        upsample("resize", 3, 2, 4, bias=True).double(),
-        torch.rand(2, 3, 5, 6, dtype=torch.float64),
-    )
+    layer = upsample("resize", 3, 2, 4, bias=True).double()
+    x = torch.rand(2, 3, 5, 6, dtype=torch.float64)
     enlarged = F.pad(x.repeat_interleave(2, 2).repeat_interleave(2, 3), (1,) * 4, mode="reflect")
     torch.testing.assert_close(
         layer(x), F.conv2d(enlarged, layer[2].weight, layer[2].bias), atol=1e-12, rtol=0
@@ -328,29 +324,26 @@ def test_resize_repeats_pixels_then_convolves_the_reflected_image():
 @pytest.mark.parametrize(("name", "doublings"), [("resnet_3blocks", 2), ("unet_32", 5)])
 def test_resize_changes_no_other_key(name, doublings):
     with torch.device("meta"):
-        transposed, resized = (
-            shapes(make_generator(name)),
-            shapes(make_generator(name, upsampling="resize")),
-        )
+        transposed = shapes(make_generator(name))
+        resized = shapes(make_generator(name, upsampling="resize"))
     moved = {
         key: key.rsplit(".", 2)[0] + "." + key.rsplit(".", 1)[1]
         for key in resized
         if key not in transposed
     }
     # weight and bias of each
-    assert [moved.get(key, key) for key in resized] == list(transposed) and len(
-        moved
-    ) == 2 * doublings
+    assert [moved.get(key, key) for key in resized] == list(transposed)
+    assert len(moved) == 2 * doublings
 
 
 @pytest.mark.parametrize("name", ["basic", "pixel"])
 def test_spectral_norm_bounds_every_convolution_by_one(name):
     torch.manual_seed(0)
-    critic = init_weights(make_discriminator(name, ndf=8, spectral=True), gain=0.5)
+    discriminator = init_weights(make_discriminator(name, ndf=8, spectral=True), gain=0.5)
     # each pass in training mode is a step of its power iteration
     for _ in range(20):
-        critic(torch.rand(1, 1, 32, 32))
-    layers = [module for module in critic.modules() if isinstance(module, torch.nn.Conv2d)]
+        discriminator(torch.rand(1, 1, 32, 32))
+    layers = [module for module in discriminator.modules() if isinstance(module, torch.nn.Conv2d)]
     assert len(layers) >= 3
     for layer in layers:
         largest = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2).item()

@@ -19,13 +19,16 @@ STEPS = 30
 @pytest.mark.parametrize("n_layers", [1, 3])
 def test_the_patchgan_computes_what_the_paper_writes(n_layers):
     torch.manual_seed(0)
-    critic = init_weights(
+    discriminator = init_weights(
         make_discriminator("n_layers", 2, ndf=4, n_layers=n_layers), gain=0.2
     ).double()
     image = torch.rand(2, 2, 40, 32, dtype=torch.float64) * 2 - 1
     # The same arithmetic in another order, float64.
     torch.testing.assert_close(
-        critic(image), patch_discriminator(critic.state_dict(), image), atol=1e-12, rtol=0
+        discriminator(image),
+        patch_discriminator(discriminator.state_dict(), image),
+        atol=1e-12,
+        rtol=0,
     )
 
 
@@ -75,7 +78,8 @@ def test_the_pools_are_one():
     torch.manual_seed(0)
     fakes = torch.rand(20, 3, 1, 2, 2)
     torch.manual_seed(1)
-    literal, pool = [], Pool(5)
+    literal = []
+    pool = Pool(5)
     for batch in fakes:
         literal.append(pool.query(batch))
     torch.manual_seed(1)

@@ -56,25 +56,22 @@ STRUCTURE = {
 @pytest.mark.parametrize("name", STRUCTURE)
 def test_a_structure_loss_adds_itself_both_ways(slices, name):
     """float64; 1e-9 is for the other order of the sum."""
-    (ct, mri), (_, plain, *_), (model, with_it, _, parts) = (
-        slices,
-        step(slices),
-        step(slices, **{name: 2.5}),
-    )
+    ct, mri = slices
+    _, plain, *_ = step(slices)
+    model, with_it, _, parts = step(slices, **{name: 2.5})
     loss = STRUCTURE[name]
     expected = loss(model.G_ct2mri(ct), ct) + loss(model.G_mri2ct(mri), mri)
-    assert parts[name].item() == pytest.approx(expected.item(), abs=1e-9) and expected > 0.01
+    assert parts[name].item() == pytest.approx(expected.item(), abs=1e-9)
+    assert expected > 0.01
     assert (with_it - plain).item() == pytest.approx(2.5 * expected.item(), abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["linear", "piecewise"])
 def test_mask_loss_looks_at_the_fake_ct_in_hu(slices, name):
     architecture = replace(SMALL, ct_map=name)
-    (_, mri), (_, plain, *_), (model, with_it, _, parts) = (
-        slices,
-        step(slices, architecture),
-        step(slices, architecture, mask=3),
-    )
+    _, mri = slices
+    _, plain, *_ = step(slices, architecture)
+    model, with_it, _, parts = step(slices, architecture, mask=3)
     head = torch.from_numpy(mri_head_mask(mri.float().numpy()))
     fake_ct = CT_MAPS[name].decode(model.G_mri2ct(mri))
     expected = ((((fake_ct + 1) * 1000 - 1000 + 300) / 50).sigmoid() - head.double()).abs().mean()
@@ -84,17 +81,15 @@ def test_mask_loss_looks_at_the_fake_ct_in_hu(slices, name):
 
 
 def test_supervision_is_the_distance_to_the_partner(slices):
-    (ct, mri), (model, total, critics, parts) = (
-        slices,
-        step(slices, supervised=100, cycle_ct=0, cycle_mri=0, adversarial=0),
+    ct, mri = slices
+    model, total, discriminator_loss, parts = step(
+        slices, supervised=100, cycle_ct=0, cycle_mri=0, adversarial=0
     )
     expected = F.l1_loss(model.G_ct2mri(ct), mri) + F.l1_loss(model.G_mri2ct(mri), ct)
     assert total.item() == pytest.approx(100 * expected.item(), abs=1e-9)
-    assert (
-        set(parts) == {"supervised"}
-        and critics.item() == 0
-        and not any(weight.requires_grad for weight in model.discriminators)
-    )
+    assert set(parts) == {"supervised"}
+    assert discriminator_loss.item() == 0
+    assert not any(weight.requires_grad for weight in model.discriminator_parameters)
 
 
 def test_the_verdicts_have_a_weight(slices):
@@ -105,13 +100,14 @@ def test_the_verdicts_have_a_weight(slices):
 
 
 def test_translation_noise_is_on_the_way_back_only(slices):
-    (ct, mri), (model, _, critics, parts) = slices, step(slices, translation_noise=0.3)
+    ct, mri = slices
+    model, _, discriminator_loss, parts = step(slices, translation_noise=0.3)
     torch.manual_seed(7)
     fake_mri, fake_ct = model.G_ct2mri(ct), model.G_mri2ct(mri)
     back = F.l1_loss(model.G_mri2ct(fake_mri + 0.3 * torch.randn_like(fake_mri)), ct)
     back = back + F.l1_loss(model.G_ct2mri(fake_ct + 0.3 * torch.randn_like(fake_ct)), mri)
     assert parts["cycle"].item() == pytest.approx(back.item(), abs=1e-9)
-    assert critics.item() == pytest.approx(step(slices)[2].item(), abs=1e-9)
+    assert discriminator_loss.item() == pytest.approx(step(slices)[2].item(), abs=1e-9)
 
 
 def literal_contrast(contrast, generator, translation, original, seed):
@@ -119,7 +115,8 @@ def literal_contrast(contrast, generator, translation, original, seed):
     torch.manual_seed(seed)
     features = []
     for image in (translation, original):
-        seen, blocks = [], 0
+        seen = []
+        blocks = 0
         for i, layer in enumerate(generator.model):
             image = layer(image)
             blocks += isinstance(layer, ResnetBlock)
@@ -162,7 +159,7 @@ def test_cut_needs_no_cycle_and_its_heads_learn(slices):
         (parts["adversarial"] + 10 * parts["nce"]).item(), abs=1e-9
     )
     total.backward()
-    learned = {id(weight) for weight in model.generators}
+    learned = {id(weight) for weight in model.generator_parameters}
     assert all(
         id(weight) in learned and weight.grad.abs().sum() > 0
         for weight in model.contrast.parameters()
@@ -172,10 +169,8 @@ def test_cut_needs_no_cycle_and_its_heads_learn(slices):
 
 def test_cut_also_contrasts_what_needs_no_translation(slices):
     """Park et al. 2020: the mean of both contrasts; the places are drawn in this order."""
-    (ct, mri), (model, total, _, parts) = (
-        slices,
-        step(slices, nce=0.5, nce_identity=0.5, cycle_ct=0, cycle_mri=0),
-    )
+    ct, mri = slices
+    model, total, _, parts = step(slices, nce=0.5, nce_identity=0.5, cycle_ct=0, cycle_mri=0)
     torch.manual_seed(7)
     both = (("mri", model.G_ct2mri), ("ct", model.G_mri2ct))
     contrasts = [
@@ -214,10 +209,8 @@ def test_piecewise_map_gives_soft_tissue_half_of_the_range():
 
 
 def test_two_windows_believe_the_narrow_one_only_inside_it():
-    wide, narrow = (
-        HU.to_network(torch.tensor([[40.0, 700, -500, 90]])),
-        torch.tensor([[0.2, -0.9, 0.9, 1.0]]),
-    )
+    wide = HU.to_network(torch.tensor([[40.0, 700, -500, 90]]))
+    narrow = torch.tensor([[0.2, -0.9, 0.9, 1.0]])
     decoded = CT_MAPS["two_windows"].decode(torch.stack([wide, narrow], 1)[:, :, None])
     assert HU.from_network(decoded).flatten().tolist() == pytest.approx(
         [50, 700, -500, 150], abs=1e-3
@@ -233,11 +226,10 @@ def test_a_mapped_translator_takes_and_gives_linear_ct(slices, name):
     assert torch.equal(model.translate(mri, "ct"), coded.decode(model.averaged["ct"](mri)))
     assert torch.equal(model.translate(ct, "mri"), model.averaged["mri"](coded.encode(ct)))
     assert model.translate(mri, "ct").shape == ct.shape
-    generators, critics, _ = model.training_step(ct, mri)
+    generator_loss, discriminator_loss, _ = model.training_step(ct, mri)
     fake_mri = model.G_ct2mri(coded.encode(ct))
-    assert (
-        torch.isfinite(generators + critics) and model.D_ct.model[0].in_channels == coded.channels
-    )
+    assert torch.isfinite(generator_loss + discriminator_loss)
+    assert model.D_ct.model[0].in_channels == coded.channels
     assert F.l1_loss(model.G_mri2ct(fake_mri), coded.encode(ct)).item() == pytest.approx(
         (
             model.training_step(ct, mri)[2]["cycle"]
@@ -252,10 +244,8 @@ def test_settings_rebuild_a_remedied_model():
         Architecture(ngf=4, ndf=4, n_blocks=2, n_layers=1, ct_map="piecewise"), nce=1, mind=2
     )
     again = CycleGAN.from_settings(model.settings())
-    assert (
-        again.settings() == model.settings()
-        and again.state_dict().keys() == model.state_dict().keys()
-    )
+    assert again.settings() == model.settings()
+    assert again.state_dict().keys() == model.state_dict().keys()
     older = {
         name: value
         for name, value in build().settings().items()

@@ -39,7 +39,8 @@ def train(seed=3, architecture=SMALL, objective=None, **options):
 
 
 def assert_same_bits(one, other):
-    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_same_seed_same_bits_other_seed_other_bits():
@@ -55,14 +56,16 @@ def test_resume_continues_the_very_same_run(tmp_path):
     resumed, resumed_losses = train(checkpoint=tmp_path / "broken.pt")
     assert_same_bits(straight.state_dict(), resumed.state_dict())
     assert torch.equal(straight.pool_ct.images, resumed.pool_ct.images)
-    assert losses == resumed_losses and len(losses) == 8
+    assert losses == resumed_losses
+    assert len(losses) == 8
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
     train(checkpoint=tmp_path / "run.pt")
     steps = []
     _, losses = train(checkpoint=tmp_path / "run.pt", on_step=lambda step, _: steps.append(step))
-    assert steps == [] and len(losses) == 8
+    assert steps == []
+    assert len(losses) == 8
 
 
 def test_an_interrupt_keeps_the_last_step(tmp_path):
@@ -77,7 +80,8 @@ def test_an_interrupt_keeps_the_last_step(tmp_path):
 
 
 def test_an_interrupt_within_a_step_resumes_the_very_same_run(tmp_path, monkeypatch):
-    step, calls = CycleGAN.training_step, []
+    step = CycleGAN.training_step
+    calls = []
 
     def interrupted(self, ct, mri):
         calls.append(1)
@@ -94,7 +98,8 @@ def test_an_interrupt_within_a_step_resumes_the_very_same_run(tmp_path, monkeypa
 
 @pytest.mark.parametrize("at", [2, 5, 8])
 def test_ctrl_c_within_a_step_loses_nothing(tmp_path, monkeypatch, at):
-    step, calls = CycleGAN.training_step, []
+    step = CycleGAN.training_step
+    calls = []
 
     def interrupted(self, ct, mri):
         calls.append(1)
@@ -119,7 +124,8 @@ def test_ctrl_c_waits_a_second_one_does_not_and_the_old_handler_returns():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         done.append("never")
-    assert done == ["whole"] and signal.getsignal(signal.SIGINT) is before
+    assert done == ["whole"]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_training_runs_in_any_thread():
@@ -172,16 +178,15 @@ def test_another_seed_or_architecture_is_not_resumed(tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_last_good_step(
     tmp_path, monkeypatch, value
 ):
-    step, calls = CycleGAN.training_step, []
+    step = CycleGAN.training_step
+    calls = []
 
     def broken(self, ct, mri):
         calls.append(1)
-        generators, critics, parts = step(self, ct, mri)
-        return (
-            generators,
-            critics,
-            parts | {"cycle": torch.tensor(value)} if len(calls) == 3 else parts,
-        )
+        found = step(self, ct, mri)
+        if len(calls) == 3:
+            found = found._replace(losses=found.losses | {"cycle": torch.tensor(value)})
+        return found
 
     monkeypatch.setattr(CycleGAN, "training_step", broken)
     with pytest.raises(
@@ -302,7 +307,7 @@ def test_fit_is_the_plain_loop():
     batches = UnpairedBatches(ct, mri, Training(**options), seed=9)
     adams = [
         torch.optim.Adam(weights, betas=(0.4, 0.9), fused=True)
-        for weights in (model.generators, model.discriminators)
+        for weights in (model.generator_parameters, model.discriminator_parameters)
     ]
     for step in range(6):
         for adam, loss in zip(adams, model.training_step(*batches(step))[:2], strict=True):
@@ -322,7 +327,8 @@ def test_fit_is_the_plain_loop():
 def rates(metrics=None, **options):
     """The learning rates of ten steps, or as many as there are metrics, as shares of the first."""
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], 2e-4)
-    scheduler, seen = schedule(optimizer, Training(steps=10, **options)), []
+    scheduler = schedule(optimizer, Training(steps=10, **options))
+    seen = []
     for metric in metrics or [None] * 10:
         seen.append(optimizer.param_groups[0]["lr"] / 2e-4)
         optimizer.step()
@@ -340,7 +346,8 @@ def rates(metrics=None, **options):
     ],
 )
 def test_policies_start_whole_fall_and_never_reach_zero(options, expected):
-    assert rates(**options) == pytest.approx(expected) and expected[-1] > 0
+    assert rates(**options) == pytest.approx(expected)
+    assert expected[-1] > 0
 
 
 @pytest.mark.parametrize(
@@ -407,10 +414,8 @@ def test_every_random_source_comes_back():
 def test_the_scale_of_fp16_gradients_comes_back():
     """GradScaler also works on the CPU, where training does not need it."""
     one, other = (Trainer(start()[0], Training(steps=3)) for _ in range(2))
-    one.scaler, other.scaler = (
-        torch.amp.GradScaler("cpu", init_scale=64),
-        torch.amp.GradScaler("cpu"),
-    )
+    one.scaler = torch.amp.GradScaler("cpu", init_scale=64)
+    other.scaler = torch.amp.GradScaler("cpu")
     one.scaler.scale(torch.zeros(()))  # it is made when first used
     restore_run(other, run_state(one))
     assert other.scaler.get_scale() == 64
@@ -419,7 +424,7 @@ def test_the_scale_of_fp16_gradients_comes_back():
 def test_clipping_bounds_the_gradients_of_both_groups():
     model, ct, mri = start()
     Trainer(model, Training(steps=3, clip_norm=1e-3)).train_one_step(ct[:2], mri[:2])
-    for group in (model.generators, model.discriminators):
+    for group in (model.generator_parameters, model.discriminator_parameters):
         assert torch.stack([weight.grad.norm() for weight in group]).norm().item() == pytest.approx(
             1e-3, rel=1e-3
         )
@@ -462,7 +467,8 @@ def test_a_torch_that_cannot_tell_of_bf16_is_believed_to_have_it(monkeypatch, re
 @pytest.mark.parametrize(("gan_mode", "networks"), [("lsgan", 4), ("wgangp", 2)])
 def test_a_compiled_model_trains_alike(monkeypatch, gan_mode, networks):
     """Traced and differentiated as the default backend does, which needs a C++ compiler."""
-    compiled, module_compile = [], torch.nn.Module.compile
+    compiled = []
+    module_compile = torch.nn.Module.compile
     monkeypatch.setattr(
         torch.nn.Module,
         "compile",
@@ -504,7 +510,7 @@ def test_slices_that_are_not_finite_are_refused_before_the_training():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"stepz": 3}, "stepz is no option here: did you mean steps"),
+        ({"stepz": 3}, "stepz is not an option: did you mean steps"),
         ({"lr_policy": "square"}, "choose one of linear, step, cosine, plateau"),
         ({"precision": "fp16"}, 'precision="fp16" needs a GPU: choose "bf16" or "fp32" on the CPU'),
         ({"crop_size": 64}, "crop_size=64 is larger than the slices of 32x32 pixels"),
@@ -593,7 +599,7 @@ def test_remedies_resume_the_very_same_run(tmp_path, objective):
     assert_same_bits(straight.state_dict(), resumed.state_dict())
 
 
-def test_pairs_train_without_critics():
+def test_pairs_train_without_discriminators():
     torch.manual_seed(3)
     ct = torch.nn.functional.interpolate(torch.rand(5, 1, 4, 4) * 2 - 1, (32, 32))
     model = CycleGAN(
@@ -611,9 +617,8 @@ def test_pairs_train_without_critics():
         learning_rate=2e-3,
         batch_size=2,
     )
-    assert found[-1]["supervised"] < 0.7 * found[0]["supervised"] and set(found[0]) == {
-        "supervised"
-    }
+    assert found[-1]["supervised"] < 0.7 * found[0]["supervised"]
+    assert set(found[0]) == {"supervised"}
     assert torch.equal(model.D_ct.model[0].weight, before["D_ct.model.0.weight"])
 
 

@@ -67,12 +67,14 @@ def test_a_training_measures_once_and_a_resumed_one_keeps_the_number(tmp_path, m
     choose(monkeypatch, 2, calls)
     torch.set_num_threads(1)
     train(tmp_path, stop_at=2)
-    assert torch.get_num_threads() == 2 and len(calls) == 1
+    assert torch.get_num_threads() == 2
+    assert len(calls) == 1
     assert load_checkpoint(tmp_path / "run.pt")["threads"] == 2
 
     torch.set_num_threads(1)
     train(tmp_path, stop_at=3)
-    assert torch.get_num_threads() == 2 and len(calls) == 1
+    assert torch.get_num_threads() == 2
+    assert len(calls) == 1
 
 
 def test_measuring_changes_no_digit(tmp_path, monkeypatch):
@@ -136,7 +138,8 @@ def test_a_cpu_with_bf16_takes_what_is_faster(monkeypatch, seconds, expected):
     before = [weight.clone() for weight in model.parameters()]
     assert choose_precision(model, Slices(ct, mri)) == expected
     for weight, old in zip(model.parameters(), before, strict=True):
-        assert torch.equal(weight, old) and weight.grad is None
+        assert torch.equal(weight, old)
+        assert weight.grad is None
 
 
 def test_a_resumed_run_keeps_its_precision(tmp_path, monkeypatch):

@@ -107,7 +107,7 @@ def test_the_model_card_says_what_the_file_says():
         (
             lambda path: path.unlink(),
             FileNotFoundError,
-            "safetensors does not exist or is no file: install ctmri-utils again",
+            "safetensors does not exist",
         ),
         (
             lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?"),
@@ -278,7 +278,7 @@ def test_real_slices_upside_down_are_told_apart(real, modality):
 @pytest.mark.parametrize(
     ("a", "b", "extractor", "message"),
     [
-        (noise(9), noise(12), SMALL, "needs 10 images or more in each set, got 9 and 12"),
+        (noise(9), noise(12), SMALL, "needs at least 10 images in each set, got 9 and 12"),
         (
             noise(12),
             noise(12, 32),

@@ -203,8 +203,8 @@ def test_a_map_needs_the_signs_it_was_calibrated_on(given):
 @pytest.mark.parametrize(
     ("ask", "sentence"),
     [
-        (lambda: d.disagreement([], IMAGES, "ct", HU, 0), "needs a model to disagree"),
-        (lambda: d.uncertainty_signs([], IMAGES, HU, 0), "needs a model to disagree"),
+        (lambda: d.disagreement([], IMAGES, "ct", HU, 0), "disagreement"),
+        (lambda: d.uncertainty_signs([], IMAGES, HU, 0), "disagreement"),
         (lambda: d.uncertainty_signs([Made(steady)], IMAGES, GREY, 0), "CT is in grey level"),
         (lambda: d.near_skull(np.ones((9, 9))), r"slices \(N, H, W\), got \(9, 9\)"),
     ],
@@ -278,7 +278,7 @@ def test_risk_at_full_coverage_is_the_mean_error_and_the_error_itself_is_the_bes
         ((DOUBT, ERROR, 0 * DOUBT), "is empty"),
         ((DOUBT[:2], ERROR, MASK), r"uncertainty \(2, 12, 10\), error \(3, 12, 10\) and mask"),
         ((DOUBT * np.nan, ERROR, MASK), "the uncertainty holds 360 NaN"),
-        ((DOUBT, ["a"], MASK), "the error is no array of real numbers"),
+        ((DOUBT, ["a"], MASK), "the error is not an array of real numbers"),
     ],
 )
 def test_maps_that_do_not_fit_get_one_sentence(score, given, sentence):

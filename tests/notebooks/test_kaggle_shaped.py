@@ -62,7 +62,7 @@ def printed(build, name):
 
 def test_lesson_4_claims_nothing_in_hu_of_a_set_without(build):
     text = printed(build, "04_evaluate_translations")
-    assert "ct-to-mri-cgan: your own training, 2 steps" in text
+    assert "ct-to-mri-cgan: your own training run, 2 steps" in text
     assert "this set's CT is in grey level" in text
     assert "cycle error of the MR slices" in text
     assert "the CT of this data set is not in HU" in text and "HU distribution" not in text
@@ -78,5 +78,5 @@ def test_lesson_5_shows_grey_levels_and_subtracts_no_mr_from_ct(build):
 
 def test_lesson_8_translates_volumes_by_networks_that_know_hu(build):
     text = printed(build, "08_translate_a_volume")
-    assert "ct-to-mri-cgan: your own training, 2 steps" in text
+    assert "ct-to-mri-cgan: your own training run, 2 steps" in text
     assert "The first pair knows no HU, so the second stands in for it." in text

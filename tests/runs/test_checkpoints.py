@@ -97,9 +97,7 @@ def test_a_damaged_or_missing_checkpoint_gets_one_sentence(tmp_path):
     (tmp_path / "run.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="run.pt is not a readable checkpoint"):
         load_checkpoint(tmp_path / "run.pt")
-    with pytest.raises(
-        FileNotFoundError, match="none.pt does not exist or is no file: train first"
-    ):
+    with pytest.raises(FileNotFoundError, match="none.pt does not exist"):
         load_checkpoint(tmp_path / "none.pt")
 
 
@@ -203,13 +201,13 @@ def test_damaged_or_foreign_weights_get_one_sentence(tmp_path):
     with pytest.raises(FileNotFoundError, match="weights.safetensors does not exist"):
         load_translator(path)
     save_file({"a": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match="weights.safetensors holds no network that is known here"):
+    with pytest.raises(ValueError, match="weights.safetensors holds no network"):
         load_translator(path)
 
     save_weights(Translator(SMALL), path)
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
-    with pytest.raises(ValueError, match="weights.safetensors is damaged, cut short"):
+    with pytest.raises(ValueError, match="weights.safetensors is damaged"):
         load_translator(path)
 
 
@@ -233,7 +231,7 @@ def test_a_card_takes_no_memory_for_what_is_not_there(tmp_path):
         ),
         (
             lambda state: state["ct.model.4.bias"].fill_(torch.nan),
-            r"not finite \(ct.model.4.bias\): its training had failed",
+            r"not finite \(ct.model.4.bias\)",
         ),
     ],
 )
@@ -262,7 +260,7 @@ def test_lessons_start_from_the_shipped_weights_until_there_is_a_training(
     assert model.translate(torch.zeros(1, 1, 64, 64), "ct").shape == (1, 1, 64, 64)
     trained = train(checkpoint=checkpoint_file(dataset, "laptop", 1))[0]
     model, whence = trained_translator(dataset, "laptop", 1)
-    assert "your own training, 8 steps" in whence
+    assert "your own training run, 8 steps" in whence
     assert_same_bits(model.state_dict(), trained.state_dict())
 
 
@@ -270,6 +268,6 @@ def test_a_folder_of_ones_own_has_no_weights_before_training(tmp_path, monkeypat
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
     with pytest.raises(
         FileNotFoundError,
-        match="there is no training on mine yet .*: run lesson 03 with this DATASET first",
+        match="there is no training run on mine yet",
     ):
         trained_translator("mine", "laptop", 1)

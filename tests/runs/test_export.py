@@ -245,13 +245,13 @@ RESNET = {"name": "resnet_2blocks", "ngf": 4}
     [
         (
             lambda state: {"model": Hostile()},
-            "holds Python objects beside tensors .builtins.print.*none of it ran",
+            "Python objects .*builtins.print",
         ),
-        (lambda state: state["model.1.weight"], "holds no network that is known here"),
-        (lambda state: {}, "holds no network that is known here: give a ResNet"),
+        (lambda state: state["model.1.weight"], "holds no network"),
+        (lambda state: {}, "holds no network"),
         (
             lambda state: {"fc.weight": torch.zeros(2, 2)},
-            "holds no network that is known here .its first tensor is 'fc.weight'.",
+            "holds no network .*'fc.weight'",
         ),
         (
             lambda state: {"net.3.weight": torch.zeros(2, 2)},
@@ -267,19 +267,19 @@ RESNET = {"name": "resnet_2blocks", "ngf": 4}
         ),
         (
             lambda state: state | {"model.99.weight": torch.zeros(1, 1, 1, 1)},
-            "looks like a ResNet of 2 blocks, but has model.99.weight besides",
+            "looks like a ResNet of 2 blocks, but also has model.99.weight",
         ),
         (
             lambda state: state | {"attention": torch.zeros(8)},
-            "looks like a ResNet of 2 blocks, but has attention besides",
+            "looks like a ResNet of 2 blocks, but also has attention",
         ),
         (
             lambda state: state | {"model.1.weight": torch.zeros(1).expand(10**5, 10**5, 7, 7)},
-            "claims to hold more numbers than would fit",
+            "claims to hold more numbers",
         ),
         (
             lambda state: state | {"model.4.bias": torch.full((8,), torch.nan)},
-            "not finite .model.4.bias.: its training had failed",
+            "not finite .model.4.bias.",
         ),
     ],
 )
@@ -299,7 +299,7 @@ def test_a_truncated_or_missing_file_gets_one_sentence(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match="G.pth (is empty|is damaged|.*or is damaged)"):
             load_reference(path)
-    with pytest.raises(FileNotFoundError, match="none does not exist or is no file"):
+    with pytest.raises(FileNotFoundError, match="none does not exist"):
         load_reference(tmp_path / "none")
 
 
@@ -439,7 +439,7 @@ def test_a_colour_file_is_exported_to_grey_onnx_if_asked(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["scans-ci-3", "G.pth"], "holds two generators: say --to mri"),
+        (["scans-ci-3", "G.pth"], "holds two generators"),
         (["scans-ci-3", "G.h5", "--to", "ct"], "G.h5 must end in one of .pth"),
         (["scans-ci-9", "G.pth", "--to", "ct"], "does not exist"),
         (["nowhere.pth", "G.onnx"], "nowhere.pth does not exist"),

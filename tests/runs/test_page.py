@@ -89,10 +89,10 @@ def test_a_run_of_another_name_is_known_by_its_settings(runs):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nameless"], "does not say its data set, profile and seed"),
-        (["scans-ci-9"], "train first, lesson 03 shows how"),
-        (["scans-ci-3", "--dataset", "nowhere"], "nor a folder that exists"),
-        (["scans-ci-x"], "name it like scans-laptop-2026"),
+        (["nameless"], "nameless has no settings.toml"),
+        (["scans-ci-9"], "there is no run 'scans-ci-9'"),
+        (["scans-ci-3", "--dataset", "nowhere"], "unknown data set 'nowhere'"),
+        (["scans-ci-x"], "there is no run 'scans-ci-x'"),
         (["scans-ci-3", "--output", "nowhere/page.html"], "cannot write nowhere"),
     ],
 )

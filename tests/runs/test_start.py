@@ -113,16 +113,16 @@ def test_where_generators_are_called_by_two_letters_d_a_judges_a(tmp_path):
 @pytest.mark.parametrize(
     ("networks", "sentence"),
     [
-        ({"G_A": Resnet(1, 1, blocks=3)}, "other networks than this run's: set n_blocks = 3 to"),
-        ({"G_A": Resnet(1, 1, ngf=2)}, "other networks than this run's: set ngf = 2 to start"),
+        ({"G_A": Resnet(1, 1, blocks=3)}, "networks unlike this run's: set n_blocks = 3 to"),
+        ({"G_A": Resnet(1, 1, ngf=2)}, "networks unlike this run's: set ngf = 2 to start"),
         ({"G_A": Unet()}, "set generator = 'unet_32' to start"),
         ({"G_A": Resnet(1, 1, dropout=True)}, "set dropout = True to start"),
         ({"G_A": Resnet(1, 1), "D_A": Patches(1, ndf=2)}, "set ndf = 2 to start"),
         (
             {"G_A": Resnet(1, 1, padding="zero")},
-            "a ResNet of 2 blocks without padding layers, which translates and exports here",
+            "a ResNet of 2 blocks without padding layers",
         ),
-        ({"G_A": Resnet(2, 2)}, "for images of 2 channels, and this run's are of 1"),
+        ({"G_A": Resnet(2, 2)}, "for images of 2 channels, but this run's are of 1"),
         ({"D_A": Patches(1)}, "does not say what its generator makes"),
         ({"G": Resnet(1, 1)}, "does not say what its generator makes: name the file latest"),
     ],
@@ -140,7 +140,7 @@ def test_networks_of_another_kind_are_refused_and_nothing_changes(tmp_path, netw
 def test_another_map_of_ct_is_refused(tmp_path):
     path = trained(tmp_path)[1]
     other = new_model(architecture=Architecture(ngf=4, ndf=4, n_blocks=2, ct_map="piecewise"))
-    with pytest.raises(ValueError, match="see CT through ct_map = 'linear': set it alike"):
+    with pytest.raises(ValueError, match="ct_map = 'linear'"):
         start_from(other, path)
 
 

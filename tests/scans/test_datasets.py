@@ -440,9 +440,9 @@ def test_phantoms_of_neighbouring_seeds_share_no_patient(monkeypatch):
 @pytest.mark.parametrize(
     ("dataset", "error", "sentence"),
     [
-        (3, ValueError, "DATASET=3 is no text: choose"),
-        (None, ValueError, "DATASET=None is no text: choose"),
-        ("scanz", ValueError, "DATASET='scanz' is neither"),
+        (3, ValueError, "3 must be a string"),
+        (None, ValueError, "None must be a string"),
+        ("scanz", ValueError, "unknown data set 'scanz'.* kaggle"),
         (
             "kaggle",
             FileNotFoundError,

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from ctmri_utils.scans.checks import check
+from ctmri_utils.scans.checks import check_folder
 from ctmri_utils.scans.folders import folder_scans
 from ctmri_utils.units import STORED_HU_OFFSET
 
@@ -450,7 +450,7 @@ def test_the_set_works_without_any_one_mr_person(script, copy, gone):
     assert not list(copy.rglob(f"*{gone}_z*")) and gone not in {row["patient"] for row in rows}
     assert {row["file"]: row for row in rows if row["modality"] == "ct"} == before
 
-    report = check(copy)
+    report = check_folder(copy)
     assert [f.seen for f in report.findings if f.kind == "patients, train and test"] == ["cranium"]
     scans = folder_scans(copy, 32)
     stay = [patient for patient in MR_PEOPLE if patient != gone]

@@ -6,7 +6,7 @@ import pytest
 from loopback_kaggle import slices
 
 from ctmri_utils.machine import build_folder
-from ctmri_utils.scans.checks import check
+from ctmri_utils.scans.checks import check_folder
 from ctmri_utils.scans.datasets import load_scans
 from ctmri_utils.scans.kaggle import download
 from ctmri_utils.settings import PROFILES
@@ -61,7 +61,7 @@ def test_the_attached_set_is_used_and_left_as_it_is(kaggle, place):
     assert (len(scans.train.ct), len(scans.train.mri)) == (4, 5)
     assert (len(scans.test.ct), len(scans.test.mri)) == (3, 2)
     assert download() == images
-    assert "trainA" in str(check(images))
+    assert "trainA" in str(check_folder(images))
     assert state(kaggle) == before
 
 

@@ -76,7 +76,7 @@ def test_the_solution_holds(part, right, capsys):
         # one too many, one too few, no letters
         ("4.4", lambda: ("abdef",), "pixel by pixel"),
         ("4.4", lambda: ("bdf",), "a set against a"),
-        ("4.4", lambda: ("all",), "name letters"),
+        ("4.4", lambda: ("all",), "names no answers"),
     ],
 )
 def test_a_typical_error_gets_a_hint(part, wrong, hint, capsys):

@@ -201,8 +201,8 @@ def test_a_diverging_training_speaks_up_by_step_20(capsys):
         except FloatingPointError:
             pass
         said = "".join(capsys.readouterr())
-        assert ("the training diverges" in said) == warned
-        assert said.count("the training diverges") == warned
+        assert ("training is diverging" in said) == warned
+        assert said.count("training is diverging") == warned
 
 
 def test_one_burst_is_no_divergence():

@@ -97,7 +97,7 @@ def test_the_command_writes_the_map_beside_the_translation_in_its_format(
     assert main(["translate", str(source), str(tmp_path / "out" / name), *options]) == 0
     said = capsys.readouterr().out
     assert "calibrated on phantoms: fitted on 2 synthetic patients" in said
-    assert "the error to expect, in the head" in said
+    assert "the expected error, " in said
 
     made = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert made == sorted([name, name.replace("ct", "ct_uncertainty")])

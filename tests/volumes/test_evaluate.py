@@ -290,13 +290,16 @@ def test_what_the_synthetic_ct_does_not_show_is_said(tmp_path, tree, results, ca
     write_with_simple_itk(volume.values[:, :, :4].astype(np.int16), volume.affine, files[0])
     evaluate(tmp_path, *files)
     beyond = inside[:, :, 4:].sum() / inside.sum()
-    assert f"{beyond:.1%} of what is scored lies beyond the synthetic CT" in capsys.readouterr().out
+    assert (
+        f"{beyond:.1%} of the scored region lies outside the synthetic CT"
+        in capsys.readouterr().out
+    )
 
     far = volume.affine.copy()
     far[:3, 3] += 1000
     write_with_simple_itk(volume.values.astype(np.int16), far, files[0])
     assert evaluate(tmp_path, *files) == 1
-    assert "its synthetic CT shows nothing of what is to be scored" in capsys.readouterr().out
+    assert "its synthetic CT does not cover" in capsys.readouterr().out
 
 
 def test_odd_masks_and_a_windowed_truth_are_said(tmp_path, tree, results, capsys):
@@ -316,9 +319,9 @@ def test_odd_masks_and_a_windowed_truth_are_said(tmp_path, tree, results, capsys
     far[:3, 3] += 1000
     write_with_simple_itk(inside.astype(np.uint8), far, odd)
     assert evaluate(tmp_path, sct, "--truth", true, "--mask", odd) == 1
-    assert "its mask lies outside of the true CT" in capsys.readouterr().out
+    assert "its mask lies outside the true CT" in capsys.readouterr().out
 
     window = volume.values.clip(-100, 300).astype(np.int16)
     write_with_simple_itk(window, volume.affine, tmp_path / "ct.nrrd")
     evaluate(tmp_path, sct, "--truth", tmp_path / "ct.nrrd", "--mask", mask)
-    assert "the true CT shows no air, its values being -100 to 300 HU" in capsys.readouterr().out
+    assert "the true CT shows no air, with values of -100 to 300 HU" in capsys.readouterr().out

@@ -196,7 +196,7 @@ def test_nobody_types_the_size_of_weights_that_say_it(odd, tmp_path, capsys, mon
     [
         ({}, ["--size", "64"], "size 64 contradicts these weights"),
         ({}, ["--spacing-mm", "3"], "pixels of 3 mm contradict these weights"),
-        ({"makes": ["ct"]}, [], "these weights make CT and no MR"),
+        ({"makes": ["ct"]}, [], "these weights make CT, not MR"),
         (
             {"ct_low": GREY.low, "ct_high": GREY.high, "ct_unit": GREY.unit},
             [],

@@ -166,8 +166,8 @@ def test_a_pair_that_is_not_registered_is_named_or_refused(tmp_path):
     ("shift_mm", "expected"),
     [
         ((30, 0, 0), "the heads in CT and MR overlap by 0.7"),
-        ((0, 200, 0), "of the head in the MR lies outside of the CT"),
-        ((0, 0, 50), "of the head in the MR lies outside of the CT"),
+        ((0, 200, 0), "of the head in the MR lies outside the CT"),
+        ((0, 0, 50), "of the head in the MR lies outside the CT"),
     ],
 )
 def test_a_ct_that_was_moved_is_refused_with_a_mask_and_without(

@@ -300,7 +300,7 @@ def test_the_person_option_decides_and_the_command_has_it(tmp_path, hospital, he
     assert main(["prepare", str(tmp_path / "set2"), *words, "--person", r"x\d|sub-\d+"]) == 0
     assert "note: 6 people found: by --person" in capsys.readouterr().out
     assert main(["prepare", str(tmp_path / "set3"), *words, "--person", "z"]) == 1
-    assert "--person z finds nobody in x1_a.nii" in capsys.readouterr().err
+    assert "--person z matches nothing in x1_a.nii" in capsys.readouterr().err
 
 
 def test_anonymous_series_are_told_by_their_folders(tmp_path, head, dicom_series):
@@ -329,7 +329,7 @@ def test_a_copy_of_a_scan_under_another_name_stays_on_its_side_and_is_said(tmp_p
     for seed in range(6):
         output = tmp_path / f"set{seed}"
         notes = prepare_slices(output, tmp_path / "ct", tmp_path / "mri", 64, 0.4, seed)
-        assert "scan 9 holds the very values of scan 1: a copy?" in notes
+        assert "scan 9 has the same values as scan 1: is it a copy?" in notes
         scans = patients_by_scan(output)
         for k in range(1, 5):
             assert scans[f"ct_{k:03d}"][1] == scans[f"ct_{k + 8:03d}"][1]
@@ -343,7 +343,7 @@ def test_a_scan_without_slices_or_air_is_named(tmp_path, hospital, head):
     speck[30:33, 30:33] = 40
     write_scan(Volume(speck, affine, "ct"), tmp_path / "ct" / "speck.nii")
     notes = " | ".join(prepare_slices(tmp_path / "set", tmp_path / "ct", hospital / "mri", 64))
-    assert "window.nii: it shows no air, its values being -160 to 240 HU" in notes
+    assert "window.nii: it shows no air, with values of -160 to 240 HU" in notes
     assert "speck.nii: no slice shows at least 5% head, the largest 0." in notes
 
 

@@ -162,7 +162,7 @@ def test_smoothing_across_slices_takes_jitter_away(head):
     ]
     assert jitter[0] > jitter[1] > jitter[2] and jitter[2] < 0.7 * jitter[0]
     for impossible in (-1.0, float("nan"), 1e12):
-        with pytest.raises(ValueError, match="smoothing by .* makes no sense"):
+        with pytest.raises(ValueError, match="smoothing by "):
             translate_volume(Flicker(), volume, 64, spacing[1], smooth_mm=impossible)
 
 
@@ -316,7 +316,7 @@ def test_a_reference_network_translates_where_it_is_said_what_it_makes(
     words = ["translate", str(tmp_path / "mr.nii"), str(tmp_path / "out.nii"), "--size", "64"]
     words += ["--weights", str(tmp_path / "latest_net_G_B.pth"), "--padding", "replicate"]
 
-    assert main(words) == 1 and "say --to mri or --to ct" in capsys.readouterr().err
+    assert main(words) == 1 and "--to mri or --to ct" in capsys.readouterr().err
     assert main([*words, "--to", "ct"]) == 0
     assert "does not say which grey levels its network knows" in capsys.readouterr().out
 

@@ -190,19 +190,19 @@ COMPLETE = {
     "one of another thickness": ([2.5, 2.5, 3.75], [2.5] * 3 + [5], 0),
 }
 INCOMPLETE = {
-    "a thin one": ([2.5, 5, 2.5, 3.75, 5, 5], [2.5] * 4 + [5] * 3, "1 after slice 2, 2.50 mm"),
-    "a thick one": ([2.5, 2.5, 3.75, 5, 10], [2.5] * 3 + [5] * 3, "1 after slice 5, 5.00 mm"),
+    "a thin one": ([2.5, 5, 2.5, 3.75, 5, 5], [2.5] * 4 + [5] * 3, "1 after slice 2; 2.50 mm"),
+    "a thick one": ([2.5, 2.5, 3.75, 5, 10], [2.5] * 3 + [5] * 3, "1 after slice 5; 5.00 mm"),
     "some of each": (
         [5, 2.5, 2.5, 3.75, 5, 15, 5],
         [2.5] * 4 + [5] * 4,
-        "1 after slice 1, 2 after slice 6, 2.50 or 5.00 mm",
+        "1 after slice 1, 2 after slice 6; 2.50 or 5.00 mm",
     ),
     "twice the distance at one thickness": (
         [2.5, 2.5, 2.5, 5, 5],
         [2.5] * 6,
-        "1 after slice 4, 1 after slice 5, 2.50 mm",
+        "1 after slice 4, 1 after slice 5; 2.50 mm",
     ),
-    "without a thickness": ([3, 6], [None] * 3, "1 after slice 2, 3.00 mm"),
+    "without a thickness": ([3, 6], [None] * 3, "1 after slice 2; 3.00 mm"),
 }
 
 
@@ -237,7 +237,7 @@ def test_a_missing_slice_is_refused_whatever_the_protocol(tmp_path, head, dicom_
     stack_of(tmp_path, head, dicom_series, distances, thickness)
     with pytest.raises(ValueError) as caught:
         read_series(tmp_path)
-    assert f"slices are missing ({words} being usual)" in str(caught.value)
+    assert f"slices are missing ({words} is usual)" in str(caught.value)
 
 
 # Copies.
