@@ -19,12 +19,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..machine import CHECKOUT, ONE_THREAD, build_folder, environment_variables
-from .gradebook import check_format, write_marks
+from .gradebook import check_format, warn_of_lost_marks, warn_of_new_columns, write_marks
 from .lessons import kernel_environment
+from .marked_by_hand import changed_parts, keep_marked
 from .mending import mend
 from .roster import Roster, read_roster
 from .sandbox import working_sandbox
-from .submissions import Submission, collect
+from .submissions import Submission, collect, joined
 from .template import repository, write_template
 
 # Errors that end a cell from outside, and what the teacher reads about them.
@@ -146,12 +147,12 @@ def grade(
         unsafe: execute the notebooks without a sandbox, with all rights of this account.
 
     Returns:
-        The rows of grades.csv.
+        The rows of grades.csv, and in each whether the student is `listed` in the roster.
 
     Raises:
         FileNotFoundError: there are no submissions.
         NoSandboxError: this machine has none, and `unsafe` was not asked for.
-        ValueError: two students would get one name, or the marks could not be written.
+        ValueError: two students would get one name, or the results could not be written.
     """
     if not unsafe:
         working_sandbox()
@@ -159,28 +160,62 @@ def grade(
         api = open_course(root)
     output = Path(output or build_folder() / "grades")
     submissions = Path(submissions)
-    people = read_roster(roster) if roster else None
+    check_places(submissions, output)
+    people = read_class(roster) if roster else None
 
     # The gradebook must know the very source that grades.
     released = read_released(api)
     found, ignored = collect(submissions, released, people)
     assignments = sorted({submission.assignment for submission in found} - {""})
+    if not found:
+        raise FileNotFoundError(f"{submissions} holds no files: check the folder")
     if not assignments:
         raise FileNotFoundError(
             f"{submissions} holds no notebook of an assignment: check the folder, and that the "
             "assignments are those of this checkout"
         )
     check_format(format, people, assignments)
+    if format == "canvas" and people.kind == "canvas":
+        warn_of_new_columns(people, assignments)
     for path in ignored:
-        print(f"ignored: {path} (an older copy, or no notebook of an assignment)")
+        print(f"ignored: {path} (an older copy, or not a notebook of an assignment)")
 
     output.mkdir(parents=True, exist_ok=True)
     rows, parts = grade_all(api, found, released, output)
+    for row in rows:
+        row["listed"] = people is None or row["student"] in people.people
     write_table(output / "grades.csv", with_roster(rows, people))
     write_table(output / "parts.csv", parts)
-    for path in write_marks(format, rows, people, output):
+    written = write_marks(format, rows, people, output)
+    for path in written:
         print(f"for {format}: {path}")
+    if written:
+        warn_of_lost_marks(rows, people, written[0])
     return rows
+
+
+def check_places(submissions: Path, output: Path) -> None:
+    """Raise an error if nothing can be read from one place, or written to the other."""
+    if not submissions.exists():
+        raise FileNotFoundError(
+            f"{submissions} does not exist: name a folder or a zip of submissions"
+        )
+    if output.is_file():
+        raise ValueError(f"{output} is a file: name a folder for --output")
+    if output.resolve().is_relative_to(submissions.resolve()):
+        raise ValueError(
+            f"{output} lies in {submissions}, and the next grading would take the results for "
+            "submissions: name another folder for --output"
+        )
+
+
+def read_class(path: Path) -> Roster:
+    """Read the class list, and say which of its columns are not used."""
+    roster = read_roster(path)
+    unused = roster.unused_columns()
+    if unused:
+        print(unused)
+    return roster
 
 
 def grade_all(
@@ -193,9 +228,8 @@ def grade_all(
         row, row_parts = grade_submission(api, submission, released, output)
         rows.append(row)
         parts += row_parts
-        points = "no grade" if row["score"] == "" else row["score"]
-        line = f"{row['student']}, {row['assignment']}: {points} {row['note']}"
-        print(line.rstrip(), flush=True)
+        line = f"{row['student']}, {row['assignment']}: {row['score']} {row['note']}"
+        print(" ".join(line.split()), flush=True)
     return rows, parts
 
 
@@ -208,6 +242,7 @@ def read_released(api) -> dict:
 
 def with_roster(rows: list[dict], roster: Roster | None) -> list[dict]:
     """The rows with id and address of each student, and without what only uploads need."""
+    internal = ("user", "upload", "listed")
     table = []
     for row in rows:
         about = {name: row[name] for name in ("student", "assignment")}
@@ -215,7 +250,7 @@ def with_roster(rows: list[dict], roster: Roster | None) -> list[dict]:
             person = roster.people.get(row["student"])
             about["id"] = person.id if person else ""
             about["email"] = person.email if person else ""
-        table.append(about | {name: row[name] for name in row if name not in ("user", "upload")})
+        table.append(about | {name: row[name] for name in row if name not in internal})
     return table
 
 
@@ -236,7 +271,7 @@ def grade_submission(
     if not graded:
         return row | no_scores | {"note": note}, []
 
-    totals, parts = read_scores(api, submission.student, submission.assignment)
+    totals, parts = read_scores(api, submission, released[submission.assignment])
     feedback = output / "feedback" / submission.student
     feedback.mkdir(parents=True, exist_ok=True)
     page = step_folder(api, "feedback", submission.student, submission.assignment)
@@ -253,14 +288,19 @@ def grade_notebook(api, submission: Submission, released) -> tuple[str, bool]:
         mended, notes = mend(submission.notebook, copy.deepcopy(released))
     except Exception as error:
         # Any file at all may have been handed in.
-        return f"not graded: it cannot be mended ({type(error).__name__})", False
+        return f"not graded: it cannot be repaired ({type(error).__name__})", False
 
-    folder = step_folder(api, "submitted", student, name)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    nbformat.write(mended, folder / f"{name}.ipynb")
+    path = step_folder(api, "submitted", student, name) / f"{name}.ipynb"
+    before = nbformat.read(path, as_version=4) if path.is_file() else None
+    changed, marked = changed_parts(api, student, name, before, mended)
+    if changed:
+        notes.append(f"answer changed since it was marked: {', '.join(changed)}")
+    shutil.rmtree(path.parent, ignore_errors=True)
+    path.parent.mkdir(parents=True)
+    nbformat.write(mended, path)
 
     result = api.autograde(name, student)
+    keep_marked(api, student, name, marked)
     if result["success"]:
         autograded = step_folder(api, "autograded", student, name) / f"{name}.ipynb"
         notes += stopped_cells(nbformat.read(autograded, as_version=4))
@@ -271,9 +311,7 @@ def grade_notebook(api, submission: Submission, released) -> tuple[str, bool]:
         raise KeyboardInterrupt
     if not result["success"]:
         return f"not graded, nbgrader failed: {first_error(result)}", False
-    if submission.note:
-        notes = [submission.note, *notes]
-    return "; ".join(notes), True
+    return joined(submission.note, *notes), True
 
 
 def stopped_cells(executed) -> list[str]:
@@ -294,22 +332,28 @@ def stopped_cells(executed) -> list[str]:
     return notes
 
 
-def read_scores(api, student: str, name: str) -> tuple[dict, list[dict]]:
+def read_scores(api, submission: Submission, released) -> tuple[dict, list[dict]]:
     """From the gradebook: the totals of one submission, and a row for each of its parts."""
+    from .feedback import part_titles
+
+    titles = part_titles(released)
+    assignment = submission.assignment.partition("_")[0].lstrip("0")
+    parts = []
     with api.gradebook as gradebook:
-        submission = gradebook.find_submission(name, student)
-        totals = {column: getattr(submission, column) for column in SCORE_COLUMNS}
-        parts = []
-        for notebook in submission.notebooks:
-            for grade in notebook.grades:
+        entry = gradebook.find_submission(submission.assignment, submission.student)
+        totals = {column: getattr(entry, column) for column in SCORE_COLUMNS}
+        for notebook in entry.notebooks:
+            grades = {grade.name: grade for grade in notebook.grades}
+            for name, title in titles.items():
                 part = {
-                    "part": grade.name,
-                    "score": grade.score,
-                    "max_score": grade.max_score,
-                    "needs_manual_grade": grade.needs_manual_grade,
+                    "number": f"{assignment}.{title.partition('.')[0]}",
+                    "part": name,
+                    "score": grades[name].score,
+                    "max_score": grades[name].max_score,
+                    "needs_manual_grade": grades[name].needs_manual_grade,
                 }
                 parts.append(part)
-    return totals, sorted(parts, key=lambda part: part["part"])
+    return totals, parts
 
 
 def write_table(path: Path, rows: list[dict]) -> None:

@@ -66,7 +66,9 @@ class ExecuteToTheEnd(Execute):
                 self.kernel_error = "this cell could not be stopped"
             except Exception as error:
                 # A kernel that is under attack may send anything at all.
-                self.kernel_error = f"the kernel sent what nobody can read ({type(error).__name__})"
+                self.kernel_error = (
+                    f"the kernel sent an unreadable message ({type(error).__name__})"
+                )
 
         # A cell without an error would earn full marks.
         if cell.cell_type == "code":

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 from .roster import CANVAS_COLUMNS, Roster
+from .submissions import NOTHING
 
 FORMATS = ("csv", "canvas", "moodle")
 
@@ -21,17 +22,39 @@ FORMATS = ("csv", "canvas", "moodle")
 def check_format(format: str, roster: Roster | None, assignments: list[str]) -> None:
     """Raise ValueError before anything is graded if the marks could not be written in the end."""
     if format not in FORMATS:
-        raise ValueError(f"there is no format {format!r}: choose from {', '.join(FORMATS)}")
+        raise ValueError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
     if format != "csv" and roster is None:
         raise ValueError(
-            f"marks for {format} need the class list, by which it knows the students: add "
+            f"marks for {format} need the class list, which identifies the students: add "
             "--roster with its export, or a CSV file with columns id, email and name"
         )
     if format == "moodle" and roster.kind == "moodle" and len(assignments) > 1:
         raise ValueError(
             "a grading worksheet of Moodle belongs to one assignment, but these submissions are "
-            f"of {' and '.join(assignments)}: grade them one after the other"
+            f"of {' and '.join(assignments)}: grade one assignment at a time"
         )
+
+
+def warn_of_new_columns(roster: Roster, assignments: list[str]) -> None:
+    """Say which assignments Canvas would create, because its export has no column of that name."""
+    columns = [column for column in roster.columns if re.search(r"\(\d+\)$", column)]
+    for name in assignments:
+        if canvas_title(name, roster) not in roster.columns:
+            print(
+                f"{roster.file} has no column {name}, so Canvas will create one; it has: "
+                f"{', '.join(columns) or 'no assignment'}"
+            )
+
+
+def summary(rows: list[dict]) -> str:
+    """How many rows there are, and of which kinds."""
+    graded = sum(row["score"] != "" for row in rows)
+    nothing = sum(row["note"] == NOTHING for row in rows)
+    by_hand = sum(row["needs_manual_grade"] is True for row in rows)
+    return (
+        f"{len(rows)} rows: {graded} graded, {len(rows) - graded - nothing} not gradable, "
+        f"{nothing} nothing handed in; {by_hand} with parts to be graded by hand"
+    )
 
 
 def write_marks(format: str, rows: list[dict], roster: Roster | None, output: Path) -> list[Path]:
@@ -62,6 +85,17 @@ def scores(rows: list[dict]) -> dict[tuple[str, str], str]:
         for row in rows
         if row["score"] != ""
     }
+
+
+def lost_marks(rows: list[dict]) -> list[dict]:
+    """The rows with points that no table for import has: their students are not in the list."""
+    return [row for row in rows if row["score"] != "" and not row["listed"]]
+
+
+def warn_of_lost_marks(rows: list[dict], roster: Roster, table: Path) -> None:
+    """Say which points are missing in a table for import."""
+    for row in lost_marks(rows):
+        print(f"{row['student']} is not in {roster.file}: {row['score']} is not in {table.name}")
 
 
 def write_canvas(rows: list[dict], roster: Roster, path: Path) -> Path:
@@ -139,14 +173,23 @@ def zip_feedback(format: str, rows: list[dict], roster: Roster, output: Path) ->
     """Zip the pages of feedback for each assignment, named as the system expects them."""
     zips = []
     for name in sorted({row["assignment"] for row in rows} - {""}):
+        path = output / f"feedback-{format}-{name}.zip"
         pages = {}
+        left_out = []
         for row in rows:
-            page = output / "feedback" / row["student"] / f"{name}.html"
-            place = feedback_name(format, row, roster)
-            if row["assignment"] == name and place and page.is_file():
-                pages[place] = page
+            if row["assignment"] == name and row["score"] != "":
+                place = feedback_name(format, row, roster)
+                if place:
+                    pages[place] = output / "feedback" / row["student"] / f"{name}.html"
+                else:
+                    left_out.append(row["student"])
+        if left_out:
+            who = ", ".join(left_out) if pages else "everybody"
+            print(
+                f"not in {path.name}: {who}, because the names of the files do not carry the "
+                f"numbers of {format.title()}"
+            )
         if pages:
-            path = output / f"feedback-{format}-{name}.zip"
             with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
                 for place, page in pages.items():
                     archive.write(page, place)

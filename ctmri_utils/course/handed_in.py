@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import zipfile
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -108,7 +109,7 @@ def open_zip(
     if not zipfile.is_zipfile(BytesIO(data)) or is_office_document(parts[-1]):
         return [HandedInFile(parts, data, modified)]
     if depth == DEEPEST_ZIP:
-        return [HandedInFile(parts, problem="an archive in too many others", modified=modified)]
+        return [HandedInFile(parts, problem="an archive nested too deeply", modified=modified)]
     return unpack((*parts[:-1], stem(parts[-1])), data, depth, room or Room())
 
 
@@ -165,7 +166,38 @@ def without_wrappers(
             break
         files = [replace(file, parts=file.parts[1:]) for file in files]
         files = without_class_lists(files)
-    return files
+    return without_class_lists(without_downloads(files, names, is_student))
+
+
+def without_downloads(
+    files: list[HandedInFile], names: list[str], is_student: Callable[[str], bool]
+) -> list[HandedInFile]:
+    """The files without the folders in which a learning system has packed them.
+
+    There may be several, one for each assignment. All in such a folder has a name that the system
+    gave it, with the number of a student.
+    """
+    inside = defaultdict(list)
+    for file in files:
+        for depth, part in enumerate(file.parts):
+            if not SHEET.search(part):
+                inside[file.parts[:depth]].append(part)
+
+    def has_number(part: str) -> bool:
+        return "user" in owner_in(stem(part), names)
+
+    downloads = set()
+    for folder, parts in inside.items():
+        is_packed = all(map(has_number, parts))
+        if is_packed and not any(has_number(part) or is_student(part) for part in folder):
+            downloads.add(folder)
+
+    kept = []
+    for file in files:
+        folders = [file.parts[:depth] for depth in range(len(file.parts))]
+        packed = [folder for folder in folders if folder in downloads]
+        kept.append(replace(file, parts=file.parts[len(packed[0]) :]) if packed else file)
+    return kept
 
 
 def without_class_lists(files: list[HandedInFile]) -> list[HandedInFile]:

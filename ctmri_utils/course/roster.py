@@ -18,6 +18,9 @@ NAME = ("name", "fullname", "student", "studentname")
 FIRST_NAME = ("firstname", "givenname")
 LAST_NAME = ("lastname", "surname", "familyname")
 
+# How the files of spreadsheets begin, new and old ones.
+SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+
 CANVAS_COLUMNS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 
 
@@ -47,11 +50,13 @@ class Roster:
     """A class list.
 
     Attributes:
+        file: its name.
         kind: "plain", "canvas" or "moodle".
         columns: of the file, in order.
         people: {key: person}, in the file's order.
     """
 
+    file: str
     kind: str
     columns: list[str]
     people: dict[str, Person]
@@ -81,6 +86,23 @@ class Roster:
                 return {**owner, "key": person.key, "late": late}
         return owner
 
+    def unused_columns(self) -> str:
+        """A sentence on the columns that a plain class list has in vain; "" if it has none."""
+        known = {"id": ID, "email": EMAIL, "name": (*NAME, *FIRST_NAME, *LAST_NAME)}
+        found = set()
+        unused = []
+        for column in self.columns:
+            kinds = [kind for kind, spellings in known.items() if squashed(column) in spellings]
+            found.update(kinds)
+            if not kinds:
+                unused.append(column)
+        if self.kind != "plain" or not unused:
+            return ""
+
+        missing = [kind for kind in known if kind not in found]
+        text = f"{self.file}: columns not used: {', '.join(unused)}"
+        return f"{text}; no column {' or '.join(missing)}" if missing else text
+
 
 def read_roster(path: Path) -> Roster:
     """Read a class list.
@@ -91,9 +113,14 @@ def read_roster(path: Path) -> Roster:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no class list, or two students share an id.
+        ValueError: it is no class list, or it lists a student twice.
     """
-    text = decode(Path(path).read_bytes())
+    path = Path(path)
+    data = path.read_bytes()
+    if path.suffix.lower() in (".xlsx", ".xls", ".ods") or data.startswith(SPREADSHEETS):
+        raise ValueError(f"{path} is a spreadsheet of Excel or the like: save it as CSV")
+
+    text = decode(data)
     first_line = text.partition("\n")[0]
     delimiter = max(",;\t", key=first_line.count)
     table = csv.DictReader(text.splitlines(), delimiter=delimiter)
@@ -101,8 +128,8 @@ def read_roster(path: Path) -> Roster:
     by_name = {squashed(column): column for column in columns}
     if not any(name in by_name for name in (*ID, *EMAIL)):
         raise ValueError(
-            f"{path} is no class list, as it has no column id or email: its first line must name "
-            "its columns"
+            f"{path} is not a class list, because it has no column id or email: rename "
+            f"one of its columns, {', '.join(columns)}"
         )
 
     kind = "plain"
@@ -117,10 +144,10 @@ def read_roster(path: Path) -> Roster:
             continue
         person = read_person(row, by_name, kind)
         if person.key in people:
-            raise ValueError(f"{path} has two students {person.key!r}: give each one an id")
+            raise ValueError(f"{path} lists {person.key} twice: remove one line")
         if person.key:
             people[person.key] = person
-    return Roster(kind, columns, people)
+    return Roster(path.name, kind, columns, people)
 
 
 def is_no_student(row: dict[str, str]) -> bool:
@@ -151,7 +178,7 @@ def read_person(row: dict[str, str], by_name: dict[str, str], kind: str) -> Pers
     name = value(NAME) or f"{value(FIRST_NAME)} {value(LAST_NAME)}".strip()
     email = value(EMAIL)
     late = "yes" if re.search(r"\blate\b", row.get("Status") or "") else ""
-    return Person(key_of(student or email), student, email, name, user, late, row)
+    return Person(key_of(student or email or name), student, email, name, user, late, row)
 
 
 def squashed(text: str) -> str:

@@ -23,6 +23,8 @@ from .handed_in import (
 from .notebook_files import NotANotebook, read_notebook, recognise
 
 UNKNOWN = "unknown"
+NAMELESS = "no student is named: put it into a folder with the student's name"
+NOTHING = "nothing handed in"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Submission:
         note: why not, or what is odd.
         given_name: the student's name as it was found.
         late: "yes" if the learning system says so, else "".
-        attempt: counted from 1.
+        attempt: counted from 1; None if there is none.
         user: the student's number in the learning system, "" if unknown.
         upload: the number of the uploaded file in Canvas, "" if unknown.
     """
@@ -49,7 +51,7 @@ class Submission:
     note: str = ""
     given_name: str = ""
     late: str = ""
-    attempt: int = 1
+    attempt: int | None = 1
     user: str = ""
     upload: str = ""
     modified: float = 0.0
@@ -117,7 +119,7 @@ def examine(file: HandedInFile, released: dict, roster) -> Submission:
         split = split_name(part, names)
         assignment = assignment or (split[1] if split else None)
     if notebook is not None and assignment is None:
-        problem = "a notebook, but of none of these assignments"
+        problem = "a notebook, but not of any of these assignments"
 
     name = file.parts[-1] or file.parts[-2]
     return Submission(
@@ -160,7 +162,8 @@ def by_student(found: list[Submission]) -> dict[str, list[Submission]]:
         student = next(iter(owners.values()))[0].student
         if student == UNKNOWN:
             for number, own in enumerate(owners.values(), 1):
-                students[unused(f"{UNKNOWN}-{number}", students)] = own
+                nameless = [replace(one, note=joined(one.note, NAMELESS)) for one in own]
+                students[unused(f"{UNKNOWN}-{number}", students)] = nameless
         elif not compete(owners):
             own = [submission for own in owners.values() for submission in own]
             students[unused(student, students)] = own
@@ -174,6 +177,11 @@ def by_student(found: list[Submission]) -> dict[str, list[Submission]]:
                 "them"
             )
     return students
+
+
+def joined(*notes: str) -> str:
+    """Several notes as one."""
+    return "; ".join(note for note in notes if note)
 
 
 def unused(name: str, students: dict) -> str:
@@ -210,7 +218,8 @@ def newest(student: str, own: list[Submission]) -> tuple[list[Submission], list[
         readable = sum(one.notebook is not None for one in candidates)
         if readable > 1:
             name = first.path.rpartition("/")[2]
-            first = replace(first, note=f"the newest of {readable} files was graded: {name}")
+            newest_note = f"the newest of {readable} files was graded: {name}"
+            first = replace(first, note=joined(first.note, newest_note))
         if assignment == "" and len(by_assignment) > 1:
             ignored.append(first.path)
         else:
@@ -239,5 +248,5 @@ def nothing_handed_in(submissions: list[Submission], roster) -> list[Submission]
         for assignment in assignments:
             unclear = (key, "") in present
             if (key, assignment) not in present and not unclear:
-                missing.append(Submission(key, assignment, note="nothing handed in"))
+                missing.append(Submission(key, assignment, note=NOTHING, attempt=None))
     return missing

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 from ctmri_utils.course.execution import ExecuteToTheEnd
+from ctmri_utils.course.feedback import TEMPLATES, FeedbackGrades, FeedbackPage
 from ctmri_utils.course.sandbox import Limits
-from nbconvert.preprocessors import ClearMetadataPreprocessor
+from nbconvert.preprocessors import ClearMetadataPreprocessor, CSSHTMLHeaderPreprocessor
 from nbgrader.preprocessors import (
     AssignLatePenalties,
     CheckCellMetadata,
@@ -60,6 +61,12 @@ if sys.platform == "linux" and c.ExecuteToTheEnd.unsafe:
         "del resource"
     )
     c.ExecuteToTheEnd.extra_arguments += [f"--IPKernelApp.exec_lines={set_limit}"]
+
+# Our own page of feedback.
+c.GenerateFeedback.exporter_class = FeedbackPage
+c.GenerateFeedback.preprocessors = [FeedbackGrades, CSSHTMLHeaderPreprocessor]
+c.FeedbackPage.template_name = "feedback_page"
+c.FeedbackPage.extra_template_basedirs = [str(TEMPLATES)]
 
 # nbgrader counts any text on stderr as a failed test, even a warning.
 c.IgnorePattern.enabled = True

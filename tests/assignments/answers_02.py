@@ -3,7 +3,7 @@
 NAME = "02_networks_receptive_fields"
 
 WRONG = {
-    "critic_parameters": {
+    "discriminator_parameters": {
         "the width grows without end": """
 def discriminator_parameters(in_channels, ndf, n_layers):
     widths = [in_channels] + [ndf * 2**n for n in range(n_layers + 1)] + [1]
@@ -251,7 +251,7 @@ class Enlarge(nn.Module):
 }
 
 RIGHT = {
-    "critic_parameters": [
+    "discriminator_parameters": [
         """
 def discriminator_parameters(in_channels, ndf, n_layers):
     total, width = (4 * 4 * in_channels + 1) * ndf, ndf

@@ -77,7 +77,7 @@ def test_hints_give_no_answer_away(sources):
             for check in checks_of(f"A{number}.{part}"):
                 assert check.hint not in solutions and not lines & {check.hint, check.claim}
                 assert not re.search(r"\d\.\d\d", check.hint)
-    assert len(CHECKS) == 24
+    assert sum(key.startswith("A") for key in CHECKS) == 24
 
 
 def test_an_unknown_part_and_an_odd_answer(capsys):

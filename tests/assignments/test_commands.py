@@ -52,18 +52,54 @@ def test_release_and_grade(clone, sources, tmp_path, capsys):
     assert (output / "feedback" / "anna" / f"{UNITS}.html").is_file() and (
         clone / "gradebook.db"
     ).is_file()
-    assert "1 notebooks, 1 with a note, 1 to be graded by hand" in capsys.readouterr().out
-    assert dict(os.environ) == before
+    said = capsys.readouterr().out
+    assert "1 rows: 1 graded, 0 not gradable, 0 nothing handed in; 1 with parts to be" in said
+    assert "do not import" not in said and dict(os.environ) == before
 
 
-def test_nothing_to_grade_is_one_sentence(clone, tmp_path, capsys):
-    assert main([*GRADE, str(tmp_path / "nowhere")]) == 1
+def test_a_mark_that_is_not_for_import_is_said_and_is_an_error(clone, sources, tmp_path, capsys):
+    handed_in = tmp_path / "handed_in"
+    for student in ("s1", "nobody"):
+        (handed_in / student).mkdir(parents=True)
+        nbformat.write(sources[UNITS], handed_in / student / f"{UNITS}.ipynb")
+    roster = tmp_path / "class.csv"
+    roster.write_text("id,emial\ns1,a@uni.edu\ns2,b@uni.edu\n")
+    output = tmp_path / "results"
+    options = ["--roster", str(roster), "--format", "canvas", "--output", str(output)]
+    assert main([*GRADE, str(handed_in), *options]) == 1
+
+    said = capsys.readouterr().out
+    assert "class.csv: columns not used: emial; no column email or name" in said
+    assert "nobody is not in class.csv: 22.0 is not in canvas.csv" in said
+    assert f"s2, {UNITS}: nothing handed in\n" in said
+    assert "3 rows: 2 graded, 0 not gradable, 1 nothing handed in; 2 with parts" in said
+    assert "2 rows have parts not yet graded by hand" in said and "do not import yet" in said
+    assert said.endswith("not for import: 1 marks of students who are not in class.csv\n")
+
+    table = (output / "grades.csv").read_text(encoding="utf-8")
+    assert "listed" not in table and "s2,01_units_windows_splits,s2,,,," in table
+
+
+@pytest.mark.parametrize(
+    "place, output, sentence",
+    [
+        ("nowhere", "results", "nowhere does not exist: name a folder or a zip"),
+        ("empty", "results", "empty holds no files: check the folder"),
+        ("other", "results", "other holds no notebook of an assignment: check the folder, and"),
+        ("other", "other", "other, and the next grading would take the results for submissions"),
+        ("other", "other/in/it", "and the next grading would take the results for submissions"),
+        ("other", "file", "file is a file: name a folder for --output"),
+    ],
+)
+def test_what_cannot_be_graded_is_one_sentence(clone, tmp_path, capsys, place, output, sentence):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("x")
+    (tmp_path / "file").write_text("x")
+    assert main([*GRADE, str(tmp_path / place), "--output", str(tmp_path / output)]) == 1
     message = capsys.readouterr().err
-    assert (
-        message.startswith("grade: ")
-        and "nowhere holds no notebook of an assignment" in message
-        and message.count("\n") == 1
-    )
+    assert message.startswith("grade: ") and message.count("\n") == 1
+    assert sentence in message, message
 
 
 def test_a_broken_source_is_one_sentence(clone, capsys):

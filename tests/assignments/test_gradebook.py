@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from ctmri_utils.course.gradebook import check_format, write_marks
+from ctmri_utils.course.gradebook import (
+    check_format,
+    summary,
+    warn_of_lost_marks,
+    warn_of_new_columns,
+    write_marks,
+)
 from ctmri_utils.course.roster import read_roster
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -54,7 +60,7 @@ def canvas_accepts(rows):
     return True
 
 
-def test_canvas_gets_its_own_columns_back(tmp_path):
+def test_canvas_gets_its_own_columns_back(tmp_path, capsys):
     roster = read_roster(SAMPLES / "canvas.csv")
     rows = [
         row("s1", UNITS, 22.5, "1003", "88"),
@@ -63,7 +69,12 @@ def test_canvas_gets_its_own_columns_back(tmp_path):
         row("guest", UNITS, 9.0),
     ]
     page(tmp_path, "s1", UNITS)
+    # Of an earlier grading.
+    page(tmp_path, "s2", UNITS)
     written, feedback = write_marks("canvas", rows, roster, tmp_path)
+    said = capsys.readouterr().out
+    assert f"not in feedback-canvas-{UNITS}.zip: guest, because the names" in said
+    assert f"not in feedback-canvas-{NETWORKS}.zip: everybody, because" in said
 
     lines = table(written)
     assert canvas_accepts(lines)
@@ -139,10 +150,71 @@ def test_what_could_not_be_written_is_said_first():
 
 @pytest.mark.parametrize(
     "text, message",
-    [("a,b\n1,2\n", "has no column id or email"), ("id,email\ns1,a\ns1,b\n", "two students 's1'")],
+    [
+        ("nr,emial\n1,2\n", "has no column id or email: rename one of its columns, nr, emial"),
+        ("id,email\ns1,a\ns1,b\n", "roster.csv lists s1 twice: remove one line"),
+        ("PK\x03\x04", "roster.csv is a spreadsheet of Excel or the like: save it as CSV"),
+    ],
 )
 def test_a_wrong_class_list_is_one_sentence(tmp_path, text, message):
     path = tmp_path / "roster.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_roster(path)
+
+
+@pytest.mark.parametrize(
+    "header, sentence",
+    [
+        ("id,email,name", ""),
+        ("ID number;E-Mail;First name;Surname", ""),
+        ("id,emial,nmae", "r.csv: columns not used: emial, nmae; no column email or name"),
+        ("student_nr,email,name", "r.csv: columns not used: student_nr; no column id"),
+        ("id,email,name,group", "r.csv: columns not used: group"),
+    ],
+)
+def test_columns_that_are_not_used_are_said(tmp_path, header, sentence):
+    (tmp_path / "r.csv").write_text(f"{header}\n")
+    assert read_roster(tmp_path / "r.csv").unused_columns() == sentence
+
+
+def test_exports_have_columns_that_need_no_word():
+    for name in ("canvas.csv", "moodle.csv"):
+        assert read_roster(SAMPLES / name).unused_columns() == ""
+
+
+def test_a_student_with_nothing_but_a_name_is_kept(tmp_path):
+    (tmp_path / "r.csv").write_text("id,email,name\ns1,,\n,,Ben Lee\n,,\n")
+    assert list(read_roster(tmp_path / "r.csv").people) == ["s1", "Ben_Lee"]
+
+
+def test_an_assignment_of_another_name_is_said(tmp_path, capsys):
+    text = (SAMPLES / "canvas.csv").read_text()
+    warn_of_new_columns(read_roster(SAMPLES / "canvas.csv"), [UNITS])
+    assert capsys.readouterr().out == ""
+
+    (tmp_path / "export.csv").write_text(text.replace(UNITS, "Assignment 1"))
+    warn_of_new_columns(read_roster(tmp_path / "export.csv"), [UNITS])
+    said = capsys.readouterr().out
+    assert said.startswith(f"export.csv has no column {UNITS}, so Canvas will create one; it has: ")
+    assert said.endswith("Assignment 1 (771), Quiz (772)\n")
+
+
+def test_lost_marks_are_said(tmp_path, capsys):
+    roster = read_roster(SAMPLES / "canvas.csv")
+    rows = [
+        row("s1", UNITS, 22.5) | {"listed": True},
+        row("guest", UNITS, 9.0) | {"listed": False},
+        row("empty", UNITS, "") | {"listed": False},
+    ]
+    warn_of_lost_marks(rows, roster, tmp_path / "canvas.csv")
+    assert capsys.readouterr().out == "guest is not in canvas.csv: 9.0 is not in canvas.csv\n"
+
+
+def test_the_summary_tells_graded_from_empty():
+    graded = row("s1", UNITS, 0.0) | {"note": "missing: grey", "needs_manual_grade": True}
+    page = row("s2", UNITS, "") | {"note": "not graded: a PDF", "needs_manual_grade": ""}
+    nothing = row("s3", UNITS, "") | {"note": "nothing handed in", "needs_manual_grade": ""}
+    assert summary([graded, page, nothing, nothing]) == (
+        "4 rows: 1 graded, 1 not gradable, 2 nothing handed in; 1 with parts to be graded by hand"
+    )

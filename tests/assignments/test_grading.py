@@ -4,10 +4,15 @@ spoils another one's grade.
 Most of it is tried on assignment 1, which does not load torch.
 """
 
+import csv
+import re
 import runpy
 from pathlib import Path
 
 import pytest
+from nbgrader.api import Gradebook
+
+from ctmri_utils.course.marked_by_hand import answers
 
 # kernels start slowly on a busy machine
 pytestmark = pytest.mark.timeout(900)
@@ -150,20 +155,84 @@ def test_no_submission_spoils_another(solved, edited, hand_in):
 
 
 def test_grades_given_by_hand_survive_a_second_call(solved, edited, hand_in, course):
-    from nbgrader.api import Gradebook
+    answered = edited(solved, eight__bit__answer="1.6 HU", table__answer="Air and bone")
+    files = {f"hanna/{UNITS}.ipynb": answered}
+    assert hand_in(files).rows["hanna", UNITS]["score"] == 22
+    mark(course, "hanna", {"eight-bit-answer": 3.5})
+    graded = hand_in(files).rows["hanna", UNITS]
+    assert (graded["score"], graded["written_score"]) == (25.5, 3.5)
+    assert graded["needs_manual_grade"] and not graded["note"]
 
-    answered = edited(solved, **{"eight__bit__answer": "1.6 HU", "table__answer": "Air and bone"})
-    first = hand_in({f"hanna/{UNITS}.ipynb": answered})
-    assert first.rows["hanna", UNITS]["score"] == 22
+    # With the last mark, nothing is left to do, however often it is graded again.
+    mark(course, "hanna", {"table-answer": 1, "data-sheet": 8, "test_grey": 2})
+    for _ in range(2):
+        again = hand_in(files)
+        graded = again.rows["hanna", UNITS]
+        assert (graded["score"], graded["needs_manual_grade"]) == (32.5, False)
+        assert not graded["note"]
+    page = (again.output / "feedback" / "hanna" / f"{UNITS}.html").read_text(encoding="utf-8")
+    assert "not graded yet" not in page and "<td>3.5 of 4</td>" in page
+
+
+def test_an_answer_that_has_changed_is_to_be_marked_again(solved, edited, hand_in, course):
+    answered = edited(solved, eight__bit__answer="1.6 HU", table__answer="Air and bone")
+    hand_in({f"ida/{UNITS}.ipynb": answered})
+    marks = {"eight-bit-answer": 3.5, "table-answer": 1, "data-sheet": 8}
+    mark(course, "ida", marks)
+
+    changed = edited(answered, table__answer="Air, bone and gain")
+    changed.cells[-1].source += "\nprint('more for part 9')"
+    sentence = "answer changed since it was marked: table-answer, data-sheet"
+    # The teacher may grade more than once before marking again.
+    for _ in range(2):
+        graded = hand_in({f"ida/{UNITS}.ipynb": changed}).rows["ida", UNITS]
+        assert graded["note"] == sentence
+        assert (graded["score"], graded["needs_manual_grade"]) == (34.5, True)
+
+    mark(course, "ida", marks)
+    graded = hand_in({f"ida/{UNITS}.ipynb": changed}).rows["ida", UNITS]
+    assert (graded["note"], graded["needs_manual_grade"]) == ("", False)
+
+
+def test_only_what_students_write_is_an_answer(solved, edited):
+    reworded = edited(solved, data__sheet="## 9. The task in other words")
+    assert answers(reworded) == answers(solved)
+    reworded.cells[-1].source += "\nmore"
+    changed = {name for name, text in answers(reworded).items() if text != answers(solved)[name]}
+    assert changed == {"data-sheet"}
+
+
+def mark(course, student, marks):
+    """Enter marks for assignment 1, as nbgrader's form does."""
     with Gradebook(f"sqlite:///{course.root / 'gradebook.db'}") as gradebook:
-        grade = gradebook.find_grade("eight-bit-answer", UNITS, UNITS, "hanna")
-        grade.manual_score, grade.needs_manual_grade = 3.5, False
+        for part, points in marks.items():
+            grade = gradebook.find_grade(part, UNITS, UNITS, student)
+            grade.manual_score, grade.needs_manual_grade = points, False
         gradebook.db.commit()
-    second = hand_in({f"hanna/{UNITS}.ipynb": answered})
+
+
+def test_the_feedback_page_says_what_is_graded(sources, edited, hand_in):
+    wrong = edited(sources[UNITS], grey="def to_grey(*given):\n    return 0", table__answer="Air")
+    graded = hand_in({f"jo/{UNITS}.ipynb": wrong})
+    page = (graded.output / "feedback" / "jo" / f"{UNITS}.html").read_text(encoding="utf-8")
+    assert f'<h1 id="top">jo: {UNITS}</h1>' in page
+    assert "<b>18 of 40 points</b>, without the parts" in page
+
+    rows = re.findall(r'<tr><td><a href="#([\w-]+)">(.+?)</a></td><td>(.+?)</td></tr>', page)
+    titles = [title for _, title, _ in rows]
+    results = [result for *_, result in rows]
     assert (
-        second.rows["hanna", UNITS]["score"] == 25.5
-        and second.rows["hanna", UNITS]["written_score"] == 3.5
+        titles[1] == "2. Windows, there and back" and titles[8] == "9. Open task: plan a data set"
     )
+    assert results[:3] == ["3 of 3", "0 of 4", "3 of 3"] and results[6:] == ["not graded yet"] * 3
+    assert all(page.count(f'id="{anchor}"') == 1 for anchor, *_ in rows)
+
+    assert "MARK SCHEME" not in page and "How it is marked" in page
+    assert "check_answer(" not in re.sub("<[^>]+>", "", page)
+    with (graded.output / "parts.csv").open(encoding="utf-8") as file:
+        numbers = {row["part"]: row["number"] for row in csv.DictReader(file)}
+    assert list(numbers.values()) == [f"1.{number}" for number in range(1, 10)]
+    assert (numbers["test_grey"], numbers["data-sheet"]) == ("1.2", "1.9")
 
 
 def test_files_are_found_under_the_names_that_systems_give_them(solved, hand_in, capsys):
@@ -180,6 +249,7 @@ def test_files_are_found_under_the_names_that_systems_give_them(solved, hand_in,
     students = ("Müller_Änne", "lee_7", "kim", "unknown-1")
     assert set(graded.rows) == {(student, UNITS) for student in students}
     assert [graded.rows[student, UNITS]["score"] for student in students] == [22, 22, 22, ""]
+    assert "no student is named" in graded.rows["unknown-1", UNITS]["note"]
     ignored = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ignored")]
     assert len(ignored) == 1 and "notes.ipynb" in ignored[0]
 

@@ -134,7 +134,7 @@ def test_every_assignment_is_known_by_its_names_and_without_them_by_its_text(han
         (f"{UNITS}.ipynb", b'{"cells": 3}', "a damaged notebook"),
         ("work.zip", b"PK\x03\x04 cut off", "an archive that cannot be opened"),
         ("work.rar", b"Rar!\x1a\x07", "a RAR archive"),
-        ("holiday.ipynb", b'{"cells": [], "nbformat": 4}', "of none of these assignments"),
+        ("holiday.ipynb", b'{"cells": [], "nbformat": 4}', "not of any of these assignments"),
     ],
 )
 def test_what_cannot_be_graded_has_a_row_that_says_why(found, released, name, content, reason):
@@ -158,6 +158,7 @@ def test_empty_folders_and_nameless_files_have_rows(found, released, tmp_path):
     students = ("anna", "ben", "cleo", "dora", "unknown-1")
     assert set(rows) == {(student, UNITS) for student in students}
     assert all("empty folder" in rows[student, UNITS].note for student in ("anna", "cleo"))
+    assert rows["unknown-1", UNITS].note.startswith("no student is named: put it into a folder")
 
 
 def test_zips_in_zips_and_a_folder_around_all(handed_out, released, tmp_path):
@@ -176,6 +177,47 @@ def test_zips_in_zips_and_a_folder_around_all(handed_out, released, tmp_path):
     submissions, ignored = collect(tmp_path / "all.zip", handed_out)
     assert [one.student for one in submissions] == ["anna", "ben", "cleo"] and not ignored
     assert all(one.notebook for one in submissions)
+
+
+@pytest.mark.parametrize("form", ["zips", "folders", "zips in folders"])
+def test_each_assignment_has_a_download_of_its_own(found, released, form):
+    """Canvas and Moodle give one for each assignment; its name is no student's."""
+    downloads = {
+        "submissions": {
+            f"smithanna_1001_2001_{UNITS}.ipynb": released(UNITS),
+            f"leeben_LATE_1002_2002_{UNITS}-1.ipynb": released(UNITS),
+            "class.csv": b"id,email",
+        },
+        "submissions (1)": {"smithanna_1001_2003_homework.ipynb": released(NETWORKS)},
+        "moodle": {f"Cleo Roux_501_assignsubmission_file/{NETWORKS}.ipynb": released(NETWORKS)},
+    }
+    files = {f"dora/{UNITS}.ipynb": released(UNITS), "class.csv": b"id,email"}
+    for name, inside in downloads.items():
+        if form == "zips":
+            files[f"{name}.zip"] = zipped(inside)
+        elif form == "zips in folders":
+            files[f"{name}/submissions.zip"] = zipped(inside)
+        else:
+            files |= {f"{name}/{place}": content for place, content in inside.items()}
+
+    rows, ignored = found(files)
+    owners = [("smithanna", UNITS), ("leeben", UNITS), ("smithanna", NETWORKS)]
+    assert set(rows) == {*owners, ("Cleo_Roux", NETWORKS), ("dora", UNITS)} and not ignored
+    assert rows["leeben", UNITS].late == "yes" and rows["smithanna", NETWORKS].user == "1001"
+
+
+def test_a_folder_of_a_student_is_no_download(found, released, tmp_path):
+    path = tmp_path / "roster.csv"
+    path.write_text("id\ns1\ns2\n")
+    files = {
+        f"s1/report_2026_1128_{UNITS}.ipynb": released(UNITS),
+        f"anna_1_2_assignsubmission_file/x_1_2_{UNITS}.ipynb": released(UNITS),
+        f"ben/report_2026_1128_{UNITS}.ipynb": released(UNITS),
+        f"ben/{NETWORKS}.ipynb": released(NETWORKS),
+    }
+    rows, _ = found(files, read_roster(path))
+    students = {student for (student, assignment), row in rows.items() if row.notebook}
+    assert students == {"s1", "anna_1", "ben"}
 
 
 def test_a_place_that_is_no_zip_is_one_sentence(tmp_path):
@@ -266,7 +308,8 @@ def test_a_roster_names_students_and_those_who_are_missing(found, released, tmp_
         read_roster(path),
     )
     assert set(rows) == {(student, UNITS) for student in ("s1", "s2", "s3", "s4", "guest")}
-    assert rows["s4", UNITS].note == "nothing handed in"
+    assert rows["s4", UNITS].note == "nothing handed in" and rows["s4", UNITS].attempt is None
+    assert rows["s3", UNITS].attempt == 1
 
 
 # ---- a class at random
@@ -316,8 +359,9 @@ def odd_files(draw, student, number, texts):
     way = draw.choice(["folder", "nested", "zip", "canvas", "moodle"])
     if way == "canvas":
         late = draw.choice(["", "LATE_"])
+        start = draw.choice(["", "submissions/", "submissions-1/"]) + student
         return {
-            f"{student}_{late}{1000 + number}_{5000 + 10 * number + place}_{file}": content
+            f"{start}_{late}{1000 + number}_{5000 + 10 * number + place}_{file}": content
             for place, (file, content) in enumerate(files.items())
         }
     if way == "zip":

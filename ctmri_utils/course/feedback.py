@@ -1,0 +1,76 @@
+"""The page of feedback that a student gets for one notebook."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from nbconvert.exporters import HTMLExporter
+from nbgrader.preprocessors import GetGrades
+from nbgrader.utils import is_grade, is_task
+
+# The folder that holds the folder of the template.
+TEMPLATES = Path(__file__).parent
+
+NOT_GRADED = "not graded yet"
+MARK_SCHEME = re.compile(r"^=== (BEGIN|END) MARK SCHEME ===$", flags=re.M)
+
+
+class FeedbackPage(HTMLExporter):
+    """Makes a graded notebook a page.
+
+    It is a class of its own, so that nbgrader_config.py can give it a template without changing
+    that of nbgrader's form.
+    """
+
+
+class FeedbackGrades(GetGrades):
+    """Puts points, comments and the titles of the parts into a graded notebook."""
+
+    def preprocess(self, nb, resources):
+        nb, resources = super().preprocess(nb, resources)
+
+        # Grading does not run the students' own checks, so they would be empty.
+        nb.cells = [cell for cell in nb.cells if not name_of(cell).startswith("check_")]
+
+        titles = part_titles(nb)
+        parts = []
+        for cell in nb.cells:
+            if name_of(cell) in titles:
+                cell.source = MARK_SCHEME.sub(readable, cell.source)
+                cell.metadata.nbgrader["title"] = titles[name_of(cell)]
+                parts.append(cell.metadata.nbgrader)
+        resources["nbgrader"]["parts"] = parts
+        return nb, resources
+
+    def _get_score(self, cell, resources):
+        super()._get_score(cell, resources)
+        names = (name_of(cell), self.notebook_id, self.assignment_id, self.student_id)
+        grade = self.gradebook.find_grade(*names)
+
+        part = cell.metadata.nbgrader
+        is_open = grade.needs_manual_grade and grade.manual_score is None
+        part["result"] = NOT_GRADED if is_open else f"{grade.score:g} of {grade.max_score:g}"
+
+
+def part_titles(notebook) -> dict[str, str]:
+    """{name of a graded cell: title of its question, such as "5. Split by patient"}, in order."""
+    titles = {}
+    title = ""
+    for cell in notebook.cells:
+        heading = re.match(r"## (\d+\. [^(\n]+)", cell.source)
+        if heading and cell.cell_type == "markdown":
+            title = heading[1].strip()
+        if is_grade(cell) or is_task(cell):
+            titles[name_of(cell)] = title or name_of(cell)
+    return titles
+
+
+def name_of(cell) -> str:
+    """nbgrader's name of a cell, "" if it has none."""
+    return cell.metadata.get("nbgrader", {}).get("grade_id", "")
+
+
+def readable(line: re.Match) -> str:
+    """What stands on the page for a line that marks the beginning or end of a mark scheme."""
+    return "**How it is marked:**\n" if line[1] == "BEGIN" else ""
