@@ -109,6 +109,10 @@ def check_option(spec: Field, value: Any) -> None:
             raise ValueError(f"{spec.name}={value} should be at least {low:g}{upper}")
 
 
+NORMS = ("instance", "batch", "none")
+INITS = ("normal", "xavier", "kaiming", "orthogonal")
+
+
 @dataclass(frozen=True)
 class Architecture(Options):
     """The four networks of a CycleGAN.
@@ -120,9 +124,7 @@ class Architecture(Options):
     ndf: int = option(64, "width of the discriminators", low=1, high=2**16)
     n_blocks: int = option(9, "residual blocks of a ResNet generator")
     n_layers: int = option(3, 'layers of the PatchGAN; 3 is the reference\'s "basic"', low=1)
-    norm: str = option(
-        "instance", "normalisation of all networks", choices=("instance", "batch", "none")
-    )
+    norm: str = option("instance", "normalisation of all networks", choices=NORMS)
     generator: str = option(
         "resnet", "resnet, or a U-Net that halves this many pixels to one: unet_256, unet_128 ..."
     )
@@ -143,11 +145,7 @@ class Architecture(Options):
         "how HU are mapped to the networks' range, see units.CT_MAPS",
         choices=("linear", "piecewise", "two_windows"),
     )
-    init: str = option(
-        "normal",
-        "distribution of the initial weights",
-        choices=("normal", "xavier", "kaiming", "orthogonal"),
-    )
+    init: str = option("normal", "distribution of the initial weights", choices=INITS)
     init_gain: float = option(
         0.02, "standard deviation of the initial weights, or gain of xavier and orthogonal"
     )

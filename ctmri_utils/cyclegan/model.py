@@ -286,18 +286,18 @@ class CycleGAN(Translator):
 
     def generate(self, ct: Tensor, mri: Tensor) -> Images:
         """Translate a batch of each modality, and back, and what should stay as it is."""
-        weights = self.objective
+        objective = self.objective
         ct = self.ct_map.encode(ct)
 
         identity_ct = identity_mri = None
-        if weights.identity or uses_identity(weights):
+        if objective.identity or uses_identity(objective):
             fake_mri, identity_mri = self.in_one_call(self.G_ct2mri, ct, mri)
             fake_ct, identity_ct = self.in_one_call(self.G_mri2ct, mri, ct)
         else:
             fake_mri, fake_ct = self.G_ct2mri(ct), self.G_mri2ct(mri)
 
         cycled_ct = cycled_mri = None
-        if weights.cycle_ct or weights.cycle_mri:
+        if objective.cycle_ct or objective.cycle_mri:
             cycled_ct = self.G_mri2ct(self.add_noise(fake_mri))
             cycled_mri = self.G_ct2mri(self.add_noise(fake_ct))
 
@@ -314,30 +314,30 @@ class CycleGAN(Translator):
 
     def generator_loss(self, images: Images) -> tuple[Tensor, dict[str, Tensor]]:
         """What the generators minimise: the weighted sum, and its losses without their weights."""
-        weights = self.objective
+        objective = self.objective
         losses = {}
         weighted = {}
 
-        if weights.adversarial:
+        if objective.adversarial:
             # The discriminators judge; they do not learn here.
             with frozen(self.D_ct, self.D_mri):
-                of_mri = fooling_loss(self.D_mri(images.fake_mri), weights.gan_mode)
-                of_ct = fooling_loss(self.D_ct(images.fake_ct), weights.gan_mode)
-            losses["adversarial"] = of_mri + of_ct
-            weighted["adversarial"] = weights.adversarial * losses["adversarial"]
+                fool_mri = fooling_loss(self.D_mri(images.fake_mri), objective.gan_mode)
+                fool_ct = fooling_loss(self.D_ct(images.fake_ct), objective.gan_mode)
+            losses["adversarial"] = fool_mri + fool_ct
+            weighted["adversarial"] = objective.adversarial * losses["adversarial"]
 
-        if weights.cycle_ct or weights.cycle_mri:
-            of_ct = cycle_loss(images.cycled_ct, images.ct)
-            of_mri = cycle_loss(images.cycled_mri, images.mri)
-            losses["cycle"] = of_ct + of_mri
-            weighted["cycle_ct"] = weights.cycle_ct * of_ct
-            weighted["cycle_mri"] = weights.cycle_mri * of_mri
+        if objective.cycle_ct or objective.cycle_mri:
+            cycle_ct = cycle_loss(images.cycled_ct, images.ct)
+            cycle_mri = cycle_loss(images.cycled_mri, images.mri)
+            losses["cycle"] = cycle_ct + cycle_mri
+            weighted["cycle_ct"] = objective.cycle_ct * cycle_ct
+            weighted["cycle_mri"] = objective.cycle_mri * cycle_mri
 
-        if weights.identity:
-            of_ct = identity_loss(images.identity_ct, images.ct)
-            of_mri = identity_loss(images.identity_mri, images.mri)
-            losses["identity"] = of_ct + of_mri
-            weighted["identity"] = weights.identity * losses["identity"]
+        if objective.identity:
+            identity_ct = identity_loss(images.identity_ct, images.ct)
+            identity_mri = identity_loss(images.identity_mri, images.mri)
+            losses["identity"] = identity_ct + identity_mri
+            weighted["identity"] = objective.identity * losses["identity"]
 
         # Lesson 07's remedies come in here; the plain CycleGAN adds none.
         for name, loss in extra_losses(self, images).items():

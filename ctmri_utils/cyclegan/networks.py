@@ -15,8 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
-NORMS = ("instance", "batch", "none")
-INITS = ("normal", "xavier", "kaiming", "orthogonal")
+from ..settings import INITS, NORMS
 
 # Layers that extend an image; "zero" is a part of the convolution itself.
 PADDINGS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d, "zero": None}

@@ -308,11 +308,11 @@ class PatchContrast(nn.Module):
         ]
         self.layers = sorted({0, *halvings, blocks[0], blocks[len(blocks) // 2]})
 
-        # With one block the first is also the middle one, and counts once.
-        block_width = layers[halvings[-1]].out_channels
+        # The first layer is padding; a block is as wide as the last halving.
         widths = [layers[1].in_channels]
-        widths += [layers[i].out_channels for i in halvings]
-        widths += [block_width] * (len(self.layers) - len(widths))
+        for i in self.layers[1:]:
+            halving = i if i in halvings else halvings[-1]
+            widths.append(layers[halving].out_channels)
         self.heads = nn.ModuleList(projection_head(width) for width in widths)
 
     def forward(self, generator: ResnetGenerator, translation: Tensor, original: Tensor) -> Tensor:

@@ -127,8 +127,10 @@ def find_pairs(
     pairs, notes, alone = [], [], []
     for name, scans in sorted(found.items()):
         pair, note = _one_pair(name, scans)
-        pairs += [pair] if pair else []
-        notes += [note] if note else []
+        if pair:
+            pairs.append(pair)
+        if note:
+            notes.append(note)
         if not pair and not note:
             alone += [scan.name for of_role in scans.values() for scan in of_role]
     if alone:
