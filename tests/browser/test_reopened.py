@@ -19,7 +19,7 @@ BY_HAND = """from ctmri_utils import figures
 from ipywidgets import HBox, IntSlider, interactive, jslink
 def show(level):
     row = figures.Row(ct_hu[:1], level - 100, level + 100)
-    figures.show(figures.montage({"noise": row}), alt="noise")
+    figures.show(figures.montage({"noise": row}))
 interactive(show, level=(0, 9))"""
 LIVE = """live = compare(ct_hu, ct_hu / 2, alt="noise").widget
 patient = IntSlider(max=2)
