@@ -292,7 +292,7 @@ PRESETS = read_table("presets.toml")
 REFERENCE_NAMES = read_table("reference_names.toml")
 """Options of the reference implementation that are called otherwise here, with what to do."""
 
-DEFAULT_RUN = {"profile": "laptop", "dataset": "phantom", "seed": 2026, "start": ""}
+DEFAULT_RUN = {"profile": "laptop", "dataset": "scans", "seed": 2026, "start": ""}
 """What a settings file names besides the settings."""
 
 

@@ -185,7 +185,7 @@ def test_the_schedule_is_fresh(tmp_path):
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
-    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "tiny.toml").write_text(f"dataset = 'phantom'\n{TINY}")
     assert main(["train", str(tmp_path / "tiny.toml")]) == 0
     return tmp_path / "tiny.toml"
 

@@ -28,8 +28,8 @@ from ctmri_utils.scans.slices import FOLDERS
 from ctmri_utils.settings import PROFILES, Architecture, Settings, read_settings, read_toml
 
 TINY = (
-    "profile = 'ci'\nseed = 3\nsteps = 4\nngf = 4\nndf = 4\nn_blocks = 1\nn_layers = 1\nsize = 32\n"
-    "patients = 5\ntest_patients = 4\n"
+    "profile = 'ci'\ndataset = 'phantom'\nseed = 3\nsteps = 4\nngf = 4\nndf = 4\nn_blocks = 1\n"
+    "n_layers = 1\nsize = 32\npatients = 5\ntest_patients = 4\n"
 )
 
 
