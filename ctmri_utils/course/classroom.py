@@ -23,6 +23,7 @@ from .gradebook import check_format, warn_of_lost_marks, warn_of_new_columns, wr
 from .lessons import kernel_environment
 from .marked_by_hand import changed_parts, keep_marked
 from .mending import mend
+from .notebook_files import grade_id
 from .roster import Roster, read_roster
 from .sandbox import working_sandbox
 from .submissions import Submission, collect, joined
@@ -318,7 +319,7 @@ def stopped_cells(executed) -> list[str]:
     """A note on each cell of an executed notebook that was stopped, not merely wrong."""
     notes = []
     for cell in executed.cells:
-        cell_name = cell.metadata.get("nbgrader", {}).get("grade_id", "of the student")
+        cell_name = grade_id(cell) or "of the student"
         for output in cell.get("outputs", []):
             if output.output_type != "error" or output.ename not in STOP_NOTES:
                 continue

@@ -11,6 +11,7 @@ from nbformat.v4 import new_output
 from nbgrader.preprocessors import Execute
 from traitlets import Bool, Int
 
+from .notebook_files import grade_id
 from .sandbox import working_sandbox
 from .sandbox_kernel import SandboxedKernelManager
 
@@ -54,7 +55,7 @@ class ExecuteToTheEnd(Execute):
 
     async def async_execute_cell(self, cell, cell_index, **options):
         # A student's own checks cost time, and earn nothing.
-        if cell.metadata.get("nbgrader", {}).get("grade_id", "").startswith("check_"):
+        if grade_id(cell).startswith("check_"):
             return cell
 
         if self.kernel_error is None:

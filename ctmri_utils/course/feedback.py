@@ -9,6 +9,8 @@ from nbconvert.exporters import HTMLExporter
 from nbgrader.preprocessors import GetGrades
 from nbgrader.utils import is_grade, is_task
 
+from .notebook_files import grade_id
+
 # The folder that holds the folder of the template.
 TEMPLATES = Path(__file__).parent
 
@@ -31,21 +33,21 @@ class FeedbackGrades(GetGrades):
         nb, resources = super().preprocess(nb, resources)
 
         # Grading does not run the students' own checks, so they would be empty.
-        nb.cells = [cell for cell in nb.cells if not name_of(cell).startswith("check_")]
+        nb.cells = [cell for cell in nb.cells if not grade_id(cell).startswith("check_")]
 
         titles = part_titles(nb)
         parts = []
         for cell in nb.cells:
-            if name_of(cell) in titles:
+            if grade_id(cell) in titles:
                 cell.source = MARK_SCHEME.sub(readable, cell.source)
-                cell.metadata.nbgrader["title"] = titles[name_of(cell)]
+                cell.metadata.nbgrader["title"] = titles[grade_id(cell)]
                 parts.append(cell.metadata.nbgrader)
         resources["nbgrader"]["parts"] = parts
         return nb, resources
 
     def _get_score(self, cell, resources):
         super()._get_score(cell, resources)
-        names = (name_of(cell), self.notebook_id, self.assignment_id, self.student_id)
+        names = (grade_id(cell), self.notebook_id, self.assignment_id, self.student_id)
         grade = self.gradebook.find_grade(*names)
 
         part = cell.metadata.nbgrader
@@ -62,13 +64,8 @@ def part_titles(notebook) -> dict[str, str]:
         if heading and cell.cell_type == "markdown":
             title = heading[1].strip()
         if is_grade(cell) or is_task(cell):
-            titles[name_of(cell)] = title or name_of(cell)
+            titles[grade_id(cell)] = title or grade_id(cell)
     return titles
-
-
-def name_of(cell) -> str:
-    """nbgrader's name of a cell, "" if it has none."""
-    return cell.metadata.get("nbgrader", {}).get("grade_id", "")
 
 
 def readable(line: re.Match) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..machine import CHECKOUT, PACKAGE, build_folder, environment_variables
-from ..scans.datasets import NAMED
+from ..scans.datasets import NAMED, existing_folder
 from ..settings import settings_for
 from ..viewers.progress import PROGRESS_FILE
 from .records import lesson_state, outdated, read_record, sources_state, write_record
@@ -288,9 +288,4 @@ def dataset_parameter(dataset: str) -> str:
     """The lessons' DATASET: a name, or a folder's full path, as they run in the build folder."""
     if dataset in NAMED:
         return dataset
-    if Path(dataset).is_dir():
-        return str(Path(dataset).resolve())
-    raise ValueError(
-        f"unknown data set {dataset!r}: choose {', '.join(NAMED)}, or the path of a folder (looked "
-        f"in {Path.cwd()})"
-    )
+    return str(existing_folder(dataset).resolve())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from .notebook_files import grade_id
+
 
 def mend(submission, released) -> tuple:
     """Put the student's answers and own cells into the released notebook.
@@ -63,7 +65,7 @@ def names_of_cells(submission, assigned: dict, answers: set[str]) -> list[str | 
 
     names = []
     for cell in submission.cells:
-        name = cell.metadata.get("nbgrader", {}).get("grade_id")
+        name = grade_id(cell)
         names.append(name if name in assigned else by_text.get(cell.source.strip()))
     return names
 

@@ -161,9 +161,14 @@ def recognise(notebook, released: dict) -> str | None:
     return None
 
 
+def grade_id(cell) -> str:
+    """nbgrader's name of a cell, "" if it has none."""
+    return cell.metadata.get("nbgrader", {}).get("grade_id", "")
+
+
 def grade_ids(notebook) -> set[str]:
     """nbgrader's names of a notebook's cells."""
-    return {cell.metadata.get("nbgrader", {}).get("grade_id", "") for cell in notebook.cells} - {""}
+    return set(map(grade_id, notebook.cells)) - {""}
 
 
 def texts(notebook) -> set[str]:

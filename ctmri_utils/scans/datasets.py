@@ -86,12 +86,18 @@ def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedSc
         )
     if dataset == "kaggle":
         return folder_scans(downloaded(), settings.scans_size)
-    if not Path(dataset).is_dir():
+    return folder_scans(existing_folder(dataset), settings.scans_size)
+
+
+def existing_folder(dataset: str | Path) -> Path:
+    """The folder that a data set's name means. Raises ValueError if there is none."""
+    folder = Path(dataset)
+    if not folder.is_dir():
         raise ValueError(
             f"unknown data set {str(dataset)!r}: choose {', '.join(NAMED)}, or the path of a "
-            f"folder (looked for {Path(dataset).resolve()})"
+            f"folder (looked for {folder.resolve()})"
         )
-    return folder_scans(Path(dataset), settings.scans_size)
+    return folder
 
 
 def phantom_scans(

@@ -14,7 +14,6 @@ from PIL import Image
 from ..evaluation import mae_hu
 from ..scans.phantom import SyntheticPatients
 from ..scans.unpaired import UnpairedScans
-from ..units import HU
 from ..viewers import figures
 from ..viewers.figures import Figure, Row
 from ..windows import WINDOWS
@@ -52,10 +51,7 @@ def overview(scans: UnpairedScans) -> Figure:
     ct = torch.cat([_some(scans.train.ct, TRAIN_SHOWN), _some(scans.test.ct, TEST_SHOWN)])
     mri = torch.cat([_some(scans.train.mri, TRAIN_SHOWN), _some(scans.test.mri, TEST_SHOWN)])
 
-    rows = {"CT": figures.network_row(ct)}
-    if scans.ct_scale.unit == HU.unit:
-        ct_hu = scans.ct_scale.from_network(ct[:, 0])
-        rows = {f"CT, {window}": figures.ct_row(ct_hu, window) for window in ("brain", "bone")}
+    rows = figures.ct_windows("CT", ct, scans.ct_scale)
     rows["MR"] = figures.network_row(mri)
 
     titles = ["train"] * len(TRAIN_SHOWN) + ["test"] * len(TEST_SHOWN)
