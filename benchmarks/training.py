@@ -32,7 +32,7 @@ sys.path[:0] = [
 from reference_cyclegan import ReferenceStep  # noqa: E402
 
 from ctmri_utils import evaluation  # noqa: E402
-from ctmri_utils.cyclegan.batches import UnpairedBatches  # noqa: E402
+from ctmri_utils.cyclegan.batches import Slices, UnpairedBatches  # noqa: E402
 from ctmri_utils.cyclegan.model import CycleGAN  # noqa: E402
 from ctmri_utils.cyclegan.training import Trainer, fit  # noqa: E402
 from ctmri_utils.machine import report  # noqa: E402
@@ -170,7 +170,7 @@ def data_table(rounds: int) -> None:
                 np.asarray(Image.fromarray(pixels).resize((64, 64)).resize((256, 256)))
             ).save(files[-1])
         images = torch.from_numpy(slices).float()[:, None] / 127.5 - 1
-        batches = UnpairedBatches(images, images, Training(batch_size=4), 0)
+        batches = UnpairedBatches(Slices(images, images), Training(batch_size=4), 0)
 
         def decode():
             for file in files:

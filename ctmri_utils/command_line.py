@@ -1,42 +1,24 @@
-"""What the commands share: flags for the settings, built from their fields, and `-p NAME VALUE`."""
+"""What the commands share: the kinds of their flags, and the check of the words that are typed."""
 
 from __future__ import annotations
 
 import ast
+import difflib
 import inspect
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import Field, fields
-from typing import Annotated, Any, TypedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
 
 from tyro.conf import UseAppendAction, arg
 
-from .settings import (
-    DEFAULT_RUN,
-    PRESETS,
-    PROFILES,
-    REFERENCE_NAMES,
-    Architecture,
-    Objective,
-    Settings,
-    Training,
-)
+from .settings import KINDS, PROFILES, REFERENCE_NAMES, suggestion
 
-NUMBERS = {bool: "{true,false}", int: "N", float: "X", str: "TEXT"}
-
-Parameters = Annotated[
-    UseAppendAction[tuple[tuple[str, str], ...]],
-    arg(aliases=["-p"], metavar="NAME VALUE", help_behavior_hint="(may be repeated)"),
-]
-"""`-p NAME VALUE`, as often as it is given."""
+# ---- kinds of flags
 
 
-WholeNumber = Annotated[int, arg(metavar="N")]
-Number = Annotated[float, arg(metavar="X")]
-Profile = Annotated[str, arg(metavar="{" + ",".join(PROFILES) + "}")]
-Switch = Annotated[bool, arg(help_behavior_hint="(default: off)")]
-"""Kinds of flags, shown in the help as those of the settings are."""
+def braces(choices: Iterable[str]) -> str:
+    return "{" + ",".join(choices) + "}"
 
 
 def default_is(text: str, metavar: str | None = None) -> object:
@@ -44,112 +26,17 @@ def default_is(text: str, metavar: str | None = None) -> object:
     return arg(help_behavior_hint=f"(default: {text})", metavar=metavar)
 
 
-def unwrapped(docstring: str) -> str:
-    """A docstring with each argument's text on one line; tyro would keep its line breaks."""
-    continuation = r"\n {8}"
-    return re.sub(continuation, " ", inspect.cleandoc(docstring))
+WholeNumber = Annotated[int, arg(metavar="N")]
+Number = Annotated[float, arg(metavar="X")]
+Switch = Annotated[bool, default_is("off")]
+Profile = Annotated[str, arg(metavar=braces(PROFILES))]
 
-
-def braces(choices: Iterable[str]) -> str:
-    return "{" + ",".join(choices) + "}"
-
-
-def hint(spec: Field) -> str:
-    """A setting's default in the profile laptop, those of other profiles, and its limits."""
-    default = getattr(PROFILES["laptop"], spec.name)
-    words = f"default: {shown(default)}"
-    for name, profile in PROFILES.items():
-        value = getattr(profile, spec.name)
-        if value != default:
-            words += f", {name}: {shown(value)}"
-
-    low, high = spec.metadata["low"], spec.metadata["high"]
-    if type(spec.default) in (int, float):
-        words += f"; at least {low:g}" if high == math.inf else f"; {low:g} to {high:g}"
-    return f"({words})"
-
-
-def shown(value: bool | int | float | str) -> str:
-    """A value as it is typed."""
-    if type(value) is bool:
-        return str(value).lower()
-    return f"{value:g}" if type(value) is float else str(value)
-
-
-def setting_flags(title: str, specs: Iterable[Field]) -> type:
-    """A group of flags, one for each setting, whose values are strings.
-
-    `Settings` checks the values, so that a flag, a file and `-p` get the same errors. Flags that
-    are not given are left out, so that a preset or a file may decide.
-    """
-    flags = {}
-    for spec in specs:
-        choices = spec.metadata["choices"]
-        flag = arg(
-            help=spec.metadata["help"],
-            metavar=braces(choices) if choices else NUMBERS[type(spec.default)],
-            help_behavior_hint=hint(spec),
-        )
-        flags[spec.name] = Annotated[str, flag]
-    return TypedDict(title, flags, total=False)
-
-
-PARTS = (Architecture, Objective, Training)
-SIZES = [spec for spec in fields(Settings) if not any(hasattr(part, spec.name) for part in PARTS)]
-
-ArchitectureFlags = setting_flags("ArchitectureFlags", fields(Architecture))
-ObjectiveFlags = setting_flags("ObjectiveFlags", fields(Objective))
-TrainingFlags = setting_flags("TrainingFlags", fields(Training))
-SizeFlags = setting_flags("SizeFlags", SIZES)
-
-
-def run_flag(name: str, metavar: str, help: str) -> object:
-    default = DEFAULT_RUN.get(name) or "none"
-    return arg(metavar=metavar, help=help, help_behavior_hint=f"(default: {default})")
-
-
-class RunFlags(TypedDict, total=False):
-    """Flags override -p, then come the settings file, the preset and the profile.
-
-    Defaults are those of the profile laptop; those of ci and gpu are given where they differ.
-
-    On several GPUs: accelerate launch -m ctmri_utils train ...; on several CPU processes:
-    torchrun --nproc-per-node 2 -m ctmri_utils train ...
-    """
-
-    profile: Annotated[str, run_flag("profile", braces(PROFILES), "sizes for this kind of machine")]
-    preset: Annotated[
-        str, run_flag("preset", braces(PRESETS), "a named set of settings, on top of the profile")
-    ]
-    dataset: Annotated[
-        str,
-        run_flag(
-            "dataset", "NAME", "scans, phantom, atlas, heads, kaggle, or the path of a folder"
-        ),
-    ]
-    start: Annotated[str, run_flag("start", "FILE", "a run, weights or a .pth to start from")]
-    seed: Annotated[
-        str,
-        run_flag(
-            "seed", "N", "seed of the initial weights, the order of slices, and synthetic patients"
-        ),
-    ]
-
-
-def reference_hint(words: Sequence[str]) -> str | None:
-    """One sentence if a flag has the name that it has in the reference implementation."""
-    for word in words:
-        name = word.split("=")[0].removeprefix("--").replace("-", "_")
-        if word.startswith("--") and name in REFERENCE_NAMES:
-            return f"--{name} is not an option: {REFERENCE_NAMES[name]}"
-    return None
-
-
-def read_words(words: Mapping[str, str]) -> dict[str, Any]:
-    """Settings from words of the command line; strings stay as they were typed."""
-    texts = {spec.name for spec in fields(Settings) if type(spec.default) is str}
-    texts |= {"profile", "preset", "dataset", "start"}
-    return {name: word if name in texts else literal(word) for name, word in words.items()}
+Pairs = tuple[tuple[str, str], ...]
+Parameters = Annotated[
+    UseAppendAction[Pairs],
+    arg(aliases=["-p"], metavar="NAME VALUE", help_behavior_hint="(may be repeated)"),
+]
+"""`-p NAME VALUE`, as often as it is given."""
 
 
 def literal(text: str) -> Any:
@@ -160,3 +47,128 @@ def literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def unwrapped(docstring: str) -> str:
+    """A docstring with each argument's text on one line; tyro would keep its line breaks."""
+    continuation = r"\n {8}"
+    return re.sub(continuation, " ", inspect.cleandoc(docstring))
+
+
+# ---- the words that are typed
+
+
+class UsageError(Exception):
+    """A mistake in the words of the command line, in one sentence."""
+
+
+def check_words(command: Callable, words: Sequence[str]) -> None:
+    """Refuse, in one sentence, what tyro would refuse in a box of many lines.
+
+    tyro prints its errors itself, and has no public way to word them otherwise.
+
+    Args:
+        command: its positional parameters are the arguments, its keywords the flags.
+        words: of the command line, after the command.
+
+    Raises:
+        UsageError: an unknown flag, a missing or wrong value, too few or too many arguments.
+    """
+    kinds = flag_kinds(command)
+    arguments, given = [], set()
+    for flag, values in words_by_flag(words):
+        own = count_values(flag, values, kinds) if flag else 0
+        arguments += values[own:]
+        given.add(flag)
+
+    parameters = inspect.signature(command).parameters.values()
+    positional = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
+    if len(arguments) > len(positional):
+        extra = arguments[len(positional)]
+        raise UsageError(f"{extra} is one argument too many: leave it out")
+
+    missing = [p.name.upper() for p in positional[len(arguments) :] if p.default is p.empty]
+    for p in parameters:
+        # A group of settings has no default either, but is not a flag.
+        flag = flag_for(p.name)
+        if p.default is p.empty and flag in kinds and flag not in given:
+            missing.append(flag)
+    if missing:
+        raise UsageError(f"{', '.join(missing)} must be given")
+
+
+def flag_for(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def flag_kinds(command: Callable) -> dict[str, Any]:
+    """The flags of a command, each with the type of its value."""
+    kinds = {}
+    hints = get_type_hints(command)
+    for name, parameter in inspect.signature(command).parameters.items():
+        if is_typeddict(hints[name]):
+            kinds |= {flag_for(key): str for key in hints[name].__annotations__}
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            kinds[flag_for(name)] = hints[name]
+    if "--parameter" in kinds:
+        kinds["-p"] = kinds["--parameter"]
+    return kinds
+
+
+def words_by_flag(words: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Each flag with the words up to the next; what comes before the first one stands under ""."""
+    groups = [("", [])]
+    for word in words:
+        # A negative number is a value.
+        if re.match("--?[a-zA-Z]", word):
+            flag, equals, value = word.partition("=")
+            groups.append((flag.replace("_", "-"), [value] if equals else []))
+        else:
+            groups[-1][1].append(word)
+    return groups
+
+
+def count_values(flag: str, values: Sequence[str], kinds: Mapping[str, Any]) -> int:
+    """How many of the words after a flag are its values; UsageError if one is wrong."""
+    if flag not in kinds:
+        raise UsageError(f"{flag} is not a flag: {instead_of(flag, kinds)}")
+    kind = kinds[flag]
+    if kind is bool:
+        return 0
+    if kind == Pairs:
+        if len(values) < 2:
+            raise UsageError(f"{flag} needs a name and a value")
+        return 2
+    if not values:
+        raise UsageError(f"{flag} needs a value")
+
+    own = values if get_origin(kind) is tuple else values[:1]
+    for value in own:
+        check_value(flag, value, kind)
+    return len(own)
+
+
+def instead_of(flag: str, known: Mapping[str, Any]) -> str:
+    """What to do instead of typing an unknown flag."""
+    name = flag.removeprefix("--").replace("-", "_")
+    if name in REFERENCE_NAMES and "--learning-rate" in known:
+        return REFERENCE_NAMES[name]
+    near = difflib.get_close_matches(flag, known, 1, cutoff=0.7)
+    return f"did you mean {near[0]}?" if near else "leave it out"
+
+
+def check_value(flag: str, value: str, kind: Any) -> None:
+    """Refuse a word that is not of the kind, such as `int | None` or `Literal["ct", "mri"]`."""
+    for part in (kind, *get_args(kind)):
+        choices = get_args(part) if get_origin(part) is Literal else ()
+        if choices and value not in choices:
+            raise UsageError(f"{flag} {value} is not known: {suggestion(value, choices)}")
+        if part in (int, float) and not is_number(value, part):
+            raise UsageError(f"{flag} {value} should be {KINDS[part]}")
+
+
+def is_number(word: str, kind: type[int] | type[float]) -> bool:
+    try:
+        return math.isfinite(kind(word))
+    except ValueError:
+        return False

@@ -22,7 +22,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,25 +105,14 @@ def list_files(source: Path) -> Listing:
 
     left_out = Counter()
     own, linked = [], []
-    folders, links, entered = [source], [], set()
-    while folders:
-        folder = folders.pop()
-        real = os.path.realpath(folder)
-        if real not in entered:
-            entered.add(real)
-            for path in _visible(folder, left_out):
-                if path.is_dir():
-                    (links if path.is_symlink() else folders).append(path)
-                elif path.is_file():
-                    (linked if path.is_symlink() else own).append(path)
-                elif path.is_symlink():
-                    left_out[BROKEN_LINK] += 1
+    for _, paths in _walk(source, left_out):
+        for path in paths:
+            if path.is_file():
+                (linked if path.is_symlink() else own).append(path)
+            elif path.is_symlink() and not path.is_dir():
+                left_out[BROKEN_LINK] += 1
 
-        # Links come last, so that a scan which is reached twice keeps its own place.
-        if links and not folders:
-            links.sort(reverse=True)
-            folders.append(links.pop())
-
+    # Links come last, so that a scan which is reached twice keeps its own place.
     by_content = {}
     for path in own + sorted(linked):
         by_content.setdefault(os.path.realpath(path), path)
@@ -132,15 +121,24 @@ def list_files(source: Path) -> Listing:
 
 def list_folders(source: Path) -> list[Path]:
     """Every visible folder below a folder, sorted; links are followed, and circles end."""
-    found, todo, entered = [], [source], {os.path.realpath(source)}
-    while todo:
-        for path in _visible(todo.pop(), Counter()):
-            real = os.path.realpath(path)
-            if path.is_dir() and real not in entered:
-                entered.add(real)
-                found.append(path)
-                todo.append(path)
-    return sorted(found)
+    folders = [folder for folder, _ in _walk(source, Counter())]
+    return sorted(folders[1:])
+
+
+def _walk(source: Path, left_out: Counter) -> Iterator[tuple[Path, list[Path]]]:
+    """Every folder with what is visible in it, each once; those behind links come last."""
+    folders, links, entered = [source], [], set()
+    while folders or links:
+        folder = folders.pop() if folders else links.pop()
+        real = os.path.realpath(folder)
+        if real not in entered:
+            entered.add(real)
+            paths = _visible(folder, left_out)
+            yield folder, paths
+            for path in paths:
+                if path.is_dir():
+                    (links if path.is_symlink() else folders).append(path)
+            links.sort(reverse=True)
 
 
 def _visible(folder: Path, left_out: Counter) -> list[Path]:
@@ -189,9 +187,13 @@ def left_out_notes(left_out: Counter) -> list[str]:
     return [f"{total} {'file was' if total == 1 else 'files were'} left out: {', '.join(kinds)}"]
 
 
-def listed(names: Sequence[str], most: int = 3) -> str:
-    """The first names, and "..." for more."""
-    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
+def listed(names: Iterable[str], separator: str = ", ", most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    names = list(names)
+    shown = names[:most]
+    if len(names) > most:
+        shown.append(f"and {len(names) - most} more")
+    return separator.join(shown)
 
 
 def printable(text: object) -> str:

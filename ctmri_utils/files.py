@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import platform
@@ -43,6 +44,22 @@ def existing(path: str | Path, advice: str) -> Path:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist or is not a file: {advice}")
     return Path(path)
+
+
+def read_start(path: Path, length: int) -> bytes:
+    """So many bytes from the beginning of a file.
+
+    Raises:
+        OSError: it cannot be opened; in one sentence.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(length)
+    except OSError as error:
+        raise type(error)(
+            f"{path} cannot be opened ({error.strerror}): check the path, its permissions and the "
+            "disk"
+        ) from error
 
 
 @contextmanager
@@ -91,11 +108,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 def remove_leftovers(path: Path) -> None:
     """Delete what killed processes of this machine left half-written for `path`."""
     prefix = f"{PARTIAL}{platform.node()}-"
-    for leftover in path.parent.glob(f"{PARTIAL}*-{path.name}"):
+    for leftover in path.parent.glob(glob.escape(prefix) + "*-" + glob.escape(path.name)):
         process = leftover.name.removeprefix(prefix).partition("-")[0]
-        if leftover.name.startswith(prefix) and process.isdecimal():
-            if not process_runs(int(process)):
-                remove(leftover)
+        if process.isdecimal() and not process_runs(int(process)):
+            remove(leftover)
 
 
 def process_runs(process: int) -> bool:

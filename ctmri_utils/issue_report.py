@@ -18,7 +18,7 @@ def report_text() -> str:
     lines = [
         f"{NAME}: {installed(NAME)}",
         f"Python: {platform.python_version()}, {sys.executable}",
-        f"platform: {platform.platform()}, {platform.processor() or platform.machine()}",
+        f"platform: {platform.platform()}",
     ]
     lines += [f"{name}: {installed(name)}" for name in packages()]
     try:
@@ -30,11 +30,11 @@ def report_text() -> str:
 
 
 def packages() -> list[str]:
-    """The packages that this one requires, those of its extras too."""
+    """The packages that this one requires, those of its extras too; none if it is not installed."""
     try:
-        requirements = requires(NAME) or []
+        requirements = requires(NAME)
     except PackageNotFoundError:
-        return ["torch", "torchvision", "numpy"]
+        return []
     names = {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
     return sorted(names, key=str.lower)
 

@@ -1,4 +1,4 @@
-"""The machine that a run is on: precision, processes, interrupts, environment, folders."""
+"""The machine that a run is on: precision, processes, packages, environment, folders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -62,13 +64,7 @@ def several_processes():
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
-    try:
-        from accelerate import Accelerator
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "training on several processes needs accelerate: pip install 'ctmri-utils[course]'"
-        ) from error
-    return Accelerator(cpu=not torch.cuda.is_available())
+    return import_optional("accelerate").Accelerator(cpu=not torch.cuda.is_available())
 
 
 def shared_by_processes(model: torch.nn.Module, engine) -> torch.nn.Module:
@@ -113,7 +109,22 @@ def delayed_interrupt() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-# ---- environment
+# ---- packages and environment
+
+
+def import_optional(name: str, extra: str = "course") -> ModuleType:
+    """Import a package that a plain installation lacks, or say which extra brings it.
+
+    Raises:
+        ModuleNotFoundError: it is missing.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"this needs {name.partition('.')[0]}: pip install 'ctmri-utils[{extra}]'"
+        ) from error
+
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Environment variables for processes that sum every product of matrices on one thread.
@@ -129,16 +140,14 @@ def environment_variables(**variables: str) -> Iterator[None]:
     Then they are as they were. They belong to the whole process: blocks in two threads must not
     overlap.
     """
-    before = {name: os.environ.get(name) for name in variables}
+    before = {name: os.environ[name] for name in variables if name in os.environ}
     try:
         os.environ.update(variables)
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in variables:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def report() -> str:

@@ -27,6 +27,8 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from scipy.cluster.hierarchy import DisjointSet
+
 from .discovery import stem, words_of
 
 # Ways in which data sets name a person, wherever in a path.
@@ -117,24 +119,23 @@ class People:
 
     Args:
         of: a name for the person of each scan, for comparison only.
-        how: by what each scan was ways_in_words.
+        how: by what each was found.
     """
 
     of: tuple[str, ...]
     how: tuple[str, ...]
 
     def sentence(self, scans: Sequence[int]) -> str:
-        """How many people the scans with these numbers show, and how they were ways_in_words."""
+        """How many people the scans with these numbers show, and how they were found."""
         first_how = {}
         for k in scans:
             first_how.setdefault(self.of[k], self.how[k])
         ways = Counter(first_how.values())
 
-        ways_in_words = ", ".join(f"{count} by {how}" for how, count in ways.most_common())
+        found = ", ".join(f"{count} by {how}" for how, count in ways.most_common())
         if len(ways) == 1:
-            ways_in_words = f"by {next(iter(ways))}"
-        number = people_in_words(len(first_how))
-        return f"{number} found: {ways_in_words}; --person REGEX to change"
+            found = f"by {next(iter(ways))}"
+        return f"{people_in_words(len(first_how))} found: {found}; --person REGEX to change"
 
 
 def people_in_words(number: int) -> str:
@@ -160,30 +161,25 @@ def find_people(scans: Sequence[Evidence], pattern: str | None = None) -> People
     places = [_place(scan) for scan in scans]
     studies = {scan.study for scan in scans}
 
-    # Names of persons in paths, where DICOM does not tell them.
-    needed = {places[k][:2] for k in range(len(scans)) if not identities[k]}
+    # A name in a path helps where DICOM does not tell the person, if nobody else has it.
+    needed = {place[:2] for place, identity in zip(places, identities) if not identity}
     owners = defaultdict(set)
-    for k, scan in enumerate(scans):
-        owners[scan.source, places[k][:2]].add(identities[k])
+    for scan, place, identity in zip(scans, places, identities):
+        owners[scan.source, place[:2]].add(identity)
 
     keys, how = [], []
-    for k, scan in enumerate(scans):
-        site, label, way = places[k]
-        own = []
-        if identities[k]:
-            own.append(("", identities[k]))
-            is_owner = owners[scan.source, (site, label)] == {identities[k]}
-            if label and is_owner and (site, label) in needed:
-                own.append((site, label))
-        else:
+    for scan, (site, label, way), identity in zip(scans, places, identities):
+        own = [("", identity) if identity else (site, label)]
+        is_owner = owners[scan.source, (site, label)] == {identity}
+        if identity and label and is_owner and (site, label) in needed:
             own.append((site, label))
         if scan.study and len(studies) > 1:
             own.append((LINK, scan.study))
         keys.append(own)
-        tags_are_equal = scan.patient_id and not is_anonymous(scan.patient_id)
-        if identities[k]:
+
+        if identity:
             way = "PatientID"
-        elif tags_are_equal:
+        elif not is_anonymous(scan.patient_id):
             way = f"{way}, because all PatientIDs are equal"
         how.append(way)
     return People(tuple(merged(keys)), tuple(how))
@@ -194,7 +190,7 @@ def _matched(pattern: str, parts: Sequence[str]) -> str:
     try:
         match = re.search(pattern, path)
     except re.error as error:
-        raise ValueError(f"--person {pattern} is not a regular expression ({error})") from None
+        raise ValueError(f"--person {pattern} must be a regular expression ({error})") from None
     text = match and (match[1] if match.re.groups else match[0])
     if not text:
         raise ValueError(
@@ -276,7 +272,7 @@ def person_in(text: str) -> str:
         if counts_scans:
             continue
 
-        has_number = any(character.isdigit() for character in "".join(kept))
+        has_number = _has_digit(kept)
         numbered = NUMBERED_MODALITY.fullmatch(word)
         if SCAN_WORD.fullmatch(word) or (numbered and has_number):
             if has_number:
@@ -286,10 +282,13 @@ def person_in(text: str) -> str:
         else:
             kept.append(numbered[1] if numbered else word)
 
-    before_last = "".join(kept[:-1])
-    if kept and CHANNEL.fullmatch(kept[-1]) and any(sign.isdigit() for sign in before_last):
+    if _has_digit(kept[:-1]) and CHANNEL.fullmatch(kept[-1]):
         kept.pop()
     return normal(" ".join(kept))
+
+
+def _has_digit(words: Sequence[str]) -> bool:
+    return any(character.isdigit() for word in words for character in word)
 
 
 def normal(text: str) -> str:
@@ -306,24 +305,18 @@ def merged(keys: Sequence[Sequence[Hashable]]) -> list[str]:
         keys: for each scan pairs of a site ("" if unknown) and a name, the scan's own first, or of
             `LINK` and anything that only scans of one person share.
     """
-    parent: dict[Hashable, Hashable] = {}
-
-    def root(key):
-        while parent.setdefault(key, key) != key:
-            key = parent[key]
-        return key
-
+    persons = DisjointSet(key for own in keys for key in own)
     for own in keys:
         for other in own:
-            parent[root(other)] = root(own[0])
+            persons.merge(own[0], other)
 
     # Without a site, a name may be that of anyone so called.
-    for site, label in list(parent):
-        if site and site != LINK and ("", label) in parent:
-            parent[root((site, label))] = root(("", label))
+    for site, label in persons:
+        if site and site != LINK and ("", label) in persons:
+            persons.merge((site, label), ("", label))
 
-    smallest = {}
-    for key in parent:
-        if key[0] != LINK:
-            smallest[root(key)] = min(smallest.get(root(key), key), key)
-    return [" ".join(smallest[root(own[0])]).strip() for own in keys]
+    name_of = {}
+    for person in persons.subsets():
+        smallest = min(key for key in person if key[0] != LINK)
+        name_of |= dict.fromkeys(person, " ".join(smallest).strip())
+    return [name_of[own[0]] for own in keys]

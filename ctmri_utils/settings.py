@@ -1,6 +1,6 @@
 """Every setting, with its default (the reference implementation's), its limits and a line of help.
 
-The profiles are rows of `profiles.toml`, the presets rows of `presets.toml`.
+The tables of profiles, presets and data sets are .toml files beside this one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 # A path such as "C:\Users\me"; with two backslashes each TOML reads it as it is meant.
 WINDOWS_PATH = re.compile(r'^\s*\w+\s*=\s*"\w:\\(?!\\)', flags=re.MULTILINE)
 
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a string"}
 
 
 def option(
@@ -72,12 +72,6 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
 
 
-def alternatives(names: Iterable[str]) -> str:
-    """Names to choose from, as a sentence lists them: "ci, laptop or gpu"."""
-    *others, last = names
-    return f"{', '.join(others)} or {last}" if others else last
-
-
 def convert(value: Any, kind: type) -> Any:
     """A number as the kind that is needed, if that changes nothing: 5 as 5.0, and 1e3 as 1000."""
     if kind is float and type(value) is int:
@@ -89,24 +83,18 @@ def convert(value: Any, kind: type) -> Any:
 
 def check_option(spec: Field, value: Any) -> None:
     """Raise ValueError unless the value has its default's type and keeps its limits."""
-    kind, limits = type(spec.default), spec.metadata
-    if type(value) is not kind:
-        raise ValueError(f"{spec.name}={value!r} should be {KINDS[kind]}")
+    name, kind, limits = spec.name, type(spec.default), spec.metadata
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        raise ValueError(f"{name}={value!r} should be {KINDS[kind]}")
 
-    choices = limits.get("choices")
+    choices = limits["choices"]
     if choices and value not in choices:
-        raise ValueError(f"{spec.name}={value!r} is not known: choose one of {', '.join(choices)}")
+        raise ValueError(f"{name}={value!r} is not known: choose one of {', '.join(choices)}")
 
-    if kind in (int, float):
-        low, high = limits["low"], limits["high"]
-        in_range = low <= value <= high and value < math.inf
-        if not in_range:
-            upper = ""
-            if high < math.inf:
-                upper = f" and at most {high:g}"
-            elif value == math.inf:
-                upper = " and finite"
-            raise ValueError(f"{spec.name}={value} should be at least {low:g}{upper}")
+    low, high = limits["low"], limits["high"]
+    if kind in (int, float) and not low <= value <= high:
+        upper = f" and at most {high:g}" if high < math.inf else ""
+        raise ValueError(f"{name}={value} should be at least {low:g}{upper}")
 
 
 NORMS = ("instance", "batch", "none")
@@ -259,7 +247,7 @@ class Settings(Architecture, Objective, Training):
         """Training steps on the data set of this name: `steps` if set, else the profile's."""
         if self.steps:
             return self.steps
-        synthetic = dataset in ("phantom", "atlas", "heads")
+        synthetic = "synthetic" in DATASETS.get(dataset, {})
         return self.phantom_steps if synthetic else self.scans_steps
 
 
@@ -276,92 +264,6 @@ def check_network_size(size: int) -> None:
         raise ValueError(
             f"size={size} does not suit the networks: choose a multiple of 4, at least 32"
         )
-
-
-def read_table(name: str) -> dict[str, Any]:
-    """A TOML file that comes with the package."""
-    return tomllib.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))
-
-
-PROFILES = {name: Settings.of(row) for name, row in read_table("profiles.toml").items()}
-"""Sizes for three kinds of machine."""
-
-PRESETS = read_table("presets.toml")
-"""Some settings by one name, over any profile."""
-
-REFERENCE_NAMES = read_table("reference_names.toml")
-"""Options of the reference implementation that are called otherwise here, with what to do."""
-
-DEFAULT_RUN = {"profile": "laptop", "dataset": "scans", "seed": 2026, "start": ""}
-"""What a settings file names besides the settings."""
-
-
-def settings_for(profile: str) -> Settings:
-    """The settings of a profile, with a warning if "gpu" meets no GPU.
-
-    Raises:
-        ValueError: an unknown profile; it names the known ones.
-
-    Example:
-        >>> from ctmri_utils import settings_for
-        >>> settings = settings_for("laptop")
-        >>> settings.size, settings.architecture.n_blocks
-        (64, 4)
-    """
-    if profile not in PROFILES:
-        raise ValueError(f"unknown profile {profile!r}: choose {alternatives(PROFILES)}")
-
-    if profile == "gpu":
-        # Imported here because it is slow, and neither the other profiles nor `--help` need it.
-        import torch
-
-        if not torch.cuda.is_available():
-            warnings.warn(
-                "profile 'gpu' without a GPU trains for days: choose 'laptop', or a machine with "
-                "CUDA",
-                stacklevel=2,
-            )
-    return PROFILES[profile]
-
-
-def read_settings(path: Path | None, changes: dict) -> tuple[dict, Settings]:
-    """What to train on, and the settings to train with.
-
-    Later ones win: the profile, the preset if one is named, the file, the changes.
-
-    Args:
-        path: a TOML file, or None.
-        changes: settings by name; also profile, dataset, seed, start and preset.
-
-    Returns:
-        The run (profile, dataset, seed, start), and the settings.
-
-    Raises:
-        ValueError: an unknown name or a value out of range; it names the file.
-        OSError: the file cannot be read.
-    """
-    values = changes if path is None else read_toml(path) | changes
-    try:
-        run = {
-            name: convert(values.get(name, default), type(default))
-            for name, default in DEFAULT_RUN.items()
-        }
-        for name, value in run.items():
-            kind = type(DEFAULT_RUN[name])
-            if type(value) is not kind:
-                raise ValueError(f"{name}={value!r} should be {KINDS[kind]}")
-
-        preset = values.get("preset")
-        if preset is not None and preset not in PRESETS:
-            raise ValueError(f"unknown preset {preset!r}: choose {alternatives(PRESETS)}")
-
-        own = {name: values[name] for name in values if name not in (*DEFAULT_RUN, "preset")}
-        profile = asdict(settings_for(run["profile"]))
-        return run, Settings.of(profile | PRESETS.get(preset, {}) | own)
-    except ValueError as error:
-        if path is None:
-            raise
-        raise ValueError(f"{path}: {error}") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -387,6 +289,98 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is not valid TOML ({error}): write lines such as learning_rate = 0.0002"
         ) from error
+
+
+TABLES = Path(__file__).parent
+
+PROFILES = {name: Settings.of(row) for name, row in read_toml(TABLES / "profiles.toml").items()}
+"""Sizes for three kinds of machine."""
+
+PRESETS = read_toml(TABLES / "presets.toml")
+"""Some settings by one name, over any profile."""
+
+DATASETS = read_toml(TABLES / "datasets.toml")
+"""The data sets that have a name, each with a few words of help and what is known of it."""
+
+REFERENCE_NAMES = read_toml(TABLES / "reference_names.toml")
+"""Options of the reference implementation that are called otherwise here, with what to do."""
+
+NAMED_DATASETS = [f"{name} ({row['help']})" for name, row in DATASETS.items()]
+
+
+@dataclass(frozen=True)
+class Run(Options):
+    """What a settings file names besides the settings."""
+
+    profile: str = option("laptop", "sizes for this kind of machine", choices=tuple(PROFILES))
+    dataset: str = option("scans", f"{', '.join(NAMED_DATASETS)}, or the path of a folder")
+    seed: int = option(
+        2026,
+        "seed of the initial weights, the order of slices, and synthetic patients",
+        high=2**32 - 1,
+    )
+    start: str = option("", "a run, weights or a .pth to start from")
+
+
+def settings_for(profile: str) -> Settings:
+    """The settings of a profile, with a warning if "gpu" meets no GPU.
+
+    Raises:
+        ValueError: an unknown profile; it names the known ones.
+
+    Example:
+        >>> from ctmri_utils import settings_for
+        >>> settings = settings_for("laptop")
+        >>> settings.size, settings.architecture.n_blocks
+        (64, 4)
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}")
+
+    if profile == "gpu":
+        # Imported here because it is slow, and neither the other profiles nor `--help` need it.
+        import torch
+
+        if not torch.cuda.is_available():
+            warnings.warn(
+                "profile 'gpu' without a GPU trains for days: choose 'laptop', or a machine with "
+                "CUDA",
+                stacklevel=2,
+            )
+    return PROFILES[profile]
+
+
+def read_settings(path: Path | None, changes: dict) -> tuple[Run, Settings]:
+    """What to train on, and the settings to train with.
+
+    Later ones win: the profile, the preset if one is named, the file, the changes.
+
+    Args:
+        path: a TOML file, or None.
+        changes: settings by name; also profile, dataset, seed, start and preset.
+
+    Returns:
+        The run (profile, dataset, seed, start), and the settings.
+
+    Raises:
+        ValueError: an unknown name or a value out of range; it names the file.
+        OSError: the file cannot be read.
+    """
+    values = changes if path is None else read_toml(path) | changes
+    names_of_run = [spec.name for spec in fields(Run) if spec.name in values]
+    try:
+        run = Run(**{name: values[name] for name in names_of_run})
+        preset = values.get("preset")
+        if preset is not None and preset not in PRESETS:
+            raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
+
+        own = {name: values[name] for name in values if name not in (*names_of_run, "preset")}
+        profile = asdict(settings_for(run.profile))
+        return run, Settings.of(profile | PRESETS.get(preset, {}) | own)
+    except ValueError as error:
+        if path is None:
+            raise
+        raise ValueError(f"{path}: {error}") from error
 
 
 def to_toml(values: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Scales between physical units and the network's [-1, 1], CT maps and display windows."""
+"""Scales between physical units and the network's [-1, 1], and CT maps."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Scale:
     def to_network(self, physical):
         """Scale physical values to [-1, 1] and clip what lies outside [low, high].
 
-        `scans.unpaired.clipping_notes` reports how much was clipped.
+        `scans.notes.clipping_notes` reports how much was clipped.
         """
         return ((physical - self.low) * (2 / (self.high - self.low)) - 1).clip(-1, 1)
 

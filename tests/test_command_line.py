@@ -1,5 +1,6 @@
 """The command line: what it loads, what its help says, and how it refuses."""
 
+import functools
 import inspect
 import re
 import subprocess
@@ -8,33 +9,52 @@ import tomllib
 from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 
 from ctmri_utils import issue_report
 from ctmri_utils.__main__ import COMMANDS, main, out_of_memory
+from ctmri_utils.command_line import Pairs, flag_kinds
+from ctmri_utils.course.classroom import grade
 from ctmri_utils.course.lessons import LessonFailed
-from ctmri_utils.scans.datasets import NAMED
-from ctmri_utils.settings import DEFAULT_RUN, PRESETS, PROFILES, Settings, read_settings
+from ctmri_utils.machine import run_folder
+from ctmri_utils.runs.export import export
+from ctmri_utils.settings import PRESETS, PROFILES, Run, Settings, read_settings
+from ctmri_utils.volumes.axial_slices import FIELD_MM
+from ctmri_utils.volumes.network_slices import ASSUMED_SIZE
+from ctmri_utils.volumes.prepare import Preparation
+from ctmri_utils.volumes.translate import TranslationOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
 def trained_with(monkeypatch):
-    """What `train` is called with, as (file, output, tensorboard, changes)."""
+    """The settings files and the changes that `train` is called with."""
     calls = []
-    monkeypatch.setattr("ctmri_utils.runs.train.train", lambda *words: calls.append(words))
+
+    def train(file, *, output, tensorboard, changes):
+        calls.append((file, changes))
+
+    monkeypatch.setattr("ctmri_utils.runs.train.train", train)
     return calls
 
 
-def help_of(capsys, monkeypatch, *words):
-    monkeypatch.setenv("COLUMNS", "1000")
+def help_of(capsys, monkeypatch, command):
+    """The help of a command in 80 columns, and the same with its lines joined."""
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as end:
-        main([*words, "--help"])
+        main([command, "--help"])
     assert end.value.code == 0
-    return capsys.readouterr().out
+    text = capsys.readouterr().out
+    return text, " ".join(text.replace("│", " ").split())
+
+
+# ---- what is loaded
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "--lr", "1"]])
@@ -65,37 +85,92 @@ def test_output_that_nobody_reads_on_is_no_error():
     assert ran.stdout.startswith("usage") and ran.stderr == ""
 
 
-def test_help_lists_every_command(capsys, monkeypatch):
-    text = help_of(capsys, monkeypatch)
-    for name, function in COMMANDS.items():
-        assert f"• {name} " in text and function.__doc__.splitlines()[0] in text
+# ---- what the help says
 
 
-@pytest.mark.parametrize("function", COMMANDS.values(), ids=COMMANDS)
-def test_every_flag_of_a_command_has_its_help(function):
-    """The groups of settings have theirs from the fields."""
-    for name, parameter in inspect.signature(function).parameters.items():
-        assert f"    {name}: " in function.__doc__ or "Flags]" in parameter.annotation
+def test_help_lists_every_command_in_80_columns(capsys):
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines if re.match("  [a-z]", line)} == COMMANDS.keys()
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_explains_every_parameter_in_one_style_and_in_80_columns(capsys, monkeypatch, command):
+    narrow, text = help_of(capsys, monkeypatch, command)
+    # tyro does not break the first line, which is the usage.
+    assert max(map(len, narrow.splitlines()[1:])) <= 80
+    assert not re.search(r"\b(INT|STR|FLOAT)\b", text)
+
+    explained = dict(re.findall(r"^    (\w+): (.+)$", COMMANDS[command].__doc__, re.MULTILINE))
+    for name, parameter in inspect.signature(COMMANDS[command]).parameters.items():
+        # The flags of the settings have their help from the fields.
+        if "Flags]" not in parameter.annotation:
+            assert explained[name] in text
 
 
 def test_every_setting_is_a_flag_with_default_limits_and_choices(capsys, monkeypatch):
-    text = help_of(capsys, monkeypatch, "train")
-    for spec in fields(Settings):
+    _, text = help_of(capsys, monkeypatch, "train")
+    for spec in [*fields(Settings), *fields(Run)]:
         assert f"--{spec.name.replace('_', '-')} " in text and spec.metadata["help"] in text
         for choice in spec.metadata["choices"]:
             assert choice in text
     assert "(default: 16, ci: 8, gpu: 64; 1 to 65536)" in text
-    for title in ("run", "architecture", "objective", "training", "sizes"):
+    assert f"(default: {Run().seed}; 0 to " in text
+    for title in ("run", "architecture", "objective", "training", "size"):
         assert f"{title} options" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "function"),
+    [
+        ("prepare", Preparation),
+        ("translate", TranslationOptions),
+        ("export", export),
+        ("grade", grade),
+    ],
+)
+def test_a_flag_has_the_default_of_the_function_behind_it(command, function):
+    flags = inspect.signature(COMMANDS[command]).parameters
+    parameters = inspect.signature(function).parameters
+    shared = flags.keys() & parameters.keys()
+    for name in shared:
+        assert flags[name].default == parameters[name].default
+    assert len(shared) > 2
+
+
+def test_defaults_that_the_help_words_are_true(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("CTMRI_BUILD", str(tmp_path / "build"))
+
+    def said(command):
+        return help_of(capsys, monkeypatch, command)[1]
+
+    run = run_folder("DATASET", "PROFILE", "SEED").relative_to(tmp_path).as_posix()
+    assert f"(default: {run})" in said("train")
+    for command in ("translate", "evaluate"):
+        assert f"or {ASSUMED_SIZE})" in said(command) and f"or {FIELD_MM:g} / SIZE)" in said(
+            command
+        )
+    studies = tomllib.loads((ROOT / "ctmri_utils/runs/studies.toml").read_text(encoding="utf-8"))
+    assert studies.keys() <= set(re.findall(r"\w+", said("study")))
+
+    head_hu = np.pad(np.full((40, 40, 16), 40, np.int16), 4, constant_values=-1000)
+    path = tmp_path / "NAME.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(head_hu, np.diag([4, 4, 4, 1])), path)
+    assert main(["evaluate", str(path), "--truth", str(path)]) == 0
+    [hint] = re.findall(r"\(default: (build/evaluations/\w+)\)", said("evaluate"))
+    assert (tmp_path / hint / "scores.csv").is_file()
+
+
+# ---- how settings are given
 
 
 def test_flags_are_settings_and_only_those_that_are_given(trained_with):
     words = "train --gan-mode hinge --cycle_ct 5 --flip false --steps 1e3 --profile ci --dataset 12"
     assert main([*words.split(), "--seed", "1", "--preset", "heads"]) == 0
-    [(file, output, tensorboard, changes)] = trained_with
-    assert (file, output, tensorboard) == (None, None, False)
-    run, settings = read_settings(None, changes)
-    assert run.items() >= {"profile": "ci", "dataset": "12", "seed": 1}.items()
+    [(file, changes)] = trained_with
+    run, settings = read_settings(file, changes)
+    assert run == Run(profile="ci", dataset="12", seed=1)
     assert (settings.gan_mode, settings.flip, settings.steps) == ("hinge", False, 1000)
     assert settings.mind == PRESETS["heads"]["mind"]
     assert settings.ngf == PROFILES["ci"].ngf
@@ -105,60 +180,86 @@ def test_flags_win_over_p_and_p_over_the_file(trained_with, tmp_path):
     file = tmp_path / "run.toml"
     file.write_text("ngf = 5\nndf = 5\nn_blocks = 5")
     assert main(["train", str(file), "-p", "ngf", "6", "-p", "ndf", "6", "--ngf", "7"]) == 0
-    [(path, *_, changes)] = trained_with
+    [(path, changes)] = trained_with
     _, settings = read_settings(path, changes)
     assert (settings.ngf, settings.ndf, settings.n_blocks) == (7, 6, 5)
+
+
+# ---- how it refuses
 
 
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["--ngf", "0"], "ngf=0"),
-        (["--steps", "1.5"], "steps=1.5"),
-        (["--jitter", "-1"], "jitter=-1"),
-        (["--profile", "huge"], "unknown profile 'huge'"),
-        (["--preset", "huge"], "unknown preset 'huge'"),
-        (["-p", "netG", "x"], "netG"),
+        ("--ngf 0", "ngf=0"),
+        ("--steps 1.5", "steps=1.5"),
+        ("--jitter -1", "jitter=-1"),
+        ("--profile huge", "profile='huge'"),
+        ("--preset huge", "unknown preset 'huge'"),
+        ("-p netG x", "netG"),
     ],
 )
-def test_a_wrong_value_gets_the_settings_own_sentence(capsys, trained_with, words, named):
-    assert main(["train", *words]) == 1
+def test_a_wrong_setting_gets_its_own_sentence(capsys, trained_with, words, named):
+    assert main(["train", *words.split()]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"train: {named}") and error.count("\n") == 1 and not trained_with
 
 
 @pytest.mark.parametrize(
-    ("flag", "ours"),
-    [("--lr", "learning_rate"), ("--lambda_A=3", "cycle_ct"), ("--no-flip", "flip to false")],
+    ("words", "sentence"),
+    [
+        ("", "ctmri: no command is given: choose from course, "),
+        ("trian", "ctmri: trian is not a command: did you mean train?"),
+        ("translate", "translate: INPUT, OUTPUT, --weights must be given"),
+        ("translate in out --weights", "translate: --weights needs a value"),
+        ("export a", "export: OUTPUT must be given"),
+        ("export a b --to pet", "export: --to pet is not known: choose from ct, mri"),
+        ("course 1", "course: 1 is one argument too many"),
+        ("course --lessons 1 x", "course: --lessons x should be a whole number"),
+        ("evaluate --page --size -1 --weights --page", "evaluate: --weights needs a value"),
+        ("evaluate x --spacing-mm=nan", "evaluate: --spacing-mm nan should be a finite number"),
+        ("evaluate x --page=true", "evaluate: true is one argument too many"),
+        ("check . -x", "check: -x is not a flag"),
+        ("train -p steps", "train: -p needs a name and a value"),
+        ("train --learning-rte 1", "train: --learning-rte is not a flag: did you mean --learning-"),
+        ("train --lambda_A=3", "train: --lambda-A is not a flag: set cycle_ct"),
+        ("train --no-flip", "train: --no-flip is not a flag: set flip to false"),
+    ],
 )
-def test_a_flag_of_the_reference_is_told_ours(capsys, flag, ours):
-    assert main(["train", flag]) == 2
-    assert capsys.readouterr().err.endswith(f": set {ours}\n")
-
-
-def test_a_misspelled_flag_is_told_the_nearest(capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["train", "--learning-rte", "1"])
-    assert end.value.code == 2 and "--learning-rate" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(("word", "advice"), [("trian", "did you mean train?"), ("xyz", "course")])
-def test_an_unknown_command_is_told_the_nearest_or_all(capsys, word, advice):
-    assert main([word]) == 2
+def test_a_mistake_in_the_command_gets_one_sentence(capsys, words, sentence):
+    assert main(words.split()) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"ctmri: {word} ") and advice in error and error.count("\n") == 1
+    assert error.startswith(sentence)
+    assert error.endswith("--help`)\n") and error.count("\n") == 1
 
 
-def test_version(capsys):
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"ctmri-utils {metadata.version('ctmri-utils')}\n"
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_is_not_refused_tyro_takes(monkeypatch, command):
+    """With every argument and every flag."""
+    calls = []
+    function = COMMANDS[command]
+
+    @functools.wraps(function)
+    def stand_in(*arguments, **flags):
+        calls.append((arguments, flags))
+
+    monkeypatch.setitem(COMMANDS, command, stand_in)
+    parameters = inspect.signature(function).parameters.values()
+    words = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY]
+    for flag, kind in flag_kinds(function).items():
+        words += [flag, *values_of(kind)]
+    assert main([command, *words]) == 0 and len(calls) == 1
 
 
-@pytest.mark.parametrize("words", [[], ["page"], ["export", "a", "b", "--to", "pet"]])
-def test_usage_errors_end_with_2(words):
-    with pytest.raises(SystemExit) as end:
-        main(words)
-    assert end.value.code == 2
+def values_of(kind):
+    if kind is bool:
+        return []
+    if kind == Pairs:
+        return ["name", "1"]
+    for part in (kind, *get_args(kind)):
+        if get_origin(part) is Literal:
+            return [get_args(part)[-1]]
+    return ["1"]
 
 
 def test_only_memory_that_ran_out_is_called_so():
@@ -185,6 +286,14 @@ def test_ctrl_c_ends_with_130(capsys, monkeypatch):
     assert main(["download"]) == 130 and capsys.readouterr().err == "download: interrupted\n"
 
 
+# ---- version and report
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ctmri-utils {metadata.version('ctmri-utils')}\n"
+
+
 def test_the_report_says_what_an_issue_needs(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("CTMRI_THREADS", "3")
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
@@ -201,24 +310,3 @@ def test_the_report_does_without_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "ctmri_utils.machine", None)
     text = issue_report.report_text()
     assert "no-such-package: not installed\n" in text and "machine: " in text
-
-
-def test_the_help_names_every_data_set_that_has_a_name(capsys, monkeypatch):
-    text = help_of(capsys, monkeypatch, "train")
-    [line] = [line for line in text.splitlines() if "--dataset " in line]
-    assert all(name in line for name in NAMED)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_values_are_named_in_one_style_and_texts_keep_no_line_breaks(capsys, monkeypatch, command):
-    text = help_of(capsys, monkeypatch, command)
-    assert not re.search(r"\b(INT|STR|FLOAT)\b", text)
-    for line in COMMANDS[command].__doc__.splitlines():
-        if line.startswith("    "):
-            assert line.split(": ", 1)[1] in text
-
-
-def test_the_run_flags_are_what_a_settings_file_names(capsys, monkeypatch):
-    text = help_of(capsys, monkeypatch, "train")
-    for name, default in DEFAULT_RUN.items():
-        assert f"--{name} " in text and f"(default: {default or 'none'})" in text

@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-from ctmri_utils.course import reference
+from ctmri_utils.course.site import reference
 
 # What a reader calls first.
 FIRST = {

@@ -5,7 +5,7 @@ import gc
 import os
 import subprocess
 import sys
-from collections import namedtuple
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from ctmri_utils.files import (
     existing,
     large_tensor,
     only_writer,
+    read_start,
 )
 
 
@@ -26,19 +27,18 @@ def test_a_file_or_folder_takes_the_place_only_when_it_is_whole(tmp_path):
     target = tmp_path / "new" / "weights.pth"
     with atomic_write(target) as temporary:
         temporary.write_text("one")
-        assert (
-            temporary.parent == target.parent and temporary.suffix == ".pth" and not target.exists()
-        )
+        assert temporary.parent == target.parent and temporary.suffix == ".pth"
+        assert not target.exists()
     with pytest.raises(KeyboardInterrupt), atomic_write(target) as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert target.read_text() == "one" and os.listdir(target.parent) == ["weights.pth"]
+
     with atomic_write(tmp_path / "folder") as temporary:
         temporary.mkdir()
         (temporary / "0001.dcm").write_text("slice")
-    assert (tmp_path / "folder" / "0001.dcm").read_text() == "slice" and sorted(
-        os.listdir(tmp_path)
-    ) == ["folder", "new"]
+    assert (tmp_path / "folder" / "0001.dcm").read_text() == "slice"
+    assert sorted(os.listdir(tmp_path)) == ["folder", "new"]
 
 
 def test_an_error_names_the_file_and_not_its_temporary_neighbour(tmp_path):
@@ -73,7 +73,8 @@ def test_the_new_file_appears_in_one_moment_and_after_it_is_on_the_disk(tmp_path
 
 
 KILLED_WRITER = """
-import os, sys
+import sys
+from pathlib import Path
 from ctmri_utils.files import atomic_write, only_writer
 with only_writer(Path(sys.argv[1])), atomic_write(sys.argv[1]) as temporary:
     temporary.write_text("half")
@@ -85,8 +86,7 @@ with only_writer(Path(sys.argv[1])), atomic_write(sys.argv[1]) as temporary:
 @pytest.fixture
 def writer(tmp_path):
     """A process that holds the lock on run.pt, half-written."""
-    code = "from pathlib import Path" + KILLED_WRITER
-    command = [sys.executable, "-c", code, str(tmp_path / "run.pt")]
+    command = [sys.executable, "-c", KILLED_WRITER, str(tmp_path / "run.pt")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, **pipes) as process:
         assert process.stdout.readline().strip() == b"half-written"
@@ -157,59 +157,55 @@ def test_a_drive_without_locks_gets_one_warning(tmp_path, monkeypatch, recwarn):
 
 
 def test_a_missing_file_is_named_with_advice(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match="none.pt does not exist or is not a file: train first"
-    ):
-        existing(tmp_path / "none.pt", "train first")
-    with pytest.raises(FileNotFoundError, match="is not a file"):
-        existing(tmp_path, "train first")
+    for missing in (tmp_path / "none.pt", tmp_path):
+        with pytest.raises(FileNotFoundError, match=f"{missing} .*train first"):
+            existing(missing, "train first")
     (tmp_path / "here").touch()
     assert existing(str(tmp_path / "here"), "") == tmp_path / "here"
+
+
+def test_the_start_of_a_file_is_read(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert read_start(tmp_path / "a", 2) == b"ab" and read_start(tmp_path / "a", 9) == b"abc"
+    with pytest.raises(FileNotFoundError, match="none"):
+        read_start(tmp_path / "none", 2)
 
 
 def test_whether_a_folder_can_be_written_is_found_without_a_trace(tmp_path, monkeypatch):
     check_writable(tmp_path / "not" / "there" / "yet")
     assert not any(tmp_path.iterdir())
     (tmp_path / "file").touch()
-    with pytest.raises(
-        OSError,
-        match="run cannot be written to .Not a directory.: choose another folder for the run",
-    ):
+    with pytest.raises(OSError, match="run .*Not a directory"):
         check_writable(tmp_path / "file" / "run")
 
     def read_only(dir):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(files.tempfile, "TemporaryFile", read_only)
-    with pytest.raises(
-        OSError, match="cannot be written to .Read-only file system.: choose another folder"
-    ):
+    with pytest.raises(OSError, match="Read-only file system"):
         check_writable(tmp_path)
 
 
+def mapped_files(folder):
+    """The files below a folder that are mapped into this process (Linux)."""
+    with open("/proc/self/maps") as maps:
+        return [line for line in maps if str(folder) in line]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists what is mapped")
 def test_large_tensors_lie_in_a_file_that_goes_with_them(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "LARGE", 4096)
     monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
     small, large = large_tensor((1024,), torch.float32), large_tensor((1025,), torch.float32)
-    mapped = (
-        [line for line in open("/proc/self/maps") if str(tmp_path) in line]
-        if os.path.exists("/proc/self/maps")
-        else ["?"]
-    )
-    # nameless: a killed process leaves none behind
-    assert len(mapped) == 1 and not any(tmp_path.iterdir())
+
+    # Nameless: a killed process leaves none behind.
+    assert len(mapped_files(tmp_path)) == 1 and not any(tmp_path.iterdir())
     large.copy_(torch.arange(1025))
-    assert (small.shape, large.shape, large.dtype, float(large.sum())) == (
-        (1024,),
-        (1025,),
-        torch.float32,
-        1024 * 1025 / 2,
-    )
+    assert small.shape == (1024,) and large.shape == (1025,) and large.dtype == torch.float32
+    assert float(large.sum()) == 1024 * 1025 / 2
     del large
     gc.collect()
-    assert not os.path.exists("/proc/self/maps") or not any(
-        str(tmp_path) in line for line in open("/proc/self/maps")
-    )
+    assert not mapped_files(tmp_path)
     assert large_tensor((3, 2000), torch.int16).dtype == torch.int16
 
 
@@ -217,13 +213,9 @@ def test_no_room_for_them_is_said_before_any_is_used(tmp_path, monkeypatch):
     """A mapped file that meets a full disk ends the process by a signal."""
     monkeypatch.setattr(files, "LARGE", 0)
     monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(
-        files.shutil, "disk_usage", lambda folder: namedtuple("Usage", "free")(int(2e9))
-    )
-    with pytest.raises(
-        OSError,
-        match="has 2.0 GB free, .* 2.4 GB .* TMPDIR",
-    ):
+    free = SimpleNamespace(free=int(2e9))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: free)
+    with pytest.raises(OSError, match="2.0 GB .* 2.4 GB .* TMPDIR"):
         large_tensor((600_000_000,), torch.float32)
     monkeypatch.setattr(np, "memmap", lambda *_, shape, **__: np.zeros(3))
     large_tensor((500_000_000,), torch.float32)

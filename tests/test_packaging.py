@@ -306,6 +306,7 @@ def test_a_wheel_carries_the_embedded_scans_and_weights(tmp_path):
     code = files_below(target / "ctmri_utils")
     assert {"__init__.pyi", "viewers/viewer.mjs", "viewers/viewer.css", "runs/studies.toml"} <= code
     assert {"viewers/playground.html", "volumes/browser/page.html"} <= code
+    assert {"course/site/sphinx.toml", "course/site/translate.md", "course/lessons/run.py"} <= code
     assert "data/runtime/ort-wasm-simd-threaded.wasm.gz" in code
     jupyterlab = target / "share" / "jupyter" / "lab" / "settings" / "overrides.d"
     assert files_below(jupyterlab) == {"ctmri-utils.json"}

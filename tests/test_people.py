@@ -92,8 +92,8 @@ def test_a_pattern_decides_and_must_find_somebody():
     paths = ["a/x12_y1.nii", "b/x12_y2.nii", "b/x13_y2.nii"]
     assert people_of(*paths, pattern=r"x(\d+)") == [0, 0, 1]
     assert people_of(*paths, pattern="^[ab]") == [0, 1, 1]
-    for pattern, words in (("z", "a/x12"), ("(", "regular expression")):
-        with pytest.raises(ValueError, match=words):
+    for pattern in ("z", "("):
+        with pytest.raises(ValueError, match="--person"):
             people_of(*paths, pattern=pattern)
 
 

@@ -4,17 +4,6 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[
-        "classroom",
-        "commands",
-        "gradebook",
-        "lessons",
-        "mending",
-        "roster",
-        "sandbox",
-        "site",
-        "submissions",
-    ],
     submod_attrs={
         "classroom": ["grade", "release"],
         "lessons": ["run_course"],

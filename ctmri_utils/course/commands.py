@@ -1,4 +1,4 @@
-"""The commands course, assignments and grade; what they run is imported when they run."""
+"""The commands course, site, assignments and grade; what they run is imported when they run."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from tyro.conf import Positional
 
 from ..command_line import Parameters, Profile, Switch, default_is, literal
 
+BuildFolder = Annotated[Path | None, default_is("$CTMRI_BUILD, else build/", "FOLDER")]
+
 
 def course(
     *,
     profile: Profile = "laptop",
-    build: Annotated[Path | None, default_is("$CTMRI_BUILD, else build/", "FOLDER")] = None,
+    build: BuildFolder = None,
     lessons: Annotated[tuple[int, ...], default_is("all", "N ...")] = (),
     parameter: Parameters = (),
     again: Switch = False,
 ) -> None:
     """Run the lessons and build the site from them.
 
-    Lessons that are up to date are not run again, so a course that was stopped resumes where it
-    was.
+    Lessons that are up to date are kept, so a course that was stopped resumes.
 
     Args:
         profile: sizes for this kind of machine.
@@ -41,17 +42,13 @@ def course(
     executed = run_course(profile, build, list(lessons), parameters, again=again)
     minutes = sum(lesson.minutes for lesson in executed if not lesson.up_to_date)
     kept = sum(lesson.up_to_date for lesson in executed)
-    note = f", {kept} were up to date (--again, or make course AGAIN=1, runs them too)"
-    home = build_site(build)
-    print(
-        f"{len(executed) - kept} lessons in {minutes:.1f} min{note if kept else ''}. Open {home} "
-        "in a browser, or read and change the lessons with `make lab`."
-    )
+    print(f"{len(executed) - kept} lessons in {minutes:.1f} min.")
+    if kept:
+        print(f"{kept} were up to date (--again, or make course AGAIN=1, runs them too).")
+    print(f"Open {build_site(build)} in a browser, or read and change the lessons with `make lab`.")
 
 
-def site(
-    *, build: Annotated[Path | None, default_is("$CTMRI_BUILD, else build/", "FOLDER")] = None
-) -> None:
+def site(*, build: BuildFolder = None) -> None:
     """Build the site from lessons that were run before.
 
     Args:
@@ -100,21 +97,22 @@ def grade(
     """
     from ..machine import build_folder
     from .classroom import grade as grade_submissions
-    from .gradebook import lost_marks, summary
+    from .classroom.learning_systems import lost_marks, summary, to_be_marked
+    from .classroom.roster import read_roster
 
     output = output or build_folder() / "grades"
-    rows = grade_submissions(submissions, output, None, roster, format, unsafe)
-    print(f"{summary(rows)}. See grades.csv, parts.csv and feedback in {output}")
+    grades = grade_submissions(submissions, output, roster=roster, format=format, unsafe=unsafe)
+    print(f"{summary(grades)}. See grades.csv, parts.csv and feedback in {output}")
     if format == "csv":
         return 0
 
-    by_hand = sum(row["needs_manual_grade"] is True for row in rows)
+    by_hand = to_be_marked(grades)
     if by_hand:
         print(
             f"{by_hand} rows have parts not yet graded by hand, which count as 0 until they are "
             "marked: do not import yet"
         )
-    lost = len(lost_marks(rows))
+    lost = len(lost_marks(grades, read_roster(roster)))
     if lost:
         print(f"not for import: {lost} marks of students who are not in {roster.name}")
     return 1 if lost else 0

@@ -1,7 +1,8 @@
 """Grade notebooks by their visible tests, in a student's own repository.
 
-`python -m ctmri_utils.course.visible FOLDER` is what the workflow of GitHub Classroom runs. The
-hidden tests, and the marks that count, stay with the teacher.
+`python -m ctmri_utils.course.visible FOLDER` is what the workflow of GitHub Classroom runs; as
+students' repositories hold that line, this module stays where it is. The hidden tests, and the
+marks that count, stay with the teacher.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from .notebook_files import read_notebook
+from .classroom.notebook_files import read_notebook
 
 CELL_SECONDS = 60
 
@@ -50,18 +51,12 @@ def visible_marks(path: Path) -> list[dict]:
 
 def mark(cell, name: str, points: float) -> dict:
     """What one executed test is worth."""
+    passed = {"name": name, "status": "pass", "score": points, "max_score": points}
     errors = [output for output in cell.outputs if output.output_type == "error"]
     if not errors:
-        return {"name": name, "status": "pass", "score": points, "max_score": points}
-
+        return passed
     message = f"{errors[0].ename}: {errors[0].evalue}"
-    return {
-        "name": name,
-        "status": "fail",
-        "score": 0,
-        "max_score": points,
-        "message": message,
-    }
+    return passed | {"status": "fail", "score": 0, "message": message}
 
 
 def result_of(tests: list[dict]) -> str:

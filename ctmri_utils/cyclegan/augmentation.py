@@ -1,7 +1,7 @@
 """How training slices are moved about, by torchvision's transforms.
 
-One transform of torchvision moves one slice, or the two slices of a pair alike. What moves in from
-beyond the edge is background. Never top to bottom: heads are not scanned upside down.
+What moves in from beyond the edge is background. Never top to bottom: heads are not scanned upside
+down.
 """
 
 from __future__ import annotations
@@ -29,12 +29,9 @@ def random_seed(*numbers: int) -> int:
 @contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
     """Inside the block what torch draws on the CPU depends on these numbers alone."""
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(random_seed(*numbers))
-    try:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(random_seed(*numbers))
         yield
-    finally:
-        torch.set_rng_state(state)
 
 
 class Augmentation:
@@ -63,13 +60,9 @@ class Augmentation:
         self.moves = v2.Compose(moves)
         self.brightness = v2.ColorJitter(brightness=training.jitter) if training.jitter else None
 
-    def move(self, *slices: Tensor) -> list[Tensor]:
-        """Move slices, (C, H, W) in [-1, 1] each, all in the same way."""
-        images = [as_image(image) for image in slices]
-        moved = self.moves(*images)
-        if len(images) == 1:
-            moved = [moved]
-        return [image.as_subclass(Tensor)[:, 0] for image in moved]
+    def move(self, image: Tensor) -> Tensor:
+        """Move a slice, (C, H, W) in [-1, 1], all its channels in the same way."""
+        return self.moves(as_image(image)).as_subclass(Tensor)[:, 0]
 
     def brighten(self, mri: Tensor) -> Tensor:
         """Brighten or darken an MR slice, (C, H, W) in [-1, 1]; its background stays.

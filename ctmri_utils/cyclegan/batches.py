@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,10 @@ from torch import Tensor
 from ..files import is_large, large_tensor
 from ..settings import Training
 from .augmentation import Augmentation, random_seed, seeded
+from .engine import Worker
 
 CT, MRI = 0, 1
+MODALITY_NAMES = ("CT", "MR")
 
 # [-1, 1] in 16 bits: steps of 0.03 HU.
 LEVELS = 32767
@@ -53,39 +56,26 @@ class UnpairedBatches:
     nearest if there is none); with "paired" it meets the MR of its own index, moved as it is.
 
     Args:
-        ct, mri: (N, C, H, W) and (M, C, H, W) in [-1, 1].
+        slices: what to draw from, a `Slices` or a `scans.Split`.
         training: batch size, sampling and augmentation.
         seed: of the order and of the augmentation.
-        device: where the batches go.
-        process, processes: each of several processes gets its part of the batch that they share.
-        positions: the height of each CT and of each MR slice, 0 to 1.
+        worker: where the batches go; each of several processes gets its part of the batch that
+            they share.
 
     Raises:
         ValueError: the slices are smaller than the crop.
     """
 
-    def __init__(
-        self,
-        ct: Tensor,
-        mri: Tensor,
-        training: Training,
-        seed: int,
-        device: torch.device | str = "cpu",
-        process: int = 0,
-        processes: int = 1,
-        positions: Sequence[Sequence[float]] | None = None,
-    ):
+    def __init__(self, slices: Slices, training: Training, seed: int, worker: Worker = Worker()):
         self.training = training
         self.seed = seed
-        self.device = device
-        self.process = process
-        self.processes = processes
-        self.positions = [torch.tensor(heights) for heights in positions or ()]
-        self.orders: dict[tuple[int, int], Tensor] = {}
+        self.worker = worker
+        self.names = slices.ct_names, slices.mri_names
+        self.positions = [torch.tensor(heights) for heights in slices.positions or ()]
 
         self.images = []
         self.augmentations = []
-        for images in (ct, mri):
+        for images in (slices.ct, slices.mri):
             images = compact(images, training.load_size)
             if min(images.shape[-2:]) < training.crop_size:
                 raise ValueError(
@@ -94,27 +84,44 @@ class UnpairedBatches:
                     "at least as large"
                 )
             on_disk = is_large(images.shape, images.dtype)
-            self.images.append(images if on_disk else images.to(device))
+            self.images.append(images if on_disk else images.to(worker.device))
             self.augmentations.append(Augmentation(training, images.shape[-2:]))
+
+        # The two modalities are in one turn, or in two within a batch.
+        self.order = lru_cache(maxsize=4)(self.shuffled)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The CT and the MR batch, (batch_size, C, H, W) in [-1, 1] each; steps count from 0."""
+        ct_indexes, mri_indexes = self.indexes(step, CT), self.indexes(step, MRI)
+        first = self.worker.process * self.training.batch_size
+
         ct_batch, mri_batch = [], []
-        together = zip(self.indexes(step, CT), self.indexes(step, MRI), strict=True)
-        for place, (i, j) in enumerate(together):
-            if place // self.training.batch_size != self.process:
-                continue
-            ct, mri = self.slice(CT, i), self.slice(MRI, j)
+        for place in range(first, first + self.training.batch_size):
+            ct = self.slice(CT, ct_indexes[place])
+            mri = self.slice(MRI, mri_indexes[place])
             with seeded(self.seed, 1, step, place):
                 if self.training.sampling == "paired":
-                    ct, mri = self.augmentations[CT].move(ct, mri)
+                    # As channels of one slice, they move alike.
+                    pair = self.augmentations[CT].move(torch.cat([ct, mri]))
+                    ct, mri = pair.split([len(ct), len(mri)])
                 else:
-                    [ct] = self.augmentations[CT].move(ct)
-                    [mri] = self.augmentations[MRI].move(mri)
+                    ct = self.augmentations[CT].move(ct)
+                    mri = self.augmentations[MRI].move(mri)
                 mri = self.augmentations[MRI].brighten(mri)
             ct_batch.append(ct)
             mri_batch.append(mri)
-        return torch.stack(ct_batch).to(self.device), torch.stack(mri_batch).to(self.device)
+
+        device = self.worker.device
+        return torch.stack(ct_batch).to(device), torch.stack(mri_batch).to(device)
+
+    def describe(self, step: int) -> str:
+        """Which slices a step sees, for an error message."""
+        parts = []
+        for modality, title in enumerate(MODALITY_NAMES):
+            indexes = self.indexes(step, modality).tolist()
+            names = [slice_name(self.names[modality], index) for index in indexes]
+            parts.append(f"{title} {', '.join(names)}")
+        return " and ".join(parts)
 
     def slice(self, modality: int, index: Tensor) -> Tensor:
         """One slice as it was given, (C, H, W) in [-1, 1]."""
@@ -128,7 +135,7 @@ class UnpairedBatches:
             return self.of_like_height(self.indexes(step, CT), random_source(self.seed, 2, step))
 
         count = len(self.images[modality])
-        together = self.training.batch_size * self.processes
+        together = self.training.batch_size * self.worker.processes
         chosen = []
         for place in range(step * together, (step + 1) * together):
             turn, index = divmod(place, count)
@@ -142,19 +149,14 @@ class UnpairedBatches:
         near = distances <= distances.amin(1, keepdim=True).clamp(min=LIKE_HEIGHT)
         return torch.multinomial(near.float(), 1, generator=random)[:, 0]
 
-    def order(self, modality: int, turn: int) -> Tensor:
+    def shuffled(self, modality: int, turn: int) -> Tensor:
         """The order in which a modality's slices come in one turn through all of them."""
-        key = modality, turn
-        if key not in self.orders:
-            # Only this turn and the one before can still be needed by a batch.
-            self.orders = {
-                (other, old): order
-                for (other, old), order in self.orders.items()
-                if other != modality or old >= turn - 1
-            }
-            random = random_source(self.seed, 0, modality, turn)
-            self.orders[key] = torch.randperm(len(self.images[modality]), generator=random)
-        return self.orders[key]
+        random = random_source(self.seed, 0, modality, turn)
+        return torch.randperm(len(self.images[modality]), generator=random)
+
+
+def slice_name(names: Sequence[str], index: int) -> str:
+    return names[index] if names else f"number {index}"
 
 
 def random_source(*numbers: int) -> torch.Generator:

@@ -14,10 +14,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..settings import Architecture, Objective
 from ..units import CT_MAPS
+from .architectures import make_discriminator, make_generator
 from .losses import adversarial_loss, cycle_loss, fooling_loss, gradient_penalty, identity_loss
 from .networks import init_weights
-from .remedies import check_losses, extra_losses, extra_networks, uses_identity
-from .variants import make_discriminator, make_generator
+from .remedies import LOSSES, check_losses, extra_networks
 
 
 class ImagePool(nn.Module):
@@ -157,7 +157,8 @@ class Translator(nn.Module):
             ValueError: another `to`.
         """
         if to not in self.averaged:
-            raise ValueError(f'to={to!r} is not a modality here: choose "mri" or "ct"')
+            known = " or ".join(self.averaged)
+            raise ValueError(f"to={to!r} is not a modality here: choose {known}")
 
         network = self.averaged[to] if averaged else self.current[to]
         device, training = next(network.parameters()).device, network.training
@@ -256,9 +257,6 @@ class CycleGAN(Translator):
         # Two batches in one call give the same result only where images share nothing.
         self.batched = architecture.norm != "batch" and not architecture.dropout
 
-    def weight_of(self, loss: str) -> float:
-        return getattr(self.objective, loss)
-
     @property
     def generator_parameters(self) -> list[nn.Parameter]:
         """What the generators' optimizer trains."""
@@ -290,7 +288,7 @@ class CycleGAN(Translator):
         ct = self.ct_map.encode(ct)
 
         identity_ct = identity_mri = None
-        if objective.identity or uses_identity(objective):
+        if objective.identity or objective.nce_identity:
             fake_mri, identity_mri = self.in_one_call(self.G_ct2mri, ct, mri)
             fake_ct, identity_ct = self.in_one_call(self.G_mri2ct, mri, ct)
         else:
@@ -316,7 +314,7 @@ class CycleGAN(Translator):
         """What the generators minimise: the weighted sum, and its losses without their weights."""
         objective = self.objective
         losses = {}
-        weighted = {}
+        total = 0
 
         if objective.adversarial:
             # The discriminators judge; they do not learn here.
@@ -324,27 +322,28 @@ class CycleGAN(Translator):
                 fool_mri = fooling_loss(self.D_mri(images.fake_mri), objective.gan_mode)
                 fool_ct = fooling_loss(self.D_ct(images.fake_ct), objective.gan_mode)
             losses["adversarial"] = fool_mri + fool_ct
-            weighted["adversarial"] = objective.adversarial * losses["adversarial"]
+            total = total + objective.adversarial * losses["adversarial"]
 
         if objective.cycle_ct or objective.cycle_mri:
             cycle_ct = cycle_loss(images.cycled_ct, images.ct)
             cycle_mri = cycle_loss(images.cycled_mri, images.mri)
             losses["cycle"] = cycle_ct + cycle_mri
-            weighted["cycle_ct"] = objective.cycle_ct * cycle_ct
-            weighted["cycle_mri"] = objective.cycle_mri * cycle_mri
+            total = total + objective.cycle_ct * cycle_ct + objective.cycle_mri * cycle_mri
 
         if objective.identity:
             identity_ct = identity_loss(images.identity_ct, images.ct)
             identity_mri = identity_loss(images.identity_mri, images.mri)
             losses["identity"] = identity_ct + identity_mri
-            weighted["identity"] = objective.identity * losses["identity"]
+            total = total + objective.identity * losses["identity"]
 
         # Lesson 07's remedies come in here; the plain CycleGAN adds none.
-        for name, loss in extra_losses(self, images).items():
-            losses[name] = loss
-            weighted[name] = self.weight_of(name) * loss
+        for name, loss in LOSSES.items():
+            weight = getattr(objective, name)
+            if weight:
+                losses[name] = loss(self, images)
+                total = total + weight * losses[name]
 
-        return sum(weighted.values()), losses
+        return total, losses
 
     def discriminator_loss(self, images: Images) -> tuple[Tensor, dict[str, Tensor]]:
         """What the discriminators minimise: the sum of both, and each one's loss."""
@@ -394,6 +393,6 @@ class CycleGAN(Translator):
         """
         parts = []
         for part in (Architecture, Objective):
-            known = [spec.name for spec in fields(part) if spec.name in settings]
-            parts.append(part(**{name: settings[name] for name in known}))
+            names = {spec.name for spec in fields(part)} & settings.keys()
+            parts.append(part(**{name: settings[name] for name in names}))
         return cls(*parts)

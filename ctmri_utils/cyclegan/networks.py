@@ -68,43 +68,35 @@ def upsample(kind: str, inner: int, outer: int, kernel: int, bias: bool) -> nn.M
 class Generator(nn.Module):
     """What all generators share: images of any size.
 
-    The layers need sides that are divisible by `multiple` and at least `smallest`. With `pad` other
-    images are extended by reflection, and the result is cropped back.
+    The layers need sides that are divisible by `multiple` and at least `smallest`. Other images are
+    extended by reflection, and the result is cropped back.
     """
 
-    def __init__(self, model: nn.Module, multiple: int, smallest: int, pad: bool):
+    def __init__(self, model: nn.Module, multiple: int, smallest: int):
         super().__init__()
         self.model = model
         self.multiple = multiple
         self.smallest = smallest
-        self.pad = pad
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) in [-1, 1] -> (N, out_channels, H, W) in (-1, 1).
 
         Raises:
-            ValueError: images too small even with padding; without `pad`, all that do not fit.
+            ValueError: images too small even with padding.
         """
         height, width = x.shape[-2:]
         rows, columns = -height % self.multiple, -width % self.multiple
-        if not self.pad and (rows or columns):
-            raise ValueError(
-                f"the generator got {height}x{width} pixels: both sides must be divisible by "
-                f"{self.multiple}; build it with pad=True or with fewer halvings, or resize first"
-            )
-
         top, left = rows // 2, columns // 2
         bottom, right = rows - top, columns - left
+
         too_small = min(height + rows, width + columns) < self.smallest
         if too_small or bottom >= height or right >= width:
             raise ValueError(
                 f"the generator got {height}x{width} pixels, too few for it even with padding: "
                 "use larger slices, or a network with fewer halvings"
             )
-
-        if self.pad:
-            x = F.pad(x, [left, right, top, bottom], mode="reflect")
-        return self.model(x)[..., top : top + height, left : left + width]
+        padded = F.pad(x, [left, right, top, bottom], mode="reflect")
+        return self.model(padded)[..., top : top + height, left : left + width]
 
 
 def padded_convolution(channels: int, norm: str, padding: str) -> list[nn.Module]:
@@ -150,7 +142,6 @@ class ResnetGenerator(Generator):
         norm: "instance", "batch" or "none".
         dropout: in the residual blocks.
         upsampling: "transposed" or "resize", see `upsample`.
-        pad: accept sides that are not multiples of 4.
         padding: how the residual blocks extend their images, "reflect", "replicate" or "zero".
     """
 
@@ -163,7 +154,6 @@ class ResnetGenerator(Generator):
         norm: str = "instance",
         dropout: bool = False,
         upsampling: str = "transposed",
-        pad: bool = True,
         padding: str = "reflect",
     ):
         bias = has_bias(norm)
@@ -185,7 +175,7 @@ class ResnetGenerator(Generator):
             layers += [double, norm_layer(norm, width // 2), nn.ReLU(True)]
 
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, out_channels, 7), nn.Tanh()]
-        super().__init__(nn.Sequential(*layers), multiple=4, smallest=8, pad=pad)
+        super().__init__(nn.Sequential(*layers), multiple=4, smallest=8)
         self.norm = norm
         self.padding = padding
 

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..masks import mri_head_mask
-from ..settings import Objective
 from ..units import HU
 from .losses import check_same_shape, cycle_loss
 from .networks import ResnetBlock, ResnetGenerator, init_weights
@@ -34,22 +33,15 @@ MIND_SIGMA_PX = 0.5
 PATCHES = 256
 PATCH_FEATURES = 256
 
-
-def extra_losses(model: CycleGAN, images: Images) -> dict[str, Tensor]:
-    """The losses of the table whose weight is not zero, without their weights, by name."""
-    return {name: loss(model, images) for name, loss in LOSSES.items() if model.weight_of(name)}
-
-
-def uses_identity(objective: Objective) -> bool:
-    """Whether a loss of the table needs `images.identity_ct` and `images.identity_mri`."""
-    return objective.nce_identity > 0
+# Where a `ResnetGenerator` pads the image first, and where it halves it.
+PADDING, HALVINGS = 0, (4, 7)
 
 
 def check_losses(model: CycleGAN) -> None:
     """Raise ValueError, in one sentence, for a loss that the model's networks cannot have."""
     ct_channels, mri_channels = model.mapped_ct_channels, model.architecture.mri_channels
     for name in ("identity", "nce", "nce_identity"):
-        weight = model.weight_of(name)
+        weight = getattr(model.objective, name)
         if weight and ct_channels != mri_channels:
             raise ValueError(
                 f"{name}={weight:g} needs as many CT as MR channels, and there are "
@@ -79,10 +71,17 @@ def extra_networks(model: CycleGAN) -> nn.ModuleDict:
 # ---- losses that compare a translation with its original
 
 
-def to_grey(images: Tensor) -> Tensor:
+def grey(images: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, 1, H, W), the mean of the channels, in 32 bits at least."""
     # Under autocast images may have 16 bits, too few for the sums that follow.
     return images.to(torch.promote_types(images.dtype, torch.float32)).mean(1, keepdim=True)
+
+
+def grey_pair(translation: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as `grey` ones; ValueError if their sizes differ."""
+    translation, original = grey(translation), grey(original)
+    check_same_shape(translation, original)
+    return translation, original
 
 
 def squared_correlation(one: Tensor, other: Tensor) -> Tensor:
@@ -116,8 +115,7 @@ def correlation_loss(translation: Tensor, original: Tensor) -> Tensor:
 
     Source: Ge et al. 2019 (who do not square it).
     """
-    translation, original = to_grey(translation), to_grey(original)
-    check_same_shape(translation, original)
+    translation, original = grey_pair(translation, original)
     return 1 - squared_correlation(translation, original).mean()
 
 
@@ -141,8 +139,7 @@ def gradient_loss(translation: Tensor, original: Tensor) -> Tensor:
 
     Source: after Hiasa et al. 2018 (arXiv 1803.06629).
     """
-    translation, original = to_grey(translation), to_grey(original)
-    check_same_shape(translation, original)
+    translation, original = grey_pair(translation, original)
     along_rows = squared_correlation(translation.diff(dim=-1), original.diff(dim=-1)).mean()
     along_columns = squared_correlation(translation.diff(dim=-2), original.diff(dim=-2)).mean()
     return 1 - (along_rows + along_columns) / 2
@@ -203,8 +200,7 @@ def mind_loss(translation: Tensor, original: Tensor) -> Tensor:
 
     Source: Yang et al. 2018 (arXiv 1809.04536).
     """
-    translation, original = to_grey(translation), to_grey(original)
-    check_same_shape(translation, original)
+    translation, original = grey_pair(translation, original)
     return (mind(translation) - mind(original)).abs().mean()
 
 
@@ -283,10 +279,10 @@ def patch_nce_loss(queries: Tensor, keys: Tensor, temperature: float = 0.07) -> 
 class PatchContrast(nn.Module):
     """`patch_nce_loss` on features of layers in the first half of a ResNet generator.
 
-    Five layers are compared, as in CUT
-    (Park et al. 2020): the padded image, both halvings, the first and the middle residual block.
-    Each has a small network of its own that turns a place's features into a direction; the same
-    places are drawn from both images, by torch's global generator.
+    Five layers are compared, as in CUT (Park et al. 2020): the padded image, both halvings, the
+    first and the middle residual block. Each has a small network of its own that turns a place's
+    features into a direction; the same places are drawn from both images, by torch's global
+    generator.
 
     Raises:
         ValueError: a generator without residual blocks.
@@ -301,18 +297,13 @@ class PatchContrast(nn.Module):
                 "nce needs the residual blocks of a ResNet generator: set generator = "
                 '"resnet" with n_blocks of 1 or more, or nce = 0'
             )
-        halvings = [
-            i
-            for i, layer in enumerate(layers)
-            if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2)
-        ]
-        self.layers = sorted({0, *halvings, blocks[0], blocks[len(blocks) // 2]})
+        middle = blocks[len(blocks) // 2]
+        self.layers = [PADDING, *HALVINGS, *sorted({blocks[0], middle})]
 
-        # The first layer is padding; a block is as wide as the last halving.
-        widths = [layers[1].in_channels]
-        for i in self.layers[1:]:
-            halving = i if i in halvings else halvings[-1]
-            widths.append(layers[halving].out_channels)
+        # From the second halving on all layers are as wide.
+        first = layers[PADDING + 1]
+        widths = [first.in_channels, 2 * first.out_channels]
+        widths += [4 * first.out_channels for _ in self.layers[2:]]
         self.heads = nn.ModuleList(projection_head(width) for width in widths)
 
     def forward(self, generator: ResnetGenerator, translation: Tensor, original: Tensor) -> Tensor:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..files import atomic_write, existing
+from ..files import atomic_write, check_writable, existing, only_writer
 from ..machine import delayed_interrupt
 from ..seeds import random_states, restore_random_states
 from ..settings import Architecture, Objective, Training
+from .batches import MODALITY_NAMES, Slices
 
 if TYPE_CHECKING:
     from .training import Trainer
@@ -35,67 +38,108 @@ TRAIN_FIRST = "train first, lesson 03 shows how"
 OLD_LOSSES = {"critic mri": "discriminator_mri", "critic ct": "discriminator_ct"}
 
 
-class AnotherRunError(ValueError):
-    """A checkpoint is of a run with other settings."""
+@contextmanager
+def saved_run(trainer: Trainer, path: Path | None) -> Iterator[None]:
+    """Inside the block a run goes on from its checkpoint, and it is saved there at the end.
 
-
-def run_state(trainer: Trainer) -> dict:
-    """The whole state of a run, pools and random states of all processes included."""
-    pools = (trainer.model.pool_ct, trainer.model.pool_mri)
-    own = {"pools": [pool.images.cpu() for pool in pools], "random": random_states()}
-    processes = [own]
-    if trainer.engine:
-        from accelerate.utils import gather_object
-
-        processes = gather_object([own])
-
-    return {
-        "identity": trainer.fingerprint,
-        "model": trainer.model.state_dict(),
-        "step": trainer.step,
-        "losses": trainer.losses,
-        "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
-        "schedulers": [scheduler.state_dict() for scheduler in trainer.schedulers],
-        "scaler": trainer.scaler.state_dict(),
-        "processes": processes,
-        "threads": torch.get_num_threads(),
-        "contract": trainer.model.contract and asdict(trainer.model.contract),
-    }
-
-
-def restore_run(trainer: Trainer, state: dict) -> None:
-    """Put a trainer into the state that `run_state` returned.
+    It is also saved after Ctrl-C and after an error. The file is locked meanwhile. Without a path
+    nothing is resumed or saved.
 
     Raises:
-        AnotherRunError: the state of another run, by its fingerprint.
+        ValueError: the checkpoint cannot be read, or belongs to another run.
+        OSError: it cannot be written, or another training writes to it.
     """
-    # Settings that the checkpoint is too old to know had their defaults.
-    saved = asdict(Architecture()) | asdict(Objective()) | asdict(Training()) | state["identity"]
-    other = {
-        name: f"{name} {saved.get(name)} instead of {value}"
-        for name, value in trainer.fingerprint.items()
-        if saved.get(name) != value
-    }
+    if path is None:
+        yield
+        return
+
+    # Only the first process writes the checkpoint, so only that one locks it.
+    writes = trainer.engine.worker.process == 0
+    if writes:
+        check_writable(path.parent)
+    with only_writer(path) if writes else nullcontext():
+        if path.exists():
+            resume_run(trainer, path)
+        try:
+            yield
+        except BaseException:
+            # In the middle of a step nothing is saved: the file keeps the last whole one. Nor are
+            # several processes, of which the others may be at another step.
+            if trainer.engine.between_steps and trainer.engine.worker.processes == 1:
+                save_run(trainer, path)
+            raise
+        save_run(trainer, path)
+
+
+def resume_run(trainer: Trainer, path: Path) -> None:
+    """Go on with the run in a checkpoint.
+
+    Raises:
+        ValueError: it cannot be read, or belongs to another run.
+    """
+    state = load_checkpoint(path)
+    try:
+        other = other_settings(trainer.fingerprint, state["identity"])
+        if not other:
+            restore_run(trainer, state)
+    except (LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} cannot be resumed: {error}; move it away, or use another file"
+        ) from error
+
     if other:
         # A new run can start from the other one's weights if the networks are the same.
         advice = "choose another folder for this one"
         if not other.keys() & asdict(Architecture()).keys():
             advice += ", and set start to that file to go on from its weights"
-        raise AnotherRunError(
-            f"it belongs to another run, with {'; '.join(other.values())}: {advice}"
+        raise ValueError(
+            f"{path} cannot be resumed: it belongs to another run, with "
+            f"{'; '.join(other.values())}: {advice}"
         )
 
-    trainer.model.load_state_dict(state["model"])
+
+def other_settings(fingerprint: dict, saved: dict) -> dict[str, str]:
+    """What differs between a run and a saved one, in words, by the setting's name."""
+    # Settings that the checkpoint is too old to know had their defaults.
+    saved = asdict(Architecture()) | asdict(Objective()) | asdict(Training()) | saved
+    return {
+        name: f"{name} {saved.get(name)} instead of {value}"
+        for name, value in fingerprint.items()
+        if saved.get(name) != value
+    }
+
+
+def run_state(trainer: Trainer) -> dict:
+    """The whole state of a run, pools and random states of all processes included."""
+    model = trainer.model
+    pools = [pool.images.cpu() for pool in (model.pool_ct, model.pool_mri)]
+    return {
+        "identity": trainer.fingerprint,
+        "model": model.state_dict(),
+        "step": trainer.step,
+        "losses": trainer.losses,
+        "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
+        "schedulers": [scheduler.state_dict() for scheduler in trainer.schedulers],
+        "scaler": trainer.engine.scaler.state_dict(),
+        "processes": trainer.engine.gather({"pools": pools, "random": random_states()}),
+        "threads": torch.get_num_threads(),
+        "contract": model.contract and asdict(model.contract),
+    }
+
+
+def restore_run(trainer: Trainer, state: dict) -> None:
+    """Put a trainer into the state that `run_state` returned."""
+    model, worker = trainer.model, trainer.engine.worker
+    model.load_state_dict(state["model"])
     for optimizer, its_state in zip(trainer.optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(its_state)
     for scheduler, its_state in zip(trainer.schedulers, state["schedulers"], strict=True):
         scheduler.load_state_dict(its_state)
-    trainer.scaler.load_state_dict(state["scaler"])
+    trainer.engine.scaler.load_state_dict(state["scaler"])
 
-    own = state["processes"][trainer.process]
-    pools = (trainer.model.pool_ct, trainer.model.pool_mri)
-    for pool, images in zip(pools, own["pools"], strict=True):
-        pool.images = images.to(trainer.device)
+    own = state["processes"][worker.process]
+    for pool, images in zip((model.pool_ct, model.pool_mri), own["pools"], strict=True):
+        pool.images = images.to(worker.device)
     restore_random_states(own["random"])
     trainer.step = state["step"]
     trainer.losses = state["losses"]
@@ -120,31 +164,28 @@ def save_run(trainer: Trainer, path: Path) -> None:
         )
     with delayed_interrupt():
         state = run_state(trainer)
-        if trainer.process == 0:
+        if trainer.engine.worker.process == 0:
             save_checkpoint(state, path)
-
-
-def resume_run(trainer: Trainer, path: Path) -> None:
-    """Go on with the run in a checkpoint.
-
-    Raises:
-        ValueError: it cannot be read, or belongs to another run.
-    """
-    try:
-        restore_run(trainer, load_checkpoint(path))
-    except AnotherRunError as error:
-        raise AnotherRunError(f"{path} cannot be resumed: {error}") from error
-    except (LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} cannot be resumed: {error}; move it away, or use another file"
-        ) from error
 
 
 def saved_precision(path: Path | None) -> str | None:
     """The precision of the run in a checkpoint, or None if there is no such file."""
-    if path is None or not Path(path).exists():
+    if path is None or not path.exists():
         return None
     return load_checkpoint(path)["identity"].get("precision")
+
+
+def describe_data(slices: Slices) -> str:
+    """A short description by which a run recognises its slices.
+
+    Three digits, since another machine may round the last ones differently.
+    """
+    parts = []
+    for title, images in zip(MODALITY_NAMES, (slices.ct, slices.mri), strict=True):
+        # In parts, for large sets.
+        total = sum(float(part.double().sum()) for part in images.split(64))
+        parts.append(f"{len(images)} {title} slices of mean {total / images.numel():.3f}")
+    return " and ".join(parts)
 
 
 def save_checkpoint(state: dict, path: Path) -> None:
@@ -200,13 +241,12 @@ def checkpoint_content(state: Any, path: Path) -> dict:
     complete = isinstance(state, dict) and all(
         isinstance(state.get(part), kind) for part, kind in PARTS.items()
     )
-    if not complete:
+    if not complete or not all(isinstance(losses, dict) for losses in state["losses"]):
         raise ValueError(
             f"{path} was not written by `fit`: for a reference .pth file use `runs.load_reference`"
         )
-    state["losses"] = [with_new_names(losses) for losses in state["losses"]]
+    state["losses"] = [
+        {OLD_LOSSES.get(name, name): value for name, value in losses.items()}
+        for losses in state["losses"]
+    ]
     return state
-
-
-def with_new_names(losses: dict[str, float]) -> dict[str, float]:
-    return {OLD_LOSSES.get(name, name): value for name, value in losses.items()}

@@ -1,11 +1,12 @@
-"""The training: `fit`, on one process or several, resumed exactly from its checkpoints."""
+"""The training: `fit`, the loop over steps, one step, and the learning rate's schedule.
+
+What belongs to the machine is in engine.py; what belongs to the checkpoint, in resume.py.
+"""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,24 +14,13 @@ import torch
 from torch import Tensor
 from torch.optim import lr_scheduler
 
-from ..files import check_writable, only_writer
-from ..machine import delayed_interrupt, several_processes, shared_by_processes
 from ..settings import Training
 from .batches import Slices, UnpairedBatches
-from .fast_cpu import use_fast_layers
-from .inputs import (
-    check_finite,
-    check_inputs,
-    check_numbers,
-    check_precision,
-    describe_batch,
-    describe_data,
-)
+from .engine import Engine
+from .inputs import check_inputs, check_numbers
 from .model import CycleGAN
-from .resume import resume_run, save_run, saved_precision
-from .tuning import SlowdownWatch, choose_precision, choose_threads
-
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+from .resume import describe_data, save_run, saved_precision, saved_run
+from .tuning import choose_precision, choose_threads
 
 # How often in a training "plateau" looks at its metric.
 PLATEAU_CHECKS = 50
@@ -91,77 +81,32 @@ def fit(
     training = training.pick(Training)
     if steps is not None:
         training = replace(training, steps=steps)
+    checkpoint = None if checkpoint is None else Path(checkpoint)
     check_inputs(model, slices, training, validate)
-    check_numbers(seed=seed, stop_at=stop_at, save_every=save_every)
+    check_numbers(seed, stop_at, save_every)
+
     if training.precision == "auto":
         precision = saved_precision(checkpoint) or choose_precision(model, slices)
         training = replace(training, precision=precision)
     trainer = Trainer(model, training, seed=seed, data=describe_data(slices), start=start)
-    check_finite(slices)
-    batches = UnpairedBatches(
-        slices.ct,
-        slices.mri,
-        training,
-        seed,
-        trainer.device,
-        trainer.process,
-        trainer.processes,
-        slices.positions,
-    )
-    if checkpoint is not None:
-        checkpoint = Path(checkpoint)
-        if trainer.process == 0:
-            check_writable(checkpoint.parent)
+    batches = UnpairedBatches(slices, training, seed, trainer.engine.worker)
+    last_step = training.steps if stop_at is None else min(training.steps, stop_at)
 
-    # Only the first process writes the checkpoint, so only that one locks it.
-    writes = checkpoint is not None and trainer.process == 0
-    with only_writer(checkpoint) if writes else nullcontext():
-        if checkpoint is not None and checkpoint.exists():
-            resume_run(trainer, checkpoint)
-        else:
+    # The run goes on from its checkpoint, and is saved at the end, also after Ctrl-C.
+    with saved_run(trainer, checkpoint):
+        if trainer.step == 0:
             choose_threads(trainer, batches)
-        last_step = training.steps if stop_at is None else min(training.steps, stop_at)
-        run_steps(trainer, slices, batches, last_step, checkpoint, save_every, on_step, validate)
-    return trainer.losses
 
-
-def run_steps(
-    trainer: Trainer,
-    slices: Slices,
-    batches: UnpairedBatches,
-    last_step: int,
-    checkpoint: Path | None,
-    save_every: int,
-    on_step: Callable[[int, dict[str, float]], None] | None,
-    validate: Callable[[CycleGAN], float] | None,
-) -> None:
-    """Make the steps up to the last one, and save the run whatever happens."""
-    watch = SlowdownWatch()
-
-    # Outside a step the state is one that can be resumed.
-    resumable = True
-    try:
         while trainer.step < last_step:
-            with delayed_interrupt():
-                resumable = False
-                start = time.perf_counter()
-                place = describe_batch(slices, batches, trainer.step)
-                losses = trainer.train_one_step(*batches(trainer.step), place)
+            with trainer.engine.whole_step():
+                ct, mri = batches(trainer.step)
+                losses = trainer.train_one_step(ct, mri, batches.describe(trainer.step))
                 trainer.adapt_learning_rate(validate)
-                watch(time.perf_counter() - start)
-                resumable = True
             if on_step:
                 on_step(trainer.step, losses)
-            if checkpoint is not None and trainer.step % save_every == 0:
+            if checkpoint and trainer.step % save_every == 0:
                 save_run(trainer, checkpoint)
-    except BaseException:
-        # After an error, other processes may be at another step.
-        resumable = resumable and trainer.processes == 1
-        raise
-    finally:
-        # In the middle of a step nothing is saved: the file keeps the last whole one.
-        if checkpoint is not None and resumable:
-            save_run(trainer, checkpoint)
+    return trainer.losses
 
 
 class Trainer:
@@ -183,56 +128,29 @@ class Trainer:
         self.step = 0
         self.losses = []
 
-        self.engine = several_processes()
-        self.process = self.engine.process_index if self.engine else 0
-        self.processes = self.engine.num_processes if self.engine else 1
-        self.device = self.engine.device if self.engine else next(model.parameters()).device
-        check_precision(training.precision, self.device)
-        if self.process:
-            # Without this, all processes would draw the same dropout.
-            torch.manual_seed(torch.initial_seed() + self.process)
+        self.engine = Engine(model, training)
+        processes = {"processes": self.engine.worker.processes}
+        self.fingerprint = model.settings() | asdict(training) | details | processes
 
-        settings = model.settings() | asdict(training)
-        self.fingerprint = settings | details | {"processes": self.processes}
-
-        self.prepare_model()
-        self.wrapped = shared_by_processes(model, self.engine) if self.engine else model
-        self.groups = [model.generator_parameters, model.discriminator_parameters]
         self.optimizers = [
             torch.optim.Adam(
-                group,
+                weights,
                 training.learning_rate,
                 (training.beta1, training.beta2),
-                fused=self.device.type in ("cpu", "cuda", "mps", "xpu"),
+                fused=self.engine.has_fused_adam,
             )
-            for group in self.groups
+            for weights in (model.generator_parameters, model.discriminator_parameters)
         ]
         self.schedulers = [schedule(optimizer, training) for optimizer in self.optimizers]
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=training.precision == "fp16")
 
-    def prepare_model(self) -> None:
-        """Give the model the layers and the memory layout that are fastest on its device."""
-        model = self.model
-        if self.device.type == "cpu":
-            use_fast_layers(model)
-        elif self.device.type == "cuda":
-            model.to(memory_format=torch.channels_last)
-
-        if self.training.compile:
-            model.G_ct2mri.compile()
-            model.G_mri2ct.compile()
-
-            # The gradient penalty needs a second derivative, which compiled networks do not have.
-            if model.objective.gan_mode != "wgangp":
-                model.D_ct.compile()
-                model.D_mri.compile()
-
-    def train_one_step(self, ct: Tensor, mri: Tensor, place: str = "") -> dict[str, float]:
+    def train_one_step(
+        self, ct: Tensor, mri: Tensor, names: str = "this batch"
+    ) -> dict[str, float]:
         """One step of both optimizers on a batch of each modality.
 
         Args:
             ct, mri: (N, C, H, W) in [-1, 1].
-            place: names the batch in an error message.
+            names: what an error message calls the batch.
 
         Returns:
             The losses, averaged over the processes.
@@ -240,43 +158,26 @@ class Trainer:
         Raises:
             FloatingPointError: a loss is not finite; no weight has changed then.
         """
-        dtype = next(self.model.parameters()).dtype
-        precision = PRECISIONS[self.training.precision]
-        with torch.autocast(self.device.type, precision, enabled=precision is not None):
-            generator_loss, discriminator_loss, losses = self.wrapped(ct.to(dtype), mri.to(dtype))
-
-        losses = self.mean_over_processes(losses)
+        generator_loss, discriminator_loss, losses = self.engine.forward(ct, mri)
+        losses = self.engine.mean(losses)
         bad = [f"{name} ({value})" for name, value in losses.items() if not math.isfinite(value)]
         if bad:
             raise FloatingPointError(
-                f"training stopped at step {self.step + 1}: {', '.join(bad)} is not finite{place}; "
-                "lower the learning rate, or look for broken slices"
+                f"training stopped at step {self.step + 1}: {', '.join(bad)} is not finite, on "
+                f"{names}; lower the learning rate, or look for broken slices"
             )
 
         for optimizer in self.optimizers:
             optimizer.zero_grad()
 
         # No weight has a gradient from both losses, so one backward pass serves both optimizers.
-        self.scaler.scale(generator_loss + discriminator_loss).backward()
-        for optimizer, group in zip(self.optimizers, self.groups, strict=True):
-            if self.training.clip_norm:
-                self.scaler.unscale_(optimizer)
-                torch.nn.utils.clip_grad_norm_(group, self.training.clip_norm)
-            self.scaler.step(optimizer)
-        self.scaler.update()
+        self.engine.backward(generator_loss + discriminator_loss)
+        self.engine.update(*self.optimizers)
 
         self.step += 1
         self.model.update_averages(self.step, self.training.ema)
         self.losses.append(losses)
         return losses
-
-    def mean_over_processes(self, losses: dict[str, Tensor]) -> dict[str, float]:
-        # Apple's accelerator has no float64.
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        values = torch.stack([loss.to(dtype) for loss in losses.values()])
-        if self.engine:
-            values = self.engine.reduce(values, "mean")
-        return dict(zip(losses, values.tolist(), strict=True))
 
     def adapt_learning_rate(self, validate: Callable[[CycleGAN], float] | None) -> None:
         """Let the schedulers see that a step was made.

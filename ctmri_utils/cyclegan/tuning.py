@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
-import warnings
+import timeit
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ..machine import accelerator_precision, cpu_lacks_bf16
 from .batches import Slices, UnpairedBatches
+from .engine import step_in_precision
 from .model import CycleGAN
 
 if TYPE_CHECKING:
     from .training import Trainer
 
-# Steps that are timed with each number of threads, after one to warm up.
+# Steps that are timed in each way, after one to warm up.
 TIMED_STEPS = 3
 
 # More threads must be faster by this share to be worth their cores.
@@ -32,9 +33,6 @@ WORTHWHILE = 0.1
 
 # In a shorter training the measurement would cost more than it brings.
 SHORTEST_TRAINING = 100
-
-SLOWDOWN = 3
-WATCHED_STEPS = 10
 
 
 def choose_threads(trainer: Trainer, batches: UnpairedBatches) -> None:
@@ -44,14 +42,16 @@ def choose_threads(trainer: Trainer, batches: UnpairedBatches) -> None:
     same. Nothing is measured where CTMRI_THREADS decides, on a GPU, with several processes, and in
     short trainings.
     """
-    decided = "CTMRI_THREADS" in os.environ or trainer.device.type != "cpu" or trainer.engine
+    worker = trainer.engine.worker
+    decided = "CTMRI_THREADS" in os.environ or worker.device.type != "cpu" or worker.processes > 1
     if decided or trainer.training.steps < SHORTEST_TRAINING:
         return
 
-    trial = type(trainer)(deepcopy(trainer.model), replace(trainer.training, compile=False))
-    batch = batches(0)
+    make_step = partial(
+        forward_and_backward, deepcopy(trainer.model), trainer.training.precision, *batches(0)
+    )
     with torch.random.fork_rng(devices=[]):
-        threads = fastest_threads(lambda: trial.train_one_step(*batch), available_cores())
+        threads = fastest_threads(make_step, available_cores())
     torch.set_num_threads(threads)
 
 
@@ -68,17 +68,12 @@ def choose_precision(model: CycleGAN, slices: Slices) -> str:
         return "fp32"
 
     seconds = {}
-    for precision, dtype in (("fp32", None), ("bf16", torch.bfloat16)):
-        trial = deepcopy(model)
-
-        def make_step(trial=trial, dtype=dtype):
-            with torch.autocast("cpu", dtype, enabled=dtype is not None):
-                step = trial(slices.ct[:1], slices.mri[:1])
-            (step.generator_loss + step.discriminator_loss).backward()
-
+    for precision in ("fp32", "bf16"):
+        make_step = partial(
+            forward_and_backward, deepcopy(model), precision, slices.ct[:1], slices.mri[:1]
+        )
         with torch.random.fork_rng(devices=[]):
-            make_step()
-            seconds[precision] = seconds_of(make_step)
+            seconds[precision] = median_seconds(make_step)
     return min(seconds, key=seconds.get)
 
 
@@ -91,18 +86,22 @@ def fastest_threads(make_step: Callable[[], object], cores: int) -> int:
     threads = 1
     while threads <= cores:
         torch.set_num_threads(threads)
-        make_step()
-        seconds = statistics.median(seconds_of(make_step) for _ in range(TIMED_STEPS))
+        seconds = median_seconds(make_step)
         if seconds < (1 - WORTHWHILE) * best_seconds:
             best, best_seconds = threads, seconds
         threads *= 2
     return best
 
 
-def seconds_of(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+def forward_and_backward(model: CycleGAN, precision: str, ct: Tensor, mri: Tensor) -> None:
+    """What takes the time of a training step: the losses and their gradients."""
+    step = step_in_precision(model, precision, ct, mri)
+    (step.generator_loss + step.discriminator_loss).backward()
+
+
+def median_seconds(make_step: Callable[[], object]) -> float:
+    _, *seconds = timeit.repeat(make_step, number=1, repeat=1 + TIMED_STEPS)
+    return statistics.median(seconds)
 
 
 def available_cores() -> int:
@@ -110,30 +109,3 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-class SlowdownWatch:
-    """Warns once if steps take three times as long as they did at first."""
-
-    def __init__(self):
-        self.usual = None
-        self.recent = []
-        self.warned = False
-
-    def __call__(self, seconds: float) -> None:
-        """Take note of a step that took so many seconds."""
-        self.recent.append(seconds)
-        if len(self.recent) < WATCHED_STEPS:
-            return
-
-        typical = statistics.median(self.recent)
-        self.recent = []
-        if self.usual is None:
-            self.usual = typical
-        elif typical > SLOWDOWN * self.usual and not self.warned:
-            self.warned = True
-            warnings.warn(
-                f"steps take {typical:.2f} s now and took {self.usual:.2f} s at first: another "
-                "program may be using the cores; CTMRI_THREADS=1 suffers least",
-                stacklevel=3,
-            )

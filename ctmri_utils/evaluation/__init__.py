@@ -4,21 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[
-        "ct_metrics",
-        "distances",
-        "distributions",
-        "faithfulness",
-        "features",
-        "inputs",
-        "lesions",
-        "metrics",
-        "predictors",
-        "scores",
-        "splits",
-        "uncertainty",
-        "volume_scores",
-    ],
+    submodules=["distributions", "faithfulness", "features", "lesions", "metrics", "uncertainty"],
     submod_attrs={
         "ct_metrics": ["CT_METRICS", "CtMetric"],
         "distances": ["bone_hd95_mm", "wepl_error_mm"],

@@ -1,94 +1,58 @@
 """The metrics by which a synthetic CT is scored slice by slice, by the names they have in tables.
 
-Every function takes the predicted and the true CT of one slice in HU, the mask, all (H, W), and the
-pixel spacing in mm, whether or not it needs the spacing. `metrics` and `distances` hold the
-formulas.
+`metrics` and `distances` hold the formulas.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import distances, metrics
 
+# Of the predicted and the true CT of one slice in HU, the mask, all (H, W), and the spacing in mm.
 Metric = Callable[[np.ndarray, np.ndarray, np.ndarray, float], float]
 
 
 class CtMetric(NamedTuple):
-    """A metric of one slice, which is called as its function is.
+    """A metric of one slice, called with the pixel spacing whether or not it needs it.
 
     Args:
-        function: of (pred_hu, true_hu, mask, spacing_mm).
+        function: of (pred_hu, true_hu, mask), or of these and spacing_mm.
         higher_is_better: False for an error, of which the smallest size is best.
+        needs_spacing: whether the function takes spacing_mm.
     """
 
-    function: Metric
+    function: Callable[..., float]
     higher_is_better: bool = False
+    needs_spacing: bool = False
 
     def __call__(
-        self, pred_hu: np.ndarray, true_hu: np.ndarray, mask: np.ndarray, spacing_mm: float
+        self, pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike, spacing_mm: float
     ) -> float:
-        return self.function(pred_hu, true_hu, mask, spacing_mm)
+        if self.needs_spacing:
+            return self.function(pred_hu, true_hu, mask, spacing_mm)
+        return self.function(pred_hu, true_hu, mask)
 
 
-def mae(pred_hu, true_hu, mask, spacing_mm) -> float:
-    return metrics.mae_hu(pred_hu, true_hu, mask)
-
-
-def bias(pred_hu, true_hu, mask, spacing_mm) -> float:
-    return metrics.bias_hu(pred_hu, true_hu, mask)
-
-
-def psnr(pred_hu, true_hu, mask, spacing_mm) -> float:
-    return metrics.psnr_db(pred_hu, true_hu, mask, metrics.SYNTHRAD2023_RANGE)
-
-
-def ssim(pred_hu, true_hu, mask, spacing_mm) -> float:
-    return metrics.ssim(pred_hu, true_hu, mask, metrics.SYNTHRAD2023_RANGE)
-
-
-def ms_ssim(pred_hu, true_hu, mask, spacing_mm) -> float:
-    return metrics.ms_ssim(pred_hu, true_hu, mask, metrics.SYNTHRAD2025_RANGE)
-
-
-def air_mae(pred_hu, true_hu, mask, spacing_mm) -> float:
-    return metrics.tissue_errors_hu(pred_hu, true_hu, mask)["air_mae_hu"]
-
-
-def soft_tissue_mae(pred_hu, true_hu, mask, spacing_mm) -> float:
-    return metrics.tissue_errors_hu(pred_hu, true_hu, mask)["soft_mae_hu"]
-
-
-def bone_mae(pred_hu, true_hu, mask, spacing_mm) -> float:
-    return metrics.tissue_errors_hu(pred_hu, true_hu, mask)["bone_mae_hu"]
-
-
-def bone_dice(pred_hu, true_hu, mask, spacing_mm) -> float:
-    return metrics.bone_dice(pred_hu, true_hu, mask)
-
-
-def bone_hd95(pred_hu, true_hu, mask, spacing_mm) -> float:
-    return distances.bone_hd95_mm(pred_hu, true_hu, mask, spacing_mm)
-
-
-def wepl_error(pred_hu, true_hu, mask, spacing_mm) -> float:
-    return distances.wepl_error_mm(pred_hu, true_hu, mask, spacing_mm)
-
+IN_2023 = {"value_range": metrics.SYNTHRAD2023_RANGE}
+IN_2025 = {"value_range": metrics.SYNTHRAD2025_RANGE}
 
 CT_METRICS: dict[str, CtMetric] = {
-    "MAE HU": CtMetric(mae),
-    "bias HU": CtMetric(bias),
-    "PSNR dB": CtMetric(psnr, higher_is_better=True),
-    "SSIM": CtMetric(ssim, higher_is_better=True),
-    "MS-SSIM": CtMetric(ms_ssim, higher_is_better=True),
-    "air MAE HU": CtMetric(air_mae),
-    "soft-tissue MAE HU": CtMetric(soft_tissue_mae),
-    "bone MAE HU": CtMetric(bone_mae),
-    "bone Dice": CtMetric(bone_dice, higher_is_better=True),
-    "HD95 mm": CtMetric(bone_hd95),
-    "WEPL mm": CtMetric(wepl_error),
+    "MAE HU": CtMetric(metrics.mae_hu),
+    "bias HU": CtMetric(metrics.bias_hu),
+    "PSNR dB": CtMetric(partial(metrics.psnr_db, **IN_2023), higher_is_better=True),
+    "SSIM": CtMetric(partial(metrics.ssim, **IN_2023), higher_is_better=True),
+    "MS-SSIM": CtMetric(partial(metrics.ms_ssim, **IN_2025), higher_is_better=True),
+    "air MAE HU": CtMetric(partial(metrics.tissue_mae_hu, tissue="air")),
+    "soft-tissue MAE HU": CtMetric(partial(metrics.tissue_mae_hu, tissue="soft")),
+    "bone MAE HU": CtMetric(partial(metrics.tissue_mae_hu, tissue="bone")),
+    "bone Dice": CtMetric(metrics.bone_dice, higher_is_better=True),
+    "HD95 mm": CtMetric(distances.bone_hd95_mm, needs_spacing=True),
+    "WEPL mm": CtMetric(distances.wepl_error_mm, needs_spacing=True),
 }
 """What `evaluate` scores by default, and which way each metric points."""

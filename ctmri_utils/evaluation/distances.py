@@ -9,8 +9,11 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from .inputs import check_one_slice, checked_hu_image, checked_hu_pair, per_axis
+from .inputs import checked_hu_pair, checked_spacing
 from .metrics import BONE_ABOVE_HU
+
+# Directions in which path lengths are compared in every slice.
+RAYS = 36
 
 
 def bone_hd95_mm(
@@ -35,7 +38,7 @@ def bone_hd95_mm(
     Source: MONAI's HausdorffDistanceMetric(percentile=95), which SynthRAD2025 uses.
     """
     pred_hu, true_hu, mask = checked_hu_pair(pred_hu, true_hu, mask)
-    spacing_mm = per_axis(spacing_mm, mask.ndim)
+    spacing_mm = checked_spacing(spacing_mm, mask.ndim)
 
     pred_bone = (pred_hu > BONE_ABOVE_HU) & mask
     true_bone = (true_hu > BONE_ABOVE_HU) & mask
@@ -58,13 +61,9 @@ def _percentile_distance(points: np.ndarray, others: np.ndarray) -> float:
 
 
 def wepl_error_mm(
-    pred_hu: ArrayLike,
-    true_hu: ArrayLike,
-    mask: ArrayLike,
-    spacing_mm: float | Sequence[float],
-    rays: int = 36,
+    pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike, spacing_mm: float | Sequence[float]
 ) -> float:
-    """Mean absolute error of the water-equivalent path length, over the rays of every slice.
+    """Mean absolute error of the water-equivalent path length, over 36 rays in every slice.
 
     A surrogate for a proton beam's range error, not a dose calculation. Slices that the mask does
     not meet are left out.
@@ -74,28 +73,25 @@ def wepl_error_mm(
         true_hu: true CT in HU, same shape.
         mask: same shape, > 0 counts.
         spacing_mm: pixel size, one number or one per axis.
-        rays: directions per slice, see `wepl_mm`.
 
     Returns:
         An error >= 0 in mm.
     """
     pred_hu, true_hu, mask = checked_hu_pair(pred_hu, true_hu, mask)
-    spacing_mm = per_axis(spacing_mm, mask.ndim)[-2:]
+    spacing_mm = checked_spacing(spacing_mm, mask.ndim)[-2:]
 
     slices = (-1, *mask.shape[-2:])  # (Z, H, W), also of one slice
     stacks = zip(pred_hu.reshape(slices), true_hu.reshape(slices), mask.reshape(slices))
     errors = []
     for pred_slice, true_slice, mask_slice in stacks:
         if mask_slice.any():
-            pred_mm = _path_lengths_mm(pred_slice, mask_slice, spacing_mm, rays)
-            true_mm = _path_lengths_mm(true_slice, mask_slice, spacing_mm, rays)
+            pred_mm = wepl_mm(pred_slice, mask_slice, spacing_mm)
+            true_mm = wepl_mm(true_slice, mask_slice, spacing_mm)
             errors.append(pred_mm - true_mm)
     return float(np.abs(errors).mean())
 
 
-def wepl_mm(
-    ct_hu: ArrayLike, mask: ArrayLike, spacing_mm: float | Sequence[float], rays: int = 36
-) -> np.ndarray:
+def wepl_mm(ct_hu: np.ndarray, mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """Water-equivalent path length of beams that reach the mask's centre.
 
     Relative electron density is 1 + HU/1000 up to 0 HU and 1 + HU/1900 above, and 0 outside the
@@ -104,28 +100,12 @@ def wepl_mm(
 
     Args:
         ct_hu: one slice (H, W) in HU.
-        mask: same shape, > 0 counts.
-        spacing_mm: pixel size, one number or one per axis.
-        rays: number of equally spaced directions.
+        mask: bool, same shape.
+        spacing_mm: pixel size along rows and columns.
 
     Returns:
-        One length in mm for each ray, (rays,).
-
-    Raises:
-        ValueError: as all metrics, for a volume, or without a ray.
+        One length in mm for each of the equally spaced rays, (RAYS,).
     """
-    ct_hu, mask = checked_hu_image(ct_hu, mask)
-    check_one_slice(mask)
-    return _path_lengths_mm(ct_hu, mask, per_axis(spacing_mm, 2), rays)
-
-
-def _path_lengths_mm(
-    ct_hu: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, ...], rays: int
-) -> np.ndarray:
-    """`wepl_mm` of a slice that has been checked."""
-    if rays < 1:
-        raise ValueError(f"a path length needs at least 1 ray, got rays={rays}.")
-
     hu_per_density = np.where(ct_hu > 0, 1900, 1000)
     density = np.where(mask, np.maximum(1 + ct_hu / hu_per_density, 0), 0)
 
@@ -136,7 +116,7 @@ def _path_lengths_mm(
     step_mm = spacing.min() / 2
     steps_mm = (np.arange(int(diagonal_mm / step_mm) + 1) + 0.5) * step_mm
 
-    angles = np.linspace(0, 2 * np.pi, rays, endpoint=False)
+    angles = np.linspace(0, 2 * np.pi, RAYS, endpoint=False)
     directions = np.stack([np.sin(angles), np.cos(angles)])  # (2, rays)
     points_mm = centre_mm[:, None, None] + directions[:, :, None] * steps_mm  # (2, rays, steps)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .inputs import check_resamples, numbers
+from .inputs import check_resamples, checked_numbers
 
 # A bootstrap over fewer images has too few different resamples.
 FEWEST_FOR_KID = 10
@@ -130,17 +130,17 @@ def checked_features(
     features_a: ArrayLike, features_b: ArrayLike, fewest: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both feature arrays as float64; ValueError unless they match and hold enough images."""
-    a = numbers(features_a, "first set of features")
-    b = numbers(features_b, "second set of features")
+    a = checked_numbers(features_a, "first set of features")
+    b = checked_numbers(features_b, "second set of features")
 
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or a.shape[1] == 0:
         raise ValueError(
             f"features {a.shape} and {b.shape} must be (N, d) and (M, d) with the same d: use one "
-            "extractor for both sets."
+            "extractor for both sets"
         )
     if min(len(a), len(b)) < fewest:
         raise ValueError(
             f"this distance needs at least {fewest} images in each set, got {len(a)} and {len(b)}: "
-            "add images or leave it out."
+            "add images or leave it out"
         )
     return a, b

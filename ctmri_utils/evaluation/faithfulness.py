@@ -20,8 +20,8 @@ from .inputs import (
     checked_hu_pair,
     checked_image,
     checked_mask,
+    checked_numbers,
     checked_pair,
-    numbers,
 )
 from .metrics import dice
 
@@ -49,7 +49,7 @@ def shift_px(pred_hu: ArrayLike, true_hu: ArrayLike) -> np.ndarray:
     check_one_slice(true_hu)
     if np.ptp(pred_hu) == 0 or np.ptp(true_hu) == 0:
         raise ValueError(
-            "a constant image has no position: phase correlation needs structure in both."
+            "a constant image has no position: phase correlation needs structure in both"
         )
     return -phase_cross_correlation(true_hu, pred_hu, upsample_factor=10)[0]
 
@@ -72,7 +72,7 @@ def mask_dice(one: ArrayLike, other: ArrayLike) -> float:
     if one.shape != other.shape or not (one.any() or other.any()):
         raise ValueError(
             f"two masks of one shape are needed, at least one of them not empty, got {one.shape} "
-            f"and {other.shape}."
+            f"and {other.shape}"
         )
     return dice(one, other)
 
@@ -102,14 +102,14 @@ def return_error(F: Callable[[Tensor], Tensor], b: Tensor, a: Tensor, mask: Tens
     if not a.shape == b.shape == inside.shape or not inside.any():
         raise ValueError(
             f"b {tuple(b.shape)}, a {tuple(a.shape)} and a mask {tuple(inside.shape)} that is not "
-            "empty must share one shape."
+            "empty must share one shape"
         )
 
     returned = F(b)
     if returned.shape != a.shape or not torch.isfinite(returned).all():
         raise ValueError(
             f"F returned {tuple(returned.shape)} for {tuple(a.shape)}, or values that are not "
-            "finite: check the generator."
+            "finite: check the generator"
         )
     return float((returned - a)[inside].abs().double().mean())
 
@@ -124,7 +124,7 @@ def check_network_images(name: str, images: Tensor) -> None:
     ):
         raise ValueError(
             f"{name} must be a tensor of finite images (N, 1, H, W) in [-1, 1], got "
-            f"{type(images).__name__} {tuple(np.shape(images))}: use to_network."
+            f"{type(images).__name__} {tuple(np.shape(images))}: use to_network"
         )
 
 
@@ -264,7 +264,7 @@ def bias_correlation(
     true = np.log(bias_field[brain])
     if np.ptp(true) == 0 or np.ptp(shown) == 0:
         raise ValueError(
-            "a constant field correlates with nothing: use slices with a receive field."
+            "a constant field correlates with nothing: use slices with a receive field"
         )
     return float(np.corrcoef(shown, true)[0, 1])
 
@@ -287,14 +287,14 @@ def checkerboard_db(images: ArrayLike) -> float:
 
     Source: Odena et al. 2016.
     """
-    images = numbers(images, "stack of images")
+    images = checked_numbers(images, "stack of images")
     if images.ndim < 2 or images.shape[-1] % 4 or images.shape[-2] % 4 or images.size == 0:
         raise ValueError(
             "checkerboard energy needs images (..., H, W), at least one, with H and W multiples of "
-            f"4, got {images.shape}: crop them."
+            f"4, got {images.shape}: crop them"
         )
     if not (np.ptp(images, axis=(-2, -1)) > 0).all():
-        raise ValueError("a constant image has no spectrum to compare with: leave it out.")
+        raise ValueError("a constant image has no spectrum to compare with: leave it out")
 
     varying = images - images.mean(axis=(-2, -1), keepdims=True)
     energy = np.square(np.abs(np.fft.fft2(varying)))
@@ -331,7 +331,7 @@ def slice_jitter(pred: ArrayLike, true: ArrayLike, mask: ArrayLike) -> float:
     if mask.ndim != 3 or not neighbours.any():
         raise ValueError(
             "jitter compares neighbouring slices: pass a volume (Z, H, W) whose mask spans two of "
-            f"them, got {mask.shape}."
+            f"them, got {mask.shape}"
         )
 
     pred_change = np.abs(np.diff(pred, axis=0))[neighbours].mean()

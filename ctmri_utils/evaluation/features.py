@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from ..files import existing
 from ..machine import data_folder
 from .distributions import kid
+from .inputs import checked_numbers
 
 SMALL = "ctmri-small-v1"
 INCEPTION = "inception-v3"
@@ -144,7 +145,7 @@ def kid_of(
         raise ValueError(
             f"the two sets hold images of {tuple(a.shape[2:])} and {tuple(b.shape[2:])} pixels, so "
             "their features differ whatever they show: bring both to one size and pixel spacing "
-            "first."
+            "first"
         )
 
     distance = kid(features(a, extractor), features(b, extractor), seed)
@@ -162,21 +163,15 @@ def checked_images(images: Tensor | ArrayLike) -> Tensor:
     ):
         raise ValueError(
             "feature extractors take images (N, 1, H, W) of one modality, H and W at least "
-            f"{SMALLEST}, got {tuple(images.shape)}: stack single-channel slices."
+            f"{SMALLEST}, got {tuple(images.shape)}: stack single-channel slices"
         )
 
-    finite = torch.isfinite(images)
-    if not finite.all():
-        raise ValueError(
-            f"the images hold {int((~finite).sum())} NaN or infinite values: correct "
-            "them before comparing."
-        )
-
+    checked_numbers(images, "set of images")
     low, high = float(images.min()), float(images.max())
     if low < -1.001 or high > 1.001 or 0 <= low < high:
         raise ValueError(
             f"the images span {low:.4g} to {high:.4g}, but extractors take [-1, 1] with the "
-            "background near -1: use the scale's to_network."
+            "background near -1: use the scale's to_network"
         )
     return images
 
@@ -188,7 +183,7 @@ def load_extractor(extractor: str) -> Callable[[Tensor], Tensor]:
         return small_encoder()
     if extractor == INCEPTION:
         return inception()
-    raise ValueError(f'extractor={extractor!r} is not known: choose "{SMALL}" or "{INCEPTION}".')
+    raise ValueError(f'extractor={extractor!r} is not known: choose "{SMALL}" or "{INCEPTION}"')
 
 
 def small_encoder() -> SmallEncoder:
@@ -201,7 +196,7 @@ def small_encoder() -> SmallEncoder:
     if hashlib.sha256(stored).hexdigest() != SMALL_SHA256:
         raise ValueError(
             f"{path} is damaged or from another training run, so its numbers are not those of "
-            f"{SMALL}: restore the file."
+            f"{SMALL}: restore the file"
         )
 
     encoder = SmallEncoder().eval().requires_grad_(False)
@@ -218,14 +213,14 @@ def inception() -> Callable[[Tensor], Tensor]:
     except ImportError as error:
         raise ImportError(
             f'"{INCEPTION}" needs two more packages: pip install torchmetrics torch-fidelity, or '
-            f'choose "{SMALL}", whose numbers are others.'
+            f'choose "{SMALL}", whose numbers are others'
         ) from error
     except Exception as error:
         # There is no network, a proxy sent its own page, or the download was cut short.
         raise FileNotFoundError(
             f'the weights of "{INCEPTION}" could not be downloaded or read '
             f"({' '.join(str(error).split())}): try again "
-            f'with a connection to github.com, or choose "{SMALL}", whose numbers are others.'
+            f'with a connection to github.com, or choose "{SMALL}", whose numbers are others'
         ) from error
 
     def extract(images: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ RANGE_USED = 0.02
 FEWEST_RESAMPLES = 40
 
 
-def numbers(values: ArrayLike, name: str) -> np.ndarray:
+def checked_numbers(values: ArrayLike, name: str) -> np.ndarray:
     """The values as a float64 array; ValueError unless all are real and finite."""
     try:
         if np.iscomplexobj(values) or np.ma.is_masked(values):
@@ -39,21 +39,21 @@ def numbers(values: ArrayLike, name: str) -> np.ndarray:
         # A tensor with gradients raises RuntimeError.
         raise ValueError(
             f"the {name} is not an array of real numbers ({error}): pass a NumPy array or a CPU "
-            "tensor without gradients."
+            "tensor without gradients"
         ) from error
 
     finite = np.isfinite(array)
     if not finite.all():
         raise ValueError(
             f"the {name} holds {int((~finite).sum())} NaN or infinite values: correct it "
-            "before scoring."
+            "before scoring"
         )
     return array
 
 
 def checked_mask(mask: ArrayLike) -> np.ndarray:
     """The mask as a bool array, true where it is > 0; ValueError if it holds NaN."""
-    return numbers(mask, "mask") > 0
+    return checked_numbers(mask, "mask") > 0
 
 
 def checked_range(value_range: Sequence[float]) -> tuple[float, float]:
@@ -66,12 +66,12 @@ def checked_range(value_range: Sequence[float]) -> tuple[float, float]:
     if not -np.inf < low < high < np.inf:
         raise ValueError(
             f"value_range must be two finite numbers, low < high, got {value_range}: pass the "
-            "range of the images, such as SYNTHRAD2023_RANGE for CT."
+            "range of the images, such as SYNTHRAD2023_RANGE for CT"
         )
     return low, high
 
 
-def per_axis(spacing_mm: float | Sequence[float], axes: int) -> tuple[float, ...]:
+def checked_spacing(spacing_mm: float | Sequence[float], axes: int) -> tuple[float, ...]:
     """One pixel spacing in mm for every axis, from one number or a sequence."""
     try:
         spacing = np.broadcast_to(np.asarray(spacing_mm, dtype=np.float64), (axes,)).tolist()
@@ -81,54 +81,68 @@ def per_axis(spacing_mm: float | Sequence[float], axes: int) -> tuple[float, ...
     if not spacing or not all(0 < length < np.inf for length in spacing):
         raise ValueError(
             f"spacing_mm must be one positive number in mm or {axes} of them, got {spacing_mm}: "
-            "distances cannot be scored without the pixel size."
+            "distances cannot be scored without the pixel size"
         )
     return tuple(spacing)
 
 
 def checked_pair(
-    pred: ArrayLike,
-    true: ArrayLike,
-    mask: ArrayLike,
-    value_range: Sequence[float] | None = None,
+    pred: ArrayLike, true: ArrayLike, mask: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The inputs of a paired metric as float64, float64 and bool arrays of one shape.
 
     Args:
-        pred: the predicted image, (H, W) or (Z, H, W).
+        pred: the predicted image in any unit, (H, W) or (Z, H, W).
         true: the true image, same shape.
         mask: same shape, > 0 counts.
-        value_range: (low, high) of the images, None for images in any unit. A range that reaches
-            down to air means HU.
 
     Returns:
         Prediction, truth and mask.
 
     Raises:
-        ValueError: the shapes differ, the mask is empty, a value is not finite, or the images
-            cannot be in that range.
+        ValueError: the shapes differ, the mask is empty, or a value is not finite.
     """
-    pred = numbers(pred, "prediction")
-    true = numbers(true, "truth")
+    pred = checked_numbers(pred, "prediction")
+    true = checked_numbers(true, "truth")
     mask = checked_mask(mask)
     check_shapes(mask, prediction=pred, truth=true)
-
-    if value_range is not None:
-        low, high = checked_range(value_range)
-        check_pair_range(pred, true, mask, low, high)
     return pred, true, mask
+
+
+def checked_pair_in_range(
+    pred: ArrayLike, true: ArrayLike, mask: ArrayLike, value_range: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
+    """`checked_pair` for images that must be in a range (low, high), and its two ends."""
+    low, high = checked_range(value_range)
+    pred, true, mask = checked_pair(pred, true, mask)
+    check_inside_range("truth", true[mask], low, high)
+
+    # A range that reaches down to air means HU. A predicted CT that was cut to a narrow window may
+    # be scored: it fails visibly.
+    if low <= AIR_BELOW_HU:
+        check_hu("prediction", pred, mask, brightest=200)
+        check_hu("truth", true, mask, brightest=0)
+        return pred, true, mask, low, high
+
+    check_inside_range("prediction", pred[mask], low, high)
+    if 0 < np.ptp(true) < RANGE_USED * (high - low):
+        raise ValueError(
+            f"the truth spans {true.min():.4g} to {true.max():.4g}, a tiny part of {low:g} "
+            f"to {high:g}, which makes every score perfect: pass the range of the images"
+        )
+    return pred, true, mask, low, high
 
 
 def checked_hu_pair(
     pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`checked_pair` for two CTs, which must be in HU."""
-    return checked_pair(pred_hu, true_hu, mask, PLAUSIBLE_HU)
+    return checked_pair_in_range(pred_hu, true_hu, mask, PLAUSIBLE_HU)[:3]
 
 
 def checked_image(image: ArrayLike, mask: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """One image in any unit and its mask as float64 and bool arrays of one shape."""
-    image = numbers(image, "image")
+    image = checked_numbers(image, "image")
     mask = checked_mask(mask)
     check_shapes(mask, image=image)
     return image, mask
@@ -146,12 +160,12 @@ def check_shapes(mask: np.ndarray, **images: np.ndarray) -> None:
     if any(image.shape != mask.shape for image in images.values()) or mask.ndim not in (2, 3):
         shapes = ", ".join(f"{name} {image.shape}" for name, image in images.items())
         raise ValueError(
-            f"{shapes} and mask {mask.shape} must share one shape, (H, W) or (Z, H, W)."
+            f"{shapes} and mask {mask.shape} must share one shape, (H, W) or (Z, H, W)"
         )
     if not mask.any():
         raise ValueError(
             f"the mask {mask.shape} is empty: a metric needs pixels to average over, so leave this "
-            "slice out."
+            "slice out"
         )
 
 
@@ -159,27 +173,7 @@ def check_one_slice(image: np.ndarray) -> None:
     """Raise ValueError for a volume."""
     if image.ndim != 2:
         raise ValueError(
-            f"this measure takes one slice (H, W), got {image.shape}: call it slice by slice."
-        )
-
-
-def check_pair_range(
-    pred: np.ndarray, true: np.ndarray, mask: np.ndarray, low: float, high: float
-) -> None:
-    """Raise ValueError if a pair cannot be in the range, or not in HU where the range is CT's."""
-    check_inside_range("truth", true[mask], low, high)
-
-    if low <= AIR_BELOW_HU:
-        # A predicted CT that was cut to a narrow window may be scored: it fails visibly.
-        check_hu("prediction", pred, mask, brightest=200)
-        check_hu("truth", true, mask, brightest=0)
-        return
-
-    check_inside_range("prediction", pred[mask], low, high)
-    if 0 < np.ptp(true) < RANGE_USED * (high - low):
-        raise ValueError(
-            f"the truth spans {true.min():.4g} to {true.max():.4g}, a tiny part of {low:g} "
-            f"to {high:g}, which makes every score perfect: pass the range of the images."
+            f"this measure takes one slice (H, W), got {image.shape}: call it slice by slice"
         )
 
 
@@ -192,7 +186,7 @@ def check_inside_range(name: str, inside: np.ndarray, low: float, high: float) -
         raise ValueError(
             f"{outside:.0%} of the {name} inside the mask lies well outside {low:g} to {high:g} "
             f"(it spans {inside.min():.4g} to {inside.max():.4g}): scale prediction and truth "
-            "alike, and pass the range of the images."
+            "alike, and pass the range of the images"
         )
 
 
@@ -212,7 +206,7 @@ def check_hu(name: str, ct_hu: np.ndarray, mask: np.ndarray, brightest: float) -
     if -2 <= low < high <= 4:
         raise ValueError(
             f"the {name} spans {low:.4g} to {high:.4g}, which cannot be HU because air is near "
-            "-1000: undo its normalisation."
+            "-1000: undo its normalisation"
         )
 
     airless = AIR_BELOW_HU < low < high
@@ -224,7 +218,7 @@ def check_hu(name: str, ct_hu: np.ndarray, mask: np.ndarray, brightest: float) -
         raise ValueError(
             f"the {name} spans {low:.4g} to {high:.4g} and shows no air, so it cannot be a whole "
             "slice in HU: undo its 8-bit scaling or its offset of 1024, or score the whole slice "
-            "with the crop as its mask."
+            "with the crop as its mask"
         )
 
 
@@ -233,7 +227,7 @@ def check_unit(ct_scale: Scale) -> None:
     if ct_scale.unit != HU.unit:
         raise ValueError(
             f"this set's CT is in {ct_scale.unit}, which cannot be converted to HU: evaluate on a "
-            "set in HU, such as the phantom."
+            "set in HU, such as the phantom"
         )
 
 
@@ -242,5 +236,5 @@ def check_resamples(resamples: int) -> None:
     if resamples < FEWEST_RESAMPLES:
         raise ValueError(
             f"a 95 % bootstrap interval needs at least {FEWEST_RESAMPLES} resamples, got "
-            f"{resamples}."
+            f"{resamples}"
         )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from .inputs import check_one_slice, checked_hu_image, numbers
+from .inputs import check_one_slice, checked_hu_image, checked_numbers
 
 # The fixed detector. Fresh blood is 60 to 90 HU, grey matter below 45.
 LESION_ABOVE_HU = 55.0
@@ -68,7 +68,7 @@ def lesion_contrast_recovery(
     if abs(true_contrast) < LEAST_CONTRAST_HU:
         raise ValueError(
             f"the lesion's contrast to white matter in the true CT is {true_contrast:.2g} HU, so "
-            "there is none to recover: leave this patient out."
+            "there is none to recover: leave this patient out"
         )
     return lesion_contrast_hu(pred_hu, lesion, white_matter) / true_contrast
 
@@ -97,7 +97,7 @@ def detects_lesion(ct_hu: ArrayLike, brain: ArrayLike) -> bool:
         raise ValueError(
             f"of the brain's {int(brain.sum())} pixels only {int(inside.sum())} lie "
             f"{BRAIN_EROSION_PX} from its edge, too few for a bleed of {LESION_SMALLEST_PX}: "
-            "leave this slice out."
+            "leave this slice out"
         )
 
     bright = (ndimage.gaussian_filter(ct_hu, LESION_BLUR_PX) > LESION_ABOVE_HU) & inside
@@ -121,11 +121,11 @@ def detection_rates(called: Sequence[bool], present: Sequence[bool]) -> Rates:
     Raises:
         ValueError: the lengths differ, or not both kinds of patients are present.
     """
-    called = numbers(called, "list of calls") > 0
-    present = numbers(present, "list of lesions") > 0
+    called = checked_numbers(called, "list of calls") > 0
+    present = checked_numbers(present, "list of lesions") > 0
     if called.shape != present.shape or present.all() or not present.any():
         raise ValueError(
             "detection rates need patients with and without a lesion and one call for each, got "
-            f"{called.size} calls and {int(present.sum())} lesions in {present.size} patients."
+            f"{called.size} calls and {int(present.sum())} lesions in {present.size} patients"
         )
     return Rates(float(called[present].mean()), float(called[~present].mean()))

@@ -17,7 +17,13 @@ from numpy.typing import ArrayLike
 from scipy import ndimage, stats
 from skimage.metrics import structural_similarity
 
-from .inputs import AIR_BELOW_HU, checked_hu_pair, checked_image, checked_pair, checked_range
+from .inputs import (
+    AIR_BELOW_HU,
+    checked_hu_pair,
+    checked_image,
+    checked_pair,
+    checked_pair_in_range,
+)
 
 # The peak of PSNR is 4024 HU in the challenge of 2023, and 4095 HU in the evaluation container of
 # 2025 since 2025-05-12.
@@ -59,12 +65,7 @@ def mae_hu(pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike) -> float:
 
 
 def bias_hu(pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike) -> float:
-    """Mean signed error in HU over the mask.
-
-    Args:
-        pred_hu: predicted CT in HU, (H, W) or (Z, H, W).
-        true_hu: true CT in HU, same shape.
-        mask: same shape, > 0 counts.
+    """Mean signed error in HU over the mask; arguments as in `mae_hu`.
 
     Returns:
         The bias in HU, positive when the prediction is too dense.
@@ -98,9 +99,7 @@ def psnr_db(
         >>> round(psnr_db(true_hu + 20, true_hu, head, (-1024, 3000)), 1)
         46.1
     """
-    low, high = checked_range(value_range)
-    pred, true, mask = checked_pair(pred, true, mask, (low, high))
-
+    pred, true, mask, low, high = checked_pair_in_range(pred, true, mask, value_range)
     squared_error = np.square(pred.clip(low, high) - true.clip(low, high))[mask].mean()
     if squared_error == 0:
         return float("inf")
@@ -140,7 +139,7 @@ def ssim(
     if min(mask.shape) < SSIM_WINDOW:
         raise ValueError(
             f"SSIM needs {SSIM_WINDOW} pixels along every axis, got {mask.shape}: pass single "
-            "slices (H, W) one by one."
+            "slices (H, W) one by one"
         )
 
     _, similarity = structural_similarity(
@@ -219,31 +218,35 @@ def ssim_terms(x: np.ndarray, y: np.ndarray, width: float, inside: np.ndarray) -
     return luminance.clip(0) * contrast.clip(0) * structure.clip(0)
 
 
-def tissue_errors_hu(pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike) -> dict[str, float]:
-    """MAE and bias of air, soft tissue and bone inside the mask, classified by the true CT.
+def tissue_mae_hu(pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike, tissue: str) -> float:
+    """Mean absolute error in HU of one tissue inside the mask, classified by the true CT.
 
     Args:
         pred_hu: predicted CT in HU, (H, W) or (Z, H, W).
         true_hu: true CT in HU, same shape. Air is below -200 HU, bone above 250 HU.
         mask: same shape, > 0 counts.
+        tissue: "air", "soft" or "bone".
 
     Returns:
-        air_mae_hu, air_bias_hu, soft_mae_hu, soft_bias_hu, bone_mae_hu and bone_bias_hu. NaN where
-        the true CT has no such tissue.
+        An error >= 0, NaN where the true CT has no such tissue.
     """
-    pred_hu, true_hu, mask = checked_hu_pair(pred_hu, true_hu, mask)
-    error = pred_hu - true_hu
+    return mean_or_nan(np.abs(_errors_in_tissue(pred_hu, true_hu, mask, tissue)))
 
+
+def tissue_bias_hu(pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike, tissue: str) -> float:
+    """Mean signed error in HU of one tissue; arguments and NaN as in `tissue_mae_hu`."""
+    return mean_or_nan(_errors_in_tissue(pred_hu, true_hu, mask, tissue))
+
+
+def _errors_in_tissue(
+    pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike, tissue: str
+) -> np.ndarray:
+    """Prediction minus truth, (K,), of the pixels in the mask that are this tissue."""
+    pred_hu, true_hu, mask = checked_hu_pair(pred_hu, true_hu, mask)
     air = true_hu < AIR_BELOW_HU
     bone = true_hu > BONE_ABOVE_HU
     tissues = {"air": air, "soft": ~air & ~bone, "bone": bone}
-
-    scores = {}
-    for tissue, voxels in tissues.items():
-        inside = error[voxels & mask]
-        scores[f"{tissue}_mae_hu"] = mean_or_nan(np.abs(inside))
-        scores[f"{tissue}_bias_hu"] = mean_or_nan(inside)
-    return scores
+    return (pred_hu - true_hu)[tissues[tissue] & mask]
 
 
 def bone_dice(pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike) -> float:
@@ -291,9 +294,8 @@ def nmae(
     Returns:
         An error >= 0, 1 for the whole width of the range.
     """
-    low, high = checked_range(value_range)
-    pred_mri, true_mri, mask = checked_pair(pred_mri, true_mri, mask, (low, high))
-    return float(np.abs(pred_mri - true_mri)[mask].mean() / (high - low))
+    pred, true, mask, low, high = checked_pair_in_range(pred_mri, true_mri, mask, value_range)
+    return float(np.abs(pred - true)[mask].mean() / (high - low))
 
 
 def rank_correlation(pred_mri: ArrayLike, true_mri: ArrayLike, mask: ArrayLike) -> float:
@@ -338,7 +340,7 @@ def contrast_ratios(
     if reference not in medians or medians[reference] <= 0:
         raise ValueError(
             f"the reference tissue {reference!r} needs a mask and a positive median signal, got "
-            f"the medians {medians}: pass MR signal in which 0 means none."
+            f"the medians {medians}: pass MR signal in which 0 means none"
         )
     return {
         f"{tissue}/{reference}": median / medians[reference]
@@ -359,9 +361,7 @@ def _masked_from_zero(
     pred: ArrayLike, true: ArrayLike, mask: ArrayLike, value_range: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Both images clipped to the range and minus its low end, 0 outside the mask; mask; width."""
-    low, high = checked_range(value_range)
-    pred, true, mask = checked_pair(pred, true, mask, (low, high))
-
+    pred, true, mask, low, high = checked_pair_in_range(pred, true, mask, value_range)
     pred = np.where(mask, pred.clip(low, high), low) - low
     true = np.where(mask, true.clip(low, high), low) - low
     return pred, true, mask, high - low
@@ -371,23 +371,19 @@ def _inner(mask: np.ndarray) -> np.ndarray:
     """The mask without half a window at every border; ValueError if nothing is left."""
     half = SSIM_WINDOW // 2
     core = (slice(half, -half),) * mask.ndim
-
-    inner = np.zeros_like(mask)
-    inner[core] = mask[core]
+    inner = np.pad(mask[core], half)
     if not inner.any():
         raise ValueError(
             f"the mask has {int(mask.sum())} pixels, none of them {half} from the "
-            "border: too few for SSIM."
+            "border: too few for SSIM"
         )
     return inner
 
 
 def _padded(array: np.ndarray) -> np.ndarray:
     """The array with its edge values repeated until no axis is too short for five scales."""
-    margins = []
-    for length in array.shape:
-        missing = max(MS_SSIM_SMALLEST - length, 0)
-        margins.append((missing // 2, missing - missing // 2))
+    missing = np.maximum(MS_SSIM_SMALLEST - np.array(array.shape), 0)
+    margins = np.stack([missing // 2, missing - missing // 2], axis=1)
     return np.pad(array, margins, mode="edge")
 
 

@@ -145,7 +145,9 @@ def fitted_on_pairs(paired: SyntheticPatients | Split) -> dict[str, Predictor]:
         scans = paired.mri[:, 0].cpu().numpy()
     else:
         truth = paired
-        scans = np.stack([_to_network(scan) for scan in paired.mri])
+        scans = np.stack(
+            [mri_scale(scan, mri_head_mask(scan)).to_network(scan) for scan in paired.mri]
+        )
 
     heads = np.stack([mri_head_mask(scan) for scan in scans])
     mri = scans[heads].astype(float)
@@ -156,11 +158,6 @@ def fitted_on_pairs(paired: SyntheticPatients | Split) -> dict[str, Predictor]:
         "linear regression": _for_unseen(training_patients, linear_regression(mri, ct_hu)),
         "lookup E[CT | MR]": _for_unseen(training_patients, lookup_table(mri, ct_hu)),
     }
-
-
-def _to_network(scan: np.ndarray) -> np.ndarray:
-    """One MR slice in [-1, 1], scaled by its own head."""
-    return mri_scale(scan, mri_head_mask(scan)).to_network(scan)
 
 
 def linear_regression(mri: np.ndarray, ct_hu: np.ndarray) -> ToHu:
@@ -196,7 +193,7 @@ def _for_unseen(training_patients: set[str], to_hu: ToHu) -> Predictor:
             raise ValueError(
                 f"{len(known)} test patients (first: {known[0]}) are also paired training "
                 "patients, so this fit has seen the answers: fit it on other people, or draw the "
-                "pairs with another seed."
+                "pairs with another seed"
             )
         return inside_head(split, to_hu)
 

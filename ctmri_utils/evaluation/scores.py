@@ -16,7 +16,7 @@ from scipy import stats
 
 from ..scans.unpaired import Split
 from .ct_metrics import CT_METRICS, Metric
-from .inputs import check_resamples, per_axis
+from .inputs import check_resamples, checked_spacing
 from .metrics import mean_or_nan
 from .predictors import Predictor
 from .splits import slices_by_patient, truth_of
@@ -60,7 +60,7 @@ def evaluate(
     """
     truth = truth_of(test)
     patients = slices_by_patient(test.ct_patients)
-    per_axis(spacing_mm, 2)
+    checked_spacing(spacing_mm, 2)
 
     def score_slice(method, patient, name, ct_hu, i):
         try:
@@ -77,15 +77,13 @@ def evaluate(
         if pred_hu.shape != truth.ct_hu.shape:
             raise ValueError(
                 f"{method!r} returned {pred_hu.shape}, the truth is {truth.ct_hu.shape}: a "
-                "predictor returns one CT in HU per slice, (N, H, W)."
+                "predictor returns one CT in HU per slice, (N, H, W)"
             )
         for patient, slices in patients.items():
             for name in metrics:
-                values = np.array(
-                    [score_slice(method, patient, name, pred_hu[i], i) for i in slices]
-                )
-                mean = mean_or_nan(values[~np.isnan(values)])
-                scores.append((method, patient, name, mean))
+                values = [score_slice(method, patient, name, pred_hu[i], i) for i in slices]
+                defined = np.array([value for value in values if not np.isnan(value)])
+                scores.append((method, patient, name, mean_or_nan(defined)))
     return pd.DataFrame(scores, columns=SCORE_COLUMNS)
 
 
@@ -122,7 +120,7 @@ def summarise(scores: pd.DataFrame, seed: int, resamples: int = 2000) -> pd.Data
     if patients < 2:
         raise ValueError(
             f"an interval over patients needs at least 2 of them, got {patients}: score more "
-            "patients, not more slices."
+            "patients, not more slices"
         )
     check_resamples(resamples)
     _check_one_run(scores)
@@ -189,7 +187,7 @@ def compare_methods(scores: pd.DataFrame, metric: str, reference: str) -> pd.Dat
         if len(pairs) < 2:
             raise ValueError(
                 f"{method!r} and {reference!r} share {len(pairs)} patients with a {metric}: a "
-                "paired test needs 2 or more."
+                "paired test needs 2 or more"
             )
 
         # Equal values differ by 0, also inf and inf.
@@ -241,7 +239,7 @@ def table(summaries: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """
     if not metrics:
         raise ValueError(
-            "a table needs a metric to show, got none: pass names such as those of CT_METRICS."
+            "a table needs a metric to show, got none: pass names such as those of CT_METRICS"
         )
     _check_known("metric", metrics, summaries["metric"])
 
@@ -279,21 +277,20 @@ def _cell(summary, decimals: int, most_patients: int) -> str:
 
 def _check_one_run(scores: pd.DataFrame) -> None:
     """Raise ValueError where a method has two values of one metric for a patient."""
-    patients = scores.groupby(["method", "metric"], sort=False)["patient"]
-    for count in patients.agg(["size", "nunique"]).reset_index().itertuples():
-        if count.nunique < count.size:
-            raise ValueError(
-                f"{count.method!r} has {count.size} rows of {count.metric} for {count.nunique} "
-                "patients: give each run its own name."
-            )
+    twice = scores.duplicated(["method", "patient", "metric"])
+    if twice.any():
+        method, patient, metric = scores.loc[twice, ["method", "patient", "metric"]].iloc[0]
+        raise ValueError(
+            f"{method!r} has several values of {metric} for patient {patient}: give each run a "
+            "name of its own"
+        )
 
 
 def _check_known(kind: str, names: Sequence[str], known: pd.Series) -> None:
     """Raise ValueError for a name that the scores do not have."""
     choices = list(known.unique())
-    unknown = [name for name in names if name not in choices]
-    if unknown:
-        raise ValueError(
-            f"no {kind} {unknown[0]!r} in these scores: choose from "
-            f"{', '.join(choices) or '(none)'}."
-        )
+    for name in names:
+        if name not in choices:
+            raise ValueError(
+                f"no {kind} {name!r} in these scores: choose from {', '.join(choices) or '(none)'}"
+            )

@@ -34,7 +34,7 @@ def split_by_patient(
     if len(everyone) < 2 or not 0 < test_share < 1:
         raise ValueError(
             "a split by patient needs two patients or more and a share between 0 and 1, got "
-            f"{len(everyone)}, {test_share}."
+            f"{len(everyone)}, {test_share}"
         )
 
     count = min(max(1, round(test_share * len(everyone))), len(everyone) - 1)
@@ -70,7 +70,7 @@ def shared_slices(split_a: Split, split_b: Split) -> list[tuple[str, str, str]]:
         if images_a.shape[1:] != images_b.shape[1:]:
             raise ValueError(
                 f"{modality} slices of {tuple(images_a.shape[1:])} and "
-                f"{tuple(images_b.shape[1:])} cannot be compared: load both at one size."
+                f"{tuple(images_b.shape[1:])} cannot be compared: load both at one size"
             )
         correlations = _centred_unit_rows(images_a) @ _centred_unit_rows(images_b).T
         for i, j in (correlations > SAME_SLICE).nonzero().tolist():
@@ -98,11 +98,11 @@ def truth_of(split: Split) -> SyntheticPatients | Truth:
     if not split.paired:
         raise ValueError(
             "paired metrics need one slice of one person in CT and MR, and this set's CT and MR "
-            "are different people: use cycle_error, the outline's mask_dice or kid instead."
+            "are different people: use cycle_error, the outline's mask_dice or kid instead"
         )
     if split.truth is None:
         raise ValueError(
             "errors in HU need CT in HU, but these pairs are pictures in grey levels: prepare them "
-            "from volumes."
+            "from volumes"
         )
     return split.truth

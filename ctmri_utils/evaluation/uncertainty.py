@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..cyclegan.model import Translator
 from ..units import Scale
-from .inputs import check_shapes, check_unit, checked_mask, numbers
+from .inputs import check_shapes, check_unit, checked_mask, checked_numbers
 from .metrics import BONE_ABOVE_HU
 
 # With 16 copies the AUC rises by 0.005, for twice the time.
@@ -84,7 +84,7 @@ def disagreement(
     if not models:
         raise ValueError(
             "disagreement needs at least one model, got none: pass one model, or several of one "
-            "task."
+            "task"
         )
 
     translations = []
@@ -129,11 +129,11 @@ def near_skull(ct_hu: ArrayLike) -> np.ndarray:
     Raises:
         ValueError: the shape is another.
     """
-    bones = numbers(ct_hu, "CT") > BONE_ABOVE_HU
+    bones = checked_numbers(ct_hu, "CT") > BONE_ABOVE_HU
     if bones.ndim != 3:
         raise ValueError(
             f"the distance to the skull is taken in slices (N, H, W), got {bones.shape}: pass a "
-            "stack of them."
+            "stack of them"
         )
 
     nearness = np.zeros(bones.shape)
@@ -207,10 +207,10 @@ class UncertaintyMap:
         Source: Lawson & Hanson 1974, chapter 23.
         """
         mask = checked_mask(mask)
-        error = numbers(error, "error")
+        error = checked_numbers(error, "error")
         columns = {CONSTANT: np.ones(mask.shape)}
         for name, sign in signs.items():
-            columns[name] = numbers(sign, name)
+            columns[name] = checked_numbers(sign, name)
         check_shapes(mask, error=error, **columns)
 
         design = np.stack([column[mask] for column in columns.values()], axis=1)
@@ -233,10 +233,12 @@ class UncertaintyMap:
         if signs.keys() != set(names):
             raise ValueError(
                 f"calibrated on {', '.join(names)}, not on {', '.join(signs) or 'nothing'}: give "
-                "the same signs."
+                "the same signs"
             )
 
-        weighted = [self.coefficients[name] * numbers(sign, name) for name, sign in signs.items()]
+        weighted = [
+            self.coefficients[name] * checked_numbers(sign, name) for name, sign in signs.items()
+        ]
         return self.coefficients[CONSTANT] + sum(weighted)
 
 
@@ -266,7 +268,7 @@ def auc(uncertainty: ArrayLike, error: ArrayLike, mask: ArrayLike, above_hu: flo
         raise ValueError(
             f"{int(large.sum())} of {large.size} pixels have an error above {above_hu:g} HU, and "
             "finding them needs some and some not: choose another limit, errors reach from "
-            f"{error.min():.3g} to {error.max():.3g}."
+            f"{error.min():.3g} to {error.max():.3g}"
         )
 
     ranks = stats.rankdata(uncertainty)
@@ -302,7 +304,7 @@ def risk_coverage(
     uncertainty, error = _values_inside(uncertainty, error, mask)
     if not all(0 < coverage <= 1 for coverage in coverages):
         raise ValueError(
-            f"a coverage is a share of the pixels above 0 and at most 1, got {tuple(coverages)}."
+            f"a coverage is a share of the pixels above 0 and at most 1, got {tuple(coverages)}"
         )
 
     # Every pixel counts with the mean error of all pixels that are equally uncertain.
@@ -316,8 +318,8 @@ def _values_inside(
     uncertainty: ArrayLike, error: ArrayLike, mask: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
     """Uncertainty and |error| of the mask's pixels, (K,) each."""
-    uncertainty = numbers(uncertainty, "uncertainty")
-    error = numbers(error, "error")
+    uncertainty = checked_numbers(uncertainty, "uncertainty")
+    error = checked_numbers(error, "error")
     mask = checked_mask(mask)
     check_shapes(mask, uncertainty=uncertainty, error=error)
     return uncertainty[mask], np.abs(error[mask])

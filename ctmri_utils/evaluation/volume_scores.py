@@ -2,19 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from . import distances, metrics
+from . import metrics
+from .ct_metrics import CT_METRICS, IN_2025, CtMetric
 from .inputs import AIR_BELOW_HU
 
 # Windows of SSIM reach so far beyond a voxel, as does the erosion that finds surfaces.
 MARGIN = metrics.SSIM_WINDOW // 2
 
-TISSUE_NAMES = {"air": "air", "soft": "soft-tissue", "bone": "bone"}
+
+class VolumeMetric(NamedTuple):
+    """A metric of whole volumes, and where `ctmri evaluate` shows it; scores.csv holds all.
+
+    Args:
+        formula: as for a slice.
+        on_screen: whether it is a column on the screen and on the page.
+        challenge: its name in metrics.json, "" if it does not stand there.
+        has_windows: whether it is undefined where volume or mask are too small for its windows.
+        is_local: whether it looks no further than `MARGIN` from the mask.
+    """
+
+    formula: CtMetric
+    on_screen: bool = False
+    challenge: str = ""
+    has_windows: bool = False
+    is_local: bool = True
+
+
+PSNR_2025 = CtMetric(partial(metrics.psnr_db, **IN_2025), higher_is_better=True)
+
+VOLUME_METRICS: dict[str, VolumeMetric] = {
+    "MAE HU": VolumeMetric(CT_METRICS["MAE HU"], on_screen=True, challenge="mae"),
+    "bias HU": VolumeMetric(CT_METRICS["bias HU"]),
+    "PSNR dB": VolumeMetric(CT_METRICS["PSNR dB"], on_screen=True, challenge="psnr_2023"),
+    "SSIM": VolumeMetric(CT_METRICS["SSIM"], on_screen=True, challenge="ssim", has_windows=True),
+    "PSNR 2025 dB": VolumeMetric(PSNR_2025, on_screen=True, challenge="psnr"),
+    "MS-SSIM": VolumeMetric(
+        CT_METRICS["MS-SSIM"], on_screen=True, challenge="ms_ssim", has_windows=True, is_local=False
+    ),
+    "air MAE HU": VolumeMetric(CT_METRICS["air MAE HU"]),
+    "air bias HU": VolumeMetric(CtMetric(partial(metrics.tissue_bias_hu, tissue="air"))),
+    "soft-tissue MAE HU": VolumeMetric(CT_METRICS["soft-tissue MAE HU"], on_screen=True),
+    "soft-tissue bias HU": VolumeMetric(CtMetric(partial(metrics.tissue_bias_hu, tissue="soft"))),
+    "bone MAE HU": VolumeMetric(CT_METRICS["bone MAE HU"], on_screen=True),
+    "bone bias HU": VolumeMetric(CtMetric(partial(metrics.tissue_bias_hu, tissue="bone"))),
+    "bone Dice": VolumeMetric(CT_METRICS["bone Dice"], on_screen=True, challenge="bone_dice"),
+    "HD95 mm": VolumeMetric(CT_METRICS["HD95 mm"], on_screen=True, challenge="bone_hd95"),
+    "WEPL mm": VolumeMetric(CT_METRICS["WEPL mm"], on_screen=True),
+}
+"""What `ctmri evaluate` scores, in the order of its files and tables."""
 
 
 def score_volume(
@@ -29,48 +72,32 @@ def score_volume(
         spacing_mm: distances of slices, rows and columns.
 
     Returns:
-        By name; "PSNR dB" and "SSIM" as in 2023, "PSNR 2025 dB" and "MS-SSIM" as in 2025. Bone is
-        what lies above 250 HU. NaN where a metric is undefined: for want of a tissue, or where
-        volume or mask are too small for the windows of SSIM or MS-SSIM.
+        By the names of `VOLUME_METRICS`; "PSNR dB" and "SSIM" as in 2023, "PSNR 2025 dB" and
+        "MS-SSIM" as in 2025. Bone is what lies above 250 HU. NaN where a metric is undefined: for
+        want of a tissue, or where volume or mask are too small for its windows.
 
     Raises:
         ValueError: as `metrics`.
     """
     images = metrics.checked_hu_pair(pred_hu, true_hu, mask)
-    ms_ssim = _or_nan(metrics.ms_ssim, *images, metrics.SYNTHRAD2025_RANGE)
 
-    # All others see the mask and its surroundings only, unless there is no air, by which they know
-    # HU: around a tumour, for example.
+    # Most see the mask and its surroundings only, unless there is no air, by which they know HU:
+    # around a tumour, for example.
     box = _box(images[2])
     near = tuple(image[box] for image in images)
     if max(near[0].min(), near[1].min()) >= AIR_BELOW_HU:
         near = images
 
-    scores = {
-        "MAE HU": metrics.mae_hu(*near),
-        "bias HU": metrics.bias_hu(*near),
-        "PSNR dB": metrics.psnr_db(*near, metrics.SYNTHRAD2023_RANGE),
-        "SSIM": _or_nan(metrics.ssim, *near, metrics.SYNTHRAD2023_RANGE),
-        "PSNR 2025 dB": metrics.psnr_db(*near, metrics.SYNTHRAD2025_RANGE),
-        "MS-SSIM": ms_ssim,
-    }
-    errors = metrics.tissue_errors_hu(*near)
-    for tissue, name in TISSUE_NAMES.items():
-        scores[f"{name} MAE HU"] = errors[f"{tissue}_mae_hu"]
-        scores[f"{name} bias HU"] = errors[f"{tissue}_bias_hu"]
-    return scores | {
-        "bone Dice": metrics.bone_dice(*near),
-        "HD95 mm": distances.bone_hd95_mm(*near, spacing_mm),
-        "WEPL mm": distances.wepl_error_mm(*near, spacing_mm),
-    }
-
-
-def _or_nan(similarity: Callable[..., float], *arguments) -> float:
-    """A similarity, or NaN where it refuses images that are known to be in order: too small."""
-    try:
-        return similarity(*arguments)
-    except ValueError:
-        return float("nan")
+    scores = {}
+    for name, metric in VOLUME_METRICS.items():
+        try:
+            scores[name] = metric.formula(*(near if metric.is_local else images), spacing_mm)
+        except ValueError:
+            # The images are known to be in order, so they are too small.
+            if not metric.has_windows:
+                raise
+            scores[name] = float("nan")
+    return scores
 
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:

@@ -4,21 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[
-        "check",
-        "commands",
-        "contract",
-        "export",
-        "page",
-        "recognise",
-        "reference",
-        "start",
-        "studies",
-        "study_measures",
-        "study_statistics",
-        "train",
-        "weights",
-    ],
+    submodules=["studies"],
     submod_attrs={
         "contract": ["Contract", "contract_for", "settings_for_scans", "sized_for"],
         "page": ["run_page"],

@@ -1,4 +1,4 @@
-"""The commands check, train, study and export; what they run is imported when they run."""
+"""The commands check, train, study, export and page; what they run is imported when they run."""
 
 from __future__ import annotations
 
@@ -7,26 +7,22 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from ..command_line import (
+from ..command_line import Parameters, Profile, Switch, WholeNumber, braces, default_is
+from ..settings import PRESETS, read_settings
+from .setting_flags import (
     ArchitectureFlags,
     ObjectiveFlags,
-    Parameters,
-    Profile,
     RunFlags,
     SizeFlags,
-    Switch,
     TrainingFlags,
-    WholeNumber,
-    default_is,
     read_words,
 )
-from ..settings import read_settings
 
 
 def check(folder: Positional[Path], /, *, strict: Switch = False) -> int:
     """Report what could spoil training on a folder of slices.
 
-    The first slice of each problem is also drawn, in check-NAME.png in the build folder.
+    Draws the first slice of each problem, in check-NAME.png in the build folder.
 
     Args:
         folder: a folder with trainA, trainB, testA and testB in it, at any depth.
@@ -44,29 +40,41 @@ def train(
     *,
     output: Annotated[Path | None, default_is("build/runs/DATASET-PROFILE-SEED", "FOLDER")] = None,
     tensorboard: Switch = False,
+    preset: Annotated[str | None, default_is("none", braces(PRESETS))] = None,
     parameter: Parameters = (),
     run: OmitArgPrefixes[RunFlags],
     architecture: OmitArgPrefixes[ArchitectureFlags],
     objective: OmitArgPrefixes[ObjectiveFlags],
     training: OmitArgPrefixes[TrainingFlags],
-    sizes: OmitArgPrefixes[SizeFlags],
+    sizes: Annotated[OmitArgPrefixes[SizeFlags], arg(name="size")],
 ) -> None:
     """Train a CycleGAN, or resume an unfinished training run.
+
+    Flags override -p, then come the settings file, the preset and the profile.
+
+    Defaults are those of the profile laptop, and of ci and gpu where they differ.
+
+    On several GPUs: accelerate launch -m ctmri_utils train ...
+
+    On several CPUs: torchrun --nproc-per-node 2 -m ctmri_utils train ...
 
     Args:
         settings: a TOML file, such as a run's settings.toml; any setting may be left out.
         output: the folder of the run.
         tensorboard: also write losses and sample translations for TensorBoard.
+        preset: a named set of settings, on top of the profile.
         parameter: a setting by name, such as -p steps 500; the flags below do the same.
     """
     words = dict(parameter) | run | architecture | objective | training | sizes
+    if preset:
+        words["preset"] = preset
     changes = read_words(words)
 
     # A wrong setting is refused before torch is imported, which takes seconds.
     read_settings(settings, changes)
     from .train import train as train_run
 
-    train_run(settings, output, tensorboard, changes)
+    train_run(settings, output=output, tensorboard=tensorboard, changes=changes)
 
 
 def study(
@@ -74,7 +82,7 @@ def study(
     /,
     *,
     rows: Annotated[tuple[str, ...], default_is("all", "NAME ...")] = (),
-    seeds: Annotated[tuple[int, ...], default_is("1 2 3", "N ...")] = (1, 2, 3),
+    seeds: Annotated[tuple[int, ...], arg(metavar="N ...")] = (1, 2, 3),
     processes: WholeNumber = 1,
     profile: Profile = "laptop",
     parameter: Parameters = (),
@@ -91,30 +99,56 @@ def study(
         parameter: a setting for all rows.
         output: the folder of the results.
     """
-    from .studies import print_study
+    from ..machine import build_folder
+    from .studies import read_study
+    from .study_runs import print_study
 
-    print_study(name, profile, read_words(dict(parameter)), rows, seeds, processes, output)
+    chosen = read_study(name, profile, read_words(dict(parameter)), only=rows)
+    part = "-part" if rows else ""
+    folder = output or build_folder() / "studies" / f"{name}-{profile}{part}"
+    print_study(name, profile, chosen, seeds, folder, processes)
 
 
 def export(
-    source: Annotated[Positional[str], arg(metavar="RUN_OR_CHECKPOINT")],
+    weights: Positional[str],
     output: Positional[Path],
     /,
     *,
-    to: Annotated[Literal["mri", "ct"] | None, default_is("the only one in the file")] = None,
+    to: Annotated[Literal["ct", "mri"] | None, default_is("the only one in the file")] = None,
     grey: Switch = False,
     padding: Literal["reflect", "replicate"] = "reflect",
 ) -> None:
-    """Export a generator for other programs, as a .pth of the reference implementation or as .onnx.
+    """Export a generator for other programs, as .onnx or as the reference's .pth.
 
     Args:
-        source: a run's folder or name, or a file of weights: .pt, .pth, .ckpt, .safetensors.
-        output: the file to write; its ending, .pth or .onnx, chooses the format.
+        weights: a run's folder or name, or a file: .pt, .pth, .ckpt, .safetensors.
+        output: the file to write; its ending, .onnx or .pth, chooses the format.
         to: which of two generators to export: the one that makes MR, or the one that makes CT.
         grey: convert a colour network of the reference to one channel in and out.
         padding: padding in the blocks of a reference network, which its weights do not record.
     """
     from .export import export as export_generator
 
-    export_generator(source, output, to, grey, padding)
+    export_generator(weights, output, to=to, grey=grey, padding=padding)
     print(f"{output} is written. For research and teaching, not for clinical use.")
+
+
+def page(
+    run: Positional[str],
+    /,
+    *,
+    dataset: Annotated[str | None, default_is("the run's", "NAME")] = None,
+    output: Annotated[Path | None, default_is("page.html in the run's folder", "FILE")] = None,
+) -> None:
+    """Write an HTML page that compares a run's test slices with their translations.
+
+    It opens in any browser, without Python and without a network.
+
+    Args:
+        run: a run's folder, or its name in build/runs, such as scans-laptop-2026.
+        dataset: the data set to compare on.
+        output: the page to write.
+    """
+    from .page import run_page
+
+    print(f"Open {run_page(run, dataset, output)} in a browser.")

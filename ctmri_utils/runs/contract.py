@@ -7,7 +7,7 @@ key "contract" of the card. `translate` reads it, so that nobody types the size 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,31 +71,22 @@ class Contract:
         for name in ("mri_percentiles", "makes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
-        if self.size < 1:
-            raise ValueError(
-                f"a contract for slices of {self.size} pixels is not valid: state at least 1"
-            )
-        if self.pixel_mm is not None and not self.pixel_mm > 0:
-            raise ValueError(
-                f"a contract for pixels of {self.pixel_mm} mm is not valid: state a number above "
-                "0, or None"
-            )
-        if self.ct_scale not in (HU, GREY) or self.mri_percentiles != MRI_PERCENTILES:
-            raise ValueError(
-                f"a contract for CT from {self.ct_low} to {self.ct_high} {self.ct_unit} and MR "
-                f"between the percentiles {self.mri_percentiles} is not known to this version: "
-                "update ctmri-utils"
-            )
-        if self.ct_map not in CT_MAPS:
-            raise ValueError(
-                f"a contract with ct_map = {self.ct_map!r} is not known to this version: choose "
-                f"from {', '.join(CT_MAPS)}"
-            )
-        if not self.makes or not set(self.makes) <= set(MODALITIES):
-            raise ValueError(
-                f"a contract for networks that make {self.makes} is not valid: state ct, mri or "
-                "both"
-            )
+        known_scale = self.ct_scale in (HU, GREY)
+        known_makes = bool(self.makes) and set(self.makes) <= set(MODALITIES)
+        checks = {
+            f"slices of {self.size} pixels": self.size >= 1,
+            f"pixels of {self.pixel_mm} mm": self.pixel_mm is None or self.pixel_mm > 0,
+            f"CT from {self.ct_low} to {self.ct_high} {self.ct_unit}": known_scale,
+            f"the CT map {self.ct_map!r}": self.ct_map in CT_MAPS,
+            f"the MR percentiles {self.mri_percentiles}": self.mri_percentiles == MRI_PERCENTILES,
+            f"networks that make {self.makes}": known_makes,
+        }
+        for words, passes in checks.items():
+            if not passes:
+                raise ValueError(
+                    f"a contract for {words} is not known to this version: correct it, or update "
+                    "ctmri-utils"
+                )
 
     @property
     def ct_scale(self) -> Scale:
@@ -111,16 +102,12 @@ class Contract:
         """
         if values is None:
             return None
-        known = {spec.name for spec in fields(cls)}
-        if not isinstance(values, Mapping) or not values.keys() <= known:
-            raise ValueError(
-                "its contract has entries that this version does not know: update ctmri-utils"
-            )
         try:
             return cls(**values)
         except TypeError as error:
             raise ValueError(
-                f"its contract cannot be read ({error}): copy or download it again"
+                f"its contract cannot be read ({error}): update ctmri-utils, or copy or download "
+                "the file again"
             ) from error
 
     def describe(self) -> str:
@@ -141,13 +128,12 @@ class Contract:
                 "leave the size out"
             )
         known = self.pixel_mm
-        if pixel_mm is None or known is None:
+        if pixel_mm is None or known is None or abs(pixel_mm - known) <= ROUNDING * known:
             return
-        if abs(pixel_mm - known) > ROUNDING * known:
-            raise ValueError(
-                f"pixels of {pixel_mm:g} mm contradict these weights, which know pixels of "
-                f"{known:.4g} mm: leave the pixel size out"
-            )
+        raise ValueError(
+            f"pixels of {pixel_mm:g} mm contradict these weights, which know pixels of "
+            f"{known:.4g} mm: leave the pixel size out"
+        )
 
 
 def contract_for(
@@ -190,9 +176,19 @@ def sized_for(model: Translator, settings: Settings) -> Settings:
 
 
 def settings_for_scans(settings: Settings, scans: UnpairedScans) -> Settings:
-    """The settings, but CT in grey levels is seen as it is: the CT maps stretch ranges of HU."""
-    if scans.ct_scale.unit == HU.unit:
+    """The settings, but CT in grey levels is seen as it is: the CT maps stretch ranges of HU.
+
+    Raises:
+        ValueError: the mask loss, which counts in HU, meets CT in grey levels.
+    """
+    unit = scans.ct_scale.unit
+    if unit == HU.unit:
         return settings
+    if settings.mask:
+        raise ValueError(
+            f"mask={settings.mask:g} needs CT in HU, but the CT of this set is in {unit}s: leave "
+            "it out"
+        )
     return replace(settings, ct_map="linear")
 
 

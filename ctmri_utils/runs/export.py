@@ -1,4 +1,4 @@
-"""Networks from and for other programs: the reference's .pth files, and ONNX.
+"""Networks for other programs: the reference's .pth files, and ONNX.
 
 `ctmri export RUN_OR_CHECKPOINT OUT`.
 """
@@ -14,16 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..cyclegan.architectures import infer_architecture
 from ..cyclegan.model import Translator
 from ..cyclegan.networks import Generator
-from ..cyclegan.variants import infer_architecture
 from ..files import atomic_write
-from ..units import CT_MAPS, HU, MRI_PERCENTILES, Scale
+from ..machine import import_optional
+from ..units import CT_MAPS, HU, MRI_PERCENTILES
 from .recognise import Networks, locate, recognise
-from .reference import choose_network, load_reference, network_from_state
-from .weights import load_translator
-
-__all__ = ["export", "export_onnx", "load_reference", "save_reference"]
+from .reference import choose_network, generator_from_state, grey_state
+from .weights import translator_of
 
 SUFFIXES = (".pth", ".onnx")
 
@@ -35,28 +34,34 @@ MRI_RANGE = (
 
 
 class PhysicalGenerator(nn.Module):
-    """A generator with its CT map and CT scale inside: CT goes in or comes out in its own unit.
+    """An averaged generator with its CT map and CT scale: CT goes in or comes out in its own unit.
 
     MR stays in [-1, 1] on the other side: it has no unit, see `mri_scale`.
 
     Args:
-        generator: the network.
+        model: the model of the generator; its contract, if it has one, says the scale of CT.
         makes: "mri" from CT, or "ct" from MR.
-        ct_map: a name of `CT_MAPS`.
-        scale: of the CT.
     """
 
-    def __init__(self, generator: Generator, makes: str, ct_map: str, scale: Scale = HU):
+    def __init__(self, model: Translator, makes: str):
         super().__init__()
-        self.generator = generator
+        self.generator = model.averaged[makes].cpu()
         self.makes = makes
-        self.ct_map = CT_MAPS[ct_map]
-        self.scale = scale
+        self.ct_map = model.ct_map
+        channels = {"mri": model.architecture.ct_channels, "ct": model.architecture.mri_channels}
+        self.image_channels = channels[makes]
+        self.contract = model.contract
+        self.scale = model.contract.ct_scale if model.contract else HU
 
     @property
-    def channels_as_one(self) -> int:
-        """How many channels of the generator's input are one channel of the image."""
-        return self.ct_map.channels if self.makes == "mri" else 1
+    def card(self) -> dict[str, Any]:
+        """What goes in and comes out, in words, and the contract."""
+        ct, mri = f"CT in {self.scale.unit}", MRI_RANGE
+        given, made = (ct, mri) if self.makes == "mri" else (mri, ct)
+        card = {"input": given, "output": made}
+        if self.contract:
+            card["contract"] = asdict(self.contract) | {"makes": [self.makes]}
+        return card
 
     def forward(self, image: Tensor) -> Tensor:
         """CT (N, 1, H, W) in HU to MR in [-1, 1], or the other way round."""
@@ -71,9 +76,16 @@ def save_reference(path: str | Path, network: nn.Module) -> None:
     That program loads it under such a name as latest_net_G_A.pth.
 
     Raises:
-        ValueError: it has what the reference lacks, resize-convolutions, spectral norm, or other
-            padding than reflection in its blocks.
+        ValueError: it has what the reference lacks, a CT map, resize-convolutions, spectral norm,
+            or other padding than reflection in its blocks.
     """
+    if isinstance(network, PhysicalGenerator):
+        if network.ct_map is not CT_MAPS["linear"]:
+            raise ValueError(
+                "the reference has no map of CT, but these networks see CT through one of "
+                "units.CT_MAPS: export to .onnx, which contains it"
+            )
+        network = network.generator
     if getattr(network, "padding", "reflect") != "reflect":
         raise ValueError(
             f"the reference pads by reflection but this network by padding = {network.padding!r}: "
@@ -111,20 +123,13 @@ def export_onnx(
     Raises:
         ModuleNotFoundError: onnxscript is missing; it names the extra that brings it.
     """
-    try:
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"exporting to ONNX needs {error.name}: pip install 'ctmri-utils[course]'"
-        ) from error
+    # torch needs it, and does not say how to get it.
+    import_optional("onnxscript")
 
     network = deepcopy(network).cpu().eval()
-    generator, channels_as_one = network, 1
-    if isinstance(network, PhysicalGenerator):
-        generator, channels_as_one = network.generator, network.channels_as_one
+    generator = getattr(network, "generator", network)
     architecture = infer_architecture(generator.state_dict())
-
-    channels = architecture["in_channels"] // channels_as_one
+    channels = getattr(network, "image_channels", architecture["in_channels"])
     if size:
         image, dynamic_shapes = torch.zeros(1, channels, size, size), None
     else:
@@ -175,7 +180,8 @@ def export(
         ValueError, FileNotFoundError: the source holds no such generator, or is not there.
     """
     output = Path(output)
-    if output.suffix.lower() not in SUFFIXES:
+    suffix = output.suffix.lower()
+    if suffix not in SUFFIXES:
         raise ValueError(
             f"{output} must end in one of {', '.join(SUFFIXES)}, which chooses the format"
         )
@@ -184,58 +190,23 @@ def export(
     metadata = {"source": Path(source).name}
     if to:
         metadata["makes"] = to
-    as_pth = output.suffix.lower() == ".pth"
-    if not isinstance(contents, Networks):
-        model = load_translator(source, padding=padding)
+    if isinstance(contents, Networks):
+        state = choose_network(contents, to)
+        if grey:
+            state = grey_state(state, contents.path)
+        network = generator_from_state(state, contents.path, padding)
+        metadata |= {"input": NETWORK_RANGE, "output": NETWORK_RANGE}
+    else:
+        model = translator_of(contents, padding=padding)
         if to not in model.averaged:
             raise ValueError(
                 f"{source} holds two generators: give --to mri for the one that makes MR, or --to "
                 "ct"
             )
-        if as_pth:
-            check_linear(model, source)
-            save_reference(output, model.averaged[to].cpu())
-        else:
-            export_onnx(output, physical_generator(model, to), metadata | card_of(model, to))
-        return
+        network = PhysicalGenerator(model, to)
+        metadata |= network.card
 
-    generator = network_from_state(choose_network(contents, to), contents.path, grey, padding)
-    if not isinstance(generator, Generator):
-        raise ValueError(
-            f"{source} holds a discriminator, but only generators can be exported: give a generator"
-        )
-    if as_pth:
-        save_reference(output, generator)
+    if suffix == ".onnx":
+        export_onnx(output, network, metadata)
     else:
-        ranges = {"input": NETWORK_RANGE, "output": NETWORK_RANGE}
-        export_onnx(output, generator, metadata | ranges)
-
-
-def check_linear(model: Translator, source: str | Path) -> None:
-    """Raise ValueError for networks whose CT map a .pth would lose."""
-    ct_map = model.architecture.ct_map
-    if ct_map != "linear":
-        raise ValueError(
-            f"the networks of {source} see CT through units.CT_MAPS[{ct_map!r}], which a .pth "
-            "cannot hold: export to .onnx, which contains it"
-        )
-
-
-def physical_generator(model: Translator, to: str) -> PhysicalGenerator:
-    """The averaged generator that makes `to`, with the model's CT map and scale inside."""
-    scale = model.contract.ct_scale if model.contract else HU
-    return PhysicalGenerator(model.averaged[to].cpu(), to, model.architecture.ct_map, scale)
-
-
-def card_of(model: Translator, to: str) -> dict[str, Any]:
-    """What goes in and comes out of an exported generator, in words, and the contract."""
-    contract = model.contract
-    unit = contract.ct_unit if contract else HU.unit
-    ranges = [f"CT in {unit}", MRI_RANGE]
-    if to == "ct":
-        ranges.reverse()
-
-    card = {"input": ranges[0], "output": ranges[1]}
-    if contract:
-        card["contract"] = asdict(contract) | {"makes": [to]}
-    return card
+        save_reference(output, network)

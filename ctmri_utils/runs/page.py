@@ -14,14 +14,14 @@ from torch import Tensor
 from ..cyclegan.model import Translator
 from ..evaluation.predictors import translated
 from ..evaluation.scores import evaluate
-from ..machine import build_folder
 from ..scans.datasets import load_scans
 from ..scans.unpaired import UnpairedScans
-from ..settings import Settings, read_settings, settings_for
-from ..units import HU
+from ..settings import Run, Settings, read_settings
+from ..units import HU, Scale
 from ..viewers.figures import evenly_chosen
-from ..viewers.pages import write_page
+from ..viewers.pages import page, write_page
 from ..viewers.viewer import MARKS, Viewer, compare, error_explorer
+from .recognise import locate
 from .weights import load_translator
 
 # As many slices of each modality are shown where there is no truth.
@@ -46,17 +46,13 @@ def run_page(run: str | Path, dataset: str | None = None, output: Path | None = 
     Raises:
         ValueError, OSError: in one sentence.
     """
-    runs = build_folder() / "runs"
-    folder = Path(run) if Path(run).is_dir() else runs / run
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"there is no run {str(run)!r}: give a run's folder, or the name of one in {runs}"
-        )
-    about, settings = _settings_of(folder)
-    model = load_translator(folder / "checkpoint.pt")
-    scans = load_scans(dataset or about["dataset"], settings, about["seed"])
+    checkpoint = locate(run)
+    folder = checkpoint.parent
+    of_run, settings = _settings_of(folder)
+    model = load_translator(checkpoint)
+    scans = load_scans(dataset or of_run.dataset, settings, of_run.seed)
 
-    title = f"CycleGAN on {about['dataset']}, profile {about['profile']}, seed {about['seed']}"
+    title = f"CycleGAN on {of_run.dataset}, profile {of_run.profile}, seed {of_run.seed}"
     head = (
         f"<h1>{html.escape(title)}</h1><p>Test slices, on which nothing was trained. Research and "
         "teaching software, not for clinical use: a translated scan can remove or invent "
@@ -68,11 +64,11 @@ def run_page(run: str | Path, dataset: str | None = None, output: Path | None = 
     ]
 
     output = Path(output or folder / "page.html")
-    write_page(output, title, [head, *sections])
+    write_page(output, page(title, [head, *sections]))
     return output
 
 
-def _settings_of(folder: Path) -> tuple[dict, Settings]:
+def _settings_of(folder: Path) -> tuple[Run, Settings]:
     """Data set, profile and seed of a run, and its settings, by its file or by its name."""
     if (folder / "settings.toml").is_file():
         return read_settings(folder / "settings.toml", {})
@@ -84,7 +80,7 @@ def _settings_of(folder: Path) -> tuple[dict, Settings]:
             "seed: name it like scans-laptop-2026"
         )
     dataset, profile, seed = parts
-    return {"dataset": dataset, "profile": profile, "seed": int(seed)}, settings_for(profile)
+    return read_settings(None, {"dataset": dataset, "profile": profile, "seed": int(seed)})
 
 
 class Stack(NamedTuple):
@@ -94,18 +90,10 @@ class Stack(NamedTuple):
     unit: str
 
 
-def ct_stack(images: Tensor, scans: UnpairedScans) -> Stack:
-    """CT of the networks, (N, 1, H, W) in [-1, 1], in the unit of the data set."""
-    return Stack(scans.ct_scale.from_network(images[:, 0]).numpy(), scans.ct_scale.unit)
-
-
-def mri_stack(images: Tensor, patients: Sequence[str], scans: UnpairedScans) -> Stack:
-    """MR of the networks, (N, 1, H, W) in [-1, 1], each slice at the scale of its patient."""
-    slices = [
-        scans.mri_scales[patient].from_network(image[0])
-        for patient, image in zip(patients, images, strict=True)
-    ]
-    return Stack(torch.stack(slices).numpy(), scans.mri_scales[patients[0]].unit)
+def stack_of(images: Tensor, scales: Sequence[Scale]) -> Stack:
+    """Slices of the networks, (N, 1, H, W) in [-1, 1], each in the unit of its own scale."""
+    slices = [scale.from_network(image[0]) for scale, image in zip(scales, images, strict=True)]
+    return Stack(torch.stack(slices).numpy(), scales[0].unit)
 
 
 def viewers(model: Translator, scans: UnpairedScans) -> dict[str, Viewer]:
@@ -119,16 +107,18 @@ def viewers(model: Translator, scans: UnpairedScans) -> dict[str, Viewer]:
     mri = evenly_chosen(test.mri, MOST_SLICES)
     mri_names = evenly_chosen(test.mri_names, MOST_SLICES)
     patients = evenly_chosen(test.mri_patients, MOST_SLICES)
-
     fake_mri = model.translate(ct, "mri")
     fake_ct = model.translate(mri, "ct")
-    cycled_ct = ct_stack(model.translate(fake_mri, "ct"), scans)
-    cycled_mri = mri_stack(model.translate(fake_ct, "mri"), patients, scans)
 
     # A translated slice has no MR patient of its own, so it gets the scale of the first one.
-    translated_mri = mri_stack(fake_mri, [patients[0]] * len(fake_mri), scans)
-    translated_ct = ct_stack(fake_ct, scans)
-    real_ct, real_mri = ct_stack(ct, scans), mri_stack(mri, patients, scans)
+    of_ct, of_fake_ct = [scans.ct_scale] * len(ct), [scans.ct_scale] * len(mri)
+    of_mri = [scans.mri_scales[patient] for patient in patients]
+    of_fake_mri = of_mri[:1] * len(ct)
+
+    real_ct, real_mri = stack_of(ct, of_ct), stack_of(mri, of_mri)
+    made_ct, made_mri = stack_of(fake_ct, of_fake_ct), stack_of(fake_mri, of_fake_mri)
+    cycled_ct = stack_of(model.translate(fake_mri, "ct"), of_ct)
+    cycled_mri = stack_of(model.translate(fake_ct, "mri"), of_mri)
 
     by_title = {}
     if test.truth is not None:
@@ -137,8 +127,8 @@ def viewers(model: Translator, scans: UnpairedScans) -> dict[str, Viewer]:
     # The orientation of sets in grey levels is not known.
     marks = MARKS if scans.ct_scale.unit == HU.unit else ""
     for title, real, other, kind, labels in (
-        ("MR and the CT made from it", real_mri, translated_ct, "translated", mri_names),
-        ("CT and the MR made from it", real_ct, translated_mri, "translated", ct_names),
+        ("MR and the CT made from it", real_mri, made_ct, "translated", mri_names),
+        ("CT and the MR made from it", real_ct, made_mri, "translated", ct_names),
         ("CT and its round trip by way of MR", real_ct, cycled_ct, "round trip", ct_names),
         ("MR and its round trip by way of CT", real_mri, cycled_mri, "round trip", mri_names),
     ):

@@ -1,6 +1,6 @@
-"""What is this file? One answer for every command that reads networks; nothing in a file is run.
+"""What a file of networks holds: one answer for every command; nothing in a file is run.
 
-It is a checkpoint of a training run here, weights that `save_weights` kept, or networks of another
+It is a model of this package, from a checkpoint or from `save_weights`, or networks of another
 program: state dicts in the layout of the reference, whatever wraps them.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cyclegan.resume import PARTS, TRAIN_FIRST, checkpoint_content
-from ..files import existing
+from ..cyclegan.resume import PARTS, checkpoint_content
+from ..files import existing, read_start
 from ..machine import build_folder
 
 State = dict[str, Tensor]
@@ -48,21 +49,33 @@ OLD_SPECTRAL = {
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """The state of a training run, with the names of `resume.PARTS`."""
-
-    path: Path
-    state: dict[str, Any]
+GENERATORS = {"mri": "G_ct2mri", "ct": "G_mri2ct"}
+"""The generators of a model, by what they make."""
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Both averaged generators, and the card that says what they are."""
+class SavedModel:
+    """A model of this package.
+
+    Args:
+        path: of the file.
+        state: weights by their names in the model; where only averaged generators were kept, they
+            are the current ones too.
+        settings: those that build its networks, among others.
+        contract: as JSON keeps it, None in a file that is older than contracts.
+        is_checkpoint: whether the discriminators are there too.
+    """
 
     path: Path
     state: State
-    card: dict[str, Any]
+    settings: dict[str, Any]
+    contract: dict[str, Any] | None
+    is_checkpoint: bool
+
+    @classmethod
+    def of_run(cls, run: dict[str, Any], path: Path) -> SavedModel:
+        """The model in a checkpoint that `load_checkpoint` read."""
+        return cls(path, run["model"], run["identity"], run.get("contract"), is_checkpoint=True)
 
 
 @dataclass(frozen=True)
@@ -80,23 +93,18 @@ def locate(source: str | Path) -> Path:
         FileNotFoundError: there is none.
     """
     path = Path(source)
-    if path.is_file():
-        return path
     if path.is_dir():
-        return existing(path / "checkpoint.pt", "give the folder of a run, or a file of weights")
-
+        path = path / "checkpoint.pt"
     runs = build_folder() / "runs"
-    checkpoint = runs / path / "checkpoint.pt"
-    if checkpoint.is_file():
-        return checkpoint
-    if path.suffix == ".pt":
-        return existing(path, TRAIN_FIRST)
-    if path.suffix or len(path.parts) > 1:
-        return existing(path, "give a run or a file of weights")
-    return existing(checkpoint, f"give a file, or the name of a run in {runs}")
+    by_name = runs / source / "checkpoint.pt"
+    if by_name.is_file() and not path.is_file():
+        return by_name
+    return existing(
+        path, f"train first, or give a file of weights, a run's folder, or a run's name in {runs}"
+    )
 
 
-def recognise(path: str | Path) -> Checkpoint | Weights | Networks:
+def recognise(path: str | Path) -> SavedModel | Networks:
     """What a file holds, read without running anything in it.
 
     Args:
@@ -107,69 +115,44 @@ def recognise(path: str | Path) -> Checkpoint | Weights | Networks:
         ValueError: in one sentence, it is damaged, unsafe or something else.
     """
     path = existing(path, "give the path of a file of weights")
-    beginning = first_bytes(path)
-    if is_safetensors(beginning):
+    beginning = read_start(path, 64)
+    if not beginning:
+        raise ValueError(f"{path} is empty: copy or download it again")
+
+    # A .safetensors file begins with the length of its header, which may look like anything.
+    if beginning[8:9] == b"{":
         content, card = read_safetensors(path)
         if card is not None:
-            return Weights(path, content, card)
+            return averaged_model(content, card, path)
     else:
         content = read_pickle(path, beginning)
 
     if isinstance(content, dict) and PARTS.keys() <= content.keys():
-        return Checkpoint(path, checkpoint_content(content, path))
+        return SavedModel.of_run(checkpoint_content(content, path), path)
     return Networks(path, networks_in(content, path))
 
 
-def first_bytes(path: Path) -> bytes:
-    """The beginning of a file that may hold weights.
-
-    Raises:
-        OSError: the system does not let it be read.
-        ValueError: it is empty, or of a kind that holds none.
-    """
-    try:
-        with path.open("rb") as file:
-            beginning = file.read(64)
-    except OSError as error:
-        raise type(error)(
-            f"{path} cannot be opened ({error.strerror}): check its permissions and the disk"
-        ) from error
-
-    if not beginning:
-        raise ValueError(f"{path} is empty: copy or download it again")
-
-    # The length of its header comes before it, and may look like anything.
-    if is_safetensors(beginning):
-        return beginning
-    for start, sentence in FOREIGN.items():
-        if beginning.lstrip().startswith(start):
-            raise ValueError(f"{path} {sentence}")
-    return beginning
-
-
-def is_safetensors(beginning: bytes) -> bool:
-    return beginning[8:9] == b"{"
-
-
-def read_safetensors(path: Path) -> tuple[State, dict[str, Any] | None]:
+def read_safetensors(path: Path) -> tuple[State, str | None]:
     """The tensors of a .safetensors file, and the card of `save_weights` if it has one."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("card")
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            card = (file.metadata() or {}).get("card")
+            return {name: file.get_tensor(name) for name in file.keys()}, card  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise damaged(path, error) from error
 
-    if text is None:
-        return state, None
+
+def averaged_model(weights: State, card: str, path: Path) -> SavedModel:
+    """The model whose averaged generators `save_weights` kept.
+
+    Raises:
+        ValueError: the card is not one of a model.
+    """
     try:
-        card = json.loads(text)
-        return state, {
-            "architecture": dict(card["architecture"]),
-            "contract": card.get("contract"),
-        }
+        content = json.loads(card)
+        settings, contract = dict(content["architecture"]), content.get("contract")
     except KeyError as error:
         raise ValueError(
             f"{path} holds no translator (its card names no architecture): choose weights of a "
@@ -181,9 +164,20 @@ def read_safetensors(path: Path) -> tuple[State, dict[str, Any] | None]:
             "the file again"
         ) from error
 
+    state = {}
+    for name, tensor in weights.items():
+        state[f"averaged.{name}"] = tensor
+        to, _, layer = name.partition(".")
+        if to in GENERATORS:
+            state[f"{GENERATORS[to]}.{layer}"] = tensor
+    return SavedModel(path, state, settings, contract, is_checkpoint=False)
+
 
 def read_pickle(path: Path, beginning: bytes) -> Any:
     """What `torch.save` wrote, if it is tensors and plain values."""
+    for start, sentence in FOREIGN.items():
+        if beginning.lstrip().startswith(start):
+            raise ValueError(f"{path} {sentence}")
     if not beginning.startswith((b"PK", b"\x80")):
         raise ValueError(
             f"{path} holds no weights of a known format, or is damaged: give a .pt, .pth, .ckpt "
@@ -273,14 +267,15 @@ def flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
 def with_short_names(groups: dict[str, State]) -> dict[str, State]:
     """The networks by their prefixes without wrappers' names, where these tell them apart."""
     short = {}
-    for prefix, state in groups.items():
+    for prefix in groups:
         parts = [part for part in prefix.split(".") if part and part not in WRAPPERS]
-        short.setdefault(".".join(parts), []).append((prefix, state))
+        short[prefix] = ".".join(parts)
 
+    how_many = Counter(short.values())
     named = {}
-    for name, alike in short.items():
-        for prefix, state in alike:
-            named[name if len(alike) == 1 else prefix.removesuffix(".")] = state
+    for prefix, state in groups.items():
+        unique = how_many[short[prefix]] == 1
+        named[short[prefix] if unique else prefix.removesuffix(".")] = state
     return named
 
 

@@ -1,4 +1,4 @@
-"""Networks of other programs: rebuilt from their weights, in the layout of the reference."""
+"""Networks of other programs, in the layout of the reference: which is which, and rebuilt."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..cyclegan.networks import Generator
-from ..cyclegan.variants import (
+from ..cyclegan.architectures import (
     convolutions,
     infer_architecture,
     make_discriminator,
     make_generator,
 )
-from .recognise import Networks, State, recognise
+from ..cyclegan.networks import Generator
+from .recognise import GENERATORS, Networks, State, recognise
 
 # The names of networks that say a direction, such as G_A, netG_AB, genA2B and latest_net_D_B.
 ROLE = re.compile(
@@ -26,6 +26,10 @@ ROLE = re.compile(
 
 # A is CT and B is MR, as in trainA and trainB.
 TO_MRI = ("a2b", "ab", "atob", "a", "ct2mri")
+
+NETWORKS = ("G_ct2mri", "G_mri2ct", "D_ct", "D_mri")
+ALL_NETWORKS = (*NETWORKS, "averaged.mri", "averaged.ct")
+"""The networks of a model, without and with the averaged generators."""
 
 MOST_NAMED = 3  # tensors
 
@@ -41,7 +45,7 @@ def load_reference(
 
     Args:
         path: such as latest_net_G_A.pth.
-        grey: make a colour network take and give one channel, see `one_channel`.
+        grey: make a colour network take and give one channel, see `grey_state`.
         padding: "replicate" if the residual blocks of the network were built with padding_type
             "replicate". Its weights look like those of "reflect", which is the reference's default.
         to: "mri" or "ct", which of two generators, by their names: A is CT, B is MR.
@@ -60,7 +64,9 @@ def load_reference(
             "`runs.load_translator` reads it"
         )
     state = choose_network(contents, to)
-    return network_from_state(state, contents.path, grey, padding)
+    if grey:
+        state = grey_state(state, contents.path)
+    return network_from_state(state, contents.path, padding)
 
 
 def choose_network(contents: Networks, to: str | None) -> State:
@@ -90,21 +96,37 @@ def choose_network(contents: Networks, to: str | None) -> State:
 
 
 def generators_by_direction(contents: Networks) -> dict[str, State]:
-    """The generators of a file by what they make, where their names say so, each once."""
+    """The generators of a file by what they make, where their names say so."""
+    roles = networks_by_role(contents.states)
+    return {to: roles[role] for to, role in GENERATORS.items() if role in roles}
+
+
+def networks_by_role(states: dict[str, State]) -> dict[str, State]:
+    """Networks by the names that they have in a model, where their own names say which they are.
+
+    In the reference D_A judges what G_A makes, which is B. Where generators are called G_AB or
+    G_A2B, D_A judges A. Networks that would share a name are left out.
+    """
+    letters = {}
+    for name in states:
+        match = ROLE.search(name)
+        if match:
+            letters[name] = match[1].lower()
+    names_say_both = any(len(word) > 1 for word in letters.values())
+
     found: dict[str, list[State]] = {}
-    for name, state in contents.states.items():
-        to = direction_of(name)
-        if to and is_generator(state):
-            found.setdefault(to, []).append(state)
-    return {to: states[0] for to, states in found.items() if len(states) == 1}
-
-
-def direction_of(name: str) -> str | None:
-    """What a generator of this name makes, None where the name does not say it."""
-    role = ROLE.search(name)
-    if role is None:
-        return None
-    return "mri" if role[1].lower() in TO_MRI else "ct"
+    for name, state in states.items():
+        if name in ALL_NETWORKS:
+            role = name
+        elif name not in letters:
+            continue
+        elif is_generator(state):
+            role = "G_ct2mri" if letters[name] in TO_MRI else "G_mri2ct"
+        else:
+            judges_mri = (letters[name] in TO_MRI) != names_say_both
+            role = "D_mri" if judges_mri else "D_ct"
+        found.setdefault(role, []).append(state)
+    return {role: alike[0] for role, alike in found.items() if len(alike) == 1}
 
 
 def is_generator(state: State) -> bool:
@@ -114,48 +136,60 @@ def is_generator(state: State) -> bool:
     )
 
 
-def network_from_state(
-    state: State, path: Path, grey: bool = False, padding: str = "reflect"
-) -> nn.Module:
+def network_from_state(state: State, path: Path, padding: str = "reflect") -> nn.Module:
     """The network with these weights, float32 and in eval mode.
 
     Raises:
         ValueError: in one sentence, they fit none of this package, or are not finite.
     """
-    check_finite(state, path)
-    if grey:
-        state = grey_state(state, path)
     try:
         network = build_network(state, padding)
     except (LookupError, RuntimeError) as error:
-        raise ValueError(f"{path} holds no network of a known kind") from error
+        raise ValueError(
+            f"{path} holds no network of a known kind: it must be a ResNet or U-Net generator, or a "
+            "discriminator"
+        ) from error
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
 
-    difference = compare(state, network.state_dict())
-    if difference:
-        raise ValueError(
-            f"{path} looks like {description(state)}, but {difference}: export it again"
-        )
-    network.load_state_dict(in_float32(state), assign=True)
+    check_weights(state, network, path, infer_architecture(state)["name"])
+    in_float32 = {
+        key: tensor.float() if tensor.is_floating_point() else tensor
+        for key, tensor in state.items()
+    }
+    network.load_state_dict(in_float32, assign=True)
     return network.eval()
 
 
-def check_finite(state: State, path: Path) -> None:
-    """Raise ValueError for weights that are not finite."""
+def generator_from_state(state: State, path: Path, padding: str = "reflect") -> Generator:
+    """As `network_from_state`; ValueError also for a discriminator."""
+    network = network_from_state(state, path, padding)
+    if not isinstance(network, Generator):
+        raise ValueError(f"{path} holds a discriminator, which makes nothing: give a generator")
+    return network
+
+
+def check_weights(state: State, network: nn.Module, path: Path, name: str) -> None:
+    """Check that weights are those of a network, and finite.
+
+    Args:
+        state: the weights.
+        network: with weights of the right names and shapes.
+        path: of the file, for the error.
+        name: of the network or networks, for the error.
+
+    Raises:
+        ValueError: they are not.
+    """
+    difference = compare(state, network.state_dict())
+    if difference:
+        raise ValueError(f"{path} does not fit {name}: it {difference}")
     for key, tensor in state.items():
         if not tensor.isfinite().all():
             raise ValueError(
                 f"{path} holds weights that are not finite ({key}): its training run failed, so "
                 "take an earlier checkpoint"
             )
-
-
-def in_float32(state: State) -> State:
-    return {
-        key: tensor.float() if tensor.is_floating_point() else tensor
-        for key, tensor in state.items()
-    }
 
 
 def build_network(state: State, padding: str = "reflect") -> nn.Module:
@@ -193,54 +227,23 @@ def build_network(state: State, padding: str = "reflect") -> nn.Module:
         return make_network(**architecture)
 
 
-def description(state: State) -> str:
-    """What a network is, in a few words."""
-    architecture = infer_architecture(state)
-    name = architecture["name"]
-    if "ndf" in architecture:
-        return f"a {name} discriminator"
-    blocks = re.fullmatch(r"resnet_(\d+)blocks", name)
-    if not blocks:
-        return f"a {name}"
-    words = f"a ResNet of {blocks[1]} blocks"
-    return words + " without padding layers" if architecture.get("padding") == "zero" else words
-
-
 def compare(state: State, expected: State) -> str | None:
     """How weights differ from those of a network, as a sentence's end; None if they fit."""
     missing = [key for key in expected if key not in state]
-    if missing:
-        return f"lacks {some_of(missing)}"
     further = [key for key in state if key not in expected]
-    if further:
-        return f"also has {some_of(further)}"
+    for verb, keys in (("lacks", missing), ("also has", further)):
+        if keys:
+            more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
+            return f"{verb} {', '.join(keys[:MOST_NAMED])}{more}"
 
     for key, tensor in expected.items():
-        if tensor.shape != state[key].shape:
-            return (
-                f"has {key} in the shape {tuple(state[key].shape)} instead of {tuple(tensor.shape)}"
-            )
+        given, right = tuple(state[key].shape), tuple(tensor.shape)
+        if given != right:
+            return f"has {key} in the shape {given} instead of {right}"
     return None
 
 
-def some_of(keys: list[str]) -> str:
-    """The first of these keys, and how many more there are."""
-    words = ", ".join(keys[:MOST_NAMED])
-    if len(keys) > MOST_NAMED:
-        words += f" and {len(keys) - MOST_NAMED} more"
-    return words
-
-
 def grey_state(state: State, path: Path) -> State:
-    """As `one_channel`, of weights that fit a network; ValueError names the file."""
-    network_from_state(state, path)
-    try:
-        return one_channel(state)
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be made grey: {error}") from error
-
-
-def one_channel(state: State) -> State:
     """The weights for one channel of a network that was made for several.
 
     It does what the network does with a grey image in all its channels. The first kernels are
@@ -248,11 +251,14 @@ def one_channel(state: State) -> State:
     outputs before the tanh, which is exact where these agree, as grey ones do.
 
     Raises:
-        ValueError: spectral norm, which the sum would change.
+        ValueError: they fit no network, or have spectral norm, which the sum would change.
     """
+    network_from_state(state, path)
     architecture = infer_architecture(state)
     if architecture.get("spectral"):
-        raise ValueError("its spectral norm would no longer be that of its weights")
+        raise ValueError(
+            f"{path} cannot be made grey: its spectral norm would no longer be that of its weights"
+        )
     kernels = convolutions(state)
     first, last = kernels[0], kernels[-1]
     grey = state | {first: state[first].sum(1, keepdim=True)}
@@ -272,19 +278,14 @@ def grey_generator(state: State, path: Path, padding: str = "reflect") -> Genera
     Raises:
         ValueError: it is a discriminator, or for another number of channels.
     """
-    generator = network_from_state(state, path, padding=padding)
-    if not isinstance(generator, Generator):
-        raise ValueError(
-            f"{path} holds a discriminator, but only generators translate: give a generator"
-        )
-
+    generator = generator_from_state(state, path, padding)
     architecture = infer_architecture(state)
-    channels = {architecture["in_channels"], architecture["out_channels"]}
-    if not channels <= {1, 3}:
+    inputs, outputs = architecture["in_channels"], architecture["out_channels"]
+    if not {inputs, outputs} <= {1, 3}:
         raise ValueError(
-            f"{path} is for images of {architecture['in_channels']} channels and makes "
-            f"{architecture['out_channels']}: choose a network for grey (1) or colour (3)"
+            f"{path} is for images of {inputs} channels and makes {outputs}: choose a network for "
+            "grey (1) or colour (3)"
         )
-    if channels == {1}:
+    if inputs == outputs == 1:
         return generator
-    return network_from_state(state, path, grey=True, padding=padding)
+    return generator_from_state(grey_state(state, path), path, padding)

@@ -10,24 +10,10 @@ from typing import Any
 
 from torch import nn
 
+from ..cyclegan.architectures import infer_architecture
 from ..cyclegan.model import CycleGAN
-from ..cyclegan.variants import infer_architecture
-from .recognise import Checkpoint, Networks, State, Weights, locate, recognise
-from .reference import (
-    ROLE,
-    check_finite,
-    compare,
-    description,
-    direction_of,
-    grey_state,
-    in_float32,
-    is_generator,
-    network_from_state,
-)
-
-NETWORKS = ("G_ct2mri", "G_mri2ct", "D_ct", "D_mri")
-GENERATORS = {"mri": "G_ct2mri", "ct": "G_mri2ct"}
-ALL_NETWORKS = (*NETWORKS, "averaged.mri", "averaged.ct")
+from .recognise import GENERATORS, Networks, SavedModel, State, locate, recognise
+from .reference import ALL_NETWORKS, NETWORKS, grey_state, network_from_state, networks_by_role
 
 # The reference keeps each network in a file of its own, such as latest_net_G_A.pth.
 REFERENCE_FILE = re.compile(r"(.*net_)([GD]_[AB])(\.\w+)", flags=re.IGNORECASE)
@@ -35,9 +21,13 @@ REFERENCE_FILE = re.compile(r"(.*net_)([GD]_[AB])(\.\w+)", flags=re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Start:
-    """What a training run starts from."""
+    """What a training run starts from.
 
-    # SHA-256 of all weights that were loaded, with their names.
+    Args:
+        digest: SHA-256 of all weights that were loaded, with their names.
+        summary: a sentence on what was loaded, and on what was not there.
+    """
+
     digest: str
     summary: str
 
@@ -58,13 +48,19 @@ def start_from(model: CycleGAN, source: str | Path) -> Start:
         FileNotFoundError, ValueError: in one sentence, as `recognise`, or networks that differ
             from the model's.
     """
-    path = locate(source)
-    contents = recognise(path)
-    check_ct_map(contents, model)
+    contents = recognise(locate(source))
+    path = contents.path
     if isinstance(contents, Networks):
+        ct_map = "linear"
         states = reference_networks(contents)
     else:
+        ct_map = contents.settings.get("ct_map", "linear")
         states = own_networks(contents)
+    if ct_map != model.architecture.ct_map:
+        raise ValueError(
+            f"the networks of {path} see CT with ct_map = {ct_map!r}: set the same to start from "
+            "them"
+        )
 
     # All are checked before one is changed.
     fitting = {
@@ -78,31 +74,13 @@ def start_from(model: CycleGAN, source: str | Path) -> Start:
     return Start(digest_of(fitting), summary_of(fitting, path))
 
 
-def check_ct_map(contents: Checkpoint | Weights | Networks, model: CycleGAN) -> None:
-    """Raise ValueError if the networks of a file see CT in another way than the model's."""
-    ct_map = "linear"
-    if isinstance(contents, Checkpoint):
-        ct_map = contents.state["identity"].get("ct_map", ct_map)
-    elif isinstance(contents, Weights):
-        ct_map = contents.card["architecture"].get("ct_map", ct_map)
-    if ct_map != model.architecture.ct_map:
-        raise ValueError(
-            f"the networks of {contents.path} see CT with ct_map = {ct_map!r}: set "
-            "the same to start from them"
-        )
-
-
-def own_networks(contents: Checkpoint | Weights) -> dict[str, State]:
-    """The networks of a checkpoint or of a weights file, by the names that they have in a model."""
-    if isinstance(contents, Weights):
-        averaged = {to: part_of(contents.state, to) for to in GENERATORS}
-        return {GENERATORS[to]: state for to, state in averaged.items()}
-
-    names = ALL_NETWORKS
-    if contents.state["identity"].get("adversarial") == 0:
+def own_networks(saved: SavedModel) -> dict[str, State]:
+    """The networks of a model of this package, by their names in it."""
+    names = ALL_NETWORKS if saved.is_checkpoint else GENERATORS.values()
+    if saved.settings.get("adversarial") == 0:
         # They are there, and never learned.
         names = [name for name in names if not name.startswith("D_")]
-    return {name: part_of(contents.state["model"], name) for name in names}
+    return {name: part_of(saved.state, name) for name in names}
 
 
 def part_of(state: State, name: str) -> State:
@@ -121,17 +99,7 @@ def reference_networks(contents: Networks) -> dict[str, State]:
     states = contents.states
     if len(states) == 1:
         states = with_neighbours(contents)
-
-    found = {name: states[name] for name in ALL_NETWORKS if name in states}
-    for name, state in states.items():
-        to = direction_of(name)
-        if to is None or name in found:
-            continue
-        if is_generator(state):
-            found.setdefault(GENERATORS[to], state)
-        else:
-            found.setdefault(discriminator_name(name, to, list(states)), state)
-
+    found = networks_by_role(states)
     if not found.keys() & set(GENERATORS.values()):
         raise ValueError(
             f"{contents.path} does not say what its generator makes: name the file "
@@ -159,22 +127,6 @@ def with_neighbours(contents: Networks) -> dict[str, State]:
     return states
 
 
-def discriminator_name(name: str, to: str, names: list[str]) -> str:
-    """Which discriminator of a model this one becomes.
-
-    In the reference D_A judges what G_A makes, which is B. Where generators are called G_AB or
-    G_A2B, D_A judges A.
-
-    Args:
-        name: of the discriminator.
-        to: what a generator of its letter makes.
-        names: of all networks in the file.
-    """
-    pairs = any(ROLE.search(other) and len(ROLE.search(other)[1]) > 1 for other in names)
-    judges_mri = (to == "mri") != pairs
-    return "D_mri" if judges_mri else "D_ct"
-
-
 def fit_to(network: nn.Module, state: State, path: Path) -> State:
     """The weights for this network, made grey if they are for colour and it is for grey.
 
@@ -182,15 +134,16 @@ def fit_to(network: nn.Module, state: State, path: Path) -> State:
         ValueError: they are for another network; it names the settings to change.
     """
     expected = infer_architecture(network.state_dict())
-    given = architecture_of(state, path)
-    if channels_of(expected) == {1} and channels_of(given) == {3}:
-        state = grey_state(state, path)
-        given = architecture_of(state, path)
+    loaded = network_from_state(state, path)
+    given = infer_architecture(state)
+    if given["in_channels"] == 3 and expected["in_channels"] == 1:
+        loaded = network_from_state(grey_state(state, path), path)
+        given = infer_architecture(loaded.state_dict())
 
     if given.get("padding") == "zero":
         raise ValueError(
-            f"{path} holds {description(state)}, which can translate and be exported here, but "
-            "not be trained: start from a network that has them"
+            f"{path} holds a ResNet without padding layers, which can translate and be exported "
+            "here, but not be trained: start from a network that has them"
         )
     ours = settings_of(expected)
     changes = [
@@ -202,29 +155,13 @@ def fit_to(network: nn.Module, state: State, path: Path) -> State:
         raise ValueError(
             f"{path} holds networks unlike this run's: set {', '.join(changes)} to start from it"
         )
-    if channels_of(given) != channels_of(expected):
+    sides = ("in_channels", "out_channels")
+    if [given.get(side) for side in sides] != [expected.get(side) for side in sides]:
         raise ValueError(
-            f"{path} holds a network for images of {given['in_channels']} channels, but this run's "
-            f"are of {expected['in_channels']}: set ct_channels and mri_channels"
+            f"{path} holds a network for images of {given['in_channels']} channels, unlike this "
+            "run's: set ct_channels and mri_channels"
         )
-    difference = compare(state, network.state_dict())
-    if difference:
-        raise ValueError(f"{path} does not fit this run's networks: it {difference}")
-    check_finite(state, path)
-    return in_float32(state)
-
-
-def architecture_of(state: State, path: Path) -> dict[str, Any]:
-    """As `infer_architecture`; ValueError in one sentence where there is none."""
-    return infer_architecture(network_from_state(state, path).state_dict())
-
-
-def channels_of(architecture: dict[str, Any]) -> set[int]:
-    """The numbers of channels that a network takes and, a generator, gives."""
-    return {
-        architecture["in_channels"],
-        architecture.get("out_channels", architecture["in_channels"]),
-    }
+    return loaded.state_dict()
 
 
 def settings_of(architecture: dict[str, Any]) -> dict[str, Any]:

@@ -1,62 +1,50 @@
-"""Experiments too long for a lesson: rows of settings, each trained from several seeds.
+"""Studies, experiments too long for a lesson: their rows, trainings, and statistics over seeds.
 
-A study is a table of `studies.toml`. Every row and seed is trained in a process of its own, on one
-thread, so that a second person who runs it on a like processor gets the same digits, except for the
-seconds and the memory.
+A study is a table of `studies.toml`; `study_runs` trains and measures all of its rows. The results
+are a table with the columns row, seed, measure and value. Its summaries have the columns of
+`evaluation.summarise`, so that `evaluation.table` and `figures.interval_plot` take them: method is
+the row, metric the measure, and n counts seeds.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 
 from ..cyclegan.batches import Slices
 from ..cyclegan.model import CycleGAN
 from ..cyclegan.training import fit
 from ..evaluation.distributions import FEWEST_FOR_KID
-from ..evaluation.predictors import translated
-from ..files import atomic_write
-from ..machine import ONE_THREAD, build_folder, data_folder, environment_variables
+from ..evaluation.scores import SUMMARY_COLUMNS
+from ..machine import data_folder
 from ..scans.datasets import SYNTHETIC, phantom_scans
 from ..scans.physics import LESIONS
-from ..scans.unpaired import Split, UnpairedScans
-from ..seeds import set_up
-from ..settings import (
-    Options,
-    Settings,
-    option,
-    read_toml,
-    settings_for,
-)
-from .study_measures import BRAIN, field_correlations, measure_cycle, measure_translation
-from .study_statistics import core_hours, differences, over_seeds
+from ..scans.unpaired import UnpairedScans
+from ..settings import Options, Settings, option, read_toml, settings_for
 
-# With what is measured of a model, and the statistics over seeds.
-__all__ = [
-    "BRAIN",
-    "Row",
-    "core_hours",
-    "differences",
-    "field_correlations",
-    "measure_cycle",
-    "measure_translation",
-    "over_seeds",
-    "patients_of",
-    "read_study",
-    "run_study",
-    "shipped",
-    "train_row",
-]
+# Lessons find what is measured here too.
+from .study_measures import BRAIN as BRAIN
+from .study_measures import field_correlations as field_correlations
+from .study_measures import measure_translation as measure_translation
+
+STUDIES = read_toml(Path(__file__).with_suffix(".toml"))
+
+COSTS = ("CPU s per step", "memory MB")
+
+# Shares, whose intervals end at 0 and 1.
+SHARES = ("lesion TPR", "lesion FPR", "inverted")
+
+
+# ---- rows and their training
 
 
 @dataclass(frozen=True)
@@ -83,7 +71,10 @@ class Row(Settings, Patients):
 
 
 def read_study(
-    name: str, profile: str = "laptop", changes: dict | None = None, path: Path | None = None
+    name: str,
+    profile: str = "laptop",
+    changes: dict | None = None,
+    only: Sequence[str] = (),
 ) -> dict[str, Row]:
     """The rows of a study by name.
 
@@ -91,20 +82,16 @@ def read_study(
     the laptop's, the row, the changes.
 
     Args:
-        name: a table of the file.
+        name: a table of `studies.toml`.
         profile: for whose sizes the rows are read.
         changes: settings for all rows.
-        path: a file of studies, default the package's.
+        only: the names of the rows to read, default all.
 
     Raises:
-        ValueError: in one sentence, an unknown study, setting or profile.
+        ValueError: in one sentence, an unknown study, row, setting or profile.
     """
-    path = path or Path(__file__).with_suffix(".toml")
-    studies = read_toml(path)
-    if name not in studies:
-        raise ValueError(
-            f"there is no study {name!r} in {path.name}: choose one of {', '.join(studies)}"
-        )
+    if name not in STUDIES:
+        raise ValueError(f"there is no study {name!r}: choose one of {', '.join(STUDIES)}")
     base = settings_for(profile)
 
     # The steps in the file are the laptop's.
@@ -113,10 +100,18 @@ def read_study(
         sizes["steps"] = base.phantom_steps
         sizes["test_patients"] = max(FEWEST_FOR_KID, base.test_patients)
 
-    common = asdict(base) | studies[name].get("every", {}) | sizes
+    common = asdict(base) | STUDIES[name].get("every", {}) | sizes
+    special = STUDIES[name]["rows"]
+    for row in only:
+        if row not in special:
+            raise ValueError(
+                f"there is no row {row!r} in the study {name}: choose from "
+                f"{', '.join(map(repr, special))}"
+            )
     return {
-        row: Row.of(common | special | (changes or {}))
-        for row, special in studies[name]["rows"].items()
+        row: Row.of(common | special[row] | (changes or {}))
+        for row in special
+        if not only or row in only
     }
 
 
@@ -166,12 +161,16 @@ def train_row(
     if row.unpaired_steps:
         model.load_state_dict(_unpaired_model(row, seed).state_dict())
 
+    train = scans.train
+    if row.pairs:
+        train = Slices(ct=train.ct[: row.pairs], mri=train.mri[: row.pairs], paired=True)
+
     steps = []
     start_s = time.process_time()
     start_mb = status_mb("VmRSS")
     fit(
         model,
-        _first_pairs(scans.train, row.pairs) if row.pairs else scans.train,
+        train,
         row.training,
         seed=seed,
         checkpoint=checkpoint,
@@ -194,11 +193,6 @@ def _unpaired_model(row: Row, seed: int) -> CycleGAN:
     return model
 
 
-def _first_pairs(train: Split, pairs: int) -> Slices:
-    """The first few pairs of a paired split."""
-    return Slices(ct=train.ct[:pairs], mri=train.mri[:pairs], paired=True)
-
-
 def status_mb(line: str) -> float:
     """This process's memory in MB: VmRSS now, VmHWM at its highest; NaN outside Linux."""
     status = Path("/proc/self/status")
@@ -206,152 +200,6 @@ def status_mb(line: str) -> float:
         return math.nan
     kilobytes = re.search(rf"{line}:\s+(\d+)", status.read_text()).group(1)
     return int(kilobytes) / 1024
-
-
-def run_row(name: str, row: Row, seed: int, folder: Path) -> pd.DataFrame:
-    """Train and measure one row from one seed, or read what an earlier call found.
-
-    A stopped training run resumes. Leaves folder/ROW-SEED.json and its checkpoint beside it.
-
-    Returns:
-        Columns row, seed, measure and value.
-
-    Raises:
-        ValueError: that file is damaged or was made with other settings.
-    """
-    slug = re.sub("[^a-zA-Z0-9]+", "-", name).strip("-")
-    target = folder / f"{slug}-{seed}.json"
-    if target.is_file():
-        measures = _earlier_measures(target, row)
-    else:
-        measures = _train_and_measure(row, seed, target.with_suffix(".pt"))
-        content = {"settings": asdict(row), "measures": measures}
-        with atomic_write(target) as temporary:
-            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-    # pandas repeats the name and the seed on every line.
-    values = list(measures.values())
-    return pd.DataFrame({"row": name, "seed": seed, "measure": list(measures), "value": values})
-
-
-def _train_and_measure(row: Row, seed: int, checkpoint: Path) -> dict[str, float]:
-    """Everything that is measured of one row, on one thread."""
-    set_up(seed)
-    torch.set_num_threads(1)
-
-    scans = patients_of(row, seed)
-    model, costs = train_row(row, seed, scans, checkpoint)
-    fake_hu = translated(model, scans.ct_scale)(scans.test)
-    translation = measure_translation(fake_hu, scans)
-    cycle = measure_cycle(model, row, seed, scans)
-    return translation | cycle | costs
-
-
-def _earlier_measures(path: Path, row: Row) -> dict[str, float]:
-    """What an earlier call measured; ValueError if it had other settings."""
-    result = read_result(path)
-    settings = asdict(row)
-    if result["settings"] != settings:
-        other = [key for key, value in settings.items() if result["settings"].get(key) != value]
-        raise ValueError(
-            f"{path} was made with another {', '.join(other)}: choose another folder "
-            "with --output, or move it away"
-        )
-    return result["measures"]
-
-
-def read_result(path: Path) -> dict[str, dict]:
-    """The settings and the measures that `run_row` kept; ValueError if they cannot be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {name: dict(content[name]) for name in ("settings", "measures")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} cannot be read: move it away, and the same command makes it again"
-        ) from error
-
-
-def run_study(
-    rows: dict[str, Row], seeds: Sequence[int], folder: Path, processes: int = 1
-) -> pd.DataFrame:
-    """Run every row from every seed, and print a line for each.
-
-    Rows that are done are not trained again, so a study can be stopped, repeated and widened. A row
-    that fails is named, and the others go on; then the first failure is raised, and there is no
-    table.
-
-    Args:
-        rows: name -> settings.
-        seeds: all different.
-        folder: keeps what is done, and table.csv these rows.
-        processes: training runs at a time.
-
-    Returns:
-        The table: columns row, seed, measure and value.
-
-    Raises:
-        ValueError: a repeated seed, no process, or too few patients.
-    """
-    _check_study(rows, seeds, processes)
-    folder.mkdir(parents=True, exist_ok=True)
-
-    jobs = [(name, seed) for seed in seeds for name in rows]
-    by_job = _run_jobs(jobs, rows, folder, processes)
-    in_order = [by_job[name, seed] for name in rows for seed in seeds]
-    results = pd.concat(in_order, ignore_index=True)
-    # The format of the tables that come with the course, on every system.
-    results.to_csv(folder / "table.csv", index=False, na_rep="nan", lineterminator="\r\n")
-    return results
-
-
-def _check_study(rows: dict[str, Row], seeds: Sequence[int], processes: int) -> None:
-    if processes < 1 or not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise ValueError(
-            "a study needs at least one process, and different seeds of at least 0, got "
-            f"{processes} and {list(seeds)}"
-        )
-    for size in ("patients", "test_patients"):
-        least = min(getattr(row, size) for row in rows.values())
-        if least < FEWEST_FOR_KID:
-            raise ValueError(f"{size}={least} is too few for KID: choose {FEWEST_FOR_KID} or more")
-
-
-def _run_jobs(
-    jobs: list[tuple[str, int]], rows: dict[str, Row], folder: Path, processes: int
-) -> dict[tuple[str, int], pd.DataFrame]:
-    """The results by row and seed; the first failure is raised when all others are done."""
-    results, failures, running = {}, [], {}
-    waiting = jobs[::-1]
-    with (
-        environment_variables(**ONE_THREAD),
-        ProcessPoolExecutor(processes, get_context("spawn"), max_tasks_per_child=1) as pool,
-    ):
-        while waiting or running:
-            # No job waits in the pool, where Ctrl-C would not stop it.
-            while waiting and len(running) < processes:
-                name, seed = waiting.pop()
-                future = pool.submit(run_row, name, rows[name], seed, folder)
-                running[future] = (name, seed)
-
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                name, seed = running.pop(future)
-                error = future.exception()
-                if isinstance(error, ValueError | OSError | FloatingPointError):
-                    failures.append(type(error)(f"row {name!r}, seed {seed}: {error}"))
-                    print(failures[-1], flush=True)
-                    continue
-
-                results[name, seed] = future.result()
-                values = future.result().set_index("measure")["value"]
-                print(
-                    f"{len(results)} of {len(jobs)}: {name}, seed {seed}: "
-                    f"MAE {values['MAE HU']:.1f} HU, {values['CPU s per step']:.3f} s per step",
-                    flush=True,
-                )
-    if failures:
-        raise failures[0]
-    return results
 
 
 def shipped_table(name: str) -> Path:
@@ -365,36 +213,87 @@ def shipped(name: str) -> pd.DataFrame:
     return pd.read_csv(shipped_table(name), converters={"value": float})
 
 
-def print_study(
-    study: str,
-    profile: str,
-    changes: dict,
-    chosen: Sequence[str],
-    seeds: Sequence[int],
-    processes: int,
-    output: Path | None,
-) -> None:
-    """Run a study, or the chosen ones of its rows, and print how long it takes and where it is."""
-    rows = read_study(study, profile, changes)
-    parts = [study, profile]
+# ---- statistics over seeds
 
-    if chosen:
-        for name in chosen:
-            if name not in rows:
-                raise ValueError(
-                    f"there is no row {name!r} in the study {study}: choose from "
-                    f"{', '.join(map(repr, rows))}"
-                )
-        rows = {name: row for name, row in rows.items() if name in chosen}
-        parts.append("part")
-    folder = output or build_folder() / "studies" / "-".join(parts)
 
-    if profile == "laptop" and shipped_table(study).is_file():
-        hours = core_hours(rows, len(seeds), shipped(study))
-        print(
-            f"{len(rows) * len(seeds)} training run(s), by the table that comes with the "
-            f"course {hours:.1f} hours of one core; finished runs are not repeated",
-            flush=True,
+def over_seeds(results: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % interval over seeds of every row and measure, see `mean_interval`.
+
+    The interval of a share is cut off at 0 and 1, which no share can pass.
+    """
+    summaries = _summaries(results)
+    of_shares = summaries["metric"].isin(SHARES)
+    for end in ("low", "high"):
+        summaries.loc[of_shares, end] = summaries.loc[of_shares, end].clip(0, 1)
+    return summaries
+
+
+def _summaries(results: pd.DataFrame) -> pd.DataFrame:
+    rows = [
+        (row, measure, *mean_interval(values))
+        for (row, measure), values in results.groupby(["row", "measure"], sort=False)["value"]
+    ]
+    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+
+
+def differences(results: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Every other row minus the reference, seed by seed, with the interval of that difference.
+
+    One seed gives all rows the same patients and first weights.
+
+    Raises:
+        ValueError: there is no such row.
+    """
+    rows = results["row"].unique()
+    if reference not in rows:
+        raise ValueError(
+            f"there is no row {reference!r} to compare with: choose one of {', '.join(rows)}"
         )
-    run_study(rows, seeds, folder, processes)
-    print(f"Table in {folder / 'table.csv'}")
+
+    is_reference = results["row"] == reference
+    pairs = results[~is_reference].merge(
+        results[is_reference], on=["measure", "seed"], suffixes=("", "_of_reference")
+    )
+    return _summaries(pairs.assign(value=pairs["value"] - pairs["value_of_reference"]))
+
+
+def core_hours(rows: Mapping[str, Settings], seeds: int, results: pd.DataFrame) -> float:
+    """Hours of one core for which so many seeds of these rows train.
+
+    Args:
+        rows: name -> settings.
+        seeds: how many.
+        results: a table with the CPU seconds per step; rows it lacks count as its mean.
+    """
+    costs = over_seeds(results[results["measure"] == COSTS[0]])
+    seconds = costs.set_index("method")["mean"]
+    typical = float(np.mean(seconds.to_numpy()))
+
+    one_seed = sum(row.steps * seconds.get(name, typical) for name, row in rows.items())
+    return seeds * one_seed / 3600
+
+
+def mean_interval(values) -> tuple[float, float, float, int]:
+    """Mean and 95 % interval of values from different seeds.
+
+    Student's t with n - 1 degrees of freedom, so that three seeds give a wide interval. NaN are
+    left out; with fewer than two values there is no interval.
+
+    Args:
+        values: (n,), one for each seed.
+
+    Returns:
+        The mean, the interval's two ends, and how many values were not NaN.
+    """
+    values = np.asarray(values, dtype=float)
+    kept = values[~np.isnan(values)]
+    n = len(kept)
+    if n == 0:
+        return math.nan, math.nan, math.nan, n
+
+    mean = float(kept.mean())
+    if n == 1:
+        return mean, math.nan, math.nan, n
+
+    half_width = stats.t.ppf(0.975, n - 1) * kept.std(ddof=1) / math.sqrt(n)
+    return mean, float(mean - half_width), float(mean + half_width), n

@@ -16,7 +16,6 @@ from ..scans.datasets import phantom_scans
 from ..scans.phantom import SyntheticPatients
 from ..scans.physics import LESIONS, TISSUES
 from ..scans.unpaired import UnpairedScans
-from ..settings import Settings
 
 IN_BRAIN = ("csf", "grey matter", "deep grey matter", "white matter", "dura", *LESIONS)
 BRAIN = [TISSUES[name].label for name in IN_BRAIN]
@@ -109,14 +108,11 @@ def _inverted_share(fake_hu: np.ndarray, truth: SyntheticPatients) -> float:
     return float(np.mean([correlation < 0 for correlation in correlations]))
 
 
-def measure_cycle(
-    model: Translator, row: Settings, seed: int, scans: UnpairedScans
-) -> dict[str, float]:
+def measure_cycle(model: Translator, seed: int, scans: UnpairedScans) -> dict[str, float]:
     """What a model hides in its translations.
 
     Args:
         model: anything with `translate(images, to)`.
-        row: names the size of the slices.
         seed: of the patients with a strong receive field.
         scans: the test patients.
 
@@ -137,7 +133,8 @@ def measure_cycle(
     head = torch.from_numpy(mri_head_mask(test.mri[:, 0].numpy()))[:, None]
     honesty = faithfulness.honesty_ratio(to_ct, to_mri, test.mri, test.ct, head)
 
-    strong = phantom_scans(1, len(test.mri), row.size, seed, bias_percent=STRONG_FIELD_PERCENT)
+    n, size = len(test.mri), test.mri.shape[-1]
+    strong = phantom_scans(1, n, size, seed, bias_percent=STRONG_FIELD_PERCENT)
     through_cycle = to_mri(to_ct(strong.test.mri))
     from_true_ct = to_mri(strong.test.ct)
     return {

@@ -6,7 +6,8 @@ import io
 import math
 import os
 import sys
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,11 @@ from ..cyclegan.resume import load_checkpoint
 from ..cyclegan.training import fit
 from ..files import check_writable
 from ..issue_report import report_text
-from ..machine import run_folder, several_processes
-from ..scans.datasets import NAMED, load_scans
+from ..machine import import_optional, run_folder, several_processes
+from ..scans.datasets import load_scans
 from ..scans.unpaired import UnpairedScans
 from ..seeds import set_up
-from ..settings import Settings, read_settings, to_toml
-from ..units import HU
+from ..settings import DATASETS, Run, Settings, read_settings, to_toml
 from ..viewers.figures import evenly_chosen
 from ..viewers.progress import Progress
 from .contract import contract_for, settings_for_scans
@@ -35,85 +35,118 @@ from .start import Start, start_from
 WATCHED = 4
 
 
-class RunLog(Progress):
-    """`Progress` on the command line, which also writes the run's folder.
+def train(
+    path: Path | None = None,
+    output: Path | None = None,
+    tensorboard: bool = False,
+    changes: dict | None = None,
+) -> Path:
+    """Train as a settings file says, print the run's folder and return it.
 
-    Nothing is written before the first step, since `fit` may refuse.
+    A folder that holds an unfinished run is resumed. It gets settings.toml (all of them: itself a
+    settings file), data.txt (what was done to the data), environment.txt, checkpoint.pt,
+    losses.csv, strips/ and, with `tensorboard`, its events.
 
     Args:
-        run: the folder.
-        earlier: the losses of the steps before this call.
-        records: texts that describe the run, by the name of their file.
-        tensorboard: also write losses and strips for TensorBoard.
-        watched, options: as `Progress` takes them.
+        path: the settings file, or None for the defaults.
+        output: the run's folder; default build/runs/DATASET-PROFILE-SEED, where the lessons look.
+        tensorboard: also write for TensorBoard.
+        changes: settings by name that replace the file's.
 
     Raises:
-        ModuleNotFoundError: tensorboard is missing.
+        ValueError, OSError or FloatingPointError: in one sentence.
     """
+    run, requested = read_settings(path, changes or {})
+    requested = replace(requested, steps=requested.training_steps(run.dataset))
+    folder = Path(output or run_folder(run_name(run.dataset), run.profile, run.seed))
+    checkpoint = folder / "checkpoint.pt"
 
-    def __init__(
-        self,
-        run: Path,
-        earlier: list[dict[str, float]],
-        records: dict[str, str],
-        tensorboard: bool,
-        *watched,
-        **options,
-    ):
-        super().__init__(*watched, folder=run / "strips", **options)
-        self.run = run
-        self.earlier = earlier
-        self.records = records
-        self.writer = summary_writer() if tensorboard else None
-        self.board = None
+    check_writable(folder)
+    run = with_full_start(run, checkpoint)
+    engine = several_processes()
+    settings, model, start, scans = prepare(run, requested, engine)
+    model.contract = contract_for(scans, settings, run.seed, settings.steps, run.start)
 
-    def begin(self, step: int) -> None:
-        super().begin(step)
-        for name, text in self.records.items():
-            (self.run / name).write_text(text, encoding="utf-8")
-        with (self.run / "environment.txt").open("a", encoding="utf-8") as file:
-            file.write(environment())
-        if self.writer:
-            self.board = self.writer(str(self.run), purge_step=step)
+    # One of several processes writes the folder and the screen.
+    log = None
+    if engine is None or engine.is_main_process:
+        about = scans.describe()
+        if settings != requested:
+            about += f"\nCT is in {scans.ct_scale.unit}s: the networks see it without a CT map"
+        print(about)
+        if start:
+            print(start.summary)
 
-    def __call__(self, step: int, losses: dict[str, float]) -> None:
-        super().__call__(step, losses)
-        if self.board:
-            for name, loss in losses.items():
-                self.board.add_scalar(f"losses/{name}", loss, step)
+        settings_file = to_toml(asdict(run) | asdict(settings))
+        records = {"settings.toml": settings_file, "data.txt": f"{about}\n"}
+        log = RunLog(folder, model, scans, settings.steps, records, tensorboard)
 
-    def refresh(self, step: int) -> bytes:
-        strip = super().refresh(step)
-        self.write_losses(step)
-        if self.board:
-            picture = np.asarray(Image.open(io.BytesIO(strip)).convert("RGB"))
-            self.board.add_image("strip", picture, step, dataformats="HWC")
-            self.board.flush()
-        return strip
-
-    def write_losses(self, step: int) -> None:
-        """Write losses.csv, a row for each step of the whole run."""
-        rows = self.history
-        if len(rows) < step:
-            rows = self.earlier + rows
-        table = pd.DataFrame(rows, index=range(1, len(rows) + 1))
-        table.to_csv(self.run / "losses.csv", index_label="step")
+    with log or nullcontext():
+        losses = fit(
+            model,
+            scans.train,
+            settings.training,
+            seed=run.seed,
+            checkpoint=checkpoint,
+            on_step=log,
+            start=start.digest if start else None,
+        )
+    if log:
+        log.finish(losses)
+    return folder
 
 
-def summary_writer() -> type:
-    """TensorBoard's writer, or an error that says how to get it."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "--tensorboard needs tensorboard: pip install 'ctmri-utils[train]'"
-        ) from error
-    return SummaryWriter
+def prepare(
+    run: Run, settings: Settings, engine
+) -> tuple[Settings, CycleGAN, Start | None, UnpairedScans]:
+    """The settings that fit the scans, a model, what it starts from if anything, and the scans.
+
+    Args:
+        run: says data set, seed, and the path of the weights to start from.
+        settings: as they were asked for.
+        engine: what `several_processes` returned.
+    """
+    # What may be refused comes before the scans, which take time.
+    model, start = new_model(run, settings, engine)
+    scans = load_scans(run.dataset, settings, run.seed)
+    fitting = settings_for_scans(settings, scans)
+    if fitting != settings:
+        model, start = new_model(run, fitting, engine)
+    return fitting, model, start, scans
 
 
-def environment() -> str:
-    """What a run was made with: the command, and what `ctmri report` says."""
-    return f"command: {' '.join(sys.argv)}\n{report_text()}"
+def run_name(dataset: str) -> str:
+    """What a run on this data set is called: the set's name, or that of its folder."""
+    return dataset if dataset in DATASETS else Path(dataset).resolve().name
+
+
+def with_full_start(run: Run, checkpoint: Path) -> Run:
+    """The run with the full path of the file whose weights it starts from, if it does.
+
+    Raises:
+        ValueError: that is the run's own checkpoint.
+        FileNotFoundError: there is no such file.
+    """
+    if not run.start:
+        return run
+    path = locate(run.start).resolve()
+    if path == checkpoint.resolve():
+        raise ValueError(
+            f"start = {run.start!r} is the run in {checkpoint.parent} itself: leave start out to "
+            "resume it, or give another folder with --output for a new run"
+        )
+    return replace(run, start=str(path))
+
+
+def new_model(run: Run, settings: Settings, engine) -> tuple[CycleGAN, Start | None]:
+    """The model on the device that it is trained on, and what it starts from, if anything."""
+    device = set_up(run.seed)
+    if engine:
+        device = engine.device
+    check_memory(settings, device)
+    torch.manual_seed(run.seed)
+    model = CycleGAN(settings.architecture, settings.objective).to(device)
+    return model, start_from(model, run.start) if run.start else None
 
 
 def check_memory(settings: Settings, device: torch.device) -> None:
@@ -147,138 +180,96 @@ def check_memory(settings: Settings, device: torch.device) -> None:
         )
 
 
-def check_unit(settings: Settings, scans: UnpairedScans) -> None:
-    """Raise ValueError where the mask loss, which counts in HU, meets pictures in grey levels."""
-    if settings.mask and scans.ct_scale.unit != HU.unit:
-        raise ValueError(
-            f"mask={settings.mask:g} needs CT in HU, but the CT of this set is in "
-            f"{scans.ct_scale.unit}s: leave it out"
-        )
+class RunLog(Progress):
+    """`Progress` on the command line, which also writes the run's folder.
 
-
-def train(
-    path: Path | None = None,
-    output: Path | None = None,
-    tensorboard: bool = False,
-    changes: dict | None = None,
-) -> Path:
-    """Train as a settings file says, print the run's folder and return it.
-
-    A folder that holds an unfinished run is resumed. It gets settings.toml (all of them: itself a
-    settings file), data.txt (what was done to the data), environment.txt, checkpoint.pt,
-    losses.csv, strips/ and, with `tensorboard`, its events.
+    Nothing is written before the first step, since `fit` may refuse.
 
     Args:
-        path: the settings file, or None for the defaults.
-        output: the run's folder; default build/runs/DATASET-PROFILE-SEED, where the lessons look.
-        tensorboard: also write for TensorBoard.
-        changes: settings by name that replace the file's.
+        folder: of the run.
+        model: which is trained.
+        scans: whose first test slices the strips show.
+        steps: of the whole run.
+        records: texts that describe the run, by the name of their file.
+        tensorboard: also write losses and strips for TensorBoard.
 
     Raises:
-        ValueError, OSError or FloatingPointError: in one sentence.
+        ModuleNotFoundError: tensorboard is missing.
     """
-    run, settings = read_settings(path, changes or {})
-    name = run_name(run["dataset"])
-    folder = Path(output or run_folder(name, run["profile"], run["seed"]))
-    steps = settings.training_steps(name)
 
-    # What may be refused comes before what takes time.
-    check_writable(folder)
-    engine = several_processes()
-    model = build_model(settings, run["seed"], engine)
-    start = load_start(run, model, folder) if run["start"] else None
-    scans = load_scans(run["dataset"], settings, run["seed"])
-    check_unit(settings, scans)
-    description = scans.describe()
-    fitting = settings_for_scans(settings, scans)
-    if fitting != settings:
-        description += f"\nCT is in {scans.ct_scale.unit}s: the networks see it without a CT map"
-        settings = fitting
-        model = build_model(settings, run["seed"], engine)
-        start = load_start(run, model, folder) if run["start"] else None
-    model.contract = contract_for(scans, settings, run["seed"], steps, run["start"])
+    def __init__(
+        self,
+        folder: Path,
+        model: CycleGAN,
+        scans: UnpairedScans,
+        steps: int,
+        records: dict[str, str],
+        tensorboard: bool,
+    ):
+        ct, mri = (evenly_chosen(images, WATCHED) for images in (scans.test.ct, scans.test.mri))
+        every = max(1, steps // 20)
+        super().__init__(model, ct, mri, steps=steps, every=every, folder=folder / "strips")
+        self.run = folder
+        self.records = records
+        self.tensorboard = tensorboard
+        self.board = None
+        if tensorboard:
+            import_optional("tensorboard", "train")
 
-    # One of several processes writes the folder and the screen.
-    log = None
-    if engine is None or engine.is_main_process:
-        print(description)
-        if start:
-            print(start.summary)
-        records = {
-            "settings.toml": to_toml(run | asdict(settings) | {"steps": steps}),
-            "data.txt": f"{description}\n",
-        }
-        log = start_log(folder, records, tensorboard, model, scans, steps)
-    try:
-        losses = fit(
-            model,
-            scans.train,
-            settings.training,
-            steps=steps,
-            seed=run["seed"],
-            checkpoint=folder / "checkpoint.pt",
-            on_step=log,
-            start=start.digest if start else None,
-        )
-    finally:
+        # The losses of the steps before this call.
+        checkpoint = folder / "checkpoint.pt"
+        self.earlier = load_checkpoint(checkpoint)["losses"] if checkpoint.exists() else []
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *_) -> None:
         # The bar's line ends before an error's begins.
-        if log:
-            log.bar.close()
-    if log:
-        finish(log, losses, folder, steps)
-    return folder
+        self.bar.close()
+
+    def begin(self, step: int) -> None:
+        super().begin(step)
+        for name, text in self.records.items():
+            (self.run / name).write_text(text, encoding="utf-8")
+        with (self.run / "environment.txt").open("a", encoding="utf-8") as file:
+            file.write(environment())
+        if self.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(self.run), purge_step=step)
+
+    def __call__(self, step: int, losses: dict[str, float]) -> None:
+        super().__call__(step, losses)
+        if self.board:
+            for name, loss in losses.items():
+                self.board.add_scalar(f"losses/{name}", loss, step)
+
+    def refresh(self, step: int) -> bytes:
+        strip = super().refresh(step)
+        self.write_losses(step)
+        if self.board:
+            picture = np.asarray(Image.open(io.BytesIO(strip)).convert("RGB"))
+            self.board.add_image("strip", picture, step, dataformats="HWC")
+            self.board.flush()
+        return strip
+
+    def finish(self, losses: list[dict[str, float]]) -> None:
+        trained = bool(self.history)
+        super().finish(losses)
+        if trained:
+            print(f"Run in {self.run}")
+        else:
+            print(f"{self.run} is already trained to its {self.steps} steps")
+
+    def write_losses(self, step: int) -> None:
+        """Write losses.csv, a row for each step of the whole run."""
+        rows = self.history
+        if len(rows) < step:
+            rows = self.earlier + rows
+        table = pd.DataFrame(rows, index=range(1, len(rows) + 1))
+        table.to_csv(self.run / "losses.csv", index_label="step")
 
 
-def run_name(dataset: str) -> str:
-    """What a run on this data set is called: the set's name, or that of its folder."""
-    return dataset if dataset in NAMED else Path(dataset).resolve().name
-
-
-def build_model(settings: Settings, seed: int, engine) -> CycleGAN:
-    """The untrained model, on the device that it is trained on; `engine` of `several_processes`."""
-    device = set_up(seed)
-    if engine:
-        device = engine.device
-    check_memory(settings, device)
-    torch.manual_seed(seed)
-    return CycleGAN(settings.architecture, settings.objective).to(device)
-
-
-def finish(log: RunLog, losses: list[dict[str, float]], folder: Path, steps: int) -> None:
-    trained = bool(log.history)
-    log.finish(losses)
-    if trained:
-        print(f"Run in {folder}")
-    else:
-        print(f"{folder} is already trained to its {steps} steps")
-
-
-def load_start(run: dict, model: CycleGAN, folder: Path) -> Start:
-    """Load what a run starts from, whose full path then stands in `run`.
-
-    Raises:
-        ValueError, OSError: in one sentence.
-    """
-    path = locate(run["start"]).resolve()
-    if path == (folder / "checkpoint.pt").resolve():
-        raise ValueError(
-            f"start = {run['start']!r} is the run in {folder} itself: leave start out to resume "
-            "it, or give another folder with --output for a new run"
-        )
-    run["start"] = str(path)
-    return start_from(model, path)
-
-
-def start_log(
-    folder: Path,
-    records: dict[str, str],
-    tensorboard: bool,
-    model: CycleGAN,
-    scans: UnpairedScans,
-    steps: int,
-) -> RunLog:
-    checkpoint = folder / "checkpoint.pt"
-    earlier = load_checkpoint(checkpoint)["losses"] if checkpoint.exists() else []
-    watched = [evenly_chosen(images, WATCHED) for images in (scans.test.ct, scans.test.mri)]
-    every = max(1, steps // 20)
-    return RunLog(folder, earlier, records, tensorboard, model, *watched, steps=steps, every=every)
+def environment() -> str:
+    """What a run was made with: the command, and what `ctmri report` says."""
+    return f"command: {' '.join(sys.argv)}\n{report_text()}"

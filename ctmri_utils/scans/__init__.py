@@ -4,25 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[
-        "anatomy",
-        "archives",
-        "atlas",
-        "checks",
-        "commands",
-        "copies",
-        "datasets",
-        "findings",
-        "folders",
-        "kaggle",
-        "kaggle_access",
-        "manifest",
-        "pairs",
-        "phantom",
-        "physics",
-        "slices",
-        "unpaired",
-    ],
+    submodules=["kaggle", "phantom", "physics"],
     submod_attrs={
         "checks": ["Report", "check_folder"],
         "datasets": ["SYNTHETIC", "load_scans", "phantom_dataset", "phantom_scans"],

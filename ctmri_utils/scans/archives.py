@@ -70,17 +70,16 @@ def unpack(archive: Path, folder: Path, reserved: Sequence[str] = ()) -> dict[st
         with _LimitedReads(archive) as stream, zipfile.ZipFile(stream) as zipped:
             entries = _plain_files(zipped, reserved)
             check_room(folder, sum(entry.file_size for entry in entries))
-            return {
-                entry.filename: _extract(zipped, entry, folder / entry.filename)
-                for entry in entries
-            }
+            return {entry.filename: _extract(zipped, entry, folder) for entry in entries}
     except DAMAGE as error:
-        raise BadArchive(f"the zip is damaged or refused ({error})") from error
+        raise BadArchive(f"the zip is damaged or refused ({error}): get it again") from error
     except OSError as error:
         # The system answers EINVAL when zipfile seeks to a place before the beginning.
         if error.errno != errno.EINVAL:
             raise
-        raise BadArchive("the zip is damaged (its parts are not where it says)") from error
+        raise BadArchive(
+            "the zip is damaged (its parts are not where it says): get it again"
+        ) from error
 
 
 def check_room(folder: Path, needed: int) -> None:
@@ -161,19 +160,12 @@ def _content_problem(entry: zipfile.ZipInfo) -> str:
     return ""
 
 
-def _extract(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> dict:
-    """Write one entry and return its size and digest."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    size = 0
-
-    # zipfile never returns more than the declared size, and compares the checksum at the end.
-    with zipped.open(entry) as packed, path.open("xb") as copy:
-        while block := packed.read(2**20):
-            copy.write(block)
-            digest.update(block)
-            size += len(block)
-
+def _extract(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> dict:
+    """Write one entry below a folder and return its size and digest."""
+    # zipfile never writes more than the declared size, and compares the checksum at the end.
+    path = Path(zipped.extract(entry, folder))
+    size = path.stat().st_size
     if size != entry.file_size:
         raise zipfile.BadZipFile(f"{entry.filename[:80]!r} is cut off")
-    return {"bytes": size, "sha256": digest.hexdigest()}
+    with path.open("rb") as copy:
+        return {"bytes": size, "sha256": hashlib.file_digest(copy, "sha256").hexdigest()}

@@ -2,7 +2,7 @@
 
 `data/atlas/head.npz` holds that head: labels of the brain, signed distances to the surfaces of
 head, skull and cavity, and the density of the bone. A patient moves, scales and warps it, grows or
-shrinks its layers, and widens its ventricles and sulci. Coordinates as in `anatomy`: mm, x to the
+shrinks its layers, and widens its ventricles and sulci. Coordinates as in `formula`: mm, x to the
 right of the picture, y backwards, z upwards; z = 0 is the plane through both commissures.
 """
 
@@ -18,9 +18,19 @@ from scipy import ndimage
 from torch.nn.functional import grid_sample
 
 from ..machine import data_folder
-from .anatomy import draw_hu, draw_ranges_and_pose, in_lesion, picture_to_head
-from .cosines import cosine_derivatives, cosine_series, cosines
+from .geometry import (
+    cosine_derivatives,
+    cosine_series,
+    cosines,
+    in_frontal_sinus,
+    in_lesion,
+    picture_to_head,
+    rotated,
+)
 from .physics import TISSUES
+
+# Part of the seed, so that the families draw different numbers.
+STREAM = 3
 
 # Uniform between patients. They are drawn from top to bottom, so their order matters.
 RANGES = {
@@ -40,10 +50,6 @@ RANGES = {
     "csf_rim_mm": (0.0, 2.0),
     "atrophy": (0, 1),
     "level_mm": (-8, 48),
-    "lesion_radius_mm": (10, 17.5),
-    "lesion_angle": (-0.8, 0.8),
-    "lesion_stretch": (0.8, 1.25),
-    "ct_noise_hu": (3, 6),
 }
 
 # The first voxel of the atlas (z, y, x) and the voxel sizes of its two grids.
@@ -81,24 +87,19 @@ FALX_FROM_MIDDLE_MM = 45
 FALX_HEIGHT_MM = 38
 
 
-class Head(NamedTuple):
-    """The atlas, as two stacks of volumes that are sampled trilinearly."""
-
-    # Depth in mm under the head's, the skull's and the cavity's surface, and in the ventricles;
-    # bone density relative to its median.
-    coarse: torch.Tensor  # (1, 5, Z, Y, X)
-    # Shares of CSF (ventricles included), white matter and deep grey matter.
-    fine: torch.Tensor  # (1, 3, Z, Y, X)
-
-
 def head_file() -> Path:
     """Where the atlas lies, if this copy of the course has one."""
     return data_folder() / "atlas" / "head.npz"
 
 
 @lru_cache(maxsize=1)
-def load_head() -> Head:
-    """Read the atlas.
+def load_head() -> tuple[torch.Tensor, torch.Tensor]:
+    """Read the atlas, as two stacks of volumes that are sampled trilinearly.
+
+    Returns:
+        Coarse, (1, 5, Z, Y, X): depth in mm under the head's, the skull's and the cavity's surface,
+        and in the ventricles; bone density relative to its median. Fine, (1, 3, Z, Y, X): shares of
+        CSF (ventricles included), white matter and deep grey matter.
 
     Raises:
         FileNotFoundError: this copy of the course has no atlas.
@@ -123,30 +124,19 @@ def load_head() -> Head:
     groups = ((CSF, VENTRICLE), (WHITE,), (DEEP_GREY,))
     masks = [np.isin(labels, group).astype(np.float32) for group in groups]
     fine = [ndimage.gaussian_filter(mask, 0.6) for mask in masks]
-    return Head(torch.from_numpy(np.stack(coarse)[None]), torch.from_numpy(np.stack(fine)[None]))
+    return torch.from_numpy(np.stack(coarse)[None]), torch.from_numpy(np.stack(fine)[None])
 
 
-def draw_patient(seed: int, index: int) -> dict:
-    """Draw every number that makes patient `index` of `seed`.
-
-    Returns:
-        Plain floats and lists by name, ready for JSON. They do not depend on the image size.
-    """
-    rng = np.random.default_rng([seed, index, 3])
-    patient = {"seed": seed, "index": index, "anatomy": "atlas"}
-    patient |= draw_ranges_and_pose(rng, RANGES)
-    patient["mirrored"] = bool(rng.random() < 0.5)
-
-    patient["wide_warp"] = _draw_warp(rng, WIDE_TERMS, WIDE_WARP_MM)
-    patient["fine_warp"] = _draw_warp(rng, FINE_TERMS, FINE_WARP_MM)
-    patient["warp_factor"] = _warp_factor(patient)
-    patient["texture"] = rng.standard_normal(TEXTURE_TERMS).tolist()
-    patient["bias"] = rng.standard_normal(9).tolist()
-    lesion_side = int(rng.choice([-1, 1]))
-
-    patient["hu"] = draw_hu(rng)
-    patient["lesion_mm"] = _lesion_centre_mm(patient, lesion_side)
-    return patient
+def draw_shape(rng: np.random.Generator) -> dict:
+    """Draw what `RANGES` do not hold: the side, the warp, and the texture of fat and lesion."""
+    shape = {
+        "mirrored": bool(rng.random() < 0.5),
+        "wide_warp": _draw_warp(rng, WIDE_TERMS, WIDE_WARP_MM),
+        "fine_warp": _draw_warp(rng, FINE_TERMS, FINE_WARP_MM),
+        "texture": rng.standard_normal(TEXTURE_TERMS).tolist(),
+    }
+    shape["warp_factor"] = _warp_factor(shape)
+    return shape
 
 
 def _draw_warp(rng: np.random.Generator, terms: tuple[int, int, int], sd_mm: float) -> list:
@@ -163,7 +153,7 @@ def _draw_warp(rng: np.random.Generator, terms: tuple[int, int, int], sd_mm: flo
     return (rng.standard_normal((3, *terms)) * smooth * sd_mm / sd).tolist()
 
 
-def _warp_factor(patient: dict) -> float:
+def _warp_factor(shape: dict) -> float:
     """What the warp is multiplied by, so that no strain exceeds `MOST_STRAIN`.
 
     The strain is the largest row sum of the displacement's absolute derivatives. Where it is below
@@ -173,16 +163,16 @@ def _warp_factor(patient: dict) -> float:
     places = [np.arange(low, high, STRAIN_STEP_MM) for low, high in HEAD_BOX_MM]
     strain = 0.0
     for axis in range(3):
-        derivative = _warp(patient, places, derivative_along=axis)
+        derivative = _warp(shape, places, derivative_along=axis)
         strain = strain + np.abs(derivative)
     return float(min(1, MOST_STRAIN / strain.max()))
 
 
-def _warp(patient: dict, places, derivative_along: int | None = None) -> np.ndarray:
+def _warp(shape: dict, places, derivative_along: int | None = None) -> np.ndarray:
     """The displacement (z, y, x) in mm on a grid, or its derivative, before `warp_factor`.
 
     Args:
-        patient: from `draw_patient`.
+        shape: from `draw_shape`, or a patient.
         places: three arrays of mm: heights, rows and columns.
         derivative_along: the axis to take the derivative along.
 
@@ -191,7 +181,7 @@ def _warp(patient: dict, places, derivative_along: int | None = None) -> np.ndar
     """
     total = 0.0
     for name in ("wide_warp", "fine_warp"):
-        coefficients = np.asarray(patient[name])
+        coefficients = np.asarray(shape[name])
         for axis in (2, 1, 0):
             functions = cosine_derivatives if axis == derivative_along else cosines
             along = functions(coefficients.shape[1 + axis], places[axis])  # (places, terms)
@@ -202,7 +192,7 @@ def _warp(patient: dict, places, derivative_along: int | None = None) -> np.ndar
     return total
 
 
-def _lesion_centre_mm(patient: dict, side: int) -> list[float]:
+def lesion_centre_mm(patient: dict, side: int) -> list[float]:
     """Centre (x, y) of the lesion, close to the brain's surface at the patient's level."""
     # From the middle outwards, the last point that is deep enough; high in the head there may be
     # none, and the deepest must do.
@@ -244,9 +234,8 @@ def _sample(patient: dict, x_mm: np.ndarray, y_mm: np.ndarray, z_mm: float) -> _
     x, y, z = _to_atlas(patient, x_mm, y_mm, z_mm)
     places = np.stack([x, y, z], axis=-1)  # (H, W, 3)
 
-    head = load_head()
     sampled = []
-    for volumes, spacing_mm in ((head.coarse, COARSE_MM), (head.fine, FINE_MM)):
+    for volumes, spacing_mm in zip(load_head(), (COARSE_MM, FINE_MM), strict=True):
         # grid_sample counts from -1 at the first voxel to 1 at the last.
         voxels = (places - np.array(ORIGIN_MM[::-1])) / spacing_mm
         last = np.array(volumes.shape[:1:-1]) - 1
@@ -264,10 +253,8 @@ def _to_atlas(patient: dict, x_mm: np.ndarray, y_mm: np.ndarray, z_mm: float) ->
     z = z_mm + moved[0]
 
     # Tilt the head, then undo its size.
-    cos, sin = np.cos(patient["pitch_rad"]), np.sin(patient["pitch_rad"])
-    y, z = cos * y + sin * z, cos * z - sin * y
-    cos, sin = np.cos(patient["roll_rad"]), np.sin(patient["roll_rad"])
-    x, z = cos * x + sin * z, cos * z - sin * x
+    y, z = rotated(y, z, patient["pitch_rad"])
+    x, z = rotated(x, z, patient["roll_rad"])
 
     x, y, z = x / patient["scale_x"], y / patient["scale_y"], z / patient["scale_z"]
     return (-x if patient["mirrored"] else x), y, z
@@ -331,8 +318,7 @@ def _paint_skull(labels: np.ndarray, patient: dict, plane: _Plane) -> None:
     labels[wall > 0] = TISSUES["cortical bone"].label
     labels[wall > patient["table_mm"]] = TISSUES["diploe"].label
 
-    half = 0.43 * patient["sinus_width_mm"]
-    in_sinus = np.abs(plane.side - half) < half - 1.2
+    in_sinus = in_frontal_sinus(patient, plane.side)
     in_front = (plane.y < 0) & (plane.z < patient["sinus_top_mm"])
     labels[in_sinus & in_front & (wall > SINUS_WALL_MM)] = TISSUES["sinus air"].label
 

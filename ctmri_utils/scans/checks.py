@@ -9,19 +9,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
-from ..discovery import printable
+from ..discovery import left_out_notes, listed, printable
 from ..people import Evidence, find_people
 from .copies import THUMB, perceptual_hash
-from .findings import SATURATED, Finding, SliceSummary, find_problems, shortened
+from .findings import SATURATED, Finding, find_problems
 from .manifest import Row, manifest_name, read_manifest
-from .slices import FOLDERS, UNKNOWN, UNREADABLE, find_images, image_folder, read_slice
+from .slices import FOLDERS, UNKNOWN, UNREADABLE, Key, find_images, image_folder, read_slice
 
 # The outer shell of a head, by depth relative to its middle: CT shows the skull there.
 RIM_DEPTH = 0.35
@@ -87,105 +87,108 @@ def check_folder(folder: str | Path) -> Report:
     """
     folder = image_folder(Path(folder))
     manifest = read_manifest(folder)
-    images, ignored = find_images(folder)
-    slices = _summaries(folder, images)
+    images, left_out = find_images(folder)
+    slices = _look_at_all(folder, images)
+    people = _people_by_folders(slices) if manifest is None else _people_listed(slices, manifest)
+    patients = [people.get(name, "") for name in slices["name"]]
+    slices["patient"] = pd.Series(patients, dtype=object)
 
-    contents = []
-    for (side, modality), name in FOLDERS.items():
-        group = [slice_ for slice_ in slices if (slice_.side, slice_.modality) == (side, modality)]
-        contents.append(_contents(name, group))
-
-    rows = _rows_on_disk(slices, manifest)
     notes = []
-    if manifest is None and not rows:
+    if manifest is None and not people:
         notes.append(
             "no manifest.csv, so whether a person is in both train and test cannot be checked"
         )
-    if ignored:
-        counts = Counter(ignored)
-        kinds = ", ".join(f"{counts[kind]} x {kind}" for kind in sorted(counts))
-        notes.append(f"{len(ignored)} file(s) were ignored ({kinds})")
+    notes += left_out_notes(left_out)
 
-    findings = find_problems(slices, rows)
-    return Report(folder, tuple(contents), tuple(findings), tuple(notes))
+    by_folder = slices.groupby(["side", "modality"], sort=False)
+    contents = tuple(_contents(FOLDERS[key], group) for key, group in by_folder)
+    return Report(folder, contents, tuple(find_problems(slices)), tuple(notes))
 
 
-def _rows_on_disk(
-    slices: Sequence[SliceSummary], manifest: dict[str, Row] | None
-) -> dict[str, Row]:
-    """The manifest's rows by the names that the files have here.
-
-    Without a manifest, folders inside trainA and so on tell the people.
-    """
-    if manifest is None:
-        in_folders = [slice_ for slice_ in slices if len(Path(slice_.name).parts) > 2]
-        places = [Path(slice_.name).parts[1:-1] for slice_ in in_folders]
-        people = find_people([Evidence(place, has_file_name=False) for place in places])
-        return {
-            slice_.name: {"patient": person or UNKNOWN}
-            for slice_, person in zip(in_folders, people.of, strict=True)
-        }
-
-    rows = {}
-    for slice_ in slices:
-        row = manifest.get(manifest_name(slice_.name))
-        if row is not None:
-            rows[slice_.name] = row
-    return rows
+def _people_listed(slices: pd.DataFrame, manifest: dict[str, Row]) -> dict[str, str]:
+    """The patient of each file, as the manifest says; its names are spelled as they are here."""
+    rows = {name: manifest.get(manifest_name(name)) for name in slices["name"]}
+    return {name: row.patient for name, row in rows.items() if row is not None}
 
 
-def _summaries(folder: Path, images: dict[tuple[str, str], list[Path]]) -> list[SliceSummary]:
-    """Look at every image, on all cores."""
-    paths: list[Path] = []
-    keys: list[tuple[str, str]] = []
-    for key, group in images.items():
-        paths += group
-        keys += [key] * len(group)
+def _people_by_folders(slices: pd.DataFrame) -> dict[str, str]:
+    """The patient of each file that lies in a folder inside trainA and so on."""
+    names = [name for name in slices["name"] if len(Path(name).parts) > 2]
+    people = find_people([Evidence(Path(name).parts[1:-1], has_file_name=False) for name in names])
+    return {name: person or UNKNOWN for name, person in zip(names, people.of, strict=True)}
+
+
+def _look_at_all(folder: Path, images: dict[Key, list[Path]]) -> pd.DataFrame:
+    """Look at every image, on all cores; a row for each."""
+    files = [(path, *key) for key, paths in images.items() for path in paths]
 
     # Threads help, because Pillow decodes without Python's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        summaries = pool.map(_summarise, paths, keys, repeat(folder))
-        return list(_with_progress(summaries, len(paths)))
+        rows = pool.map(lambda file: look_at(folder, *file), files)
+        # As objects: Arrow's strings refuse file names that are no UTF-8.
+        return pd.DataFrame(list(_with_progress(rows, len(files))), dtype=object)
 
 
-def _with_progress(summaries: Iterator[SliceSummary], total: int):
+def _with_progress(rows: Iterator[dict], total: int) -> Iterator[dict]:
     """Show a bar in a terminal, if tqdm is installed."""
     try:
         from tqdm import tqdm
     except ModuleNotFoundError:
-        return summaries
-    return tqdm(summaries, total=total, unit="slice", disable=None, leave=False)
+        return rows
+    return tqdm(rows, total=total, unit="slice", disable=None, leave=False)
 
 
-def _summarise(path: Path, key: tuple[str, str], folder: Path) -> SliceSummary:
-    side, modality = key
+def look_at(folder: Path, path: Path, side: str, modality: str) -> dict:
+    """Look at one image file.
+
+    Args:
+        folder: holds the four folders.
+        path: of the file.
+        side: "train" or "test".
+        modality: "ct" or "mri".
+
+    Returns:
+        name: below the folder, with forward slashes.
+        side, modality: as given.
+        type: of the header, such as "PNG".
+        mode: Pillow's.
+        pixels: "HxW".
+        problem: "unreadable", "blank", "colour" or "mask" if it cannot be a slice, and then
+            everything below but `sentence` is None; "" otherwise.
+        sentence: what the problem is.
+        lowest, highest: stored values.
+        is_saturated: whether too much of an 8-bit picture is 255.
+        digest: of the pixels, so that the same picture in another format counts as the same.
+        bits: perceptual hash, (255,) bool.
+        rim: brightness of the head's rim over that of its inside.
+    """
     name = path.relative_to(folder).as_posix()
-    about = {"name": name, "side": side, "modality": modality}
+    row = {"name": name, "side": side, "modality": modality, "problem": "", "sentence": ""}
+    row |= {"type": "?", "mode": "?", "pixels": "?"}
+    row |= dict.fromkeys(("lowest", "highest", "is_saturated", "digest", "bits", "rim"))
     try:
         with Image.open(path) as image:
-            about["file_format"] = image.format
-            about["mode"] = image.mode
-            about["size"] = f"{image.height}x{image.width}"
+            row["type"] = image.format
+            row["mode"] = image.mode
+            row["pixels"] = f"{image.height}x{image.width}"
         pixels, _ = read_slice(path)
     except UNREADABLE as error:
         # A BadSlice says its kind; anything else comes from Pillow or the disk.
-        kind = getattr(error, "kind", "unreadable")
-        sentence = str(error).removeprefix(f"{path} ").replace(str(path), name)
-        return SliceSummary(**about, problem=kind, sentence=sentence)
+        row["problem"] = getattr(error, "kind", "unreadable")
+        row["sentence"] = str(error).removeprefix(f"{path} ").replace(str(path), name)
+        return row
 
-    is_saturated = pixels.dtype == np.uint8 and (pixels == 255).mean() >= SATURATED
     content = f"{pixels.dtype}{pixels.shape}".encode() + pixels.tobytes()
     picture = Image.fromarray(pixels.astype(np.float32))
     thumb = np.asarray(picture.resize((THUMB, THUMB), Image.Resampling.BILINEAR))
-    return SliceSummary(
-        **about,
-        lowest=int(pixels.min()),
-        highest=int(pixels.max()),
-        is_saturated=bool(is_saturated),
-        digest=hashlib.sha256(content).hexdigest(),
-        bits=perceptual_hash(thumb),
-        rim=_rim(thumb),
-    )
+    return row | {
+        "lowest": int(pixels.min()),
+        "highest": int(pixels.max()),
+        "is_saturated": pixels.dtype == np.uint8 and (pixels == 255).mean() >= SATURATED,
+        "digest": hashlib.sha256(content).hexdigest(),
+        "bits": perceptual_hash(thumb),
+        "rim": _rim(thumb),
+    }
 
 
 def _rim(thumb: np.ndarray) -> float:
@@ -198,30 +201,27 @@ def _rim(thumb: np.ndarray) -> float:
     depth /= max(depth.max(), THUMB / 8)
     rim = thumb[(depth > 0) & (depth <= RIM_DEPTH)]
     inside = thumb[depth > RIM_DEPTH]
-    if rim.size == 0 or inside.size == 0:
+    if rim.size == 0 or not inside.any():
         return float("nan")
     return float(rim.mean() / inside.mean())
 
 
-def _contents(folder: str, slices: Sequence[SliceSummary]) -> tuple[str, ...]:
+def _contents(folder: str, slices: pd.DataFrame) -> tuple[str, ...]:
     """A row of the table of contents; patterns of names have # for their numbers."""
-    readable = [slice_ for slice_ in slices if not slice_.problem]
+    readable = slices[slices["problem"] == ""]
     values = "none"
-    if readable:
-        lowest = min(slice_.lowest for slice_ in readable)
-        highest = max(slice_.highest for slice_ in readable)
-        values = f"{lowest} to {highest}"
+    if len(readable):
+        values = f"{readable['lowest'].min()} to {readable['highest'].max()}"
 
-    names = [Path(slice_.name).name for slice_ in slices]
-    patterns = Counter(re.sub(r"\d+", "#", name) for name in names)
+    patterns = Counter(re.sub(r"\d+", "#", Path(name).name) for name in slices["name"])
     return (
         folder,
         str(len(slices)),
-        _most_common([slice_.file_format for slice_ in slices]),
-        _most_common([slice_.mode for slice_ in slices]),
-        _most_common([slice_.size for slice_ in slices]),
+        _most_common(slices["type"]),
+        _most_common(slices["mode"]),
+        _most_common(slices["pixels"]),
         values,
-        shortened(pattern for pattern, _ in patterns.most_common()),
+        listed(pattern for pattern, _ in patterns.most_common()),
     )
 
 

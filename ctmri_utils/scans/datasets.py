@@ -10,30 +10,16 @@ import torch
 
 from ..machine import data_folder
 from ..masks import mri_head_mask
-from ..settings import Settings
+from ..settings import DATASETS, Settings
 from ..units import HU, Scale, mri_scale
 from .atlas import head_file
 from .folders import folder_scans
 from .kaggle import downloaded
+from .notes import PERCENTILES, clipping_notes
 from .phantom import VOLUME_MM, SyntheticPatients, synthetic_patients
-from .unpaired import PERCENTILES, Split, UnpairedScans, clipping_notes
+from .unpaired import Split, UnpairedScans
 
-# Every other data set is a folder.
-NAMED = ("scans", "phantom", "atlas", "heads", "kaggle")
-
-SYNTHETIC = {
-    "phantom": {"anatomy": "formula"},
-    # The field of view of the embedded scans.
-    "atlas": {"anatomy": "atlas", "fov_mm": 224.0},
-    # The same by scanners of all kinds, every seventh with a fresh bleed.
-    "heads": {
-        "anatomy": "atlas",
-        "mri_contrast": "varied",
-        "fov_mm": 224.0,
-        "lesion": "acute",
-        "lesion_fraction": 0.15,
-    },
-}
+SYNTHETIC = {name: row["synthetic"] for name, row in DATASETS.items() if "synthetic" in row}
 """Options of `synthetic_patients` by the name of the data set."""
 
 
@@ -69,11 +55,9 @@ def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedSc
     """
     if not isinstance(dataset, str | Path):
         raise ValueError(
-            f"the data set {dataset!r} must be a string: choose {', '.join(NAMED)}, or the path of "
-            "a folder"
+            f"the data set {dataset!r} must be a string: choose {', '.join(DATASETS)}, or the path "
+            "of a folder"
         )
-    if dataset == "scans":
-        return folder_scans(data_folder() / "scans", settings.scans_size)
     if dataset in SYNTHETIC:
         return phantom_scans(
             settings.patients,
@@ -84,9 +68,14 @@ def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedSc
             paired=settings.sampling == "paired",
             **SYNTHETIC[dataset],
         )
-    if dataset == "kaggle":
-        return folder_scans(downloaded(), settings.scans_size)
-    return folder_scans(existing_folder(dataset), settings.scans_size)
+
+    if dataset == "scans":
+        folder = data_folder() / "scans"
+    elif dataset == "kaggle":
+        folder = downloaded()
+    else:
+        folder = existing_folder(dataset)
+    return folder_scans(folder, settings.scans_size)
 
 
 def existing_folder(dataset: str | Path) -> Path:
@@ -94,7 +83,7 @@ def existing_folder(dataset: str | Path) -> Path:
     folder = Path(dataset)
     if not folder.is_dir():
         raise ValueError(
-            f"unknown data set {str(dataset)!r}: choose {', '.join(NAMED)}, or the path of a "
+            f"unknown data set {str(dataset)!r}: choose {', '.join(DATASETS)}, or the path of a "
             f"folder (looked for {folder.resolve()})"
         )
     return folder

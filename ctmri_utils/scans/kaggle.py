@@ -108,10 +108,8 @@ def is_complete(target: Path) -> bool:
     """Whether every file that the manifest lists exists and has the recorded size."""
     try:
         files = json.loads((target / MANIFEST).read_text(encoding="utf-8"))["files"]
-        for name, entry in files.items():
-            if (target / name).stat().st_size != entry["bytes"]:
-                return False
-        return bool(files)
+        sizes = {name: entry["bytes"] for name, entry in files.items()}
+        return bool(sizes) and sizes == {name: (target / name).stat().st_size for name in sizes}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return False
 

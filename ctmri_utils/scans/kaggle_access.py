@@ -13,6 +13,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# Below ~/.kaggle; the second is what Windows makes of the first.
+TOKEN_FILES = ("access_token", "access_token.txt")
+
 
 class DownloadFailed(OSError):
     """Why there is no data set, in one sentence that holds no secret."""
@@ -122,15 +125,9 @@ def _token(unusable: list[str]) -> Credential | None:
     # The client reports an empty file as no token.
     if token is None and source:
         unusable.append("the file that KAGGLE_API_TOKEN names is empty")
-    elif token is None and _has_token_file():
+    elif token is None and any((Path.home() / ".kaggle" / name).is_file() for name in TOKEN_FILES):
         unusable.append("~/.kaggle/access_token is empty")
     return None
-
-
-def _has_token_file() -> bool:
-    folder = Path.home() / ".kaggle"
-    names = ("access_token", "access_token.txt")
-    return any((folder / name).is_file() for name in names)
 
 
 def _key(unusable: list[str]) -> Credential | None:

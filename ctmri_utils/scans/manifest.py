@@ -1,6 +1,6 @@
-"""manifest.csv: what the numbers in each image file mean, and whose they are.
+"""manifest.csv: what the numbers in each image file mean, whose they are, and what is a pair.
 
-The columns are explained in data/README.md.
+The columns are explained in docs/your_scans.md.
 """
 
 from __future__ import annotations
@@ -8,15 +8,49 @@ from __future__ import annotations
 import csv
 import math
 import unicodedata
+from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..units import GREY, HU
-from .pairs import check_pairs
 from .slices import FOLDERS, UNKNOWN
 
 REQUIRED_COLUMNS = ("file", "patient", "unit", "gain", "offset")
 
-Row = dict[str, str]
+# What is expected in the columns that hold numbers; what is not required may be left empty.
+NUMBERS = {
+    "gain": "a number other than zero",
+    "offset": "a number",
+    "spacing_mm": "a number above zero",
+    "z_mm": "a number",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the manifest says of one image file.
+
+    Args:
+        place: the manifest and the row, for messages.
+        patient: a name, or `UNKNOWN`.
+        unit: of stored value x gain + offset: "HU", "grey level" or any unit of MR.
+        gain: not zero.
+        offset: in `unit`.
+        spacing_mm: pixel size, None if unknown.
+        z_mm: height, counted from anywhere in the patient; None if unknown.
+        sha256: of the file, hexadecimal; "" if it is not given.
+        pair: what the pair that it belongs to is called, "" if none.
+    """
+
+    place: str
+    patient: str
+    unit: str
+    gain: float = 1.0
+    offset: float = 0.0
+    spacing_mm: float | None = None
+    z_mm: float | None = None
+    sha256: str = ""
+    pair: str = ""
 
 
 def read_manifest(folder: Path) -> dict[str, Row] | None:
@@ -35,23 +69,19 @@ def read_manifest(folder: Path) -> dict[str, Row] | None:
     if not path.is_file():
         return None
 
-    header, numbered_rows = _read_table(path)
-    _check_header(path, header, has_rows=bool(numbered_rows))
-
+    header, numbered_lines = _read_table(path)
     rows: dict[str, Row] = {}
-    for line, row in numbered_rows:
-        row["file"] = manifest_name(row["file"] or "")
-        name = row["file"] or f"at line {line}"
-        place = f"{path}, row {name}"
-        if None in row or None in row.values():
+    for number, entries in numbered_lines:
+        name = manifest_name(entries["file"] or "")
+        place = f"{path}, row {name or f'at line {number}'}"
+        if None in entries or None in entries.values():
             raise ValueError(
                 f"{place}: it does not have {len(header)} entries like the header: correct it"
             )
-        if row["file"] in rows:
+        if name in rows:
             raise ValueError(f"{place}: the file is listed twice: delete one of the rows")
-        _check_row(row, place)
-        rows[row["file"]] = row
-    check_pairs(rows, path)
+        rows[name] = _row(name, entries, place)
+    _check_pairs(rows, path)
     return rows
 
 
@@ -63,94 +93,83 @@ def manifest_name(name: str) -> str:
     return unicodedata.normalize("NFC", name.strip().replace("\\", "/")).removeprefix("./")
 
 
-def _read_table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
-    """The header, and every row with its line number."""
+def _read_table(path: Path) -> tuple[list[str], list[tuple[int, dict]]]:
+    """The header, and the entries of every row with its line number."""
     try:
         # Excel writes a byte order mark, which "utf-8-sig" skips.
         with path.open(newline="", encoding="utf-8-sig") as lines:
             table = csv.DictReader(lines)
-            numbered_rows = [(table.line_num, row) for row in table if not _is_empty(row)]
+            header = list(table.fieldnames or [])
+            # Spreadsheets leave rows behind that hold separators only.
+            numbered_lines = [
+                (table.line_num, entries)
+                for entries in table
+                if any(entry and str(entry).strip() for entry in entries.values())
+            ]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
             f"{path} is not CSV text in UTF-8 ({error}): save it as CSV UTF-8, separated by commas"
         ) from error
-    return list(table.fieldnames or []), numbered_rows
 
-
-def _is_empty(row: dict) -> bool:
-    """Whether a row holds separators only, as spreadsheets leave behind."""
-    return not any(entry and str(entry).strip() for entry in row.values())
-
-
-def _check_header(path: Path, header: list[str], has_rows: bool) -> None:
     if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
         separator = "semicolons" if ";" in header[0] else "tabs"
         raise ValueError(f"{path} separates its columns by {separator}: use commas")
-
     is_complete = set(REQUIRED_COLUMNS) <= set(header)
     has_doubles = len(set(header)) < len(header)
-    if not has_rows or not is_complete or has_doubles:
+    if not numbered_lines or not is_complete or has_doubles:
         raise ValueError(
             f"{path} must have the columns {', '.join(REQUIRED_COLUMNS)}, each once, and at least "
-            "one row: see data/README.md"
+            "one row: see docs/your_scans.md"
         )
+    return header, numbered_lines
 
 
-def _check_row(row: Row, place: str) -> None:
-    keys = [key for key, name in FOLDERS.items() if row["file"].startswith(f"{name}/")]
+def _row(name: str, entries: dict[str, str], place: str) -> Row:
+    """Check the entries of one row."""
+    keys = [key for key, folder in FOLDERS.items() if name.startswith(f"{folder}/")]
     if not keys:
         raise ValueError(
             f"{place}: the file lies in none of {', '.join(FOLDERS.values())}: correct it, or "
             "delete the row"
         )
     side, modality = keys[0]
-    _check_agrees(row, "split", side, place)
-    _check_agrees(row, "modality", modality, place)
-
-    if not row["patient"].strip():
+    for column, expected in (("split", side), ("modality", modality)):
+        if entries.get(column) and entries[column] != expected:
+            raise ValueError(
+                f"{place}: {column} {entries[column]!r} contradicts the folder, for {expected!r}: "
+                "move the file or correct it"
+            )
+    if not entries["patient"].strip():
         raise ValueError(
             f"{place}: the patient is empty: give each person a name, {UNKNOWN!r} if nobody knows"
         )
-    _check_numbers(row, place)
-    _check_unit(row["unit"], modality, place)
+
+    numbers = {column: _number(entries, column, place) for column in NUMBERS}
+    _check_unit(entries["unit"], modality, place)
+    return Row(
+        place=place,
+        patient=entries["patient"],
+        unit=entries["unit"],
+        sha256=entries.get("sha256", "").strip().lower(),
+        pair=entries.get("pair", "").strip(),
+        **numbers,
+    )
 
 
-def _check_agrees(row: Row, column: str, expected: str, place: str) -> None:
-    """Refuse a side or modality that contradicts the folder; it may also be left out."""
-    if row.get(column) and row[column] != expected:
-        raise ValueError(
-            f"{place}: {column} {row[column]!r} contradicts the folder, for {expected!r}: move "
-            "the file or correct it"
-        )
-
-
-def _check_numbers(row: Row, place: str) -> None:
-    gain = _number(row["gain"])
-    if gain is None or gain == 0:
-        raise _bad_number(row, "gain", "a number other than zero", place)
-    if _number(row["offset"]) is None:
-        raise _bad_number(row, "offset", "a number", place)
-
-    # Pixel size and height may be left out.
-    if row.get("spacing_mm"):
-        spacing_mm = _number(row["spacing_mm"])
-        if spacing_mm is None or spacing_mm <= 0:
-            raise _bad_number(row, "spacing_mm", "a number above zero", place)
-    if row.get("z_mm") and _number(row["z_mm"]) is None:
-        raise _bad_number(row, "z_mm", "a number", place)
-
-
-def _bad_number(row: Row, column: str, expected: str, place: str) -> ValueError:
-    return ValueError(f"{place}: {column} {row[column]!r} is not {expected}: correct it")
-
-
-def _number(text: str) -> float | None:
-    """The finite number that a text spells, or None."""
+def _number(entries: dict[str, str], column: str, place: str) -> float | None:
+    """The number in a column, None if it may be left out and is."""
+    text = entries.get(column, "")
+    if not text and column not in REQUIRED_COLUMNS:
+        return None
     try:
         number = float(text)
     except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+        number = math.nan
+
+    is_out_of_range = (column == "gain" and number == 0) or (column == "spacing_mm" and number <= 0)
+    if not math.isfinite(number) or is_out_of_range:
+        raise ValueError(f"{place}: {column} {text!r} is not {NUMBERS[column]}: correct it")
+    return number
 
 
 def _check_unit(unit: str, modality: str, place: str) -> None:
@@ -164,3 +183,25 @@ def _check_unit(unit: str, modality: str, place: str) -> None:
             f'{place}: unit {unit!r} does not suit MR, which has no Hounsfield units: write "MR '
             f'unit" or "{GREY.unit}"'
         )
+
+
+def _check_pairs(rows: dict[str, Row], path: Path) -> None:
+    """Refuse a pair that is not a CT and an MR slice of one patient on one side."""
+    members = defaultdict(list)
+    for name, row in rows.items():
+        if row.pair:
+            members[row.pair].append(name)
+
+    for pair, names in members.items():
+        folders = sorted(name.partition("/")[0] for name in names)
+        if folders not in (["trainA", "trainB"], ["testA", "testB"]):
+            raise ValueError(
+                f"{path}: the pair {pair!r} is {', '.join(names)}: it must be one CT and one MR "
+                "slice, both in train or both in test"
+            )
+        patients = {rows[name].patient for name in names}
+        if len(patients) > 1:
+            raise ValueError(
+                f"{path}: the pair {pair!r} is of {' and of '.join(sorted(patients))}: a pair "
+                "shows one patient"
+            )

@@ -1,7 +1,7 @@
 """Synthetic patients: paired head CT (HU) and T1-weighted MR with their truth.
 
 A patient is a dictionary of numbers (`draw_patient`). The anatomy follows from them at every point
-in mm (`head_labels`): from formulas alone (`anatomy`), or as a deformed copy of one head (`atlas`).
+in mm (`head_labels`): from formulas alone (`formula`), or as a deformed copy of one head (`atlas`).
 Both scans show that one anatomy through two physical models: a table of Hounsfield units, and the
 signal equation of an MR sequence (`physics`).
 """
@@ -14,9 +14,8 @@ from functools import lru_cache
 import numpy as np
 
 from ..units import STORED_HU_OFFSET
-from . import anatomy as formula
-from . import atlas
-from .cosines import FIELD_OF_VIEW_MM
+from . import atlas, formula
+from .geometry import FIELD_OF_VIEW_MM
 from .physics import (
     DEFAULT_CONTRAST,
     LESIONS,
@@ -31,6 +30,27 @@ from .physics import (
 
 FAMILIES = {"formula": formula, "atlas": atlas}
 CONTRASTS = ("fixed", "varied")
+
+# Lowest and highest value of what `synthetic_patients` takes.
+LIMITS = {
+    "n": (1, 10**6),
+    "size": (32, 1024),
+    "seed": (0, 2**32 - 1),
+    "slices": (1, 512),
+    "first": (0, 10**9),
+    "lesion_fraction": (0, 1),
+    "mri_noise_percent": (0, 100),
+    "bias_percent": (0, 100),
+    "fov_mm": (100, 1000),
+}
+
+# Uniform between patients of both families, drawn after the ranges of the family.
+COMMON_RANGES = {
+    "lesion_radius_mm": (10, 17.5),
+    "lesion_angle": (-0.8, 0.8),
+    "lesion_stretch": (0.8, 1.25),
+    "ct_noise_hu": (3, 6),
+}
 
 # Lowest and highest slice of a volume; the formula's 0 is its widest level, the
 # atlas' 0 is the plane through both commissures.
@@ -68,18 +88,6 @@ class SyntheticPatients:
     spacing_mm: float
     slice_spacing_mm: float | None
     parameters: tuple[dict, ...]
-
-
-DTYPES = {
-    "ct_hu": np.float32,
-    "ct_hu_clean": np.float32,
-    "mri": np.float32,
-    "mri_clean": np.float32,
-    "labels": np.uint8,
-    "head": bool,
-    "lesion": bool,
-    "bias_field": np.float32,
-}
 
 
 def synthetic_patients(
@@ -133,25 +141,30 @@ def synthetic_patients(
         >>> patients.ct_hu.shape, patients.lesion.any((1, 2)).tolist()
         ((2, 64, 64), [True, True])
     """
-    _check_number("n", n, 1, 10**6, whole=True)
-    _check_number("size", size, 32, 1024, whole=True)
-    _check_number("seed", seed, 0, 2**32 - 1, whole=True)
-    _check_number("slices", slices, 1, 512, whole=True)
-    _check_number("first", first, 0, 10**9, whole=True)
-    _check_number("lesion_fraction", lesion_fraction, 0, 1)
-    _check_number("mri_noise_percent", mri_noise_percent, 0, 100)
-    _check_number("bias_percent", bias_percent, 0, 100)
-    _check_number("fov_mm", fov_mm, 100, 1000)
+    _check_numbers(int, n=n, size=size, seed=seed, slices=slices, first=first)
+    _check_numbers(
+        float,
+        lesion_fraction=lesion_fraction,
+        mri_noise_percent=mri_noise_percent,
+        bias_percent=bias_percent,
+        fov_mm=fov_mm,
+    )
     _check_choice("anatomy", anatomy, FAMILIES)
     _check_choice("mri_contrast", mri_contrast, CONTRASTS)
-    _check_lesion(lesion, lesion_fraction)
+    _check_choice("lesion kind", lesion, ("none", *LESIONS))
+    if lesion == "none" and lesion_fraction > 0:
+        raise ValueError(
+            f"synthetic_patients: lesion_fraction {lesion_fraction} needs a lesion kind, one of "
+            f"{', '.join(LESIONS)}"
+        )
 
+    heights_mm, step_mm = np.linspace(*VOLUME_MM, slices, retstep=True)
     parameters = []
     for i in range(n):
-        patient = FAMILIES[anatomy].draw_patient(int(seed), int(first + i))
+        patient = draw_patient(anatomy, int(seed), int(first + i))
         patient["lesion"] = lesion if _has_lesion(patient, lesion_fraction) else "none"
         patient["fov_mm"] = float(fov_mm)
-        patient["z_mm"] = _slice_heights_mm(patient, slices)
+        patient["z_mm"] = [patient["level_mm"]] if slices == 1 else heights_mm.tolist()
         patient["mri_noise_percent"] = float(mri_noise_percent)
         patient["bias_percent"] = float(bias_percent)
         patient["contrast"] = _contrast(patient, mri_contrast)
@@ -160,19 +173,53 @@ def synthetic_patients(
     return SyntheticPatients(
         **_scan_all(parameters, size),
         spacing_mm=fov_mm / size,
-        slice_spacing_mm=_slice_spacing_mm(slices),
+        slice_spacing_mm=None if slices == 1 else float(step_mm),
         parameters=tuple(parameters),
     )
 
 
-def _check_number(name: str, value, low: float, high: float, *, whole: bool = False) -> None:
-    """Raise ValueError unless the value is a number of the right kind in [low, high]."""
-    kinds = (int, np.integer) if whole else (int, float, np.number)
-    if not isinstance(value, kinds) or not low <= value <= high:
-        kind = "whole number" if whole else "number"
-        raise ValueError(
-            f"synthetic_patients: {name} must be a {kind} from {low} to {high}, got {value!r}"
-        )
+def draw_patient(anatomy: str, seed: int, index: int) -> dict:
+    """Draw every number that makes patient `index` of `seed`.
+
+    Args:
+        anatomy: "formula" or "atlas".
+        seed: 0 to 2**32 - 1.
+        index: 0 or more.
+
+    Returns:
+        Plain floats and lists by name, ready for JSON. They do not depend on the image size.
+    """
+    family = FAMILIES[anatomy]
+    rng = np.random.default_rng([seed, index, family.STREAM])
+    patient = {"seed": seed, "index": index, "anatomy": anatomy}
+    for name, (low, high) in (family.RANGES | COMMON_RANGES).items():
+        patient[name] = float(rng.uniform(low, high))
+
+    # How the head lies in the picture.
+    patient["rotation_rad"] = float(0.06 * np.clip(rng.standard_normal(), -2.5, 2.5))
+    patient["shift_mm"] = (2.2 * rng.standard_normal(2).clip(-2, 2)).tolist()
+    patient |= family.draw_shape(rng)
+    patient["bias"] = rng.standard_normal(9).tolist()
+    patient["lesion_mm"] = family.lesion_centre_mm(patient, side=int(rng.choice([-1, 1])))
+
+    # The patient's own CT number of each tissue.
+    hu = {name: float(rng.normal(tissue.hu, tissue.hu_sd)) for name, tissue in TISSUES.items()}
+    hu["cortical bone"] = float(np.clip(hu["cortical bone"], 700, 1900))
+    patient["hu"] = hu
+    return patient
+
+
+def _check_numbers(kind: type, **numbers) -> None:
+    """Raise ValueError unless each value is a number of this kind within its limits."""
+    kinds = (int, np.integer) if kind is int else (int, float, np.number)
+    for name, value in numbers.items():
+        low, high = LIMITS[name]
+        if not isinstance(value, kinds) or not low <= value <= high:
+            expected = "whole number" if kind is int else "number"
+            raise ValueError(
+                f"synthetic_patients: {name} must be a {expected} from {low} to {high}, got "
+                f"{value!r}"
+            )
 
 
 def _check_choice(name: str, value, choices) -> None:
@@ -180,15 +227,6 @@ def _check_choice(name: str, value, choices) -> None:
     if value not in tuple(choices):
         raise ValueError(
             f"synthetic_patients: unknown {name} {value!r}, choose one of {', '.join(choices)}"
-        )
-
-
-def _check_lesion(lesion: str, lesion_fraction: float) -> None:
-    _check_choice("lesion kind", lesion, ("none", *LESIONS))
-    if lesion == "none" and lesion_fraction > 0:
-        raise ValueError(
-            f"synthetic_patients: lesion_fraction {lesion_fraction} needs a lesion kind, one of "
-            f"{', '.join(LESIONS)}"
         )
 
 
@@ -207,28 +245,16 @@ def _contrast(patient: dict, mri_contrast: str) -> dict:
     return draw_contrast(np.random.default_rng([patient["seed"], patient["index"], 4]))
 
 
-def _slice_heights_mm(patient: dict, slices: int) -> list[float]:
-    if slices == 1:
-        return [patient["level_mm"]]
-    return np.linspace(*VOLUME_MM, slices).tolist()
-
-
-def _slice_spacing_mm(slices: int) -> float | None:
-    if slices == 1:
-        return None
-    return (VOLUME_MM[1] - VOLUME_MM[0]) / (slices - 1)
-
-
 def _scan_all(parameters: list[dict], size: int) -> dict[str, np.ndarray]:
     """The arrays of `SyntheticPatients`, without Z if there is one slice per patient."""
-    shape = (len(parameters), len(parameters[0]["z_mm"]), size, size)
-    scans = {name: np.empty(shape, dtype) for name, dtype in DTYPES.items()}
+    scans: dict[str, np.ndarray] = {}
     for i, patient in enumerate(parameters):
         for name, values in _scan(patient, size).items():
+            if len(values) == 1:
+                values = values[0]
+            if name not in scans:
+                scans[name] = np.empty((len(parameters), *values.shape), values.dtype)
             scans[name][i] = values
-
-    if shape[1] == 1:
-        scans = {name: array[:, 0] for name, array in scans.items()}
     return scans
 
 

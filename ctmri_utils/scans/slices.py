@@ -1,4 +1,4 @@
-"""One image file as a slice, and where the slices of a data set lie.
+"""Where the slices of a data set lie, and reading one image file as a slice.
 
 Whatever could mislead a network is refused in one sentence.
 """
@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -27,8 +25,12 @@ from ..discovery import (
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
-# The folder of each side and modality.
-FOLDERS = {
+SIDES = ("train", "test")
+
+# A side, and a modality, "ct" or "mri".
+Key = tuple[str, str]
+
+FOLDERS: dict[Key, str] = {
     ("train", "ct"): "trainA",
     ("train", "mri"): "trainB",
     ("test", "ct"): "testA",
@@ -86,42 +88,6 @@ class BadSlice(ValueError):
         self.kind = kind
 
 
-@dataclass(frozen=True)
-class SliceFile:
-    """A slice as read, in its physical unit.
-
-    Args:
-        path: of the image file.
-        pixels: (H, W) float32 in `unit`, or None if they are kept elsewhere.
-        shape: (H, W).
-        unit: "HU", "grey level" or any unit of MR.
-        patient: a name, or `UNKNOWN`.
-        spacing_mm: pixel size, None if unknown.
-        z_mm: height, counted from anywhere in the patient; None if unknown.
-        conversion: what had to be converted, "" if nothing.
-        digest: SHA-256 of the file, hexadecimal.
-        pair: what the manifest calls the pair that it belongs to, "" if none.
-    """
-
-    path: Path
-    pixels: np.ndarray | None
-    shape: tuple[int, int]
-    unit: str
-    patient: str
-    spacing_mm: float | None
-    z_mm: float | None
-    conversion: str
-    digest: str
-    pair: str = ""
-
-
-def width_mm(file: SliceFile) -> float | None:
-    """The longer side in mm, which becomes the side of the square; None if it is unknown."""
-    if file.spacing_mm is None:
-        return None
-    return file.spacing_mm * max(file.shape)
-
-
 def read_slice(path: Path) -> tuple[np.ndarray, str]:
     """Read one greyscale image file.
 
@@ -137,16 +103,17 @@ def read_slice(path: Path) -> tuple[np.ndarray, str]:
         OSError: the system does not let it be read.
     """
     try:
-        image = _decode(path)
+        pixels, is_turned = _decode(path)
+    except BadSlice:
+        raise
     except UNREADABLE as error:
         raise _reading_error(path, error) from error
-    _check_format(path, image)
 
-    pixels, conversion = image.pixels, ""
+    conversion = ""
     if pixels.ndim == 3:
         pixels, conversion = _one_channel(path, pixels)
-    if image.is_turned:
-        conversion = "; ".join(filter(None, [UPRIGHT, conversion]))
+    if is_turned:
+        conversion = f"{UPRIGHT}; {conversion}" if conversion else UPRIGHT
 
     if pixels.min() == pixels.max():
         raise BadSlice(
@@ -163,42 +130,31 @@ def read_slice(path: Path) -> tuple[np.ndarray, str]:
     return pixels, conversion
 
 
-class _Decoded(NamedTuple):
-    """An image as Pillow decodes it."""
-
-    pixels: np.ndarray  # (H, W), or (H, W, 3) if it was or became RGB
-    mode: str
-    pages: int
-    has_16_bits: bool
-    is_transparent: bool
-    is_turned: bool
-
-
-def _decode(path: Path) -> _Decoded:
+def _decode(path: Path) -> tuple[np.ndarray, bool]:
+    """The pixels, (H, W) or (H, W, 3), and whether they had to be turned."""
     with Image.open(path) as image:
-        # Before loading, because Pillow reads 16-bit RGB as 8-bit.
-        pages = getattr(image, "n_frames", 1)
-        mode = image.mode
-        has_16_bits = ";16" in str(image.tile)
-
         if image.width * image.height > MOST_SLICE_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels are too many for a slice")
+        _check_format(path, image)
+
+        mode = image.mode
         image.load()
         is_turned = image.getexif().get(ORIENTATION, 1) not in (0, 1)
         image = ImageOps.exif_transpose(image)
 
         names_transparent_colour = "transparency" in image.info and not mode.startswith("I")
         may_be_transparent = mode in WITH_ALPHA or names_transparent_colour
-        is_transparent = False
         if may_be_transparent:
             least_opaque, _ = image.convert("RGBA").getchannel("A").getextrema()
-            is_transparent = least_opaque < 255
-
+            if least_opaque < 255:
+                raise BadSlice(
+                    "unreadable",
+                    f"{path} has transparent pixels, whose grey level is ambiguous: export it "
+                    "without transparency",
+                )
         if may_be_transparent or mode in CONVERTED:
-            pixels = np.asarray(image.convert("RGB"))
-        else:
-            pixels = np.asarray(image)
-    return _Decoded(pixels, mode, pages, has_16_bits, is_transparent, is_turned)
+            image = image.convert("RGB")
+        return np.asarray(image), is_turned
 
 
 def _reading_error(path: Path, error: Exception) -> Exception:
@@ -214,12 +170,14 @@ def _reading_error(path: Path, error: Exception) -> Exception:
     )
 
 
-def _check_format(path: Path, image: _Decoded) -> None:
-    if image.pages > 1:
+def _check_format(path: Path, image: Image.Image) -> None:
+    """Refuse what cannot be one 8-bit or 16-bit slice, before the image is loaded."""
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1:
         raise BadSlice(
             "unreadable",
-            f"{path} holds {image.pages} pages, but each file must be one slice: save each page "
-            "as a separate file",
+            f"{path} holds {pages} pages, but each file must be one slice: save each page as a "
+            "separate file",
         )
     if image.mode in THIRTY_TWO_BIT:
         raise BadSlice(
@@ -227,17 +185,12 @@ def _check_format(path: Path, image: _Decoded) -> None:
             f"{path} holds {image.mode}-mode (32-bit) pixels: save it as 8-bit grey, or as 16-bit "
             "with a manifest.csv",
         )
-    if image.has_16_bits and not image.mode.startswith("I"):
+    # Pillow reads 16-bit RGB as 8-bit.
+    if ";16" in str(image.tile) and not image.mode.startswith("I"):
         raise BadSlice(
             "colour",
             f"{path} holds 16-bit colour, which would be cut down to 8-bit: save it as 16-bit grey "
             "with a manifest.csv",
-        )
-    if image.is_transparent:
-        raise BadSlice(
-            "unreadable",
-            f"{path} has transparent pixels, whose grey level is ambiguous: export it without "
-            "transparency",
         )
 
 
@@ -291,21 +244,15 @@ def image_folder(folder: Path) -> Path:
     if found:
         return found[0]
 
-    listing = list_files(folder)
-    entries = folder.iterdir() if folder.is_dir() else ()
-    there = sorted(path.name for path in entries if not is_hidden(path.name))
-    kinds = Counter(ending(path) for path in listing.files).most_common(MOST_SHOWN)
-    contents = ", ".join(
-        [printable(name) for name in there[:MOST_SHOWN]]
-        + [f"{count} x {kind}" for kind, count in kinds]
-    )
+    kinds = Counter(ending(path) for path in list_files(folder).files).most_common(MOST_SHOWN)
+    contents = ", ".join([*_names_in(folder), *(f"{count} x {kind}" for kind, count in kinds)])
     raise FileNotFoundError(
         f"{printable(folder)} holds no {', '.join(FOLDERS.values())}, at any depth (found: "
         f"{contents or 'nothing'}): name a folder that does, or rename its folders"
     )
 
 
-def find_images(folder: Path) -> tuple[dict[tuple[str, str], list[Path]], list[str]]:
+def find_images(folder: Path) -> tuple[dict[Key, list[Path]], Counter]:
     """List the images of trainA, trainB, testA and testB.
 
     Files are found as `discovery` says: hidden ones do not count, and masks are left out.
@@ -314,47 +261,52 @@ def find_images(folder: Path) -> tuple[dict[tuple[str, str], list[Path]], list[s
         folder: holds the four folders.
 
     Returns:
-        The sorted paths by (side, modality), and for each other file in these folders why it was
-        left out: its ending, or `LABELS`.
+        The sorted paths by (side, modality), and how many other files in these folders were left
+        out, by reason: an ending, or `LABELS`.
 
     Raises:
         FileNotFoundError: a folder is missing or holds no images.
     """
-    images, ignored = {}, []
-    for (side, modality), name in FOLDERS.items():
+    images = {}
+    left_out = Counter()
+    for key, name in FOLDERS.items():
         subfolder = folder / name
         listing = list_files(subfolder)
-        left_out = list(listing.left_out.elements())
-        found = []
+        images[key] = []
         for path in listing.files:
             if path.suffix.lower() not in IMAGE_SUFFIXES:
-                left_out.append(ending(path))
+                listing.left_out[ending(path)] += 1
             elif is_named_as_labels(path.relative_to(subfolder).parts):
-                left_out.append(LABELS)
+                listing.left_out[LABELS] += 1
             else:
-                found.append(path)
+                images[key].append(path)
 
-        if not found:
-            raise FileNotFoundError(_nothing_in(subfolder, left_out, modality))
-        images[side, modality] = found
-        ignored += left_out
-    return images, ignored
+        if not images[key]:
+            raise FileNotFoundError(_nothing_in(subfolder, listing.left_out))
+        left_out += listing.left_out
+    return images, left_out
 
 
-def _nothing_in(subfolder: Path, left_out: list[str], modality: str) -> str:
+def _nothing_in(subfolder: Path, left_out: Counter) -> str:
     """Say that a folder is missing, is empty or holds other files only."""
-    kind = "CT" if modality == "ct" else "MR"
+    kind = "CT" if subfolder.name.endswith("A") else "MR"
     looked_for = f"looked for {' '.join(IMAGE_SUFFIXES)}"
     advice = f'put the {kind} slices there, or pass DATASET="scans" for the embedded ones'
 
     if not subfolder.is_dir():
-        there = sorted(path.name for path in subfolder.parent.iterdir())
-        shown = [printable(name) for name in there if not is_hidden(name)][:MOST_SHOWN]
+        found = ", ".join(_names_in(subfolder.parent))
         return (
-            f"there is no {subfolder.name} here (found: {', '.join(shown)}), so {subfolder} holds "
-            f"no images: {advice}"
+            f"there is no {subfolder.name} here (found: {found}), so {subfolder} holds no images: "
+            f"{advice}"
         )
     if not left_out:
         return f"{subfolder} holds no images, {subfolder.name} is empty ({looked_for}): {advice}"
-    counts = ", ".join(f"{count} x {reason}" for reason, count in Counter(left_out).items())
+    counts = ", ".join(f"{count} x {reason}" for reason, count in left_out.items())
     return f"{subfolder} holds no images ({looked_for}; found: {counts}): {advice}"
+
+
+def _names_in(folder: Path) -> list[str]:
+    """The first visible names in a folder, as text that any screen can show."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    names = sorted(path.name for path in paths if not is_hidden(path.name))
+    return [printable(name) for name in names[:MOST_SHOWN]]

@@ -10,19 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from ..masks import ct_head_mask
-from ..units import HU, Scale
+from ..units import Scale
 from .phantom import SyntheticPatients
 from .slices import UNKNOWN
-
-# CT values this little below air are noise and do not count as clipped.
-NOISE_HU = 50
-# Resizing may leave a rounding error beyond the extreme values.
-ROUNDING = 1e-3
-
-PERCENTILES = (
-    "MR is scaled per patient to the 0.5 and 99.5 percentiles inside the head, so that share of it "
-    "is clipped"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,47 +119,3 @@ def _pixels(images: Tensor) -> str:
 
 def _count_patients(patients: Sequence[str]) -> int | str:
     return "unknown" if UNKNOWN in patients else len(set(patients))
-
-
-def clipping_notes(train: np.ndarray, test: np.ndarray, scale: Scale) -> tuple[str, ...]:
-    """Report how much of the CT lies outside its scale.
-
-    HU down to 50 below air count as noise.
-
-    Args:
-        train: CT slices in the scale's unit.
-        test: likewise.
-        scale: of the CT.
-
-    Returns:
-        A sentence for what is clipped above and one for what is clipped below, if anything is.
-    """
-    highest = scale.high + ROUNDING
-    lowest = scale.low - (NOISE_HU if scale == HU else ROUNDING)
-
-    above = [_share_above(ct, highest) for ct in (train, test)]
-    below = [_share_below(ct, lowest) for ct in (train, test)]
-
-    notes = []
-    if any(above):
-        notes.append(_clipping_note(above, f"above {scale.high:g}", scale.high, scale.unit))
-    if any(below):
-        notes.append(_clipping_note(below, f"below {round(lowest)}", scale.low, scale.unit))
-    return tuple(notes)
-
-
-def _share_above(ct: np.ndarray, limit: float) -> float:
-    # One slice at a time: a comparison of all of them may not fit into memory.
-    return float(np.mean([(image > limit).mean() for image in ct]))
-
-
-def _share_below(ct: np.ndarray, limit: float) -> float:
-    return float(np.mean([(image < limit).mean() for image in ct]))
-
-
-def _clipping_note(shares: list[float], region: str, limit: float, unit: str) -> str:
-    train, test = (f"{100 * share:.2g}%" for share in shares)
-    return (
-        f"{train} of the CT's pixels in train and {test} in test lie {region} {unit} and are "
-        f"clipped to {limit:g}"
-    )

@@ -8,7 +8,6 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["checking", "patient"],
     submod_attrs={
         "checking": ["check_answer"],
         "patient": ["mira", "mira_volume"],

@@ -43,6 +43,15 @@ def check(part: str, claim: str, hint: str) -> Callable:
     return add
 
 
+def refuses(function: Callable, *arguments: object) -> bool:
+    """Whether a function raises ValueError, for a check."""
+    try:
+        function(*arguments)
+    except ValueError:
+        return True
+    return False
+
+
 def check_answer(part: str, *answers: object) -> None:
     """Say what is right about an answer, and give a hint for the first thing that is not.
 

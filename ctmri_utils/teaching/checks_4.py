@@ -6,19 +6,10 @@ import math
 
 import numpy as np
 
-from .checking import check
+from .checking import check, refuses
 
 ALL = np.ones((1, 4), dtype=bool)
 LEFT = np.array([[True, True, False, False]])
-
-
-def refuses(function, *arguments) -> bool:
-    """Whether a function raises ValueError."""
-    try:
-        function(*arguments)
-    except ValueError:
-        return True
-    return False
 
 
 @check("A4.1", "a NaN outside the mask does not matter", "NaN times zero is NaN")

@@ -65,12 +65,9 @@ def keeps_size(build, level_db, blob):
 
 @check("2.3", "both enlarging layers have kernel 4", "which layers enlarge?")
 def both_replaced(build, level_db, blob):
-    layers = [layer for layer in build(ngf=4, n_blocks=1).modules() if is_transposed(layer)]
-    return len(layers) == 2 and all(layer.kernel_size == (4, 4) for layer in layers)
-
-
-def is_transposed(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.ConvTranspose2d)
+    layers = build(ngf=4, n_blocks=1).modules()
+    sizes = [layer.kernel_size for layer in layers if isinstance(layer, nn.ConvTranspose2d)]
+    return sizes == [(4, 4), (4, 4)]
 
 
 @check("2.3", "the level is the mean of ten seeds", "seeds 0 to 9, and the mean of their decibels")

@@ -63,22 +63,14 @@ def is_one_value(constant, training_hu):
     "below it?",
 )
 def is_best_constant(constant, training_hu):
-    def mae(value):
-        return np.abs(training_hu - value).mean()
-
-    return mae(constant) <= mae(np.median(training_hu)) + 0.05
+    best = np.median(training_hu)
+    return np.abs(training_hu - constant).mean() <= np.abs(training_hu - best).mean() + 0.05
 
 
 def shifted_mae(true_hu, head, columns: float) -> np.ndarray:
     """MAE of each true slice against itself, so many columns off."""
-    patients = zip(true_hu, head, strict=True)
-    return np.array(
-        [mae_hu(shifted(slice_hu, columns), slice_hu, inside) for slice_hu, inside in patients]
-    )
-
-
-def shifted(slice_hu, columns: float):
-    return ndimage.shift(slice_hu, (0, columns), order=1, mode="nearest")
+    shifted = ndimage.shift(true_hu, (0, 0, columns), order=1, mode="nearest")
+    return np.array([mae_hu(*patient) for patient in zip(shifted, true_hu, head, strict=True)])
 
 
 @check(

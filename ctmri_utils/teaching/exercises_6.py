@@ -9,8 +9,6 @@ from scipy.ndimage import gaussian_filter
 from ..runs.study_measures import field_correlations
 from .checking import check
 
-CHANGES = ("rounding", "blur", "noise")
-
 
 @check("6.1", "it is a share of the head, between 0 and 1", "share, not percent, pixels or HU")
 def is_share(needed, mae_hu, contrast_hu):
@@ -59,7 +57,8 @@ def head_alone(mae, cut_hu, uncut_hu):
 
 @check("6.4", "it has a correlation for each of the three changes", "a dict with three names")
 def three_correlations(readable, fake_ct, to_mri, uneven):
-    return set(readable) == set(CHANGES) and all(-1 <= readable[name] <= 1 for name in CHANGES)
+    named = set(readable) == {"rounding", "blur", "noise"}
+    return named and all(-1 <= value <= 1 for value in readable.values())
 
 
 @check("6.4", "256 greys cover the whole range from -1 to 1", "scale to 0..255, round, scale back")

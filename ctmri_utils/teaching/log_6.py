@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..runs.study_statistics import mean_interval
+from ..runs.studies import mean_interval
 from ..viewers import figures
 
 SHOWN = "shown"
@@ -106,15 +106,11 @@ class Log:
 
     def table(self) -> pd.DataFrame:
         """The verdicts: a row for each failure."""
-        rows = {
-            entry.failure: {
-                "verdict": entry.verdict,
-                "worse in": entry.count,
-                "measure": entry.measure,
-            }
-            for entry in self.entries
-        }
-        return pd.DataFrame.from_dict(rows, orient="index")
+        rows = {}
+        for entry in self.entries:
+            rows[entry.failure] = [entry.verdict, entry.count, entry.measure]
+        columns = ["verdict", "worse in", "measure"]
+        return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
     def plot(self) -> Figure:
         """Every entry on one axis: how much worse than the control, in units of what matters.
@@ -132,9 +128,8 @@ class Log:
             mean, low, high, _ = mean_interval(values)
             colour, marker = LOOKS[entry.verdict]
 
-            axis.plot(
-                values, np.full(len(values), row), ".", color="grey", alpha=0.35, markersize=5
-            )
+            rows = np.full(len(values), row)
+            axis.plot(values, rows, ".", color="grey", alpha=0.35, markersize=5)
             axis.hlines(row, low, high, color=colour, linewidth=2)
             [seen[entry.verdict]] = axis.plot(mean, row, marker, color=colour, markersize=7)
 

@@ -69,13 +69,21 @@ def hu_histogram(ct_hu: np.ndarray, bands: dict[str, tuple[float, float]]) -> Fi
         ct_hu: the pixels of a head, any shape, in HU.
         bands: {tissue: (lowest HU, highest HU)}.
     """
-    pixels = {"pixels of the CT head": ct_hu}
-    figure = figures.histograms(pixels, "HU", np.arange(-1000, 1710, 10), log=True)
-    axis = figure.axes[0]
+    figure = Figure(figsize=(6.5, 3), layout="constrained")
+    axis = figure.subplots()
+    axis.hist(
+        np.ravel(ct_hu),
+        np.arange(-1000, 1710, 10),
+        density=True,
+        histtype="step",
+        color=figures.COLOURS[0],
+        linewidth=1.5,
+        label="pixels of the CT head",
+    )
     for (name, (low, high)), colour in zip(bands.items(), figures.COLOURS[1:], strict=False):
         axis.axvspan(low, high, color=colour, alpha=0.25, label=name, linewidth=0)
 
-    axis.set_xlim(-1050, 1750)
+    axis.set(xlabel="HU", ylabel="density", yscale="log", xlim=(-1050, 1750))
     axis.legend(fontsize=8, frameon=False)
     return figure
 

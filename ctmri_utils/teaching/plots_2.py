@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..units import HU, Scale
 from ..viewers import figures
@@ -41,16 +42,6 @@ def extent(gradient: Tensor) -> tuple[int, int, int, int]:
     rows, columns = gradient.nonzero().unbind(1)
     top, left = rows.min().item(), columns.min().item()
     return top, left, rows.max().item() - top + 1, columns.max().item() - left + 1
-
-
-@torch.no_grad()
-def average_statistics(generator: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Make batch norm's averages those of these batches, all with the same weight."""
-    for layer in generator.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = None
-    for batch in batches:
-        generator(batch)
 
 
 def stretched(image: Tensor) -> np.ndarray:
@@ -118,38 +109,25 @@ def change_maps(changes: Mapping[str, Tensor], titles: Sequence[str]) -> Figure:
         titles: of the N columns.
     """
     limit = max(change.abs().quantile(0.99).item() for change in changes.values())
-    rows = {
-        name: figures.difference_row(change, limit, "network units")
-        for name, change in changes.items()
-    }
+    rows = {}
+    for name, change in changes.items():
+        rows[name] = figures.difference_row(change, limit, "network units")
     return figures.montage(rows, titles, size=2.2)
 
 
 def stretched_rows(rows: Mapping[str, Sequence[Tensor]], titles: Sequence[str]) -> Figure:
     """Rows of images (1, 1, H, W), each stretched to its own darkest and brightest value."""
-    pictures = {
-        name: figures.Row([stretched(image[0, 0]) for image in images], 0, 1)
-        for name, images in rows.items()
-    }
+    pictures = {}
+    for name, images in rows.items():
+        pictures[name] = figures.Row([stretched(image[0, 0]) for image in images], 0, 1)
     return figures.montage(pictures, titles, size=2.2)
 
 
 @torch.no_grad()
 def multiplications(network: nn.Module, image: Tensor) -> int:
     """Multiplications in all convolutions for a batch of images (N, C, H, W)."""
-    total = 0
+    with FlopCounterMode(display=False) as counter:
+        network(image)
 
-    def add(layer, inputs, output):
-        # A transposed convolution lays down its kernel once for each pixel of its input.
-        nonlocal total
-        grid = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
-        total += layer.weight.numel() * len(grid) * grid.shape[-2:].numel()
-
-    hooks = []
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            hooks.append(layer.register_forward_hook(add))
-    network(image)
-    for hook in hooks:
-        hook.remove()
-    return total
+    # torch counts additions, too.
+    return counter.get_total_flops() // 2

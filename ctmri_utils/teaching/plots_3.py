@@ -64,16 +64,11 @@ def loss_panels(losses: list[dict[str, float]]) -> Figure:
         axis = game if name in GAME else distances
         axis.plot(steps, means, color=colour, linestyle=dash, label=name)
 
+    right_edge = game.get_yaxis_transform()
+    place = {"fontsize": 8, "va": "bottom", "ha": "right"}
     for name, cost in UNDECIDED.items():
         game.axhline(cost, color="0.4", linestyle=":")
-        game.annotate(
-            f"{name}, undecided",
-            (1, cost),
-            fontsize=8,
-            va="bottom",
-            ha="right",
-            xycoords=("axes fraction", "data"),
-        )
+        game.text(1, cost, f"{name}, undecided", transform=right_edge, **place)
 
     distances.set_title("distances: lower is better", fontsize=9)
     game.set_title("scores of a game: a flat curve can hide progress", fontsize=9)

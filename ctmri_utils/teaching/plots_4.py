@@ -52,21 +52,11 @@ def skull_profile(ct_hu: dict[str, np.ndarray], spacing_mm: float, length_mm: fl
     columns = slice(first, first + round(length_mm / spacing_mm))
     across_mm = np.arange(columns.stop - columns.start) * spacing_mm
 
-    figure = Figure(figsize=(6.5, 3.2), layout="constrained")
-    axis = figure.subplots()
-    for k, (label, image) in enumerate(ct_hu.items()):
-        axis.plot(
-            across_mm,
-            image[middle, columns],
-            color="black" if k == 0 else figures.COLOURS[k - 1],
-            linestyle=figures.DASHES[k],
-            linewidth=2.5 if k == 0 else 1.5,
-            marker="o",
-            markersize=3,
-            label=label,
-        )
-    axis.set(xlabel="mm along the row, one dot a pixel", ylabel="HU")
-    axis.grid(alpha=0.3)
+    figure, axis = figures.line_axis("mm along the row, one dot a pixel", "HU", 3.2)
+    axis.set_prop_cycle(color=("black", *figures.COLOURS[:5]), linestyle=figures.DASHES)
+    for label, image in ct_hu.items():
+        axis.plot(across_mm, image[middle, columns], marker="o", markersize=3, label=label)
+    axis.lines[0].set_linewidth(2.5)
     axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -98,14 +88,10 @@ def cumulative(values: dict[str, np.ndarray], x_label: str, x_range: tuple[float
         x_range: what is drawn of it.
     """
     percent = np.linspace(0, 100, 400)
-    figure = Figure(figsize=(6.5, 3), layout="constrained")
-    axis = figure.subplots()
-    for (label, array), colour, dash in zip(
-        values.items(), figures.COLOURS, figures.DASHES, strict=False
-    ):
-        axis.plot(np.percentile(array, percent), percent, color=colour, linestyle=dash, label=label)
-    axis.set(xlabel=x_label, ylabel="% of the pixels below", xlim=x_range)
-    axis.grid(alpha=0.3)
+    figure, axis = figures.line_axis(x_label, "% of the pixels below")
+    for label, array in values.items():
+        axis.plot(np.percentile(array, percent), percent, label=label)
+    axis.set_xlim(x_range)
     axis.legend(fontsize=8, frameon=False)
     return figure
 

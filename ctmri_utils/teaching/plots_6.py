@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,6 @@ from ..viewers import figures
 from .log_6 import Log as Log
 
 WHITE = TISSUES["white matter"].label
-
-SEED_MARKERS = "osD^v"
 
 
 def each(measure: Callable, *stacks) -> np.ndarray:
@@ -50,13 +49,10 @@ def scores(fake_hu: np.ndarray, truth: SyntheticPatients) -> pd.DataFrame:
     present = truth.lesion.any((1, 2))
     stacks = (fake_hu, truth.ct_hu_clean, truth.lesion, white)
     recovery = np.full(len(fake_hu), np.nan)
-    recovery[present] = each(
-        lesions.lesion_contrast_recovery, *(stack[present] for stack in stacks)
-    )
+    of_present = [stack[present] for stack in stacks]
+    recovery[present] = each(lesions.lesion_contrast_recovery, *of_present)
 
-    def ssim(fake, true, head):
-        return metrics.ssim(fake, true, head, metrics.SYNTHRAD2023_RANGE)
-
+    ssim = partial(metrics.ssim, value_range=metrics.SYNTHRAD2023_RANGE)
     columns = {
         "MAE HU": each(metrics.mae_hu, fake_hu, truth.ct_hu, truth.head),
         "SSIM": each(ssim, fake_hu, truth.ct_hu, truth.head),
@@ -132,22 +128,12 @@ def seeds_plot(results: pd.DataFrame, rows: Sequence[str], measures: Mapping[str
     figure = Figure(figsize=size_inches, layout="constrained")
     panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
     for axis, (measure, title) in zip(panels, measures.items(), strict=True):
-        values = results[results["measure"] == measure].pivot(
-            index="seed", columns="row", values="value"
-        )
-        for (seed, of_seed), marker, colour in zip(
-            values[list(rows)].iterrows(), SEED_MARKERS, figures.COLOURS, strict=False
-        ):
-            heights = np.arange(len(rows))
-            axis.plot(
-                of_seed,
-                heights,
-                marker,
-                color=colour,
-                alpha=0.8,
-                markersize=6,
-                label=f"seed {seed}",
-            )
+        of_measure = results[results["measure"] == measure]
+        values = of_measure.pivot(index="seed", columns="row", values="value")[list(rows)]
+        axis.set_prop_cycle(color=figures.COLOURS[:5], marker=list("osD^v"))
+        for seed, of_seed in values.iterrows():
+            style = {"linestyle": "none", "alpha": 0.8, "markersize": 6}
+            axis.plot(of_seed, range(len(rows)), label=f"seed {seed}", **style)
         axis.set_title(title, fontsize=9)
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.3)
@@ -167,11 +153,10 @@ def brains(
         patients: which of the N heads.
         middle: the rows and columns that are shown.
     """
-    rows = {"true ct,\nno noise": truth.ct_hu_clean, "true ct": truth.ct_hu, "fake_ct": fakes_hu}
+    stacks = {"true ct,\nno noise": truth.ct_hu_clean, "true ct": truth.ct_hu, "fake_ct": fakes_hu}
     cut = (patients, middle, middle)
-    return figures.montage(
-        {name: figures.ct_row(ct_hu[cut], "stroke") for name, ct_hu in rows.items()}, size=2
-    )
+    rows = {name: figures.ct_row(ct_hu[cut], "stroke") for name, ct_hu in stacks.items()}
+    return figures.montage(rows, size=2)
 
 
 def flicker(true_hu: np.ndarray, fakes_hu: np.ndarray, white: np.ndarray) -> Figure:
@@ -188,13 +173,12 @@ def flicker(true_hu: np.ndarray, fakes_hu: np.ndarray, white: np.ndarray) -> Fig
     slices = np.arange(1, true_hu.shape[1] + 1)
     level = {"cmap": "gray", "vmin": 0, "vmax": 80, "interpolation": "nearest", "aspect": "auto"}
     for row, (name, volumes) in enumerate((("true ct", true_hu), ("fake_ct", fakes_hu))):
+        style = {"linestyle": figures.DASHES[1 - row], "color": figures.COLOURS[row]}
         for axis, curve, volume, inside in zip(panels[row], panels[2], volumes, white, strict=True):
             axis.imshow(volume[::-1, middle], **level)
             axis.set(xticks=[], yticks=[])
-            means = each(lambda image, tissue: image[tissue].mean(), volume, inside)
-            curve.plot(
-                slices, means, figures.DASHES[1 - row], color=figures.COLOURS[row], label=name
-            )
+            means = [image[tissue].mean() for image, tissue in zip(volume, inside, strict=True)]
+            curve.plot(slices, means, label=name, **style)
             curve.set_xlabel("slice", fontsize=8)
             curve.grid(alpha=0.3)
         panels[row, 0].set_ylabel(name, fontsize=9)
@@ -215,10 +199,8 @@ def scanners(
     """
     figure = Figure(figsize=(7, 2.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    labels = ("receive field, %", "field of view, mm")
-    for axis, keys, label, of_training in zip(
-        panels, (percents, views_mm), labels, (20, 224), strict=True
-    ):
+    scanners = (("receive field, %", percents, 20), ("field of view, mm", views_mm, 224))
+    for axis, (label, keys, of_training) in zip(panels, scanners, strict=True):
         values = [errors_hu[key] for key in keys]
         axis.plot(keys, values, "o-", color=figures.COLOURS[0])
         axis.axvline(of_training, color="black", linestyle="--", linewidth=1, label="training")
@@ -236,11 +218,11 @@ def errors(shown: Mapping, fakes_hu: Mapping[float, np.ndarray]) -> Figure:
         shown: {title: (key of `fakes_hu`, the scans with their truth)}.
         fakes_hu: {key: (N, H, W) in HU}.
     """
-    splits = [scans.test for _, scans in shown.values()]
-    fake_hu = [fakes_hu[key][0] for key, _ in shown.values()]
-    error_hu = [fake - split.truth.ct_hu[0] for fake, split in zip(fake_hu, splits, strict=True)]
+    mri = [scans.test.mri[0].numpy() for _, scans in shown.values()]
+    fake_hu = np.stack([fakes_hu[key][0] for key, _ in shown.values()])
+    error_hu = fake_hu - np.stack([scans.test.truth.ct_hu[0] for _, scans in shown.values()])
     rows = {
-        "mri": figures.network_row([split.mri[0].numpy() for split in splits]),
+        "mri": figures.network_row(mri),
         "fake_ct": figures.ct_row(fake_hu, "everything"),
         "error": figures.difference_row(error_hu, 500),
     }
@@ -283,9 +265,8 @@ def same_slices(stacks_hu: Mapping[str, np.ndarray], patients: slice, window: st
         patients: which of the N.
         window: a name in `WINDOWS`.
     """
-    return figures.montage(
-        {label: figures.ct_row(stack[patients], window) for label, stack in stacks_hu.items()}
-    )
+    rows = {label: figures.ct_row(stack[patients], window) for label, stack in stacks_hu.items()}
+    return figures.montage(rows)
 
 
 def outputs(drawn: Mapping[str, np.ndarray], count: int = 5) -> Figure:

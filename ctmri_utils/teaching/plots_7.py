@@ -206,15 +206,14 @@ def verdicts(differences: pd.DataFrame, measures: Sequence[str]) -> Figure:
         measures: the columns.
     """
     methods = list(differences["method"].unique())
-    better = differences.assign(side=differences["high"] < 0)
-    worse = differences.assign(side=differences["low"] > 0)
-    signs = _grid(worse, methods, measures).astype(int) - _grid(better, methods, measures)
+    sides = np.select([differences["high"] < 0, differences["low"] > 0], [-1, 1])
+    grid = differences.assign(side=sides).pivot(index="method", columns="metric", values="side")
+    signs = grid.loc[methods, list(measures)].to_numpy()
 
     figure = Figure(figsize=(7.5, 1 + 0.32 * len(methods)), layout="constrained")
     axis = figure.subplots()
-    axis.imshow(
-        signs, cmap=ListedColormap([BETTER, "white", WORSE]), vmin=-1, vmax=1, aspect="auto"
-    )
+    colours = ListedColormap([BETTER, "white", WORSE])
+    axis.imshow(signs, cmap=colours, vmin=-1, vmax=1, aspect="auto")
     for (k, column), sign in np.ndenumerate(signs):
         if sign:
             word = "worse" if sign > 0 else "better"
@@ -227,9 +226,3 @@ def verdicts(differences: pd.DataFrame, measures: Sequence[str]) -> Figure:
     axis.set_yticks(np.arange(len(methods)) - 0.5, minor=True)
     axis.grid(which="minor", color="#CCCCCC")
     return figure
-
-
-def _grid(differences: pd.DataFrame, methods: list[str], measures: Sequence[str]) -> np.ndarray:
-    """The column "side" as a table (methods, measures)."""
-    grid = differences.pivot(index="method", columns="metric", values="side")
-    return grid.loc[methods, list(measures)].to_numpy(bool)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..viewers.figures import COLOURS, Row, ct_row, montage
+from ..viewers.figures import COLOURS, Row, clear_axis, ct_row, draw_image, montage
 from ..volumes.axial_slices import axial
 from ..volumes.volume import Volume
 
@@ -44,33 +45,21 @@ def planes(
     size_inches = (WIDTH * len(volumes) + 0.4, sum(sides_mm) * inches_per_mm + 0.7)
     figure = Figure(figsize=size_inches, layout="constrained")
     axes = figure.subplots(3, len(volumes), squeeze=False, height_ratios=sides_mm)
+    aspects = (row_mm / column_mm, slice_mm / column_mm, slice_mm / row_mm)
     for column, (title, row) in zip(axes.T, volumes.items(), strict=True):
-        _draw_planes(figure, column, row, voxel, spacing_mm)
+        for axis, image, aspect in zip(column, _cuts(row.images, voxel), aspects, strict=True):
+            picture = draw_image(axis, image, row, aspect)
+            clear_axis(axis)
         if outline is not None:
             _draw_outline(column, outline, voxel)
+
         column[0].set_title(title, fontsize=9)
+        if row.unit:
+            figure.colorbar(picture, ax=column[-1], label=row.unit, location="bottom", aspect=30)
 
     for axis, plane in zip(axes[:, 0], PLANES, strict=True):
         axis.set_ylabel(plane, fontsize=9)
     return figure
-
-
-def _draw_planes(figure: Figure, column, row: Row, voxel, spacing_mm) -> None:
-    slice_mm, row_mm, column_mm = spacing_mm
-    aspects = (row_mm / column_mm, slice_mm / column_mm, slice_mm / row_mm)
-    for axis, image, aspect in zip(column, _cuts(row.images, voxel), aspects, strict=True):
-        picture = axis.imshow(
-            image,
-            cmap=row.colours,
-            vmin=row.low,
-            vmax=row.high,
-            aspect=aspect,
-            interpolation="nearest",
-        )
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-    if row.unit:
-        figure.colorbar(picture, ax=column[-1], label=row.unit, location="bottom", aspect=30)
 
 
 def _draw_outline(column, outline: np.ndarray, voxel) -> None:
@@ -121,15 +110,11 @@ def errors_by_expectation(
     """
     expected, true = expected_hu[inside], true_error_hu[inside]
     edges = np.quantile(expected, [0, 0.5, 0.75, 0.9, 0.97, 1])
-    rows = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        band = (expected >= low) & (expected <= high)
-        rows.append(
-            {
-                "share of the head": f"{band.mean():.0%}",
-                "expected from, HU": low,
-                "expected to, HU": high,
-                "true error, HU": true[band].mean(),
-            }
-        )
-    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="calm to unsteady"))
+    bands = [(expected >= low) & (expected <= high) for low, high in pairwise(edges)]
+    table = {
+        "share of the head": [f"{band.mean():.0%}" for band in bands],
+        "expected from, HU": edges[:-1],
+        "expected to, HU": edges[1:],
+        "true error, HU": [true[band].mean() for band in bands],
+    }
+    return pd.DataFrame(table, pd.RangeIndex(1, len(bands) + 1, name="calm to unsteady"))

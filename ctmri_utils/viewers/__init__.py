@@ -4,16 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[
-        "diagrams",
-        "figures",
-        "packing",
-        "pages",
-        "playground_page",
-        "progress",
-        "specification",
-        "viewer",
-    ],
+    submodules=["figures"],
     submod_attrs={
         "diagrams": ["diagram"],
         "playground_page": ["playground"],

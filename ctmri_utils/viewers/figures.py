@@ -17,6 +17,7 @@ from ..units import HU, Scale
 from ..windows import WINDOWS
 
 try:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 except ImportError as error:
     raise ImportError('figures need matplotlib: pip install "ctmri-utils[course]"') from error
@@ -121,33 +122,47 @@ def montage(rows: dict[str, Row], titles: Sequence[str] = (), size: float = 1.5)
 
 def _draw_row(figure: Figure, axes: np.ndarray, label: str, row: Row) -> None:
     for axis in axes:
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-
+        clear_axis(axis)
     for axis, image in zip(axes, row.images, strict=False):
-        picture = axis.imshow(
-            image, cmap=row.colours, vmin=row.low, vmax=row.high, interpolation="nearest"
-        )
+        picture = draw_image(axis, image, row)
 
     axes[0].set_ylabel(label, fontsize=9)
     if row.unit:
         figure.colorbar(picture, ax=list(axes), label=row.unit, shrink=0.9, aspect=12)
 
 
-def first_look(viewer, columns: int = 4) -> Figure:
+def clear_axis(axis: Axes) -> None:
+    """Take ticks and frame from the axis of a picture."""
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+
+
+def draw_image(axis: Axes, image: np.ndarray, row: Row, aspect: float = 1):
+    """Draw one image of a row; `aspect` is the height of its pixels over their width."""
+    return axis.imshow(
+        image,
+        cmap=row.colours,
+        vmin=row.low,
+        vmax=row.high,
+        aspect=aspect,
+        interpolation="nearest",
+    )
+
+
+def first_look(viewer) -> Figure:
     """What a `Viewer` shows at first, as a montage with a row per scan.
 
-    The slices are evenly spaced, or the worst ones if the viewer has a table.
+    Four slices are shown, evenly spaced, or the worst ones if the viewer has a table.
     """
     spec = viewer.spec
     if "table" in spec:
-        slices = [row["start"] for row in spec["table"]["rows"][:columns]]
+        slices = [row["start"] for row in spec["table"]["rows"][:4]]
     else:
-        even = np.linspace(0, len(viewer.values[0]) - 1, columns).round().astype(int)
-        slices = list(dict.fromkeys(even.tolist()))
+        slices = np.unique(np.linspace(0, len(viewer.values[0]) - 1, 4).round().astype(int))
 
     rows = {}
     first_window = [spec["state"]["level"], spec["state"]["width"]]
+    window_names = {tuple(window): name for name, window in spec["windows"].items()}
     for image in spec["images"]:
         level, width = image["window"] or first_window
         values = viewer.values[image["source"], slices] * image["gain"] + image["offset"]
@@ -157,17 +172,12 @@ def first_look(viewer, columns: int = 4) -> Figure:
         if "limit" in image:
             row = row._replace(colours="inferno", unit=image["unit"])
 
-        # A scan alone has no name: it is called as its window.
-        rows[image["name"] or _window_name(spec["windows"], first_window)] = row
+        # A scan alone has no name: it is called as its window, if that has one.
+        rows[image["name"] or window_names.get(tuple(first_window), "")] = row
 
     labels = spec["planes"][0]["labels"]
     titles = [labels[k] if labels else f"slice {k + 1}" for k in slices]
     return montage(rows, titles)
-
-
-def _window_name(windows: dict, window: list[float]) -> str:
-    """The name of a window among named ones, "" if it has none."""
-    return next((name for name, named in windows.items() if named == window), "")
 
 
 def translation_rows(model, ct, mri) -> Figure:
@@ -208,49 +218,27 @@ def curves(
         smooth: take the running mean of so many points.
         x: one number for each value; by default 1, 2, 3, ...
     """
-    figure = Figure(figsize=(6.5, 3), layout="constrained")
-    axis = figure.subplots()
-    for (label, values), colour, dash in zip(lines.items(), COLOURS * 3, DASHES * 3, strict=False):
+    figure, axis = line_axis(x_label, y_label)
+    for label, values in lines.items():
         window = max(1, min(smooth, len(values)))
         means = np.convolve(values, np.ones(window) / window, "valid")
 
         # A mean stands where its last point is.
         positions = np.arange(window, len(values) + 1) if x is None else x[window - 1 :]
-        axis.plot(positions, means, color=colour, linestyle=dash, label=label)
+        axis.plot(positions, means, label=label)
 
-    axis.set(xlabel=x_label, ylabel=y_label)
-    axis.grid(alpha=0.3)
     axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
-def histograms(
-    values: dict[str, np.ndarray], x_label: str, bins: np.ndarray, *, log: bool = False
-) -> Figure:
-    """Outlined histograms over the same bins, each normalised to area 1.
-
-    Args:
-        values: {label: an array of any shape}.
-        x_label: with its unit.
-        bins: their edges.
-        log: make the vertical axis logarithmic.
-    """
-    figure = Figure(figsize=(6.5, 3), layout="constrained")
+def line_axis(x_label: str, y_label: str, height: float = 3) -> tuple[Figure, Axes]:
+    """A figure, so many inches high, and its axis, whose lines differ in colour and dash."""
+    figure = Figure(figsize=(6.5, height), layout="constrained")
     axis = figure.subplots()
-    for (label, array), colour, dash in zip(values.items(), COLOURS, DASHES, strict=False):
-        axis.hist(
-            np.ravel(array),
-            bins,
-            density=True,
-            histtype="step",
-            color=colour,
-            linestyle=dash,
-            linewidth=1.5,
-            label=label,
-        )
-    axis.set(xlabel=x_label, ylabel="density", yscale="log" if log else "linear")
-    axis.legend(fontsize=8, frameon=False)
-    return figure
+    axis.set_prop_cycle(color=COLOURS, linestyle=DASHES)
+    axis.set(xlabel=x_label, ylabel=y_label)
+    axis.grid(alpha=0.3)
+    return figure, axis
 
 
 def interval_plot(summaries, metrics: Sequence[str]) -> Figure:
@@ -268,7 +256,7 @@ def interval_plot(summaries, metrics: Sequence[str]) -> Figure:
     if not metrics:
         raise ValueError(
             "a plot needs a metric to show, got none: pass names such as those of "
-            "evaluation.CT_METRICS."
+            "evaluation.CT_METRICS"
         )
     methods = list(summaries["method"].unique())
     columns = 2 if len(metrics) in (2, 4) else min(len(metrics), 3)
@@ -281,7 +269,7 @@ def interval_plot(summaries, metrics: Sequence[str]) -> Figure:
         of_metric = summaries[summaries["metric"] == metric]
         if of_metric.empty:
             known = ", ".join(summaries["metric"].unique())
-            raise ValueError(f"unknown metric {metric!r}: choose from {known}.")
+            raise ValueError(f"unknown metric {metric!r}: choose from {known}")
 
         for summary in of_metric.itertuples():
             _draw_interval(axis, methods.index(summary.method), summary)
@@ -325,7 +313,6 @@ def offenders(report, most: int = 6) -> Figure:
             f"{report.folder} has no offenders to draw: draw only a report with findings"
         )
 
-    findings = {}
     rows = {}
     for finding in report.findings:
         # Row labels are narrow.
@@ -333,12 +320,11 @@ def offenders(report, most: int = 6) -> Figure:
         label = label.replace(", ", ",\n").replace(" (", "\n(")
         saturated = finding.kind == "saturated"
         images = [_read_colours(report.folder / name, saturated) for name in finding.files[:most]]
-        findings[label] = finding
         rows[label] = Row(images, 0, 1)
 
     figure = montage(rows, size=1.2)
     axes = np.reshape(figure.axes, (len(rows), -1))
-    for row_axes, finding in zip(axes, findings.values(), strict=True):
+    for row_axes, finding in zip(axes, report.findings, strict=True):
         for axis, name in zip(row_axes, finding.files, strict=False):
             name = printable(name)
             axis.set_title(name if len(name) <= 24 else f"...{name[-21:]}", fontsize=6)
@@ -372,10 +358,10 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
-def jpeg(figure: Figure, dpi: int = 75) -> bytes:
+def jpeg(figure: Figure) -> bytes:
     """The figure as JPEG on white: noisy slices take a quarter of a PNG's bytes."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="jpeg", dpi=dpi, facecolor="white", pil_kwargs={"quality": 75})
+    figure.savefig(buffer, format="jpeg", dpi=75, facecolor="white", pil_kwargs={"quality": 75})
     return buffer.getvalue()
 
 

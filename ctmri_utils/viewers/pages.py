@@ -74,17 +74,8 @@ def page(title: str, sections: Sequence[str]) -> str:
     return PAGE.format(title=html.escape(title), policy=POLICY, css=STYLE, script=script, body=body)
 
 
-def write_page(path: str | Path, title: str, sections: Sequence[str]) -> None:
-    """Write a `page` into a file.
-
-    Raises:
-        OSError: the file cannot be written; in one sentence.
-    """
-    write_text(path, page(title, sections))
-
-
-def write_text(path: str | Path, document: str) -> None:
-    """Write an HTML document into a file.
+def write_page(path: str | Path, document: str) -> None:
+    """Write a whole HTML page into a file.
 
     Raises:
         OSError: the file cannot be written; in one sentence.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .pages import PAGE, POLICY, frame_element, joined, write_text
+from .pages import PAGE, POLICY, frame_element, joined, write_page
 
 TITLE = "A CycleGAN to play with"
 
@@ -32,7 +32,7 @@ class Playground:
         Raises:
             OSError: the file cannot be written.
         """
-        write_text(path, self.page)
+        write_page(path, self.page)
 
     def __repr__(self) -> str:
         return f"{TITLE}: needs a browser"

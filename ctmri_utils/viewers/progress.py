@@ -173,7 +173,6 @@ class Progress:
         self.bar.last_print_n = done
 
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
             for strip in self.folder.glob("step-*.png"):
                 if int(re.sub(r"\D", "", strip.stem)) >= step:
                     strip.unlink()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..units import HU
 from ..windows import WINDOWS
@@ -24,10 +26,22 @@ MAX_VALUES = 2**24
 STORED_STEPS = 4095
 
 
+class Scan(NamedTuple):
+    """One stack to be shown.
+
+    Args:
+        name: what it is called; "" for the only one.
+        slices: (N, H, W), or one slice (H, W).
+        unit: of its values.
+    """
+
+    name: str
+    slices: ArrayLike
+    unit: str
+
+
 def specification(
-    names: Sequence[str],
-    stacks: Sequence,
-    units: Sequence[str],
+    scans: Sequence[Scan],
     modes: list[str],
     *,
     alt: str,
@@ -38,9 +52,7 @@ def specification(
     """Check the slices, and describe them for viewer.mjs.
 
     Args:
-        names: one for each stack; "" for the only one.
-        stacks: (N, H, W) each, or (H, W).
-        units: one for each stack.
+        scans: of one shape.
         modes: ways of looking, by the names in viewer.mjs; the first one is shown first.
         alt: what is to be seen, in one sentence.
         spacing_mm: None, the size of a pixel, or (z, y, x) of a volume.
@@ -48,29 +60,31 @@ def specification(
         marks: letters for left, right, top and bottom.
 
     Returns:
-        The specification, which JSON can hold, and the values (stacks, N, H, W), int16.
+        The specification, which JSON can hold, and the values (scans, N, H, W), int16.
 
     Raises:
         ValueError: in one sentence, for slices or arguments that cannot be shown.
     """
-    stacks = [checked_stack(name or "the slices", slices) for name, slices in zip(names, stacks)]
-    check_shapes(stacks)
+    stacks = [checked_stack(scan.name or "the slices", scan.slices) for scan in scans]
+    if any(stack.shape != stacks[0].shape for stack in stacks):
+        shapes = " and ".join(str(stack.shape) for stack in stacks)
+        raise ValueError(f"both scans need slices of one shape, got {shapes}")
     check_spacing(spacing_mm)
     shape = stacks[0].shape
     labels = checked_labels(labels, shape[0])
 
     # Level and width act on one unit only; images of another one keep their own window.
-    unit = HU.unit if HU.unit in units else units[0]
+    units = [scan.unit for scan in scans]
+    main_unit = HU.unit if HU.unit in units else units[0]
     windows = {}
     images = []
     stored = []
-    for source, (name, stack, own_unit) in enumerate(zip(names, stacks, units, strict=True)):
-        gain, offset = storage_scale(stack, own_unit)
-        if own_unit not in windows:
-            windows[own_unit] = windows_of(stack, own_unit, gain)
+    for source, (stack, (name, _, unit)) in enumerate(zip(stacks, scans, strict=True)):
+        gain, offset, own_windows = scale_and_windows(stack, unit)
+        windows.setdefault(unit, own_windows)
 
-        image = {"name": name, "unit": own_unit, "source": source, "gain": gain, "offset": offset}
-        image["window"] = None if own_unit == unit else windows[own_unit]["full range"]
+        image = {"name": name, "unit": unit, "source": source, "gain": gain, "offset": offset}
+        image["window"] = None if unit == main_unit else windows[unit]["full range"]
         images.append(image)
         stored.append(np.rint((stack - offset) / gain).clip(-32768, 32767).astype(np.int16))
 
@@ -78,12 +92,12 @@ def specification(
         "alt": alt,
         "images": images,
         "modes": modes,
-        "unit": unit,
+        "unit": main_unit,
         "read": True,
         "planes": planes(shape, spacing_mm, labels, marks),
         "groups": GROUPS,
     }
-    spec |= first_view(unit, windows[unit], modes[0])
+    spec |= first_view(main_unit, windows[main_unit], modes[0])
     return spec, np.stack(stored)
 
 
@@ -112,13 +126,6 @@ def checked_stack(name: str, slices) -> np.ndarray:
     return stack.astype(np.float32).reshape(-1, *stack.shape[-2:])
 
 
-def check_shapes(stacks: list[np.ndarray]) -> None:
-    """Raise ValueError unless all stacks have one shape."""
-    if any(stack.shape != stacks[0].shape for stack in stacks):
-        shapes = " and ".join(str(stack.shape) for stack in stacks)
-        raise ValueError(f"both scans need slices of one shape, got {shapes}")
-
-
 def check_spacing(spacing_mm) -> None:
     """Raise ValueError unless it is None, a length, or three of them."""
     if spacing_mm is None:
@@ -140,35 +147,34 @@ def checked_labels(labels: Sequence, slices: int) -> list[str]:
     return labels
 
 
-def storage_scale(stack: np.ndarray, unit: str) -> tuple[float, float]:
-    """Gain and offset with which a stack is stored: value = gain * stored + offset."""
-    low = float(stack.min())
-    high = float(stack.max())
-    if unit != HU.unit:
-        return max(high - low, 1e-6) / STORED_STEPS, low
+def scale_and_windows(stack: np.ndarray, unit: str) -> tuple[float, float, dict[str, list[float]]]:
+    """How a stack is stored and shown.
 
-    if -1 <= low < high <= 1:
+    Returns:
+        Gain and offset, value = gain * stored + offset, and windows to choose from, {name: [level,
+        width]}: clinical ones for CT, one for the rest.
+    """
+    lowest = float(stack.min())
+    highest = float(stack.max())
+    if unit != HU.unit:
+        gain = max(highest - lowest, 1e-6) / STORED_STEPS
+        low, high = np.percentile(stack, [0.5, 99.5]).tolist()
+        return gain, lowest, {"full range": [(low + high) / 2, max(high - low, gain)]}
+
+    if -1 <= lowest < highest <= 1:
         raise ValueError(
             "values in [-1, 1] are the network's, not HU: turn them into HU with "
             "ct_scale.from_network first"
         )
-    return 1.0, 0.0
-
-
-def windows_of(stack: np.ndarray, unit: str, gain: float) -> dict[str, list[float]]:
-    """Windows to choose from, {name: [level, width]}: clinical ones for CT, one for the rest."""
-    if unit == HU.unit:
-        return {name: [window.level, window.width] for name, window in WINDOWS.items()}
-
-    low, high = np.percentile(stack, [0.5, 99.5]).tolist()
-    return {"full range": [(low + high) / 2, max(high - low, gain)]}
+    return 1.0, 0.0, {name: [window.level, window.width] for name, window in WINDOWS.items()}
 
 
 def first_view(unit: str, windows: dict[str, list[float]], mode: str) -> dict:
     """What the viewer shows at first, and how far its sliders go."""
+    # The range is the lowest level, the highest one and the step between two.
     if unit == HU.unit:
         level, width = windows[FIRST_CT_WINDOW]
-        level_range = [HU.low, HU.high, 1]  # lowest, highest, step
+        level_range = [HU.low, HU.high, 1]
         limit = DIFFERENCE_LIMIT_HU
     else:
         level, width = windows["full range"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,7 +18,7 @@ from ..units import HU
 from ..windows import WINDOWS
 from .packing import pack
 from .pages import SCRIPT, STYLE, frame_element, jpeg_element, page, viewer_section, write_page
-from .specification import specification
+from .specification import Scan, specification
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,7 +113,7 @@ class Viewer:
         Raises:
             OSError: the file cannot be written.
         """
-        write_page(path, self.spec["alt"], [self.section(self.montage())])
+        write_page(path, page(self.spec["alt"], [self.section(self.montage())]))
 
     def __repr__(self) -> str:
         return f"Viewer: {self.spec['alt']}"
@@ -170,18 +171,16 @@ def compare(
             f"units={units!r}"
         )
 
+    scans = [Scan(names[0], real, units[0]), Scan(names[1], translated, units[1])]
     modes = list(COMPARISONS)
     if units[0] != units[1]:
         modes.remove("difference")
-    stacks = [real, translated]
     if uncertainty is not None:
-        names = (*names, "uncertainty")
-        units = (*units, units[1])
+        scans.append(Scan("uncertainty", uncertainty, units[1]))
         modes.append("uncertainty")
-        stacks.append(uncertainty)
 
     spec, values = specification(
-        names, stacks, units, modes, alt=alt, spacing_mm=spacing_mm, labels=labels, marks=marks
+        scans, modes, alt=alt, spacing_mm=spacing_mm, labels=labels, marks=marks
     )
     if uncertainty is not None:
         largest = max(float(np.max(uncertainty)), 1e-6)
@@ -216,11 +215,10 @@ def browse(
         Viewer: Three synthetic CTs.
     """
     is_ct = unit == HU.unit
+    modes = ["side", "single"] if is_ct else ["single"]
     spec, values = specification(
-        [""],
-        [slices],
-        [unit],
-        ["side", "single"] if is_ct else ["single"],
+        [Scan("", slices, unit)],
+        modes,
         alt=alt,
         spacing_mm=spacing_mm,
         labels=labels,
@@ -247,16 +245,13 @@ def window_level(
     The other arguments and errors are those of `compare`.
     """
     spec, values = specification(
-        ["your window"],
-        [ct_hu],
-        [HU.unit],
+        [Scan("your window", ct_hu, HU.unit)],
         ["side", "wipe"],
         alt=alt,
         spacing_mm=spacing_mm,
         labels=labels,
         marks=marks,
     )
-
     _add_window(spec, "everything")
     return Viewer(spec, values)
 
@@ -341,15 +336,19 @@ def _checked_values(
     scores: pd.DataFrame, method: str, patients: list[str], metrics: Sequence[str]
 ) -> dict[tuple[str, str], float]:
     """{(patient, metric): value} of one method; ValueError if any is missing."""
+    if not patients or not metrics:
+        raise ValueError(
+            f"a table needs patients and metrics, got {len(patients)} and {len(metrics)}"
+        )
+
     of_method = scores[scores["method"] == method]
     values = of_method.set_index(["patient", "metric"])["value"].to_dict()
-    for patient in patients or ["(none given)"]:
-        for metric in metrics or ["(no metric given)"]:
-            if (patient, metric) not in values:
-                raise ValueError(
-                    f"{method!r} has no {metric} for patient {patient}: choose methods, metrics "
-                    "and patients of these scores"
-                )
+    for patient, metric in itertools.product(patients, metrics):
+        if (patient, metric) not in values:
+            raise ValueError(
+                f"{method!r} has no {metric} for patient {patient}: choose methods, metrics "
+                "and patients of these scores"
+            )
     return values
 
 

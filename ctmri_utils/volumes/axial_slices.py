@@ -11,7 +11,7 @@ from scipy import ndimage, optimize
 from ..masks import volume_head_mask
 from ..settings import check_network_size
 from .head_checks import head_notes, with_air
-from .volume import Volume, check_shape, voxel_sides_mm
+from .volume import Volume, check_shape, corner_indices, voxel_sides_mm
 
 # Side of the embedded slices, on which the networks were trained.
 FIELD_MM = 224.0
@@ -203,8 +203,7 @@ def _axial_grid(volume: Volume, spacing_mm: float) -> tuple[np.ndarray, tuple[in
     step = np.array([slice_mm, spacing_mm, spacing_mm])
 
     # The volume's eight corners, in mm along the new axes.
-    ends = [[0, n - 1] for n in volume.values.shape]
-    corners = np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, 8)
+    corners = corner_indices(volume.values.shape)
     along = axes.T @ (volume.affine[:3, :3] @ corners + volume.affine[:3, 3:])
     low, high = along.min(1), along.max(1)
 

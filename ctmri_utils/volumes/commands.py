@@ -1,4 +1,7 @@
-"""The commands prepare, translate, evaluate and page; what they run is imported when they run."""
+"""The commands prepare, translate, evaluate and translator.
+
+What they run is imported when they run.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,10 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from ..command_line import Number, Switch, WholeNumber, default_is
+
+NetworkSize = Annotated[int | None, default_is("as the weights say, or 128", "N")]
+NetworkSpacing = Annotated[float | None, default_is("as the weights say, or 224 / SIZE", "X")]
+PersonPattern = Annotated[str | None, default_is("by PatientID, folder and name", "REGEX")]
 
 
 def prepare(
@@ -20,7 +27,7 @@ def prepare(
     size: WholeNumber = 128,
     test_share: Number = 0.2,
     seed: WholeNumber = 0,
-    person: Annotated[str | None, default_is("by PatientID, folder and name", "REGEX")] = None,
+    person: PersonPattern = None,
 ) -> None:
     """Make a folder of training slices from volumes, split by person.
 
@@ -39,19 +46,17 @@ def prepare(
         person: a regular expression; whatever it (or its first group) matches in a scan's path
             identifies the person, such as "patient[0-9]+".
     """
-    from functools import partial
-
-    from .packages import import_optional
-    from .prepare import prepare_pairs, prepare_slices
+    from .packages import progress_bar
+    from .prepare import Preparation, prepare_pairs, prepare_slices
 
     if pairs is None and None in (ct, mri):
         raise ValueError("nothing to prepare: give --ct and --mri, or --pairs")
-    bar = partial(import_optional("tqdm.auto").tqdm, unit="scan", disable=None)
-    options = (size, test_share, seed, bar, person)
+    options = Preparation(size=size, test_share=test_share, seed=seed, person=person)
+    bar = progress_bar("scan")
     if pairs is None:
-        notes = prepare_slices(output, Path(ct), Path(mri), *options)
+        notes = prepare_slices(output, Path(ct), Path(mri), options, bar)
     else:
-        notes = prepare_pairs(output, pairs, ct, mri, *options)
+        notes = prepare_pairs(output, pairs, ct, mri, options, bar)
     for note in notes:
         print(f"note: {note}")
     print(f'{output} is ready: DATASET = "{output}" in any lesson.')
@@ -64,16 +69,14 @@ def translate(
     *,
     weights: Annotated[Path, arg(metavar="FILE")],
     to: Annotated[Literal["ct", "mri"] | None, default_is("MR for a CT, CT for an MR")] = None,
-    size: Annotated[int | None, default_is("as the weights say, or 128", "N")] = None,
-    spacing_mm: Annotated[
-        float | None, default_is("as the weights say, or 224 / SIZE", "X")
-    ] = None,
+    size: NetworkSize = None,
+    spacing_mm: NetworkSpacing = None,
     smooth_mm: Number = 0.0,
     padding: Literal["reflect", "replicate"] = "reflect",
     round_trip: Switch = False,
     uncertainty: Switch = False,
 ) -> None:
-    """Translate NIfTI, MetaImage and NRRD files and DICOM series, each on its own grid.
+    """Translate NIfTI, MetaImage, NRRD and DICOM scans, each on its own grid.
 
     Not for clinical use: a translation can invent or remove findings.
 
@@ -91,14 +94,22 @@ def translate(
         uncertainty: also write a map of the expected error beside each translation, as
             NAME_uncertainty; calibrated on synthetic patients, and ten times slower.
     """
-    from .translation_files import translate_files
+    from .translate import TranslationOptions, translate_files
 
-    grid = size, spacing_mm, smooth_mm
-    translate_files(input, output, weights, to, *grid, padding, round_trip, uncertainty)
+    options = TranslationOptions(
+        to=to,
+        size=size,
+        spacing_mm=spacing_mm,
+        smooth_mm=smooth_mm,
+        padding=padding,
+        round_trip=round_trip,
+        uncertainty=uncertainty,
+    )
+    translate_files(input, output, weights, options)
 
 
 def evaluate(
-    source: Annotated[Positional[Path], arg(metavar="SCT_OR_DATA")],
+    scans: Positional[Path],
     /,
     *,
     truth: Annotated[Path | None, default_is("from the pairs", "PATH")] = None,
@@ -109,26 +120,24 @@ def evaluate(
     output: Annotated[Path | None, default_is("build/evaluations/NAME", "FOLDER")] = None,
     page: Switch = False,
     baselines: Switch = False,
-    person: Annotated[str | None, default_is("by PatientID, folder and name", "REGEX")] = None,
-    size: Annotated[int | None, default_is("as the weights say, or 128", "N")] = None,
-    spacing_mm: Annotated[
-        float | None, default_is("as the weights say, or 224 / SIZE", "X")
-    ] = None,
+    person: PersonPattern = None,
+    size: NetworkSize = None,
+    spacing_mm: NetworkSpacing = None,
 ) -> None:
-    """Score synthetic CT volumes against the true ones, person by person, as SynthRAD does.
+    """Score synthetic CT volumes against the true ones, by person, as SynthRAD does.
 
-    Computes MAE, PSNR, SSIM, MS-SSIM, errors by tissue, Dice and HD95 of bone, and water-equivalent
-    path length. Prints them with intervals over people, and writes scores.csv, and metrics.json in
-    the layout of the challenge.
+    Metrics: MAE, PSNR, SSIM, MS-SSIM, errors by tissue, bone Dice and HD95, WEPL.
+
+    Prints means with intervals over people; writes scores.csv and metrics.json.
 
     Args:
-        source: a synthetic CT or a folder of them; with --weights, a folder of pairs as for
+        scans: a synthetic CT or a folder of them; with --weights, a folder of pairs as for
             `prepare --pairs`.
         truth: the true CT, or a folder of them; people are matched by names and folders, as in
             `prepare`.
         mask: the region to score, a file or a folder.
         weights: a run or weights, with which the MR of each pair is translated first.
-        output: the folder of the results.
+        output: the folder of scores.csv and of metrics.json, which has the challenge's layout.
         page: also write page.html, which shows the scans, worst first.
         baselines: also score baselines without a network: a constant, the true CT shifted by one
             voxel, and, with --weights, two fits on the other people.
@@ -136,43 +145,34 @@ def evaluate(
         size: pixels per side of the network's slices, for weights that do not record it.
         spacing_mm: pixel size of the network's slices, for weights that do not record it.
     """
-    from .evaluation_files import evaluate_files
+    from .evaluation_files import EvaluationOptions, evaluate_files, evaluate_pairs
 
-    evaluate_files(source, truth, mask, weights, output, page, baselines, person, size, spacing_mm)
-
-
-def page(
-    run: Annotated[Positional[str], arg(metavar="RUN_OR_PAGE")],
-    /,
-    *,
-    dataset: Annotated[str | None, default_is("the run's", "NAME")] = None,
-    output: Annotated[Path | None, default_is("page.html in the run's folder", "FILE")] = None,
-    translate: Annotated[Path | None, default_is("none", "FILE")] = None,
-) -> None:
-    """Write an HTML page, readable without Python: a run's translations, or a translator.
-
-    With --translate, the page translates NIfTI files that are dropped on it, in the browser; they
-    never leave the computer.
-
-    Args:
-        run: a run's folder, or its name in build/runs, such as scans-laptop-2026; with --translate,
-            the page to write.
-        dataset: the data set to compare on.
-        output: the page to write.
-        translate: a run or weights that record their slices, such as
-            data/weights/heads.safetensors.
-    """
-    if translate is None:
-        from ..runs.page import run_page
-
-        print(f"Open {run_page(run, dataset, output)} in a browser.")
+    options = EvaluationOptions(output=output, page=page, baselines=baselines)
+    if weights is None:
+        if truth is None:
+            raise ValueError("nothing to compare with: give --truth, or --weights for pairs")
+        evaluate_files(scans, truth, mask, person, options)
         return
 
+    if truth or mask or person:
+        raise ValueError(
+            "--weights takes true CT and masks from the pairs: leave --truth, --mask and --person "
+            "out"
+        )
+    evaluate_pairs(scans, weights, size, spacing_mm, options)
+
+
+def translator(weights: Positional[str], output: Positional[Path], /) -> None:
+    """Write an HTML page that translates the NIfTI files that are dropped on it.
+
+    It needs a browser and no network, and the files never leave the computer.
+
+    Args:
+        weights: a run or weights that record their slices, such as
+            data/weights/heads.safetensors.
+        output: the page to write, an HTML file of about 9 MB.
+    """
     from .translation_page import write_translation_page
 
-    if dataset or output:
-        raise ValueError(
-            "--translate takes neither --dataset nor --output: give only the page to write"
-        )
-    write_translation_page(translate, Path(run))
-    print(f"Open {run} in a browser. For research and teaching, not for clinical use.")
+    write_translation_page(weights, output)
+    print(f"Open {output} in a browser. For research and teaching, not for clinical use.")

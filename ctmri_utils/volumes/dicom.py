@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,27 +21,16 @@ MOST_SLICE_PIXELS = 2**24
 PLUGINS = "pip install 'ctmri-utils[volumes]', or decompress the files, e.g. by gdcmconv --raw"
 
 
-@dataclass(frozen=True)
-class SeriesListing:
-    """DICOM files, sorted into series.
-
-    Args:
-        series: the files of each CT or MR series, in the order of their first files.
-        synthetic: the series among them that this package translated.
-        left_out: how many files are neither, by reason.
-    """
-
-    series: list[list[Path]]
-    synthetic: list[list[Path]]
-    left_out: Counter
-
-
-def list_series(files: Sequence[Path]) -> SeriesListing:
+def list_series(files: Sequence[Path]) -> tuple[dict[tuple[Path, ...], bool], Counter]:
     """Sort DICOM files into the CT and MR series that they hold.
 
     All other objects are left out, and so are localizers, the overviews on which a scan is planned.
     A damaged file is a series of its own, so that reading it says what is wrong with it. Where no
     tag names the series, a folder is one.
+
+    Returns:
+        The files of each series, in the order of their first ones, with whether this package
+        translated it; and how many files are left out, by reason.
     """
     series, synthetic, left_out = defaultdict(list), set(), Counter()
     with quiet_readers():
@@ -65,8 +53,7 @@ def list_series(files: Sequence[Path]) -> SeriesListing:
             series[key].append(path)
             if label:
                 synthetic.add(key)
-    translated = [files for key, files in series.items() if key in synthetic]
-    return SeriesListing(list(series.values()), translated, left_out)
+    return {tuple(files): key in synthetic for key, files in series.items()}, left_out
 
 
 def _is_slice(header) -> bool:
@@ -78,11 +65,6 @@ def _is_slice(header) -> bool:
     is_capture = tag_text(header, "SOPClassUID").startswith(SECONDARY_CAPTURE)
     lies_somewhere = "ImagePositionPatient" in header
     return is_image and not is_localizer and (lies_somewhere or not is_capture)
-
-
-def find_series(files: Sequence[Path]) -> list[list[Path]]:
-    """The CT and MR series among DICOM files, one list of files a series; see `list_series`."""
-    return list_series(files).series
 
 
 def read_series(source: Path | Sequence[Path]) -> Volume:
@@ -118,19 +100,20 @@ def read_series(source: Path | Sequence[Path]) -> Volume:
             raise ValueError(f"{place}: {error}") from None
 
 
-def _one_series(place: Path) -> list[Path]:
+def _one_series(place: Path) -> Sequence[Path]:
     """The files of the only series in a folder, or the file itself."""
     if not place.is_dir():
         return [place]
 
-    series = find_series([path for path in list_files(place).files if is_dicom(path)])
+    series, _ = list_series([path for path in list_files(place).files if is_dicom(path)])
     if len(series) != 1:
         counts = ", ".join(str(len(files)) for files in series) or "no"
         raise ValueError(
             f"{place} holds {len(series)} CT or MR series ({counts} slices): pass the "
             "folder or the files of one"
         )
-    return series[0]
+    [files] = series
+    return files
 
 
 def _volume(datasets: list) -> Volume:
@@ -158,26 +141,16 @@ def _volume(datasets: list) -> Volume:
 
 def _without_copies(datasets: list) -> tuple[list, list[str]]:
     """Every slice once, where whole files lie there twice, and a note on that."""
-    kept = {}
+    slices = {}
     for dataset in datasets:
-        # Slices that share a UID, but nothing else, are left to be refused as doubled.
-        uid = tag_text(dataset, "SOPInstanceUID")
-        alike = kept.setdefault(uid or id(dataset), [])
-        if not any(_is_copy(dataset, other) for other in alike):
-            alike.append(dataset)
+        # Slices that share a UID, but neither place nor pixels, are left to be refused as doubled.
+        uid = tag_text(dataset, "SOPInstanceUID") or id(dataset)
+        place = tag_text(dataset, "ImagePositionPatient")
+        slices.setdefault((uid, place, hash(tag_text(dataset, "PixelData"))), dataset)
 
-    slices = [dataset for alike in kept.values() for dataset in alike]
     count = len(datasets) - len(slices)
     notes = [f"{count} exact copies of its slices (same SOPInstanceUID) were left out"]
-    return slices, notes if count else []
-
-
-def _is_copy(one, other) -> bool:
-    """Whether two slices lie at one place and hold the same pixels, as stored."""
-    return all(
-        tag_text(one, keyword) == tag_text(other, keyword)
-        for keyword in ("ImagePositionPatient", "PixelData")
-    )
+    return list(slices.values()), notes if count else []
 
 
 def is_negative(dataset) -> bool:

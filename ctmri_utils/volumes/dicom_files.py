@@ -8,11 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..discovery import begins_like_a_data_set, label_in
-from ..discovery import is_dicom as is_dicom
-from .packages import import_optional
-
-# DICOM counts mm to the patient's left and back, we to right and front.
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+from ..machine import import_optional
 
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 MOST_FILE_BYTES = 2**28

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .dicom_files import LPS_TO_RAS, tag_numbers
+from .dicom_files import tag_numbers
+from .volume import LPS_TO_RAS
 
 # How far off its place a slice may be, in slice distances: rounding.
 OFF_LINE = 0.2

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .dicom_files import LPS_TO_RAS
-from .packages import import_optional
-from .volume import MODALITIES, Volume, as_int16, atomic_create, voxel_sides_mm
+from ..machine import import_optional
+from .volume import LPS_TO_RAS, MODALITIES, Volume, as_int16, atomic_create, voxel_sides_mm
 
 SHARED_TAGS = {
     "PatientName": "SYNTHETIC^NOT FOR CLINICAL USE",
@@ -166,8 +165,6 @@ def _dataset(tags: dict):
 
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
-    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
     return image
 
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from ..evaluation.uncertainty import UncertaintyMap, disagreement
 from ..scans.datasets import phantom_scans
 from .axial_slices import FIELD_MM
-from .translate import OTHER, SCALES, NetworkSlices, batch_size, network_slices, slice_grid
-from .volume import Volume
+from .network_slices import SCALES, in_batches, network_slices, slice_grid, translate_slices
+from .volume import OTHER, Volume
 
 # Synthetic patients of each family that calibrate, one slice each; as many others check it.
 PATIENTS = 10
@@ -91,7 +91,7 @@ def calibrate(
         progress: wraps the loop over families.
 
     Raises:
-        ValueError: as `translate.slice_grid`.
+        ValueError: as `slice_grid`.
     """
     size, spacing_mm, _ = slice_grid(model, to, size, spacing_mm)
     fov_mm = size * spacing_mm if spacing_mm else FIELD_MM
@@ -103,19 +103,13 @@ def calibrate(
 
     signs, errors, heads = map(np.concatenate, zip(*known.values(), strict=True))
     uncertainty_map = UncertaintyMap.calibrated({DISAGREEMENT: signs}, errors, heads)
-    held_out = {
-        family: _held_out(uncertainty_map, *everything) for family, everything in others.items()
-    }
+    held_out = {}
+    for family, (signs, errors, heads) in others.items():
+        expected = uncertainty_map({DISAGREEMENT: signs})[heads]
+        true = np.abs(errors[heads])
+        below_twice = float((true <= 2 * expected).mean())
+        held_out[family] = HeldOut(float(true.mean()), float(expected.mean()), below_twice)
     return Calibration(to, uncertainty_map, patients, held_out)
-
-
-def _held_out(
-    uncertainty_map: UncertaintyMap, signs: np.ndarray, errors: np.ndarray, heads: np.ndarray
-) -> HeldOut:
-    expected = uncertainty_map({DISAGREEMENT: signs})[heads]
-    true = np.abs(errors[heads])
-    below_twice = float((true <= 2 * expected).mean())
-    return HeldOut(float(true.mean()), float(expected.mean()), below_twice)
 
 
 def _signs_and_errors(
@@ -127,24 +121,18 @@ def _signs_and_errors(
     images, truth = (split.mri, split.ct) if to == "ct" else (split.ct, split.mri)
 
     scale = SCALES[to]
-    made = _in_batches(model, images, lambda part: model.translate(part, to).cpu().numpy())
-    errors = scale.from_network(made[:, 0]) - scale.from_network(truth[:, 0].numpy())
+    made = translate_slices(model, images, to)
+    errors = scale.from_network(made) - scale.from_network(truth[:, 0].numpy())
     return disagreement_of(model, images, to), errors, split.truth.head
 
 
 def disagreement_of(model, images, to: str, progress: Callable = iter) -> np.ndarray:
     """`evaluation.uncertainty.disagreement` of many slices, (N, H, W), a batch at a time."""
 
-    def of_batch(part: torch.Tensor) -> np.ndarray:
+    def of_batch(part: Tensor) -> np.ndarray:
         return disagreement([model], part, to, SCALES[to], SEED)
 
-    return _in_batches(model, images, of_batch, progress)
-
-
-def _in_batches(model, images, of_batch: Callable, progress: Callable = iter) -> np.ndarray:
-    at_once = batch_size(model, images.shape[-1])
-    firsts = progress(range(0, len(images), at_once))
-    return np.concatenate([of_batch(images[first : first + at_once]) for first in firsts])
+    return in_batches(model, images, of_batch, progress)
 
 
 def expected_error(
@@ -178,13 +166,13 @@ def expected_error(
             f"the calibration is for making {calibration.to}, and this scan becomes {to}: "
             "calibrate for it"
         )
-    slices: NetworkSlices = network_slices(model, volume, size, spacing_mm)
-    signs = disagreement_of(model, slices.images, to, progress)
+    stack, images, _ = network_slices(model, volume, size, spacing_mm)
+    signs = disagreement_of(model, images, to, progress)
     expected = calibration.uncertainty_map({DISAGREEMENT: signs})
-    expected = np.where(slices.stack.head_and_rim, expected, 0).astype(np.float32)
+    expected = np.where(stack.head_and_rim, expected, 0).astype(np.float32)
     return replace(
         volume,
-        values=slices.stack.back_onto(volume, expected, 0),
+        values=stack.back_onto(volume, expected, 0),
         modality=to,
         synthetic=True,
         error_map=True,

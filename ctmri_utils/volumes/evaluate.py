@@ -1,38 +1,33 @@
 """Synthetic CT volumes scored against the true ones, person by person, as challenges do it.
 
-`ctmri evaluate SCT --truth CT --mask MASK`, or `ctmri evaluate DATA --weights FILE`.
+`evaluation_files` finds the people and writes the results.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import optimize
+from scipy import ndimage, optimize
 
-from ..discovery import left_out_notes, listed, printable, stem
+from ..discovery import printable
+from ..evaluation.predictors import SOFT_TISSUE_HU, linear_regression, lookup_table
 from ..evaluation.scores import SCORE_COLUMNS
-from ..evaluation.volume_scores import score_volume
+from ..evaluation.volume_scores import VOLUME_METRICS, score_volume
 from ..masks import volume_head_mask
-from ..people import find_people
-from ..units import AIR_HU
-from .axial_slices import AxialStack, axial, resample
-from .evaluation_baselines import Samples, fits, samples_of, without_mri
+from ..units import AIR_HU, mri_scale
+from .axial_slices import axial, resample
 from .head_checks import with_air
-from .pairs import PairedVolumes, covered, find_pairs, read_mask, read_pair, same_grid, shared_name
-from .prepare import evidence
-from .scan_files import Scan, check_any, list_masks, list_scans
+from .pairs import PairedVolumes, covered, same_grid
 from .volume import CT_REACHES, Volume, check_even, voxel_sides_mm
 
 SYNTHETIC_CT = "synthetic CT"
 
-# Metrics that need room for their windows.
-WINDOWED = ("SSIM", "MS-SSIM")
+# Fits of HU on the MR value, on so many voxels of each person.
+FITS = {"linear regression": linear_regression, "lookup E[CT | MR]": lookup_table}
+MOST_SAMPLES = 100_000
 
 
 @dataclass(frozen=True)
@@ -51,142 +46,21 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Slices of one person for the page, (N, size, size) in HU."""
-
-    true_hu: np.ndarray
-    synthetic_hu: np.ndarray
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """What became of all people.
 
     Args:
         scores: a row for each method, patient and metric, as of `evaluation.evaluate`.
         notes: on what was left out, assumed or changed.
-        shown: slices by person, if they were asked for.
+        shown: by person, true and synthetic CT of some slices in HU, (2, N, size, size); empty
+            unless they were asked for.
         failed: how many people could not be scored.
     """
 
     scores: pd.DataFrame
     notes: tuple[str, ...]
-    shown: dict[str, Shown]
+    shown: dict[str, np.ndarray]
     failed: int
-
-
-# Which people there are.
-
-
-def cases_of_files(
-    source: Path, truth: Path, mask: Path | None, person: str | None
-) -> tuple[list[Case], list[str]]:
-    """One case for each synthetic CT, its true CT and its mask.
-
-    Files are taken as they are; in folders the three of a person find each other as `people` says.
-
-    Args:
-        source: a synthetic CT, or a folder of them.
-        truth: the true CT, or a folder.
-        mask: the mask or a folder, None for the head in the true CT.
-        person: see `find_people`.
-
-    Returns:
-        The cases in the order of the synthetic CTs, and notes.
-
-    Raises:
-        FileNotFoundError: there is nothing to score.
-        ValueError: somebody has two of a kind. Who lacks one gets a case that cannot be read.
-    """
-    found, notes = {}, []
-    for kind, place in (("synthetic CT", source), ("true CT", truth), ("mask", mask)):
-        if place is None:
-            continue
-        if kind == "mask":
-            scans, left_out = list_masks(place), Counter()
-        else:
-            modality = "ct" if kind == "true CT" else None
-            scans, left_out = list_scans(place).chosen(modality, round_trip=kind != "true CT")
-            notes += [f"{place}: {note}" for note in left_out_notes(left_out)]
-        check_any(scans, left_out, place)
-        found[kind] = [(scan, Path(place)) for scan in scans]
-
-    if all(len(scans) == 1 and scans[0][1].is_file() for scans in found.values()):
-        by_person = {kind: {"": scan} for kind, [(scan, _)] in found.items()}
-    else:
-        by_person = _by_person(found, person)
-
-    cases = [
-        _case_of_files({kind: scans.get(who) for kind, scans in by_person.items()})
-        for who in by_person["synthetic CT"]
-    ]
-    return cases, notes + _not_scored(by_person)
-
-
-def _not_scored(by_person: dict[str, dict[str, Scan]]) -> list[str]:
-    """A note on the people who have a true CT and nothing to compare with it."""
-    true, synthetic = by_person["true CT"], by_person["synthetic CT"]
-    names = [scan.name for who, scan in true.items() if who not in synthetic]
-    if not names:
-        return []
-    number = f"{len(names)} of {len(true)} true CTs have no synthetic CT, so no score"
-    return [f"{number}: {listed(names)}"]
-
-
-def _by_person(
-    found: dict[str, list[tuple[Scan, Path]]], person: str | None
-) -> dict[str, dict[str, Scan]]:
-    """Kind of file -> person -> scan."""
-    everything = [(kind, scan, place) for kind, scans in found.items() for scan, place in scans]
-    people = find_people([evidence(scan, place) for _, scan, place in everything], person)
-
-    by_person = {kind: {} for kind in found}
-    for (kind, scan, _), who in zip(everything, people.of, strict=True):
-        other = by_person[kind].setdefault(who, scan)
-        if other is not scan:
-            raise ValueError(
-                f"{other.files[0]} and {scan.files[0]} seem to be two {kind}s of one person: tell "
-                "people apart by --person REGEX, or give files"
-            )
-    return by_person
-
-
-def _case_of_files(own: dict[str, Scan | None]) -> Case:
-    """The case of a person's files by kind, None for one that should be there and is not."""
-    synthetic, true, mask = (own.get(kind) for kind in ("synthetic CT", "true CT", "mask"))
-
-    def read() -> PairedVolumes:
-        for kind, scan in own.items():
-            if scan is None:
-                raise ValueError(
-                    f"{synthetic.files[0]} has no {kind}: give the folder that holds it, or "
-                    "match people by --person REGEX"
-                )
-        return PairedVolumes(true.read("ct"), None, read_mask(mask) if mask else None)
-
-    # Of a single file, its folder may be the only name.
-    named = true or synthetic
-    path = Path(named.name)
-    if true and len(path.parts) == 1:
-        path = Path(named.files[0].resolve().parent.name, path)
-    return Case(shared_name(path.as_posix()), read, lambda volumes: synthetic.read("ct"))
-
-
-def cases_of_pairs(source: Path, translate: Callable[[Volume], Volume]) -> tuple[list[Case], list]:
-    """One case for each pair below a folder, see `find_pairs`; its MR is translated."""
-    pairs, notes = find_pairs(source)
-
-    def synthetic_ct(volumes: PairedVolumes) -> Volume:
-        return translate(volumes.mri)
-
-    cases = []
-    for pair in pairs:
-        name = pair.name or stem(pair.ct.files[0].name)
-        cases.append(Case(name, partial(read_pair, pair), synthetic_ct))
-    return cases, notes
-
-
-# Scoring.
 
 
 def evaluate_cases(
@@ -211,48 +85,48 @@ def evaluate_cases(
         try:
             volumes = case.read()
             mask, mask_notes = _mask(volumes)
-            predictions, case_notes = _predictions(case, volumes, mask)
+            synthetic_hu, case_notes = _synthetic_ct(case, volumes, mask)
+            predictions = {SYNTHETIC_CT: synthetic_hu}
             if baselines:
                 others = [own for name, own in samples.items() if name != case.name]
                 predictions |= _baselines(volumes, mask, others)
-            scores = list(_scores(case.name, volumes.ct, mask, predictions))
-            case_notes += [
-                f"{metric} is undefined: volume or mask are too small for its windows"
-                for method, _, metric, value in scores
-                if method == SYNTHETIC_CT and metric in WINDOWED and np.isnan(value)
-            ]
+            scores = _scores(case.name, volumes.ct, mask, predictions)
             if slices_shown:
                 most = max(1, slices_shown // len(cases))
-                shown[case.name] = _shown(volumes.ct, predictions[SYNTHETIC_CT], most)
+                shown[case.name] = _shown(volumes.ct, synthetic_hu, most)
         except (ValueError, OSError) as error:
             failed += 1
             notes.append(f"{case.name} is left out: {error}")
             continue
+
         rows += scores
+        case_notes += [
+            f"{metric} is undefined: volume or mask are too small for its windows"
+            for method, _, metric, value in scores
+            if method == SYNTHETIC_CT and VOLUME_METRICS[metric].has_windows and np.isnan(value)
+        ]
         notes += [f"{case.name}: {note}" for note in (*volumes.ct.notes, *case_notes, *mask_notes)]
     scores = pd.DataFrame(rows, columns=SCORE_COLUMNS)
     return Evaluation(scores, tuple(map(printable, notes)), shown, failed)
 
 
-def _all_samples(cases: list[Case]) -> dict[str, Samples]:
-    """Voxels of every person who has an MR, for the fits on the others."""
-    found = {}
-    for case in cases:
-        try:
-            volumes = case.read()
-            if volumes.mri is not None:
-                mri, _ = _on(volumes.mri, volumes.ct)
-                found[case.name] = samples_of(mri, volumes.ct.values, _mask(volumes)[0])
-        except (ValueError, OSError):
-            # Scoring will say what is wrong.
-            continue
-    return found
+def _scores(
+    name: str, truth: Volume, mask: np.ndarray, predictions: dict[str, np.ndarray]
+) -> list[tuple]:
+    """Rows of method, patient, metric and value."""
+    order, spacing_mm = axial_order(truth)
+    true_hu, mask = truth.values.transpose(order), mask.transpose(order)
+    rows = []
+    for method, predicted in predictions.items():
+        scored = score_volume(predicted.transpose(order), true_hu, mask, spacing_mm)
+        rows += [(method, name, metric, value) for metric, value in scored.items()]
+    return rows
 
 
-def _predictions(
+def _synthetic_ct(
     case: Case, volumes: PairedVolumes, mask: np.ndarray
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The synthetic CT in HU on the grid of the true one, as a method; and notes."""
+) -> tuple[np.ndarray, list[str]]:
+    """The synthetic CT in HU on the grid of the true one, and notes."""
     synthetic = case.predict(volumes)
     values, notes = _on(synthetic, volumes.ct)
 
@@ -267,19 +141,7 @@ def _predictions(
         notes.append(
             f"{beyond:.1%} of the scored region lies outside the synthetic CT, and was taken as air"
         )
-    return {SYNTHETIC_CT: values}, [*synthetic.warnings, *synthetic.notes, *notes]
-
-
-def _baselines(
-    volumes: PairedVolumes, mask: np.ndarray, others: list[Samples]
-) -> dict[str, np.ndarray]:
-    """Method -> CT in HU on the grid of the true one."""
-    order, _ = axial_order(volumes.ct)
-    predictions = without_mri(volumes.ct.values, mask, order[2])
-    if others and volumes.mri is not None:
-        mri, _ = _on(volumes.mri, volumes.ct)
-        predictions |= fits(others, mri, mask)
-    return predictions
+    return values, [*synthetic.warnings, *synthetic.notes, *notes]
 
 
 def _on(volume: Volume, truth: Volume) -> tuple[np.ndarray, list[str]]:
@@ -330,22 +192,58 @@ def axial_order(volume: Volume) -> tuple[tuple[int, ...], tuple[float, ...]]:
     return order, tuple(float(sides[axis]) for axis in order)
 
 
-def _scores(
-    name: str, truth: Volume, mask: np.ndarray, predictions: dict[str, np.ndarray]
-) -> Iterator[tuple]:
-    """Rows of method, patient, metric and value."""
-    order, spacing_mm = axial_order(truth)
-    true_hu, mask = truth.values.transpose(order), mask.transpose(order)
-    for method, predicted in predictions.items():
-        scored = score_volume(predicted.transpose(order), true_hu, mask, spacing_mm)
-        for metric, value in scored.items():
-            yield method, name, metric, value
+def _all_samples(cases: list[Case]) -> dict[str, np.ndarray]:
+    """Voxels of every person who has an MR, for the fits on the others: (2, K), MR and HU."""
+    found = {}
+    for case in cases:
+        try:
+            volumes = case.read()
+            if volumes.mri is not None:
+                mask, _ = _mask(volumes)
+                every = -(-int(mask.sum()) // MOST_SAMPLES)
+                ct_hu = volumes.ct.values[mask].astype(float)
+                found[case.name] = np.stack([_mri_in(mask, volumes), ct_hu])[:, ::every]
+        except (ValueError, OSError):
+            # Scoring will say what is wrong.
+            continue
+    return found
 
 
-def _shown(truth: Volume, synthetic: np.ndarray, most: int) -> Shown:
-    """Some axial slices of both, evenly chosen from those that show a head."""
-    stack: AxialStack = axial(truth)
+def _mri_in(mask: np.ndarray, volumes: PairedVolumes) -> np.ndarray:
+    """The MR at the voxels of the mask, (K,) in [-1, 1]."""
+    mri, _ = _on(volumes.mri, volumes.ct)
+    return mri_scale(mri, mask).to_network(mri)[mask].astype(float)
+
+
+def _baselines(
+    volumes: PairedVolumes, mask: np.ndarray, others: list[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What a synthetic CT must beat, without a network: method -> CT in HU on the true one's grid.
+
+    40 HU in the mask, and the true CT one voxel further from side to side. If there is an MR, also
+    least-squares fits of HU on its value, made on the other people, see `_all_samples`.
+    """
+    right_to_left = axial_order(volumes.ct)[0][2]
+    one_voxel = np.eye(3)[right_to_left]
+    predictions = {
+        "constant": np.where(mask, SOFT_TISSUE_HU, AIR_HU),
+        "true CT, 1 px off": ndimage.shift(volumes.ct.values, one_voxel, order=0, cval=AIR_HU),
+    }
+    if not others or volumes.mri is None:
+        return predictions
+
+    known_mri, known_hu = np.concatenate(others, axis=1)
+    mri = _mri_in(mask, volumes)
+    for name, fit in FITS.items():
+        predictions[name] = np.full(mask.shape, AIR_HU)
+        predictions[name][mask] = fit(known_mri, known_hu)(mri)
+    return predictions
+
+
+def _shown(truth: Volume, synthetic: np.ndarray, most: int) -> np.ndarray:
+    """Some axial slices of both, evenly chosen from those with a head, (2, N, size, size)."""
+    stack = axial(truth)
     levels = np.flatnonzero(stack.head.any((1, 2)))
     levels = levels[:: -(-len(levels) // most)]
     like = resample(synthetic, truth.affine, stack.affine, stack.values.shape, AIR_HU)
-    return Shown(stack.values[levels], like[levels])
+    return np.stack([stack.values[levels], like[levels]])

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..discovery import ITK
-from .nifti import three_dimensions
-from .packages import import_optional
+from ..files import read_start
+from ..machine import import_optional
 from .volume import (
+    LPS_TO_RAS,
     Volume,
     as_int16,
     atomic_create,
     check_even,
-    check_no_labels,
     check_shape,
-    cleaned,
+    measured_volume,
+    three_dimensions,
 )
-
-# ITK counts millimetres towards the patient's left, back and head.
-LPS = np.diag([-1.0, -1.0, 1.0])
 
 # In this much of a file, its header says where it lies in space, and where its voxels are.
 HEADER_BYTES = 2**14
@@ -49,22 +48,14 @@ def read_itk(path: Path, modality: str | None = None, *, labels: bool = True) ->
     """
     simple_itk = import_optional("SimpleITK", "volumes")
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            header = file.read(HEADER_BYTES)
-    except OSError as error:
-        raise type(error)(
-            f"{path} cannot be opened ({error.strerror}): check the path, its permissions and the "
-            "disk"
-        ) from error
+    header = read_start(path, HEADER_BYTES)
     try:
         values, affine = _read(simple_itk, path, header)
-        if not labels:
-            check_no_labels(values)
-        values, modality, notes = cleaned(values, modality)
-        if not SAYS_ORIENTATION.search(header):
-            notes.append("the file gives no orientation: left, right, top and bottom are a guess")
-        return Volume(values, affine, modality, tuple(notes))
+        volume = measured_volume(values, affine, modality, labels)
+        if SAYS_ORIENTATION.search(header):
+            return volume
+        note = "the file gives no orientation: left, right, top and bottom are a guess"
+        return replace(volume, notes=(*volume.notes, note))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except RuntimeError as error:
@@ -127,8 +118,8 @@ def _affine(image) -> np.ndarray:
     dimensions = image.GetDimension()
     directions = np.reshape(image.GetDirection(), (dimensions, dimensions))[:3, :3]
     affine = np.eye(4)
-    affine[:3, :3] = LPS @ directions * image.GetSpacing()[:3]
-    affine[:3, 3] = LPS @ image.GetOrigin()[:3]
+    affine[:3, :3] = LPS_TO_RAS @ directions * image.GetSpacing()[:3]
+    affine[:3, 3] = LPS_TO_RAS @ image.GetOrigin()[:3]
     return affine
 
 
@@ -153,12 +144,12 @@ def write_itk(volume: Volume, path: Path) -> None:
     check_even(
         volume, f"{path.suffix} files cannot record where: give a folder as output, for DICOM"
     )
-    steps = LPS @ volume.affine[:3, :3]
+    steps = LPS_TO_RAS @ volume.affine[:3, :3]
     spacing = np.linalg.norm(steps, axis=0)
     image = simple_itk.GetImageFromArray(np.ascontiguousarray(as_int16(volume).T))
     image.SetSpacing(spacing.tolist())
     image.SetDirection((steps / spacing).ravel().tolist())
-    image.SetOrigin((LPS @ volume.affine[:3, 3]).tolist())
+    image.SetOrigin((LPS_TO_RAS @ volume.affine[:3, 3]).tolist())
     image.SetMetaData("Comment", "; ".join([volume.label, *volume.warnings]))
 
     try:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import gzip
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..discovery import GZIP_MAGIC, NIFTI, NIFTI2_HEADER_BYTES
-from .packages import import_optional, quiet_readers
+from ..files import read_start
+from ..machine import import_optional
+from .packages import quiet_readers
 from .volume import (
     Volume,
     as_int16,
     atomic_create,
     check_even,
-    check_no_labels,
     check_shape,
-    cleaned,
     is_plausible,
+    measured_volume,
+    three_dimensions,
     voxel_sides_mm,
 )
 
@@ -53,22 +56,13 @@ def read_nifti(path: Path, modality: str | None = None, *, labels: bool = True) 
     """
     nibabel = import_optional("nibabel")
     path = Path(path)
+    is_packed = read_start(path, len(GZIP_MAGIC)) == GZIP_MAGIC
+    opener = gzip.open if is_packed else open
     try:
-        with path.open("rb") as file:
-            is_packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-        opener = gzip.open if is_packed else open
         with quiet_readers(), opener(path, "rb") as file:
             image, notes = _bounded_image(nibabel, file)
-        return _volume(image, modality, notes, labels)
-    except OSError as error:
-        if error.errno:
-            raise type(error)(
-                f"{path} cannot be opened ({error.strerror}): check the path, its permissions and "
-                "the disk"
-            ) from error
-        raise ValueError(
-            f"{path} is damaged ({type(error).__name__}): copy or export it again"
-        ) from error
+        volume = _volume(image, modality, labels)
+        return replace(volume, notes=(*notes, *volume.notes))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except Exception as error:
@@ -169,9 +163,8 @@ def _kind(nibabel, start: bytes):
     raise ValueError("it does not begin like a NIfTI file: it is damaged or something else")
 
 
-def _volume(image, modality: str | None, header_notes: list[str], labels: bool) -> Volume:
+def _volume(image, modality: str | None, labels: bool) -> Volume:
     """A nibabel image as a volume, if it is one of real numbers in millimetres."""
-    shape = three_dimensions(image.shape)
     if image.get_data_dtype().kind not in "iuf":
         raise ValueError(
             "its voxels are colours or complex numbers: save the grey values or the magnitude"
@@ -182,27 +175,17 @@ def _volume(image, modality: str | None, header_notes: list[str], labels: bool) 
 
     # What is too large for float32 is counted by `cleaned`.
     with np.errstate(all="ignore"):
-        values = image.get_fdata(dtype=np.float32).reshape(shape)
-    if not labels:
-        check_no_labels(values)
-    values, modality, notes = cleaned(values, modality)
-    notes = [*header_notes, *notes]
+        values = image.get_fdata(dtype=np.float32).reshape(three_dimensions(image.shape))
+    volume = measured_volume(values, image.affine, modality, labels)
 
     space = int(image.header["sform_code"]) or int(image.header["qform_code"])
     if not space:
-        notes.append(
+        note = (
             "the file gives no orientation (sform and qform code 0): left, right, top and "
             "bottom are a guess"
         )
-    known_space = space if 1 <= space <= 5 else 1
-    return Volume(values, image.affine, modality, tuple(notes), known_space)
-
-
-def three_dimensions(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape without trailing ones beyond three dimensions, or filled up with them."""
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape + (1,) * (3 - len(shape))
+        volume = replace(volume, notes=(*volume.notes, note))
+    return replace(volume, space=space if 1 <= space <= 5 else 1)
 
 
 def write_nifti(volume: Volume, path: Path) -> None:

@@ -1,22 +1,19 @@
-"""Optional packages: imported when they are used, and kept quiet about what they read."""
+"""Optional packages: pydicom and nibabel kept quiet, and tqdm's bar."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
+from functools import partial
+
+from ..machine import import_optional
 
 
-def import_optional(name: str, extra: str = "course"):
-    """Import a package that a plain installation lacks, or say which extra brings it."""
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"this needs {name.partition('.')[0]}: pip install 'ctmri-utils[{extra}]'"
-        ) from error
+def progress_bar(unit: str, title: str | None = None) -> Callable[[Iterable], Iterable]:
+    """A function that shows a bar while a loop runs, in a terminal or a notebook."""
+    return partial(import_optional("tqdm.auto").tqdm, unit=unit, disable=None, desc=title)
 
 
 @contextmanager

@@ -27,8 +27,8 @@ from ..discovery import (
 )
 from ..evaluation.metrics import dice
 from .axial_slices import AxialStack, axial, axial_like, resample
-from .scan_files import Scan, is_volume_file, scan_of_file, voxel_files
-from .volume import MODALITIES, Volume, check_even
+from .scan_files import Scan, scan_of_file, without_voxel_files
+from .volume import MODALITIES, Volume, check_even, corner_indices
 
 CHANNELS = ("0000", "0001")
 ROLES = {"mask": {"mask"}, "ct": MODALITY_WORDS["ct"], "mri": MODALITY_WORDS["mri"]}
@@ -110,29 +110,23 @@ def find_pairs(
     if not source.is_dir():
         raise FileNotFoundError(f"{source} is not a folder: give one that holds the pairs")
 
-    listing = list_files(source)
-    left_out = Counter(listing.left_out)
-    found = defaultdict(lambda: defaultdict(list))
-    for path in sorted(set(listing.files) - voxel_files(listing.files)):
-        name, role = _name_and_role(path.relative_to(source).as_posix(), ct, mri)
-        if not is_volume_file(path) or not role:
-            left_out[ending(path)] += 1
-            continue
-        scan = scan_of_file(path, source)
-        if scan.synthetic:
-            left_out[TRANSLATED] += 1
-        else:
-            found[name][role].append(scan)
-
+    found, left_out = _by_name(source, ct, mri)
     pairs, notes, alone = [], [], []
     for name, scans in sorted(found.items()):
-        pair, note = _one_pair(name, scans)
-        if pair:
-            pairs.append(pair)
-        if note:
-            notes.append(note)
-        if not pair and not note:
+        roles = ("ct", "mri") if scans["ct"] or scans["mri"] else CHANNELS
+        cts, mris, masks = (scans[role] for role in (*roles, "mask"))
+        if not (cts and mris):
             alone += [scan.name for of_role in scans.values() for scan in of_role]
+        elif max(len(cts), len(mris), len(masks)) > 1:
+            notes.append(
+                f"left out: {printable(name)}: it has {len(cts)} CT, {len(mris)} MR and "
+                f"{len(masks)} mask files, but a pair has one of each; choose them by --ct and "
+                "--mri"
+            )
+        else:
+            mask = masks[0] if masks else None
+            pairs.append(Pair(name, cts[0], mris[0], mask, is_named=roles is not CHANNELS))
+
     if alone:
         number = f"{len(alone)} volume{'s' if len(alone) > 1 else ''}"
         notes.append(printable(f"no partner was found for {number}: {listed(sorted(alone))}"))
@@ -144,6 +138,25 @@ def find_pairs(
             "files, or find them by --ct PATTERN --mri PATTERN"
         )
     return pairs, notes
+
+
+def _by_name(
+    source: Path, ct: str | None, mri: str | None
+) -> tuple[dict[str, dict[str, list[Scan]]], Counter]:
+    """Name of a pair -> role -> the scans below a folder that have both; and what is left out."""
+    listing = list_files(source)
+    left_out = Counter(listing.left_out)
+    found = defaultdict(lambda: defaultdict(list))
+    for path in without_voxel_files(listing.files):
+        name, role = _name_and_role(path.relative_to(source).as_posix(), ct, mri)
+        scan = scan_of_file(path, source)
+        if not role or not scan.is_file:
+            left_out[ending(path)] += 1
+        elif scan.synthetic:
+            left_out[TRANSLATED] += 1
+        else:
+            found[name][role].append(scan)
+    return found, left_out
 
 
 def _name_and_role(path: str, ct: str | None, mri: str | None) -> tuple[str, str]:
@@ -173,21 +186,6 @@ def _expression(pattern: str) -> str:
     """A regular expression for a pattern; what `*` and `?` stand for are its groups."""
     signs = {"*": "(.*)", "?": "(.)"}
     return "".join(signs.get(sign, re.escape(sign)) for sign in pattern)
-
-
-def _one_pair(name: str, scans: dict[str, list[Scan]]) -> tuple[Pair | None, str]:
-    """The pair of the files that share a name, or why there is none ("": a partner is missing)."""
-    roles = ("ct", "mri") if scans["ct"] or scans["mri"] else CHANNELS
-    ct, mri, masks = (scans[role] for role in (*roles, "mask"))
-    if not (ct and mri):
-        return None, ""
-    if max(len(ct), len(mri), len(masks)) > 1:
-        return None, (
-            f"left out: {printable(name)}: it has {len(ct)} CT, {len(mri)} MR and {len(masks)} "
-            "mask files, but a pair has one of each; choose them by --ct and --mri"
-        )
-    mask = masks[0] if masks else None
-    return Pair(name, ct[0], mri[0], mask, is_named=roles is not CHANNELS), ""
 
 
 def read_pair(pair: Pair) -> PairedVolumes:
@@ -242,10 +240,9 @@ def same_grid(one: Volume, other: Volume) -> bool:
     """Whether two volumes have the same voxels, to a hundredth of a millimetre."""
     if one.values.shape != other.values.shape:
         return False
-    ends = [[0, length - 1] for length in one.values.shape]
-    corners = np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, 8)
-    corners = np.vstack([corners, np.ones(8)])
-    return bool(np.abs((one.affine - other.affine) @ corners).max() < SAME_GRID_MM)
+    apart = one.affine - other.affine
+    apart_mm = apart[:3, :3] @ corner_indices(one.values.shape) + apart[:3, 3:]
+    return bool(np.abs(apart_mm).max() < SAME_GRID_MM)
 
 
 def axial_pair(volumes: PairedVolumes, size: int) -> tuple[AxialStack, AxialStack, list[str]]:
@@ -284,7 +281,8 @@ def axial_pair(volumes: PairedVolumes, size: int) -> tuple[AxialStack, AxialStac
 
     common = in_ct & _shown(volumes.mri, mri)
     if volumes.mask is not None:
-        common &= _resampled_mask(volumes.mask, mri)
+        mask = volumes.mask
+        common &= resample(mask.values, mask.affine, mri.affine, mri.values.shape, 0) > 0.5
         notes += [f"the mask: {note}" for note in volumes.mask.notes]
         if not same_grid(volumes.mask, volumes.mri):
             notes.append("mask and MR have different grids: the mask was resampled onto the MR's")
@@ -320,10 +318,6 @@ def covered(volume: Volume, affine: np.ndarray, index: np.ndarray) -> np.ndarray
 
     beyond = np.array(volume.values.shape)[:, None] - 0.5
     return ((index > -0.5) & (index < beyond)).all(0)
-
-
-def _resampled_mask(mask: Volume, stack: AxialStack) -> np.ndarray:
-    return resample(mask.values, mask.affine, stack.affine, stack.values.shape, 0) > 0.5
 
 
 def overlap_notes(ct_head: np.ndarray, mri_head: np.ndarray, affine: np.ndarray) -> list[str]:

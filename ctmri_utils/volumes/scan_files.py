@@ -1,10 +1,10 @@
-"""Scans on disk: NIfTI, MetaImage and NRRD files and DICOM series, found and read alike."""
+"""Scans on disk: NIfTI, MetaImage, NRRD and DICOM, found, read and written alike."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..discovery import (
@@ -28,10 +28,15 @@ from ..discovery import (
     printable,
     words_of,
 )
+from ..files import read_start
+from ..people import Evidence
 from .dicom import list_series, read_series
-from .itk import HEADER_BYTES, data_file, read_itk
-from .nifti import read_nifti
-from .volume import MODALITIES, Volume
+from .dicom_files import read_file, tag_text
+from .dicom_write import write_series
+from .itk import HEADER_BYTES, data_file, read_itk, write_itk
+from .nifti import read_nifti, write_nifti
+from .packages import quiet_readers
+from .volume import MODALITIES, OTHER, Volume
 
 # Endings of files that hold one volume each.
 VOLUME_FILES = NIFTI + ITK
@@ -61,6 +66,11 @@ class Scan:
         """Where it lies: its file, or the first one of a series."""
         more = len(self.files) - 1
         return str(self.files[0]) + (f" and {more} more" if more else "")
+
+    @property
+    def place(self) -> Path:
+        """Its file, or the folder of a series."""
+        return self.files[0] if self.is_file else self.files[0].parent
 
     @property
     def modality_in_name(self) -> str:
@@ -93,13 +103,14 @@ class Scan:
 
     def _check_label(self, modality: str | None) -> None:
         """Raise ValueError for a translation that says it is of another modality."""
-        label = own_label(self.files[0])
-        for other, name in MODALITIES.items():
-            if modality not in (None, other) and label == SYNTHETIC.format(name):
-                raise ValueError(
-                    f"{self.files[0]}: its header says that it is a synthetic {name}, not a "
-                    f"{MODALITIES[modality]}: give the {MODALITIES[modality]}"
-                )
+        if modality is None:
+            return
+        expected, other = MODALITIES[modality], MODALITIES[OTHER[modality]]
+        if own_label(self.files[0]) == SYNTHETIC.format(other):
+            raise ValueError(
+                f"{self.files[0]}: its header says that it is a synthetic {other}, not a "
+                f"{expected}: give the {expected}"
+            )
 
 
 @dataclass(frozen=True)
@@ -107,20 +118,25 @@ class ScanListing:
     """The scans of a file or folder.
 
     Args:
+        source: the file or folder.
         scans: real ones first, then translations, each by path.
         left_out: how many files are no scans, by reason.
     """
 
+    source: Path
     scans: tuple[Scan, ...]
     left_out: Counter
 
-    def chosen(self, modality: str | None, round_trip: bool) -> tuple[list[Scan], Counter]:
-        """The scans to work on, and what is left out.
+    def chosen(self, modality: str | None, round_trip: bool) -> tuple[list[Scan], list[str]]:
+        """The scans to work on, and notes on what is left out.
 
         Args:
             modality: "ct" or "mri" leaves out files that are named as another modality, unless all
                 are; None takes both.
             round_trip: take translations too.
+
+        Raises:
+            FileNotFoundError: there is no such scan; says what was found instead.
         """
         left_out = Counter(self.left_out)
         scans = list(self.scans)
@@ -132,7 +148,18 @@ class ScanListing:
         if modality and named:
             left_out[OTHER_MODALITY] = len(scans) - len(named)
             scans = named
-        return scans, +left_out
+
+        notes = left_out_notes(+left_out)
+        advice = "give another file or folder"
+        if left_out[TRANSLATED]:
+            advice = "give real scans, because only `translate --round-trip` takes translations"
+        if not scans:
+            instead = "".join(f"; {note}" for note in notes)
+            raise FileNotFoundError(
+                f"{printable(self.source)} holds no scan (looked for {', '.join(VOLUME_FILES)}, "
+                f"and CT or MR images in DICOM{instead}): {advice}"
+            )
+        return scans, notes
 
 
 def list_scans(source: Path) -> ScanListing:
@@ -151,26 +178,33 @@ def list_scans(source: Path) -> ScanListing:
     left_out = Counter(listing.left_out)
 
     scans, dicom = [], []
-    voxels = voxel_files(listing.files)
-    for path in listing.files:
-        is_volume = is_volume_file(path)
-        parts = path.relative_to(folder).parts
-        if path in voxels:
-            continue
-        if is_volume and path != source and is_named_as_labels(parts):
-            left_out[LABELS] += 1
-        elif is_volume and is_error_map(path):
-            left_out[ERROR_MAP] += 1
-        elif is_volume:
+    for path in without_voxel_files(listing.files):
+        reason = _reason_to_leave_out(path, path.relative_to(folder).parts, path == source)
+        if reason:
+            left_out[reason] += 1
+        elif is_volume_file(path):
             scans.append(scan_of_file(path, folder))
-        elif _is_readable_dicom(path, left_out):
+        else:
             dicom.append(path)
 
-    series = list_series(dicom)
-    left_out.update(series.left_out)
-    for k, files in enumerate(series.series, start=1):
-        scans.append(Scan(tuple(files), f"series-{k:03d}", files in series.synthetic))
-    return ScanListing(tuple(sorted(scans, key=lambda scan: scan.synthetic)), left_out)
+    series, other_objects = list_series(dicom)
+    for k, (files, synthetic) in enumerate(series.items(), start=1):
+        scans.append(Scan(files, f"series-{k:03d}", synthetic))
+    real_first = sorted(scans, key=lambda scan: scan.synthetic)
+    return ScanListing(source, tuple(real_first), left_out + other_objects)
+
+
+def _reason_to_leave_out(path: Path, parts: tuple[str, ...], is_source: bool) -> str:
+    """Why a file is no scan, "" if it may be one; its parts are the path below the source."""
+    if is_volume_file(path):
+        if is_named_as_labels(parts) and not is_source:
+            return LABELS
+        is_error_map = is_named_as_error_map(path.name) or labels_error_map(own_label(path))
+        return ERROR_MAP if is_error_map else ""
+    try:
+        return "" if is_dicom(path) else ending(path)
+    except OSError:
+        return LOCKED
 
 
 def check_exists(source: Path) -> None:
@@ -185,11 +219,19 @@ def list_masks(source: Path) -> list[Scan]:
     """The files of one volume in a folder that are named as masks; of a file, the file itself.
 
     In a folder of which no file is named so, all of them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
     """
     source = Path(source)
     if source.is_file():
         return [scan_of_file(source, source.parent)]
     volumes = [path for path in list_files(source).files if is_volume_file(path)]
+    if not volumes:
+        raise FileNotFoundError(
+            f"{printable(source)} holds no mask (looked for {', '.join(VOLUME_FILES)}): give "
+            "another file or folder"
+        )
     named = [path for path in volumes if "mask" in words_of(path.name)]
     return [scan_of_file(path, source) for path in named or volumes]
 
@@ -199,36 +241,45 @@ def is_volume_file(path: str | Path) -> bool:
     return str(path).lower().endswith(VOLUME_FILES)
 
 
-def is_error_map(path: Path) -> bool:
-    """Whether a file of one volume is a map of expected errors, by its header or its name."""
-    return is_named_as_error_map(path.name) or labels_error_map(own_label(path))
-
-
 def scan_of_file(path: Path, folder: Path) -> Scan:
     """The scan in a file of one volume, called by its path below the folder."""
     return Scan((path,), path.relative_to(folder).as_posix(), bool(own_label(path)))
 
 
-def voxel_files(files: tuple[Path, ...]) -> set[Path]:
-    """The files that hold the voxels of .mhd files, so that they are not counted as left out."""
-    found = set()
+def without_voxel_files(files: tuple[Path, ...]) -> list[Path]:
+    """The files but those that hold the voxels of .mhd files, which are not scans of their own."""
+    voxels = set()
     for path in files:
         if path.suffix.lower() == ".mhd" and os.access(path, os.R_OK):
-            with path.open("rb") as file:
-                found.add(data_file(path, file.read(HEADER_BYTES)))
-    return found
+            voxels.add(data_file(path, read_start(path, HEADER_BYTES)))
+    return [path for path in files if path not in voxels]
 
 
-def _is_readable_dicom(path: Path, left_out: Counter) -> bool:
-    """Whether a file is DICOM; if not, why it is left out is counted."""
+def evidence(scan: Scan, source: Path) -> Evidence:
+    """What is known of the person in a scan, for comparison only; it is never written.
+
+    Args:
+        scan: the scan.
+        source: the file or folder in which it was found.
+    """
+    folder = source if source.is_dir() else source.parent
+    parts = scan.files[0].relative_to(folder).parts
+    if scan.is_file:
+        return Evidence(parts, source=source)
+
+    of_series = Evidence(parts[:-1], has_file_name=False, source=source)
     try:
-        if is_dicom(path):
-            return True
-    except OSError:
-        left_out[LOCKED] += 1
-        return False
-    left_out[ending(path)] += 1
-    return False
+        with quiet_readers():
+            header = read_file(scan.files[0], pixels=False)
+    except ValueError:
+        # Reading the scan will say what is wrong with it.
+        return of_series
+    return replace(
+        of_series,
+        patient_id=tag_text(header, "PatientID"),
+        name_and_birth=(tag_text(header, "PatientName"), tag_text(header, "PatientBirthDate")),
+        study=tag_text(header, "StudyInstanceUID"),
+    )
 
 
 def find_scans(source: Path, round_trip: bool = True) -> list[Scan]:
@@ -241,23 +292,8 @@ def find_scans(source: Path, round_trip: bool = True) -> list[Scan]:
     Raises:
         FileNotFoundError: there is nothing to read; says what was found instead.
     """
-    scans, left_out = list_scans(source).chosen(None, round_trip)
-    check_any(scans, left_out, source)
+    scans, _ = list_scans(source).chosen(None, round_trip)
     return scans
-
-
-def check_any(scans: list[Scan], left_out: Counter, source: Path) -> None:
-    """Raise FileNotFoundError unless there is a scan."""
-    if scans:
-        return
-    instead = "".join(f"; {note}" for note in left_out_notes(left_out))
-    advice = "give another file or folder"
-    if left_out[TRANSLATED]:
-        advice = "give real scans, because only `translate --round-trip` takes translations"
-    raise FileNotFoundError(
-        f"{printable(source)} holds no scan (looked for {', '.join(VOLUME_FILES)}, and CT or MR "
-        f"images in DICOM{instead}): {advice}"
-    )
 
 
 def read_volume(path: Path, modality: str | None = None) -> Volume:
@@ -288,3 +324,16 @@ def read_volume(path: Path, modality: str | None = None) -> Volume:
             "`find_scans` finds"
         )
     return scans[0].read(modality, labels=True)
+
+
+def write_volume(volume: Volume, path: Path) -> None:
+    """Write NIfTI, MetaImage or NRRD by the ending of the path, else a folder of DICOM.
+
+    The errors are those of `write_nifti`, `write_itk` and `write_series`.
+    """
+    if path.name.lower().endswith(NIFTI):
+        write_nifti(volume, path)
+    elif path.name.lower().endswith(ITK):
+        write_itk(volume, path)
+    else:
+        write_series(volume, path)

@@ -1,36 +1,28 @@
-"""Whole volumes through a trained translator; `translation_files` does it for files."""
+"""Volumes through a trained translator: one in memory, or every scan of a file or folder.
+
+`ctmri translate INPUT OUTPUT --weights FILE`.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
-import torch
 from scipy import ndimage
 
-from ..units import HU, Scale, mri_scale
-from .axial_slices import AxialStack, axial
+from ..discovery import ERROR_MAP_ENDING, printable, stem
+from ..runs.weights import ReferenceTranslator, load_translator
+from ..seeds import set_up
+from .error_maps import Calibration, calibrate, expected_error
 from .input_checks import check_input
-from .volume import MODALITIES, Volume, check_even
-
-OTHER = {"ct": "mri", "mri": "ct"}
-
-# MR has no unit of its own: 12 bits, as scanners store it.
-TRANSLATED_MRI = Scale(0.0, 4095.0, "MR unit")
-
-# Of what the networks make, in the range of the networks.
-SCALES = {"ct": HU, "mri": TRANSLATED_MRI}
-
-# Pixels per side for networks without a contract.
-ASSUMED_SIZE = 128
-
-# Memory for the activations of one batch, on the CPU.
-BATCH_BYTES = 2**29
-
-# A generator holds as many images of its largest size at once, per slice: measured, 3.5 to 5.
-IMAGES_AT_ONCE = 5
-MOST_SLICES_AT_ONCE = 32
+from .network_slices import SCALES, check_one_channel, network_slices, translate_slices
+from .packages import progress_bar
+from .scan_files import Scan, check_exists, is_volume_file, list_scans, write_volume
+from .volume import MODALITIES, OTHER, Volume, check_even, check_free
 
 
 def translate_volume(
@@ -78,22 +70,15 @@ def translate_volume(
     """
     if not 0 <= smooth_mm <= 100:
         raise ValueError(f"smoothing by {smooth_mm:g} mm is out of range: choose 0 to 100")
-
-    to = OTHER[volume.modality]
     if smooth_mm:
         check_even(volume, "they are smoothed only where even: leave the smoothing out")
-    slices = network_slices(model, volume, size, spacing_mm)
-    stack, images = slices.stack, slices.images
+
+    stack, images, notes = network_slices(model, volume, size, spacing_mm)
     # What a network painted may be odd in any way.
     warnings = () if volume.synthetic else check_input(volume, stack)
 
-    at_once = batch_size(model, images.shape[-1])
-    batches = [
-        model.translate(images[first : first + at_once], to)
-        for first in progress(range(0, len(images), at_once))
-    ]
-    result = torch.cat(batches)[:, 0].numpy()  # (Z, size, size)
-
+    to = OTHER[volume.modality]
+    result = translate_slices(model, images, to, progress)
     if smooth_mm:
         sd_slices = smooth_mm / stack.spacing_mm[0]
         result = ndimage.gaussian_filter1d(result, sd_slices, axis=0, mode="nearest")
@@ -103,85 +88,141 @@ def translate_volume(
         volume,
         values=stack.back_onto(volume, result, scale.low),
         modality=to,
-        notes=(*volume.notes, *stack.notes, *slices.notes),
+        notes=(*volume.notes, *stack.notes, *notes),
         synthetic=True,
         warnings=warnings,
     )
 
 
 @dataclass(frozen=True)
-class NetworkSlices:
-    """A volume as a model takes it.
+class TranslationOptions:
+    """How scans on disk are translated.
 
     Args:
-        stack: its axial slices.
-        images: the same in the range of the networks, background outside the head, (Z, 1, H, W).
-        notes: on what was assumed of the model.
+        to: "ct" or "mri", what to make; None: as each scan says of itself, or looks like.
+        size: pixels per side of the network's slices, as in `translate_volume`.
+        spacing_mm: their pixel size, likewise.
+        smooth_mm: SD of a Gaussian across the slices of the result.
+        padding: of a reference network, see `load_reference`.
+        round_trip: translate translations of this package too.
+        uncertainty: also write the error to expect, see `expected_error`.
     """
 
-    stack: AxialStack
-    images: torch.Tensor
-    notes: tuple[str, ...]
+    to: str | None = None
+    size: int | None = None
+    spacing_mm: float | None = None
+    smooth_mm: float = 0.0
+    padding: str = "reflect"
+    round_trip: bool = False
+    uncertainty: bool = False
 
 
-def network_slices(
-    model, volume: Volume, size: int | None = None, spacing_mm: float | None = None
-) -> NetworkSlices:
-    """Turn a volume into the slices that a model translates.
+def translate_files(source: Path, output: Path, weights: Path, options: TranslationOptions) -> None:
+    """Translate scans with the weights in a file, see `translate_scans`."""
+    if options.uncertainty and options.smooth_mm:
+        raise ValueError(
+            "the expected error is calibrated without smoothing: leave --smooth-mm or "
+            "--uncertainty out"
+        )
+    # Before the weights are loaded, which takes longer.
+    check_exists(Path(source))
+    model = load_translator(weights, options.to, options.padding).to(set_up(seed=0))
+    if isinstance(model, ReferenceTranslator):
+        print(
+            f"note: {weights} does not say which grey levels its network knows: CT from -1000 to "
+            "1000 HU, and MR scaled by its own head, become -1 to 1"
+        )
+    if model.contract:
+        # Before any scan is read.
+        model.contract.check_slices(options.size, options.spacing_mm)
+        print(f"The networks know {model.contract.describe()}.")
+    check_one_channel(model, weights)
+    translate_scans(source, output, model, options)
 
-    The arguments and errors are those of `translate_volume`.
-    """
-    size, spacing_mm, notes = slice_grid(model, OTHER[volume.modality], size, spacing_mm)
-    stack = axial(volume, size, spacing_mm)
-    scale = HU if volume.modality == "ct" else mri_scale(stack.values, stack.head)
-    values = np.where(stack.head_and_rim, scale.to_network(stack.values), -1)
-    return NetworkSlices(stack, torch.from_numpy(values.astype(np.float32))[:, None], notes)
 
+def translate_scans(source: Path, output: Path, model, options: TranslationOptions) -> None:
+    """Translate every scan of `source` to `output`, and print a line for each.
 
-def slice_grid(
-    model, to: str, size: int | None, spacing_mm: float | None
-) -> tuple[int, float | None, tuple[str, ...]]:
-    """Pixels per side and pixel size of the slices that a model translates, see `axial`, and notes.
+    A scan that cannot be read is reported and left out.
+
+    Args:
+        source: a NIfTI, .mha, .mhd, .nrrd or DICOM file, or a folder of them.
+        output: what to make, see the command's help.
+        model: as in `translate_volume`.
+        options: see `TranslationOptions`.
 
     Raises:
-        ValueError: they contradict the model's contract, or it does not make `to` of a volume.
+        FileExistsError: an output exists; raised before any work.
+        ValueError: scans were left out; raised at the end.
     """
-    contract = getattr(model, "contract", None)
-    if contract is None and size is None:
-        note = (
-            f"the weights do not say which slices they know, and {ASSUMED_SIZE} x {ASSUMED_SIZE} "
-            "pixels were assumed: another size changes the result"
-        )
-        return ASSUMED_SIZE, spacing_mm, (note,)
-    if contract is None:
-        return size, spacing_mm, ()
+    modality = None if options.to is None else OTHER[options.to]
+    scans, notes = list_scans(source).chosen(modality, options.round_trip)
+    targets = _targets(scans, Path(output))
+    for target in targets:
+        check_free(target)
+        if options.uncertainty:
+            check_free(error_map_of(target))
+    for note in notes:
+        print(f"note: {note}")
 
-    contract.check_slices(size, spacing_mm)
-    if to not in contract.makes:
-        made = " and ".join(MODALITIES[modality] for modality in contract.makes)
-        raise ValueError(
-            f"these weights make {made}, not {MODALITIES[to]}: choose other weights for "
-            f"{MODALITIES[OTHER[to]]}"
-        )
-    if contract.ct_unit != HU.unit:
-        raise ValueError(
-            f"these weights know CT in {contract.ct_unit}s, as in pictures, but volumes are in HU: "
-            "train on data in HU"
-        )
-    return contract.size, spacing_mm or contract.pixel_mm, ()
+    # Calibrated when it is first needed, once for each direction.
+    calibration_for = cache(partial(_calibrated, model, options))
+    failed = 0
+    for k, (scan, target) in enumerate(zip(scans, targets, strict=True), start=1):
+        place = f"scan {k} of {len(scans)}"
+        try:
+            volume = replace(scan.read(modality), synthetic=scan.synthetic)
+            grid = options.size, options.spacing_mm
+            bar = progress_bar("batch", place)
+            result = translate_volume(model, volume, *grid, options.smooth_mm, bar)
+            write_volume(result, target)
+
+            about = replace(volume, notes=result.notes, warnings=result.warnings).describe()
+            made = f"{MODALITIES[result.modality]} made from {about}"
+            print(printable(f"{target}, from {scan.source}: {made}"))
+            if options.uncertainty:
+                calibration = calibration_for(result.modality)
+                _write_error_map(model, volume, calibration, error_map_of(target), options)
+        except (ValueError, PermissionError) as error:
+            failed += 1
+            whose = "" if str(scan.files[0].parent) in str(error) else f"{scan.source}: "
+            print(printable(f"{place} is left out: {whose}{error}"), file=sys.stderr)
+    if failed:
+        raise ValueError(f"{failed} of {len(scans)} scans were not translated: see above")
 
 
-def batch_size(model, size: int) -> int:
-    """How many slices of size x size fit into memory at once, 1 to 32.
+def _calibrated(model, options: TranslationOptions, to: str) -> Calibration:
+    """The calibration of what is made, "ct" or "mri", and a line on the screen."""
+    grid = options.size, options.spacing_mm
+    found = calibrate(model, to, *grid, progress=progress_bar("batch", "calibrating"))
+    print(f"The expected error of {MODALITIES[to]} is {found.describe()}.")
+    return found
 
-    They may take half of what the GPU has free, or 512 MB on the CPU.
-    """
-    first_weights = next(model.parameters())  # (ngf, 1, 7, 7)
-    if first_weights.is_cuda:
-        budget = torch.cuda.mem_get_info(first_weights.device)[0] // 2
-    else:
-        budget = BATCH_BYTES
 
-    # The largest images inside the generator have ngf channels.
-    largest_bytes = first_weights.shape[0] * size**2 * first_weights.element_size()
-    return int(np.clip(budget // (IMAGES_AT_ONCE * largest_bytes), 1, MOST_SLICES_AT_ONCE))
+def _write_error_map(
+    model, volume: Volume, calibration: Calibration, target: Path, options: TranslationOptions
+) -> None:
+    """Write the error to expect of a volume's translation, and say so."""
+    bar = progress_bar("batch", "expected error")
+    errors = expected_error(model, volume, calibration, options.size, options.spacing_mm, bar)
+    write_volume(errors, target)
+    mean = errors.values[errors.values > 0].mean()
+    unit = SCALES[errors.modality].unit
+    print(f"{printable(target)}: the expected error, {mean:.0f} {unit} on average in the head")
+
+
+def error_map_of(target: Path) -> Path:
+    """Where the error to expect of a translation lies: p1.nii.gz has p1_uncertainty.nii.gz."""
+    name = stem(target.name)
+    return target.with_name(f"{name}{ERROR_MAP_ENDING}{target.name[len(name) :]}")
+
+
+def _targets(scans: list[Scan], output: Path) -> list[Path]:
+    """Where the translation of each scan goes: the output itself, or a place in it."""
+    if len(scans) > 1:
+        return [output / scan.name for scan in scans]
+
+    [scan] = scans
+    if scan.is_file and not is_volume_file(output):
+        return [output / scan.name]
+    return [output]

@@ -1,6 +1,6 @@
 """A page that translates NIfTI files in the reader's own browser, in one HTML file.
 
-`ctmri page --translate WEIGHTS OUT.html`. Nothing is installed and nothing is asked of a network:
+`ctmri translator WEIGHTS OUT.html`. Nothing is installed and nothing is asked of a network:
 ONNX Runtime Web and both generators stand inside the page. The scripts in the folder `browser`
 follow the modules of this room step by step. Numbers and sentences are not written twice: the page
 gets Python's own, read out of its source.
@@ -12,6 +12,7 @@ import ast
 import gzip
 import inspect
 import json
+import re
 import tempfile
 from base64 import b64encode
 from pathlib import Path
@@ -23,14 +24,13 @@ from .. import discovery, masks, units
 from ..cyclegan.model import Translator
 from ..evaluation import inputs
 from ..machine import data_folder
-from ..runs.export import card_of, export_onnx, physical_generator
+from ..runs.export import PhysicalGenerator, export_onnx
 from ..runs.weights import load_translator
-from ..units import HU
 from ..viewers import pages, specification
 from ..viewers.viewer import compare
-from . import axial_slices, head_checks, input_checks, nifti, scan_files, translate, volume
-from .translate import OTHER, SCALES
-from .volume import MODALITIES
+from . import axial_slices, head_checks, input_checks, network_slices, nifti, scan_files, volume
+from .network_slices import SCALES, check_one_channel, slice_grid
+from .volume import MODALITIES, OTHER
 
 TITLE = "Translate your own scan"
 FOLDER = Path(__file__).parent / "browser"
@@ -53,8 +53,8 @@ POLICY = (
     "style-src 'unsafe-inline'; img-src data:; connect-src 'none'"
 )
 
-# Their numbers and texts are those of the page.
-NUMBERS_OF = (
+# The page shows the numbers and the sentences of these modules.
+SOURCES = (
     units,
     masks,
     discovery,
@@ -62,61 +62,15 @@ NUMBERS_OF = (
     specification,
     volume,
     nifti,
+    axial_slices,
     head_checks,
     input_checks,
+    scan_files,
+    network_slices,
 )
 
-# The page's name of each sentence: where it stands, and how it begins.
-SENTENCES = {
-    "damaged": (nifti, "{} is damaged ("),
-    "no_nifti": (nifti, "{} is damaged or not a NIfTI"),
-    "long_header": (nifti, "its header is longer"),
-    "short": (nifti, "it ends after"),
-    "no_dimensions": (nifti, "its header does not give"),
-    "no_rotation": (nifti, "its qform is not a rotation"),
-    "bad_intercept": (nifti, "its scl_inter"),
-    "bad_offset": (nifti, "its vox_offset lies inside its header, and"),
-    "offset_note": (nifti, "its vox_offset lies inside its header; its"),
-    "qform_note": (nifti, "its sform is not plausible"),
-    "no_header": (nifti, "it does not begin like"),
-    "colours": (nifti, "its voxels are colours"),
-    "unit": (nifti, "its lengths are in"),
-    "no_orientation": (nifti, "the file gives no orientation"),
-    "no_scan": (scan_files, "{} holds no scan"),
-    "give_real": (scan_files, "give real scans"),
-    "no_place": (volume, "the position of its voxels"),
-    "dimensions": (volume, "it has {} dimensions"),
-    "too_many": (volume, "it claims"),
-    "labels": (volume, "it holds a few whole numbers"),
-    "no_number": (volume, "it holds no finite number"),
-    "below_note": (volume, "{:.1%} of the voxels are below"),
-    "broken_note": (volume, "{} voxels are not finite numbers"),
-    "no_magnitude": (volume, "its values reach down"),
-    "no_modality": (volume, "its values are"),
-    "taken_note": (volume, "the file does not say what it is"),
-    "coarse": (volume, "values from"),
-    "normalised": (inputs, "the {} spans {:.4g} to {:.4g}, which"),
-    "no_hu": (inputs, "the {} spans {:.4g} to {:.4g} and shows"),
-    "no_head": (axial_slices, "no head was found in it"),
-    "lost_note": (axial_slices, "{:.1%} of the head lies outside"),
-    "no_air": (head_checks, "it shows no air"),
-    "filled_note": (head_checks, "{:.1%} of the voxels are exactly"),
-    "clipped_note": (head_checks, "{:.1%} of what is denser"),
-    "litres_note": (head_checks, "the head that was found has {:.1f} L"),
-    "small_note": (head_checks, "the head that was found has {:.0f} cm2"),
-    "border_note": (head_checks, "{:.0%} of the border"),
-    "across": (input_checks, "its head is {:.2f} times"),
-    "upside_down": (input_checks, "its head narrows downwards"),
-    "uniform": (input_checks, "its brain is almost uniform"),
-    "no_brain": (input_checks, "its brain lies at"),
-    "no_skull_mri": (input_checks, "no skull: no dark skull"),
-    "no_skull_ct": (input_checks, "no skull: {:.1%}"),
-    "contrast": (input_checks, "contrast:"),
-    "cut_off": (input_checks, "cut off:"),
-    "size": (input_checks, "size:"),
-    "not_made": (translate, "these weights make"),
-    "constant": (units, "a scale needs"),
-}
+# How the scripts ask for one of Python's sentences: by its beginning.
+USE_OF_SENTENCE = re.compile(r'\b(?:say|refuse)\(\s*"([^"]+)"')
 
 
 def write_translation_page(weights: Path, output: Path) -> None:
@@ -145,16 +99,18 @@ def write_translation_page(weights: Path, output: Path) -> None:
         f'<script type="application/gzip" id="{name}">{b64encode(part).decode()}</script>'
         for name, part in parts.items()
     ]
-    about = json.dumps(facts(model), allow_nan=False).replace("<", "\\u003c")
+    scripts = own_scripts()
+    about = json.dumps(facts(model, scripts), allow_nan=False).replace("<", "\\u003c")
     embedded.append(f'<script type="application/json" id="python">{about}</script>')
-    body = (FOLDER / "page.html").read_text(encoding="utf-8") + "\n".join(embedded)
-    scripts = [pages.SCRIPT.replace("export default", "const viewer =")]
-    scripts += [(FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS]
-    style = pages.STYLE + (FOLDER / "page.css").read_text(encoding="utf-8")
+    viewer = pages.SCRIPT.replace("export default", "const viewer =")
     document = pages.PAGE.format(
-        title=TITLE, policy=POLICY, css=style, script="\n".join(scripts), body=body
+        title=TITLE,
+        policy=POLICY,
+        css=pages.STYLE + (FOLDER / "page.css").read_text(encoding="utf-8"),
+        script=f"{viewer}\n{scripts}",
+        body=(FOLDER / "page.html").read_text(encoding="utf-8") + "\n".join(embedded),
     )
-    pages.write_text(output, document)
+    pages.write_page(output, document)
 
 
 def check_contract(model: Translator, weights: Path) -> None:
@@ -164,15 +120,9 @@ def check_contract(model: Translator, weights: Path) -> None:
         raise ValueError(
             f"{weights} does not say which slices its networks know: train again with this version"
         )
-    if contract.ct_unit != HU.unit:
-        raise ValueError(
-            f"{weights} knows CT in {contract.ct_unit}s, as in pictures, but volumes are in HU: "
-            "train on data in HU"
-        )
-    if max(model.architecture.ct_channels, model.architecture.mri_channels) > 1:
-        raise ValueError(
-            f"{weights} are for slices of several channels: choose weights for 1, a slice at a time"
-        )
+    for to in contract.makes:
+        slice_grid(model, to)
+    check_one_channel(model, weights)
 
 
 def network(model: Translator, to: str) -> bytes:
@@ -182,8 +132,8 @@ def network(model: Translator, to: str) -> bytes:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.onnx")
-        generator = physical_generator(model, to)
-        export_onnx(path, generator, card_of(model, to), model.contract.size)
+        generator = PhysicalGenerator(model, to)
+        export_onnx(path, generator, generator.card, model.contract.size)
         exported = onnx.load(path)
 
     graph = exported.graph
@@ -200,12 +150,17 @@ def network(model: Translator, to: str) -> bytes:
     return exported.SerializeToString()
 
 
-def facts(model: Translator) -> dict:
-    """What the page has to know of this package and of the weights, as JSON holds it."""
+def own_scripts() -> str:
+    """The scripts of the folder `browser`, one after the other."""
+    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
+
+
+def facts(model: Translator, scripts: str) -> dict:
+    """What the scripts have to know of this package and of the weights, as JSON holds it."""
     contract = model.contract
     return {
         "constants": numbers(),
-        "sentences": {name: sentence(*place) for name, place in SENTENCES.items()},
+        "sentences": sentences(scripts),
         "contract": {
             "size": contract.size,
             "pixel_mm": contract.pixel_mm,
@@ -219,9 +174,9 @@ def facts(model: Translator) -> dict:
 
 
 def numbers() -> dict:
-    """The numbers and texts that are written in capitals in `NUMBERS_OF`."""
+    """The numbers and texts that are written in capitals in `SOURCES`."""
     found = {}
-    for module in NUMBERS_OF:
+    for module in SOURCES:
         for name, value in vars(module).items():
             if name.isupper() and isinstance(value, (int, float, str, tuple)):
                 found[name] = value
@@ -229,22 +184,32 @@ def numbers() -> dict:
     return found | {"NOT_FETCHED": not_fetched, "OWN_LABEL": discovery.OWN_LABEL.pattern}
 
 
-def sentence(module: ModuleType, beginning: str) -> str:
-    """The one text of a module that begins so, with {} or such as {:.2f} for what is put in.
+def sentences(scripts: str) -> dict[str, str]:
+    """The sentences of `SOURCES` that scripts use, by the beginnings that the scripts name.
+
+    They have {} or such as {:.2f} where something is put in.
 
     Raises:
-        ValueError: the module has none, or several.
+        ValueError: no sentence begins so, or several do.
     """
+    texts = set().union(*(texts_of(module) for module in SOURCES))
+    found = {}
+    for beginning in USE_OF_SENTENCE.findall(scripts):
+        alike = [text for text in texts if text.startswith(beginning)]
+        if len(alike) != 1:
+            raise ValueError(
+                f"{len(alike)} sentences of the package begin with {beginning!r}: correct the "
+                f"scripts in {FOLDER}"
+            )
+        found[beginning] = alike[0]
+    return found
+
+
+def texts_of(module: ModuleType) -> set[str]:
+    """Every string in the source of a module; f-strings as `template` writes them."""
     nodes = list(ast.walk(ast.parse(inspect.getsource(module))))
     pieces = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
-    texts = {template(node) for node in nodes if id(node) not in pieces}
-    found = [text for text in texts if text.startswith(beginning)]
-    if len(found) != 1:
-        raise ValueError(
-            f"{module.__name__} has {len(found)} sentences that begin with {beginning!r}: correct "
-            "SENTENCES"
-        )
-    return found[0]
+    return {template(node) for node in nodes if id(node) not in pieces}
 
 
 def template(node: ast.AST) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,10 @@ from ..files import atomic_write
 from ..units import AIR_HU, STORED_HU_OFFSET
 
 MODALITIES = {"ct": "CT", "mri": "MR"}
+OTHER = {"ct": "mri", "mri": "ct"}
+
+# DICOM and ITK count millimetres towards the patient's left and back, we towards right and front.
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 # What lies lower has no density: it is a scanner's mark for "not measured".
 LOWEST_HU = -float(STORED_HU_OFFSET)
@@ -113,6 +118,11 @@ def voxel_sides_mm(affine: np.ndarray) -> np.ndarray:
     return np.linalg.norm(affine[:3, :3], axis=0)
 
 
+def corner_indices(shape: tuple[int, ...]) -> np.ndarray:
+    """The indices of a volume's eight corner voxels, (3, 8)."""
+    return np.array(list(itertools.product(*[(0, length - 1) for length in shape]))).T
+
+
 def is_plausible(affine: np.ndarray) -> bool:
     """Whether an affine can be a scan's: three directions, voxels of 0.01 to 100 mm, near."""
     if not np.isfinite(affine).all():
@@ -157,13 +167,34 @@ def check_shape(shape: tuple[int, ...]) -> None:
         )
 
 
-def check_no_labels(values: np.ndarray) -> None:
-    """Raise ValueError where the values look like those of a mask or label map."""
-    if looks_like_labels(np.nan_to_num(values)):
+def three_dimensions(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape without trailing ones beyond three dimensions, or filled up with them."""
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape + (1,) * (3 - len(shape))
+
+
+def measured_volume(
+    values: np.ndarray, affine: np.ndarray, modality: str | None, labels: bool
+) -> Volume:
+    """A volume of what stands in a file, which is `cleaned`.
+
+    Args:
+        values: (I, J, K), HU for CT; may be changed in place.
+        affine: as in `Volume`.
+        modality: "ct", "mri", or None to judge by the values.
+        labels: False refuses what looks like a mask or label map.
+
+    Raises:
+        ValueError: as `cleaned` and `Volume`, or they are labels.
+    """
+    if not labels and looks_like_labels(np.nan_to_num(values)):
         raise ValueError(
             "it holds a few whole numbers in large pieces, as a mask or label map does: it is no "
             "scan"
         )
+    values, modality, notes = cleaned(values, modality)
+    return Volume(values, affine, modality, tuple(notes))
 
 
 def cleaned(values: np.ndarray, modality: str | None) -> tuple[np.ndarray, str, list[str]]:
@@ -194,8 +225,7 @@ def cleaned(values: np.ndarray, modality: str | None) -> tuple[np.ndarray, str, 
     modality, notes = _recognised(modality, lowest, highest, has_holes=bool(broken.any()))
     if modality == "ct":
         check_hu("CT", measured, np.ones(measured.shape, bool), brightest=0)
-    if broken.any():
-        values[broken] = LOWEST_HU if modality == "ct" else min(lowest, 0)
+    values[broken] = LOWEST_HU if modality == "ct" else min(lowest, 0)
 
     if modality == "ct":
         below = (values < LOWEST_HU).mean()
@@ -265,18 +295,24 @@ def as_int16(volume: Volume) -> np.ndarray:
     return np.rint(volume.values).astype(np.int16)
 
 
+def check_free(path: Path) -> None:
+    """Raise FileExistsError where something exists; an empty folder counts as nothing."""
+    is_empty = path.is_dir() and not any(path.iterdir())
+    if not is_empty and (path.exists() or path.is_symlink()):
+        raise FileExistsError(f"{path} exists already: choose another output, or move it away")
+
+
 @contextmanager
-def atomic_create(path: Path) -> Iterator[Path]:
-    """As `atomic_write`, but nothing is ever overwritten; an empty folder counts as nothing.
+def atomic_create(path: str | Path) -> Iterator[Path]:
+    """As `atomic_write`, but nothing is ever overwritten.
 
     Raises:
-        FileExistsError: `path` exists.
+        FileExistsError: `path` exists, see `check_free`.
     """
     path = Path(path)
-    if path.is_dir() and not any(path.iterdir()):
+    check_free(path)
+    if path.is_dir():
         path.rmdir()
-    if path.exists() or path.is_symlink():
-        raise FileExistsError(f"{path} exists already: choose another output, or move it away")
 
     with atomic_write(path) as temporary:
         yield temporary

@@ -8,9 +8,13 @@ import os
 import sys
 from pathlib import Path
 
-from ctmri_utils.course.execution import ExecuteToTheEnd
-from ctmri_utils.course.feedback import TEMPLATES, FeedbackGrades, FeedbackPage
-from ctmri_utils.course.sandbox import Limits
+from ctmri_utils.course.classroom.execution import ExecuteToTheEnd
+from ctmri_utils.course.classroom.feedback import (
+    TEMPLATES,
+    FeedbackGrades,
+    FeedbackPage,
+)
+from ctmri_utils.course.classroom.sandbox import Limits
 from nbconvert.preprocessors import ClearMetadataPreprocessor, CSSHTMLHeaderPreprocessor
 from nbgrader.preprocessors import (
     AssignLatePenalties,

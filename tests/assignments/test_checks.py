@@ -1,24 +1,22 @@
-"""Students' own checks: they find what answers_NN.py calls wrong, hint, and give nothing away."""
+"""Students' own checks: they find what answers_NN.toml calls wrong, hint, and give nothing away."""
 
 import contextlib
 import copy
 import io
 import re
-import runpy
 import socket
+import tomllib
 import warnings
 from pathlib import Path
 
 import pytest
 
+from ctmri_utils.course.classroom.notebook_files import grade_id
 from ctmri_utils.teaching import check_answer
 from ctmri_utils.teaching.checking import CHECKS, checks_of
 
-BOOKS = [runpy.run_path(str(path)) for path in sorted(Path(__file__).parent.glob("answers_*.py"))]
-
-
-def grade_id(cell):
-    return cell.metadata.get("nbgrader", {}).get("grade_id") or ""
+FILES = sorted(Path(__file__).parent.glob("answers_*.toml"))
+BOOKS = [tomllib.loads(path.read_text(encoding="utf-8")) for path in FILES]
 
 
 def printed(notebook, answer, text=None):

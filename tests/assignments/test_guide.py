@@ -5,7 +5,7 @@ import re
 import nbformat
 import pytest
 
-from ctmri_utils.course.classroom import CHECKOUT
+from ctmri_utils.machine import CHECKOUT
 
 NOTEBOOKS = CHECKOUT / "notebooks"
 GUIDE = (NOTEBOOKS / "assignments" / "README.md").read_text(encoding="utf-8")

@@ -3,18 +3,16 @@
 import base64
 import json
 import re
-import tomllib
 
 import nbformat
 import pytest
 import yaml
 
-from ctmri_utils.course import classroom
+from ctmri_utils.course.addresses import repository
 from ctmri_utils.course.visible import main, visible_marks
 
 UNITS = "01_units_windows_splits"
-PROJECT = tomllib.loads((classroom.CHECKOUT / "pyproject.toml").read_text())["project"]
-REPOSITORY = PROJECT["urls"]["Repository"]
+REPOSITORY = repository()
 
 
 @pytest.fixture

@@ -24,17 +24,22 @@ READ = """() => { const c = document.querySelector(".ctmri canvas");
   return [c.height, c.width, Array.from(image.data)]; }"""
 
 
+def rounded(values):
+    return np.floor(values + 0.5)
+
+
 def grey(hu, window=WINDOWS["brain"]):
-    return np.floor(255 * ((hu - window.level) / window.width + 0.5).clip(0, 1) + 0.5)[
-        ..., None
-    ].repeat(3, -1)
+    return rounded(255 * window.apply(hu))[..., None].repeat(3, -1)
 
 
 def difference(real, fake, limit):
     error = ((fake - real) / limit).clip(-1, 1)
-    return np.floor(
-        255 * np.stack([1 - (-error).clip(0), 1 - np.abs(error), 1 - error.clip(0)], -1) + 0.5
-    )
+    colours = [1 - (-error).clip(0), 1 - np.abs(error), 1 - error.clip(0)]
+    return rounded(255 * np.stack(colours, -1))
+
+
+def wiped(real, fake, split):
+    return np.concatenate([grey(real)[:, :split], grey(fake)[:, split:]], 1)
 
 
 def pixels(tab):
@@ -52,6 +57,15 @@ def mode(tab, name):
     tab.get_by_label(name, exact=True).check()
 
 
+def text(tab, selector):
+    return tab.locator(selector).inner_text()
+
+
+def press(tab, *keys):
+    for key in keys:
+        tab.keyboard.press(key)
+
+
 @pytest.fixture
 def tab(open_page):
     return open_page(viewer.compare(REAL, FAKE, alt="noise, and noise on noise", spacing_mm=2.0))
@@ -60,30 +74,24 @@ def tab(open_page):
 def test_wipe_is_numpy_s_to_the_last_pixel(tab):
     for position in (0, 37, 50, 100):
         control(tab, "Divider").fill(str(position))
-        split = int(np.floor(W * position / 100 + 0.5))
-        assert np.array_equal(
-            pixels(tab), np.concatenate([grey(REAL[0])[:, :split], grey(FAKE[0])[:, split:]], 1)
-        )
+        split = int(rounded(W * position / 100))
+        assert np.array_equal(pixels(tab), wiped(REAL[0], FAKE[0], split))
 
 
 def test_side_by_side_blend_and_checkerboard_are_numpy_s(tab):
     mode(tab, "Side by side")
-    shown = pixels(tab)
-    assert np.array_equal(shown[:, :W], grey(REAL[0])) and np.array_equal(
-        shown[:, W + 2 :], grey(FAKE[0])
-    )
-    assert (shown[:, W : W + 2] == 128).all()
+    gap = np.full((H, 2, 3), 128)
+    expected = np.concatenate([grey(REAL[0]), gap, grey(FAKE[0])], 1)
+    assert np.array_equal(pixels(tab), expected)
     mode(tab, "Blend")
     control(tab, "Share of the second").fill("30")
-    assert np.array_equal(
-        pixels(tab), np.floor((70 * grey(REAL[0]) + 30 * grey(FAKE[0])) / 100 + 0.5)
-    )
+    blended = rounded((70 * grey(REAL[0]) + 30 * grey(FAKE[0])) / 100)
+    assert np.array_equal(pixels(tab), blended)
     mode(tab, "Checkerboard")
     control(tab, "Square").fill("100")  # squares of a quarter of the width
-    y, x = np.indices((H, W)) // int(np.floor(W / 4 + 0.5))
-    assert np.array_equal(
-        pixels(tab), np.where(((x + y) % 2)[..., None], grey(FAKE[0]), grey(REAL[0]))
-    )
+    y, x = np.indices((H, W)) // int(rounded(W / 4))
+    squares = np.where(((x + y) % 2)[..., None], grey(FAKE[0]), grey(REAL[0]))
+    assert np.array_equal(pixels(tab), squares)
 
 
 def test_difference_is_numpy_s_and_its_limit_follows_the_slider(tab):
@@ -96,35 +104,21 @@ def test_difference_is_numpy_s_and_its_limit_follows_the_slider(tab):
 def test_uncertainty_lies_over_the_translation_in_orange_and_is_read_under_the_pointer(open_page):
     uncertainty = np.random.default_rng(2).integers(0, 400, (N, H, W))
     uncertainty[0, 3, 17], uncertainty[0, 3, 16] = 0, 350  # none, and more than the limit
-    tab = open_page(
-        viewer.compare(
-            REAL, FAKE, alt="noise, and how little it can be believed", uncertainty=uncertainty
-        )
-    )
+    tab = open_page(viewer.compare(REAL, FAKE, alt="noise", uncertainty=uncertainty))
     tab.locator("canvas").focus()
-    tab.keyboard.press("7")
+    press(tab, "7")
     for position, limit in ((50, 200), (75, 100)):
         control(tab, "Full colour at").fill(str(position))
         share = (uncertainty[0] / limit).clip(0, 1)[..., None]
+        orange = np.array([230, 159, 0])
         shown = pixels(tab)
-        assert np.array_equal(
-            shown, np.floor(grey(FAKE[0]) * (1 - share) + np.array([230, 159, 0]) * share + 0.5)
-        )
-        assert np.array_equal(shown[3, 17], grey(FAKE[0])[3, 17]) and shown[3, 16].tolist() == [
-            230,
-            159,
-            0,
-        ]
-    assert (
-        tab.locator(".first").inner_text() == "translated"
-        and "orange" in tab.locator(".status").inner_text()
-    )
+        assert np.array_equal(shown, rounded(grey(FAKE[0]) * (1 - share) + orange * share))
+        assert np.array_equal(shown[3, 17], grey(FAKE[0])[3, 17])
+        assert np.array_equal(shown[3, 16], orange)
+    assert text(tab, ".first") == "translated" and "orange" in text(tab, ".status")
     tab.mouse.move(*point(tab, 3, 16))
-    real, fake = REAL[0, 3, 16], FAKE[0, 3, 16]
-    assert (
-        f": real {real} HU · translated {fake} HU · uncertainty 350 HU · difference"
-        in tab.locator(".reading").inner_text()
-    )
+    read = f"real {REAL[0, 3, 16]} HU · translated {FAKE[0, 3, 16]} HU · uncertainty 350 HU"
+    assert read in text(tab, ".reading")
     mode(tab, "Side by side")
     assert pixels(tab).shape[1] == 2 * W + 2  # two panes, not three
 
@@ -132,44 +126,35 @@ def test_uncertainty_lies_over_the_translation_in_orange_and_is_read_under_the_p
 def test_keys_change_slice_position_mode_window_and_zoom(tab):
     canvas = tab.locator("canvas")
     canvas.focus()
-    for key in ("ArrowUp", "ArrowUp", "ArrowDown"):
-        tab.keyboard.press(key)
+    press(tab, "ArrowUp", "ArrowUp", "ArrowDown")
     assert control(tab, "Slice").input_value() == "1"
-    tab.keyboard.press("End")
-    # nothing lies beyond the last slice
-    tab.keyboard.press("ArrowUp")
-    tab.keyboard.press("Shift+ArrowRight")
-    split = int(np.floor(W * 0.6 + 0.5))
-    assert np.array_equal(
-        pixels(tab), np.concatenate([grey(REAL[-1])[:, :split], grey(FAKE[-1])[:, split:]], 1)
-    )
-    for key in ("4", "Home", "3", "w", "ArrowLeft", *["ArrowLeft"] * 10, *["Shift+ArrowLeft"] * 6):
-        tab.keyboard.press(key)
+
+    # Nothing lies beyond the last slice.
+    press(tab, "End", "ArrowUp", "Shift+ArrowRight")
+    assert np.array_equal(pixels(tab), wiped(REAL[-1], FAKE[-1], int(rounded(W * 0.6))))
+
+    press(tab, "4", "Home", "3", "w", *["ArrowLeft"] * 11, *["Shift+ArrowLeft"] * 6)
     assert control(tab, "Window").input_value() == "subdural"
     # a blend with nothing of the second
     assert np.array_equal(pixels(tab), grey(REAL[0], WINDOWS["subdural"]))
-    tab.keyboard.press("+")
+    press(tab, "+")
     y, x = (H // 2 - H // 4 + np.arange(H) // 2), (W // 2 - W // 4 + np.arange(W) // 2)
     assert np.array_equal(pixels(tab), grey(REAL[0], WINDOWS["subdural"])[y][:, x])
-    tab.keyboard.press("0")
+    press(tab, "0")
     assert np.array_equal(pixels(tab), grey(REAL[0], WINDOWS["subdural"]))
 
 
 def test_the_ways_of_comparing_are_one_group_for_the_keyboard(tab):
     tab.get_by_label("Wipe", exact=True).focus()
-    tab.keyboard.press("ArrowRight")
-    assert (
-        tab.locator(".ctmri").get_attribute("data-mode") == "side"
-        and tab.locator(".modes input:checked").count() == 1
-    )
+    press(tab, "ArrowRight")
+    assert tab.locator(".ctmri").get_attribute("data-mode") == "side"
+    assert tab.locator(".modes input:checked").count() == 1
 
 
 def test_a_picture_stands_before_the_viewer(tab):
     picture = tab.locator("body > img")
-    assert (
-        picture.evaluate("p => p.complete && p.naturalWidth > 300")
-        and picture.get_attribute("alt") == "noise, and noise on noise"
-    )
+    assert picture.evaluate("p => p.complete && p.naturalWidth > 300")
+    assert picture.get_attribute("alt") == "noise, and noise on noise"
     assert picture.bounding_box()["y"] < tab.locator("canvas").bounding_box()["y"]
 
 
@@ -185,62 +170,55 @@ def test_level_and_width_act_on_hounsfield_units(tab):
 
 
 def point(tab, row, column, panes=1):
+    """Where a pixel of the canvas lies on the screen."""
     box = tab.locator("canvas").bounding_box()
-    return box["x"] + (column + 0.5) * box["width"] / (panes * W + 2 * (panes - 1)), box["y"] + (
-        row + 0.5
-    ) * box["height"] / H
+    columns = panes * W + 2 * (panes - 1)
+    x = box["x"] + (column + 0.5) * box["width"] / columns
+    return x, box["y"] + (row + 0.5) * box["height"] / H
+
+
+def drag(tab, start, end, button="left"):
+    tab.mouse.move(*start)
+    tab.mouse.down(button=button)
+    tab.mouse.move(*end)
+    tab.mouse.up(button=button)
 
 
 def test_the_pointer_reads_hounsfield_units(tab):
     tab.mouse.move(*point(tab, 3, 17))
-    sign = "+" if FAKE[0, 3, 17] > REAL[0, 3, 17] else ""
     real, fake = REAL[0, 3, 17], FAKE[0, 3, 17]
-    expected = (
-        f"row 3, column 17: real {real} HU · translated {fake} HU · difference {sign}{fake - real} "
-        "HU"
-    )
-    assert tab.locator(".reading").inner_text() == expected
+    values = f"real {real} HU · translated {fake} HU · difference {fake - real:+} HU"
+    assert text(tab, ".reading") == f"row 3, column 17: {values}"
+
+    # The pointer rests, and what lies under it changes.
     tab.locator("canvas").focus()
-    # the pointer rests, what lies under it changes
-    tab.keyboard.press("ArrowUp")
-    assert (
-        f"real {REAL[1, 3, 17]} HU · translated {FAKE[1, 3, 17]} HU"
-        in tab.locator(".reading").inner_text()
-    )
-    tab.keyboard.press("ArrowDown")
+    press(tab, "ArrowUp")
+    assert f"real {REAL[1, 3, 17]} HU · translated {FAKE[1, 3, 17]} HU" in text(tab, ".reading")
+    press(tab, "ArrowDown")
     mode(tab, "Side by side")
     tab.mouse.move(*point(tab, 3, W + 2 + 17, panes=2))  # the same place in the second pane
-    assert tab.locator(".reading").inner_text() == expected
+    assert text(tab, ".reading") == f"row 3, column 17: {values}"
     tab.mouse.move(0, 0)
-    assert tab.locator(".reading").inner_text().strip() == ""
+    assert text(tab, ".reading").strip() == ""
 
 
 def test_mouse_drags_the_divider_the_zoomed_picture_and_the_window(tab):
-    tab.mouse.move(*point(tab, 5, 10))
-    tab.mouse.down()
-    tab.mouse.move(*point(tab, 5, 4))
-    tab.mouse.up()
+    drag(tab, point(tab, 5, 10), point(tab, 5, 4))
     assert control(tab, "Divider").input_value() == "21"  # (4 + 0.5) of 21 columns, in %
+
     mode(tab, "Blend")
     tab.locator("canvas").focus()
-    tab.keyboard.press("+")
+    press(tab, "+")
     control(tab, "Share of the second").fill("0")
     before = pixels(tab)
-    tab.mouse.move(*point(tab, 5, 10))
-    tab.mouse.down()
-    # two of the picture's columns to the left
-    tab.mouse.move(*point(tab, 5, 6))
-    tab.mouse.up()
+    # Two of the picture's columns to the left.
+    drag(tab, point(tab, 5, 10), point(tab, 5, 6))
     assert np.array_equal(pixels(tab)[:, :-4], before[:, 4:])
-    tab.mouse.move(*point(tab, 5, 10))
-    tab.mouse.down(button="right")
+
     x, y = point(tab, 5, 10)
-    tab.mouse.move(x + 20, y - 10)
-    tab.mouse.up(button="right")
-    assert (control(tab, "Width").input_value(), control(tab, "Level").input_value()) == (
-        "100",
-        "50",
-    )
+    drag(tab, (x, y), (x + 20, y - 10), button="right")
+    assert control(tab, "Width").input_value() == "100"
+    assert control(tab, "Level").input_value() == "50"
 
 
 def test_wheel_changes_the_slice_only_once_the_picture_was_clicked(tab):
@@ -269,13 +247,13 @@ def test_flicker_swaps_by_itself_at_most_three_times_a_second_and_by_hand(tab):
     control(tab, "Changes a second").fill("100")
     assert 3 <= changes_in_two_seconds(tab) <= 6
     tab.locator("canvas").focus()
-    tab.keyboard.press("Space")
+    press(tab, "Space")
     first = pixels(tab)
-    tab.keyboard.press("Space")
-    both = [grey(REAL[0]), grey(FAKE[0])]
-    assert all(
-        any(np.array_equal(shown, one) for one in both) for shown in (first, pixels(tab))
-    ) and not np.array_equal(first, pixels(tab))
+    press(tab, "Space")
+    shown = [first, pixels(tab)]
+    if np.array_equal(first, grey(FAKE[0])):
+        shown.reverse()
+    assert np.array_equal(shown, [grey(REAL[0]), grey(FAKE[0])])
 
 
 def test_reduced_motion_keeps_the_flicker_still(open_page):
@@ -284,14 +262,17 @@ def test_reduced_motion_keeps_the_flicker_still(open_page):
     assert changes_in_two_seconds(tab) == 0
 
 
+def marks(tab):
+    sides = ("left", "right", "top", "bottom")
+    return "".join(text(tab, f".pane .{side}") for side in sides)
+
+
 def test_scale_bar_and_marks_tell_size_and_side(tab):
     canvas, bar = (tab.locator(name).bounding_box()["width"] for name in ("canvas", ".bar"))
-    length = float(tab.locator(".bar").inner_text().removesuffix(" mm"))
+    length = float(text(tab, ".bar").removesuffix(" mm"))
     # whole screen pixels
     assert bar / canvas * W * 2.0 == pytest.approx(length, rel=0.02)
-    assert [
-        tab.locator(f".pane .{side}").inner_text() for side in ("left", "right", "top", "bottom")
-    ] == list("RLAP")
+    assert marks(tab) == "RLAP"
 
 
 def test_a_volume_is_cut_in_three_planes(open_page):
@@ -307,9 +288,7 @@ def test_a_volume_is_cut_in_three_planes(open_page):
     control(tab, "Plane").select_option("sagittal")
     control(tab, "Slice").fill("9")
     assert np.array_equal(pixels(tab), grey(REAL[::-1, :, 9]))
-    assert [
-        tab.locator(f".pane .{side}").inner_text() for side in ("left", "right", "top", "bottom")
-    ] == list("APSI")
+    assert marks(tab) == "APSI"
 
 
 def test_window_level_shows_what_a_window_hides(open_page):
@@ -323,20 +302,15 @@ def test_window_level_shows_what_a_window_hides(open_page):
 def test_mr_and_ct_keep_their_own_windows_and_units(open_page):
     mri = np.linspace(0, 400, N * H * W).reshape(N, H, W)
     tab = open_page(viewer.compare(mri, FAKE, alt="MR and CT", units=("MR unit", "HU")))
-    assert tab.locator(".modes label").all_inner_texts() == [
-        "Wipe",
-        "Side by side",
-        "Blend",
-        "Checkerboard",
-        "Flicker",
-    ]
+    names = tab.locator(".modes label").all_inner_texts()
+    assert names == ["Wipe", "Side by side", "Blend", "Checkerboard", "Flicker"]
     mode(tab, "Side by side")
     before = pixels(tab)
     control(tab, "Window").select_option("bone")
     assert np.array_equal(pixels(tab)[:, :W], before[:, :W])
     assert np.array_equal(pixels(tab)[:, W + 2 :], grey(FAKE[0], WINDOWS["bone"]))
     tab.mouse.move(*point(tab, 25, 20, panes=2))
-    shown = re.search(r"real ([\d.]+) MR unit · translated", tab.locator(".reading").inner_text())
+    shown = re.search(r"real ([\d.]+) MR unit · translated", text(tab, ".reading"))
     # stored in steps of 400 / 4095
     assert float(shown[1]) == pytest.approx(mri[0, 25, 20], abs=0.1)
 
@@ -344,28 +318,18 @@ def test_mr_and_ct_keep_their_own_windows_and_units(open_page):
 METRICS = ["MAE HU", "bone Dice"]
 
 
-def scored(errors):
-    rows = [
-        ("net", name, metric, value / scale)
-        for name, value in errors.items()
-        for metric, scale in zip(METRICS, (1, 300))
-    ]
-    return pd.DataFrame(rows, columns=["method", "patient", "metric", "value"])
+def explorer(errors, metrics=METRICS):
+    """Of patients with these MAE, and a Dice that rises with them."""
+    rows = [("net", name, "MAE HU", mae) for name, mae in errors.items()]
+    rows += [("net", name, "bone Dice", mae / 300) for name, mae in errors.items()]
+    scores = pd.DataFrame(rows, columns=["method", "patient", "metric", "value"])
+    options = {"method": "net", "metrics": metrics, "alt": "noise of four"}
+    return viewer.error_explorer(scores, REAL, FAKE, list(errors), **options)
 
 
 def test_explorer_starts_with_the_worst_and_follows_table_and_scatter(open_page):
     errors = {"anna": 90.0, "ben": 200.0, "cleo": float("inf"), "dora": float("nan")}
-    tab = open_page(
-        viewer.error_explorer(
-            scored(errors),
-            REAL,
-            FAKE,
-            list(errors),
-            method="net",
-            metrics=METRICS,
-            alt="noise of four",
-        )
-    )
+    tab = open_page(explorer(errors))
     # not scored: last
     assert tab.locator("tbody td:first-child").all_inner_texts() == ["cleo", "ben", "anna", "dora"]
     lines = tab.locator("tbody tr")
@@ -381,9 +345,7 @@ def test_explorer_starts_with_the_worst_and_follows_table_and_scatter(open_page)
     tab.get_by_role("button", name="ben").click()
     assert np.array_equal(pixels(tab), grey(REAL[1])) and chosen.all_inner_texts() == ["ben"]
     tab.locator(".dot[data-case=anna]").click()
-    assert (
-        np.array_equal(pixels(tab), grey(REAL[0])) and "anna" in tab.locator(".status").inner_text()
-    )
+    assert np.array_equal(pixels(tab), grey(REAL[0])) and "anna" in text(tab, ".status")
     anna, ben = (tab.locator(f".dot[data-case={name}]").bounding_box() for name in ("anna", "ben"))
     # 90 HU lies left of 200 HU, and 0.3 below 0.667
     assert anna["x"] < ben["x"] and anna["y"] > ben["y"]
@@ -391,17 +353,7 @@ def test_explorer_starts_with_the_worst_and_follows_table_and_scatter(open_page)
 
 def test_explorer_of_one_metric_has_no_scatter(open_page):
     errors = {"anna": 90.0, "ben": 200.0, "cleo": 120.0, "dora": 100.0}
-    tab = open_page(
-        viewer.error_explorer(
-            scored(errors),
-            REAL,
-            FAKE,
-            list(errors),
-            method="net",
-            metrics=METRICS[:1],
-            alt="noise of four",
-        )
-    )
+    tab = open_page(explorer(errors, METRICS[:1]))
     assert tab.locator("tbody tr").count() == 4 and not tab.locator(".plot").is_visible()
 
 
@@ -409,9 +361,9 @@ def test_strips_of_a_training_follow_the_slider(open_page, tmp_path):
     for step, value in ((10, 40), (20, 200)):
         Image.fromarray(np.full((12, 30), value, np.uint8)).save(tmp_path / f"step-{step:06d}.png")
     tab = open_page(viewer.training_strip(tmp_path, alt="two strips"))
-    assert (pixels(tab) == 40).all() and tab.locator(".status").inner_text() == "step 10"
+    assert (pixels(tab) == 40).all() and text(tab, ".status") == "step 10"
     control(tab, "Slice").fill("1")
-    assert (pixels(tab) == 200).all() and tab.locator(".status").inner_text() == "step 20"
+    assert (pixels(tab) == 200).all() and text(tab, ".status") == "step 20"
 
 
 @pytest.mark.parametrize(
@@ -435,17 +387,14 @@ def test_64_slices_at_256_load_with_two_seconds_of_work_and_step_with_50_ms(open
     session = tab.context.new_cdp_session(tab)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
 
+    def work_s():
+        metrics = session.send("Performance.getMetrics")["metrics"]
+        return next(one["value"] for one in metrics if one["name"] == "TaskDuration")
+
     def worked_s(action):
-        before, _, after = (
-            session.send("Performance.getMetrics"),
-            action(),
-            session.send("Performance.getMetrics"),
-        )
-        begun, ended = (
-            {metric["name"]: metric["value"] for metric in reply["metrics"]}["TaskDuration"]
-            for reply in (before, after)
-        )
-        return ended - begun
+        before = work_s()
+        action()
+        return work_s() - before
 
     def load():
         tab.reload()
@@ -470,38 +419,17 @@ def test_64_slices_at_256_load_with_two_seconds_of_work_and_step_with_50_ms(open
     )
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_screenshots(open_page, screenshots, scheme):
+@pytest.mark.parametrize(("scheme", "letters"), [("light", 0), ("dark", 255)])
+def test_screenshots(open_page, screenshots, scheme, letters):
     ct_hu = HU.from_network(folder_scans(data_folder() / "scans", 128).test.ct[:, 0].numpy())
-    names = [f"patient {k}" for k in range(len(ct_hu))]
-    scores = scored({name: 100.0 + 9 * k for k, name in enumerate(names)})
-    made = viewer.error_explorer(
-        scores,
-        ct_hu,
-        ct_hu * 0.9 + 20,
-        names,
-        method="net",
-        metrics=METRICS,
-        spacing_mm=1.7,
-        alt="CT slices, and the same with less contrast",
-    )
+    pair = {"alt": "CT slices, and the same with less contrast", "spacing_mm": 1.7}
+    made = viewer.compare(ct_hu, ct_hu * 0.9 + 20, uncertainty=(ct_hu / 5).clip(0), **pair)
     tab = open_page(made, color_scheme=scheme)
-    tab.screenshot(path=screenshots / f"page_{scheme}_wipe.png")
-    mode(tab, "Difference")
-    tab.screenshot(path=screenshots / f"page_{scheme}_difference.png")
-    uncertain = open_page(
-        viewer.compare(
-            ct_hu,
-            ct_hu * 0.9 + 20,
-            alt="CT slices, and uncertainty of what is dense",
-            uncertainty=(ct_hu / 5).clip(0),
-        ),
-        color_scheme=scheme,
-    )
-    mode(uncertain, "Uncertainty")
-    uncertain.screenshot(path=screenshots / f"page_{scheme}_uncertainty.png", full_page=True)
-    background = tab.evaluate("getComputedStyle(document.querySelector('.status')).color")
-    assert background == ("rgb(0, 0, 0)" if scheme == "light" else "rgb(255, 255, 255)")
+    for name in ("Wipe", "Difference", "Uncertainty"):
+        mode(tab, name)
+        tab.screenshot(path=screenshots / f"page_{scheme}_{name.lower()}.png", full_page=True)
+    colour = tab.evaluate("getComputedStyle(document.querySelector('.status')).color")
+    assert colour == f"rgb({letters}, {letters}, {letters})"
 
 
 def test_slices_that_cannot_be_read_are_said_to_be_so(new_tab, tmp_path):

@@ -15,7 +15,8 @@ CODE = """import numpy as np
 from ctmri_utils import browse, compare
 ct_hu = np.random.default_rng(0).normal(0, 300, (3, 64, 64))
 compare(ct_hu, ct_hu / 2, alt="noise, and less of it")"""
-BY_HAND = """from ctmri_utils import figures
+BROWSE = 'browse(ct_hu, alt="noise alone")'
+BY_HAND = """from ctmri_utils.viewers import figures
 from ipywidgets import HBox, IntSlider, interactive, jslink
 def show(level):
     row = figures.Row(ct_hu[:1], level - 100, level + 100)
@@ -30,61 +31,55 @@ NOISE = np.random.default_rng(0).integers(-1000, 1000, (3, 24, 24))
 
 @pytest.mark.timeout(400)
 def test_a_notebook_saved_closed_and_opened_again(new_tab, tmp_path, screenshots):
-    cells = [new_code_cell(CODE), new_code_cell('browse(ct_hu, alt="noise alone")')]
+    cells = [new_code_cell(source) for source in (CODE, BROWSE, BY_HAND, LIVE)]
     notebook = new_notebook(cells=cells, metadata={"kernelspec": PYTHON})
     with jupyterlab(tmp_path, new_tab, noise=notebook) as lab:
         tab = lab.open("noise.ipynb")
         lab.run(tab)
         check_it_is_live(tab.locator("iframe").first)
-        lab.close(tab)
-
-        tab = lab.open("noise.ipynb")
-        for frame in tab.locator("iframe").all():
-            check_it_is_live(frame)
-        expect(tab.locator("iframe")).to_have_count(2)
-        expect(tab.locator(".jp-OutputArea-output img")).to_have_count(0)
-        tab.screenshot(path=screenshots / "reopened.png")
-        shown = " ".join(tab.locator(".jp-OutputArea-output").all_inner_texts())
-        assert "rror" not in shown and "not found" not in shown
-
-        # Somebody else's notebook is not trusted: JupyterLab empties its frames.
-        saved = nbformat.read(lab.work / "noise.ipynb", as_version=4)
-        saved.cells[1].outputs[0].data["text/plain"] = "changed by somebody"
-        nbformat.write(saved, lab.work / "received.ipynb")
-        tab = lab.open("received.ipynb")
-        pictures = tab.locator(".jp-OutputArea-output img")
-        expect(pictures).to_have_count(2)
-        assert not any(frame.is_visible() for frame in tab.locator("iframe").all())
-        assert pictures.first.evaluate("picture => picture.naturalWidth > 300")
-        assert pictures.first.get_attribute("alt") == "noise, and less of it"
-        tab.screenshot(path=screenshots / "reopened_untrusted.png")
-
-
-@pytest.mark.timeout(400)
-def test_widgets_of_a_notebook_opened_again_are_shown_without_their_kernel(
-    new_tab, tmp_path, screenshots
-):
-    cells = [new_code_cell(source) for source in (CODE, BY_HAND, LIVE)]
-    notebook = new_notebook(cells=cells, metadata={"kernelspec": PYTHON})
-    with jupyterlab(tmp_path, new_tab, widgets=notebook) as lab:
-        tab = lab.open("widgets.ipynb")
-        lab.run(tab)
         tab.locator(".widget-interact img").wait_for(timeout=60_000)
         tab.locator(".widget-hbox .ctmri[data-ready]").wait_for(timeout=60_000)
         lab.close(tab)
 
-        tab = lab.open("widgets.ipynb")
-        viewer = tab.locator(".widget-hbox .ctmri[data-ready]")
-        viewer.wait_for(timeout=60_000)
-        expect(tab.locator(".widget-interact img")).to_have_count(1)
-        shown = " ".join(tab.locator(".jp-OutputArea-output").all_inner_texts())
-        assert "rror" not in shown and "not found" not in shown
+        check_the_reopened_notebook(lab.open("noise.ipynb"), screenshots)
+        check_a_notebook_that_is_not_trusted(lab, screenshots)
 
-        # No kernel is asked: the link and the drawing are the browser's.
-        tab.locator(".widget-hbox .widget-slider .noUi-handle").press("ArrowRight")
-        slice_slider = viewer.locator(".controls label:has(span:text-is('Slice')) input")
-        expect(slice_slider).to_have_value("1")
-        tab.screenshot(path=screenshots / "reopened_widgets.png")
+
+def check_the_reopened_notebook(tab, screenshots):
+    for frame in tab.locator("iframe").all():
+        check_it_is_live(frame)
+    expect(tab.locator("iframe")).to_have_count(2)
+
+    # The only picture is the widget's: those that stood in for the viewers are gone.
+    viewer = tab.locator(".widget-hbox .ctmri[data-ready]")
+    viewer.wait_for(timeout=60_000)
+    expect(tab.locator(".widget-interact img")).to_have_count(1)
+    expect(tab.locator(".jp-OutputArea-output img")).to_have_count(1)
+    shown = " ".join(tab.locator(".jp-OutputArea-output").all_inner_texts())
+    assert "rror" not in shown and "not found" not in shown
+
+    # No kernel is asked: the link and the drawing are the browser's.
+    tab.locator(".widget-hbox .widget-slider .noUi-handle").press("ArrowRight")
+    slice_slider = viewer.locator(".controls label:has(span:text-is('Slice')) input")
+    expect(slice_slider).to_have_value("1")
+    tab.screenshot(path=screenshots / "reopened.png")
+
+
+def check_a_notebook_that_is_not_trusted(lab, screenshots):
+    """Somebody else's notebook, of which JupyterLab empties the frames."""
+    saved = nbformat.read(lab.work / "noise.ipynb", as_version=4)
+    saved.cells = saved.cells[:2]
+    saved.cells[1].outputs[0].data["text/plain"] = "changed by somebody"
+    nbformat.write(saved, lab.work / "received.ipynb")
+
+    tab = lab.open("received.ipynb")
+    # JupyterLab opens the other notebook again, too, with the picture of its widget.
+    pictures = tab.locator(".jp-OutputArea-output img[alt]")
+    expect(pictures).to_have_count(2)
+    assert not any(frame.is_visible() for frame in tab.locator("iframe").all())
+    assert pictures.first.evaluate("picture => picture.naturalWidth > 300")
+    assert pictures.first.get_attribute("alt") == "noise, and less of it"
+    tab.screenshot(path=screenshots / "reopened_untrusted.png")
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from lab import check_it_is_live
 from PIL import Image
 from playwright.sync_api import expect
 
-from ctmri_utils.course import pages as course_pages
 from ctmri_utils.course.site import build_site
+from ctmri_utils.course.site import pages as course_pages
 from ctmri_utils.viewers.viewer import compare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -247,14 +247,6 @@ def test_what_lessons_leave_is_shown_without_a_kernel(site, phone):
     frame = phone.frames[1]
     frame.evaluate(AXE_SCRIPT)
     assert frame.evaluate(FAULTS, []) == []
-
-
-def test_a_lesson_that_was_not_run_says_so(site, new_tab):
-    tab = new_tab()
-    tab.goto(address(site, f"notebooks/{LESSONS[2]}.html"))
-    assert "This lesson was not run" in tab.locator("main").inner_text()
-    tab.goto(address(site, f"notebooks/{RUN}.html"))
-    assert "was not run" not in tab.locator("main").inner_text()
 
 
 def test_code_can_be_hidden_and_stays_so_in_the_next_lesson(site, new_tab):

@@ -1,6 +1,4 @@
-"""Training batches: every slice once a round, the same for the same seed and step, and moved as
-asked.
-"""
+"""Training batches: every slice once a round, the same for the same seed and step, and moved."""
 
 import numpy as np
 import pytest
@@ -9,7 +7,8 @@ import torch
 from ctmri_utils import files
 from ctmri_utils.cyclegan import batches as module
 from ctmri_utils.cyclegan.augmentation import Augmentation, seeded
-from ctmri_utils.cyclegan.batches import UnpairedBatches, compact
+from ctmri_utils.cyclegan.batches import Slices, UnpairedBatches, compact
+from ctmri_utils.cyclegan.engine import Worker
 from ctmri_utils.settings import Training
 
 STILL = {"flip": False, "shift": 0.0}
@@ -20,25 +19,30 @@ def numbered(count, size=32):
     return (torch.arange(count).float() / 1000)[:, None, None, None].expand(-1, 1, size, size)
 
 
+def noise(count, size=32):
+    return torch.rand(count, 1, size, size) * 2 - 1
+
+
+def draw(ct, mri, seed=0, worker=Worker(), **training):
+    return UnpairedBatches(Slices(ct, mri), Training(**training), seed, worker)
+
+
 def moved(training, image, times, brighten=False):
     """One slice, (C, H, W), moved many times."""
     augmentation = Augmentation(training, image.shape[-2:])
     results = []
     for k in range(times):
         with seeded(0, k):
-            [result] = augmentation.move(image)
+            result = augmentation.move(image)
             results.append(augmentation.brighten(result) if brighten else result)
     return torch.stack(results)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_every_slice_comes_once_a_round_whatever_the_processes(processes):
-    training = Training(batch_size=2, **STILL)
-    ct, mri = numbered(6), numbered(10)
-    parts = [
-        UnpairedBatches(ct, mri, training, 5, process=k, processes=processes)
-        for k in range(processes)
-    ]
+    workers = [Worker(process=k, processes=processes) for k in range(processes)]
+    slices = numbered(6), numbered(10)
+    parts = [draw(*slices, worker=worker, batch_size=2, **STILL) for worker in workers]
     for modality, count in ((0, 6), (1, 10)):
         seen = [
             round(float(image[0, 0, 0]) * 1000)
@@ -53,34 +57,29 @@ def test_every_slice_comes_once_a_round_whatever_the_processes(processes):
 
 
 def test_two_processes_see_what_one_sees_with_the_double_batch():
-    ct, mri = torch.rand(5, 1, 32, 32) * 2 - 1, torch.rand(7, 1, 32, 32) * 2 - 1
+    slices = noise(5), noise(7)
     options = {"rotation_deg": 5, "jitter": 0.1}
-    whole = UnpairedBatches(ct, mri, Training(batch_size=4, **options), 5)
-    halves = [
-        UnpairedBatches(ct, mri, Training(batch_size=2, **options), 5, process=k, processes=2)
-        for k in (0, 1)
-    ]
+    whole = draw(*slices, batch_size=4, **options)
+    workers = [Worker(process=k, processes=2) for k in (0, 1)]
+    halves = [draw(*slices, worker=worker, batch_size=2, **options) for worker in workers]
     for step in (0, 3, 11):
         for modality in (0, 1):
-            assert torch.equal(
-                torch.cat([half(step)[modality] for half in halves]), whole(step)[modality]
-            )
+            together = torch.cat([half(step)[modality] for half in halves])
+            assert torch.equal(together, whole(step)[modality])
 
 
 def test_batches_depend_on_seed_and_step_alone():
-    ct, mri = torch.rand(5, 1, 32, 32) * 2 - 1, torch.rand(7, 1, 32, 32) * 2 - 1
-    one, again, other = (UnpairedBatches(ct, mri, Training(), seed) for seed in (1, 1, 2))
-    later = [one(step)[0] for step in (9, 2, 5)]
+    slices = noise(5), noise(7)
+    one, again, other = (draw(*slices, seed=seed) for seed in (1, 1, 2))
+    expected = {step: one(step)[0] for step in (9, 2, 5)}
     torch.rand(100)
-    assert all(
-        torch.equal(again(step)[0], batch) for step, batch in zip((9, 2, 5), later, strict=True)
-    )
+    assert all(torch.equal(again(step)[0], batch) for step, batch in expected.items())
     assert not all(torch.equal(other(step)[0], one(step)[0]) for step in range(5))
 
 
 def test_the_modalities_are_drawn_independently():
     """Paired slices would come together every time if one order served both."""
-    same = UnpairedBatches(numbered(100), numbered(100), Training(**STILL), 0)
+    same = draw(numbered(100), numbered(100), **STILL)
     # 1 expected by chance, Poisson
     assert sum(torch.equal(*same(step)) for step in range(100)) < 6
 
@@ -95,28 +94,26 @@ def test_compact_keeps_sixteen_bits():
 
 
 def test_large_sets_are_mapped_from_a_file(monkeypatch):
-    ct, mri = torch.rand(5, 1, 32, 32) * 2 - 1, torch.rand(7, 1, 32, 32) * 2 - 1
-    expected = [UnpairedBatches(ct, mri, Training(batch_size=3), 1)(step) for step in range(4)]
+    slices = noise(5), noise(7)
+    in_memory = draw(*slices, batch_size=3)
     mapped = []
+    memmap = np.memmap
     monkeypatch.setattr(files, "LARGE", 1000)
     monkeypatch.setattr(
-        np,
-        "memmap",
-        lambda *args, original=np.memmap, **kw: mapped.append(kw["shape"]) or original(*args, **kw),
+        np, "memmap", lambda *args, **kw: mapped.append(kw["shape"]) or memmap(*args, **kw)
     )
-    batches = UnpairedBatches(ct, mri, Training(batch_size=3), 1)
+    on_disk = draw(*slices, batch_size=3)
     assert mapped == [(5, 1, 32, 32), (7, 1, 32, 32)]
-    for step, pair in enumerate(expected):
-        assert all(torch.equal(one, other) for one, other in zip(pair, batches(step), strict=True))
+    for step in range(4):
+        for one, other in zip(in_memory(step), on_disk(step), strict=True):
+            assert torch.equal(one, other)
 
 
 def test_load_size_resizes_once_and_crop_cuts_out():
     ramp = torch.linspace(-1, 1, 32).expand(3, 1, 32, 32)
-    training = Training(load_size=64, crop_size=48, **STILL)
-    batch = UnpairedBatches(ramp, ramp, training, 0)(0)[0]
+    batch, _ = draw(ramp, ramp, load_size=64, crop_size=48, **STILL)(0)
     assert batch.shape == (1, 1, 48, 48)
-    # 16 bits
-    # rows are alike in a horizontal ramp
+    # Rows are alike in a horizontal ramp, to 16 bits.
     torch.testing.assert_close(batch[0, 0, 0], batch[0, 0, 47], atol=1e-4, rtol=0)
     slope = (batch[0, 0, 0, 30] - batch[0, 0, 0, 10]) / 20
     # half as steep, at twice the pixels
@@ -184,7 +181,7 @@ def test_what_rotation_moves_in_is_background():
 
 
 def test_what_torch_draws_elsewhere_is_left_alone():
-    batches = UnpairedBatches(numbered(3), numbered(3), Training(rotation_deg=5, jitter=0.1), 0)
+    batches = draw(numbered(3), numbered(3), rotation_deg=5, jitter=0.1)
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
@@ -195,7 +192,8 @@ def test_what_torch_draws_elsewhere_is_left_alone():
 def test_jitter_scales_mr_above_its_background_and_leaves_ct_alone():
     ct, mri = torch.full((4, 1, 32, 32), 0.25), torch.full((4, 1, 32, 32), 0.0)
     mri[..., 0] = -1
-    pairs = [UnpairedBatches(ct, mri, Training(jitter=0.3, **STILL), 0)(step) for step in range(20)]
+    batches = draw(ct, mri, jitter=0.3, **STILL)
+    pairs = [batches(step) for step in range(20)]
     assert all(torch.allclose(one, ct[:1], atol=1e-4) for one, _ in pairs)
     gains = torch.stack([other[0, 0, 0, 5] + 1 for _, other in pairs])
     assert all(other[0, 0, 0, 0] == -1 for _, other in pairs)
@@ -208,52 +206,36 @@ def test_nothing_leaves_the_range():
     brightened white.
     """
     edges = torch.where(torch.arange(32) % 16 < 8, -1.0, 1.0).expand(2, 1, 32, 32)
-    assert (
-        compact(edges, 96) / module.LEVELS - torch.nn.functional.interpolate(edges, (96, 96))
-    ).abs().mean() < 0.2
+    resized = compact(edges, 96) / module.LEVELS
+    assert (resized - torch.nn.functional.interpolate(edges, (96, 96))).abs().mean() < 0.2
     assert moved(Training(jitter=0.5, **STILL), edges[0], 5, brighten=True).max() == 1
 
 
 def test_the_modalities_are_moved_independently():
-    same = torch.rand(1, 1, 32, 32) * 2 - 1
-    batches = UnpairedBatches(same, same, Training(), 0)
+    same = noise(1)
+    batches = draw(same, same)
     # 2 expected by chance, of 18 ways to move
     assert sum(torch.equal(*batches(step)) for step in range(36)) < 12
 
 
 def test_paired_slices_come_together_and_move_as_one():
-    images = torch.rand(6, 1, 32, 32) * 2 - 1
-    batches = UnpairedBatches(
-        images,
-        images.flip(-2),
-        Training(batch_size=2, sampling="paired", rotation_deg=10, shift=0.1),
-        5,
-    )
+    images = noise(6)
+    batches = draw(images, images, batch_size=2, sampling="paired", rotation_deg=10, shift=0.1)
     for step in range(6):
-        assert torch.equal(batches.indexes(step, 0), batches.indexes(step, 1))
-    upright = UnpairedBatches(
-        images, images, Training(batch_size=2, sampling="paired", rotation_deg=10, shift=0.1), 5
-    )
-    for step in range(6):
-        ct, mri = upright(step)
-        assert torch.equal(ct, mri)
+        assert torch.equal(*batches(step))
 
 
 def test_position_matched_slices_are_of_like_height_and_vary():
-    ct, mri = numbered(4), numbered(50)
     heights = [0.0, 0.3, 0.62, 2.0], [i / 50 for i in range(50)]
-    batches = UnpairedBatches(
-        ct, mri, Training(batch_size=2, sampling="position", **STILL), 5, positions=heights
-    )
+    slices = Slices(numbered(4), numbered(50), positions=heights)
+    training = Training(batch_size=2, sampling="position", **STILL)
+    batches = UnpairedBatches(slices, training, 5)
     met = {}
     for step in range(200):
-        for one, other in zip(
-            batches.indexes(step, 0).tolist(), batches.indexes(step, 1).tolist(), strict=True
-        ):
-            met.setdefault(one, set()).add(other)
+        chosen = (batches.indexes(step, modality).tolist() for modality in (0, 1))
+        for ct, mri in zip(*chosen, strict=True):
+            met.setdefault(ct, set()).add(mri)
     # within 0.03, or the nearest
     assert met == {0: {0, 1}, 1: {14, 15, 16}, 2: {30, 31, 32}, 3: {49}}
-    again = UnpairedBatches(
-        ct, mri, Training(batch_size=2, sampling="position", **STILL), 5, positions=heights
-    )
+    again = UnpairedBatches(slices, training, 5)
     assert torch.equal(again.indexes(17, 1), batches.indexes(17, 1))

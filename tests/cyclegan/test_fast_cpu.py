@@ -44,7 +44,6 @@ PAIRS = {
     "pad 3": (lambda: ReflectionPad(3), lambda: nn.ReflectionPad2d(3)),
     "one map": (lambda: LastConv(3, 1, 7), lambda: nn.Conv2d(3, 1, 7)),
     "oblong kernel": (lambda: LastConv(3, 1, (3, 5)), lambda: nn.Conv2d(3, 1, (3, 5))),
-    "two maps": (lambda: LastConv(3, 2, 7), lambda: nn.Conv2d(3, 2, 7)),
 }
 
 
@@ -132,13 +131,12 @@ def test_the_quick_way_is_taken_only_where_it_is_one(monkeypatch):
     )
     x = random(1, 3, 12, 12, dtype=torch.float32)
     LastConv(3, 1, 7)(x)  # nothing to train on
-    LastConv(3, 2, 7)(x.requires_grad_())
     # as on a GPU
     LastConv(3, 1, 7).to("meta")(torch.empty(1, 3, 12, 12, device="meta", requires_grad=True))
     assert not calls
     generator = ResnetGenerator(ngf=4, n_blocks=1)
     use_fast_layers(generator)
-    generator(x[:, :1])
+    generator(x[:, :1].requires_grad_())
     assert calls
 
 

@@ -1,10 +1,12 @@
 """Losses against values worked out by hand."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from ctmri_utils.cyclegan.losses import (
     adversarial_loss,
@@ -32,12 +34,10 @@ def test_lsgan_is_the_squared_distance_to_the_label():
 def test_vanilla_is_the_cross_entropy_of_the_logit():
     verdict = torch.tensor([[[[0.7]]]])
     # float32 exponentials: 1e-6.
-    assert adversarial_loss(verdict, True, "vanilla").item() == pytest.approx(
-        math.log(1 + math.exp(-0.7)), abs=1e-6
-    )
-    assert adversarial_loss(verdict, False, "vanilla").item() == pytest.approx(
-        math.log(1 + math.exp(0.7)), abs=1e-6
-    )
+    real = adversarial_loss(verdict, True, "vanilla").item()
+    fake = adversarial_loss(verdict, False, "vanilla").item()
+    assert real == pytest.approx(math.log(1 + math.exp(-0.7)), abs=1e-6)
+    assert fake == pytest.approx(math.log(1 + math.exp(0.7)), abs=1e-6)
 
 
 @pytest.mark.parametrize("loss", [cycle_loss, identity_loss])
@@ -49,10 +49,10 @@ def test_image_losses_are_mean_absolute_differences(loss):
     assert loss(other, image).item() == loss(image, other).item() == pytest.approx(0.5 / 32)
 
 
-def test_bad_input_gets_one_sentence():
-    with pytest.raises(ValueError, match="different shapes"):
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="shapes"):
         cycle_loss(torch.zeros(2, 1, 4, 4), torch.zeros(1, 1, 4, 4))
-    with pytest.raises(ValueError, match="gan_mode='wasserstein' is not known"):
+    with pytest.raises(ValueError, match="gan_mode="):
         adversarial_loss(torch.zeros(1), True, "wasserstein")
 
 
@@ -104,66 +104,36 @@ def test_gradient_penalty_is_the_finite_difference_slope_between_the_images():
     for i in range(9):
         nudge = torch.zeros(9, dtype=torch.float64)
         nudge[i] = 1e-5
-        slope.append(
-            (judge(point + nudge.view(1, 1, 3, 3)) - judge(point - nudge.view(1, 1, 3, 3))) / 2e-5
-        )
+        nudge = nudge.view(1, 1, 3, 3)
+        slope.append((judge(point + nudge) - judge(point - nudge)) / 2e-5)
+    expected = (torch.stack(slope).norm() - 1).square().item()
     # central differences of a cubic: an error of h^2, 1e-10
-    assert penalty.item() == pytest.approx(
-        (torch.stack(slope).norm() - 1).square().item(), abs=1e-8
-    )
+    assert penalty.item() == pytest.approx(expected, abs=1e-8)
 
 
 def textured(seed=0, n=2, side=9):
-    return (
-        torch.rand(
-            n, 1, side, side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-        )
-        * 2
-        - 1
-    )
+    draw = torch.Generator().manual_seed(seed)
+    return torch.rand(n, 1, side, side, generator=draw, dtype=torch.float64) * 2 - 1
 
 
-def slow_mind(image):
-    """Heinrich et al. 2012, pixel by pixel; image: a list of rows."""
-    height, width = len(image), len(image[0])
+def literal_mind(image):
+    """Heinrich et al. 2012 in NumPy and SciPy: (H, W) to (8, H, W)."""
+    height, width = image.shape
+    padded = np.pad(image, 1, mode="edge")
+    distances, nearest = [], []
+    for row, column in itertools.product((-1, 0, 1), repeat=2):
+        if (row, column) == (0, 0):
+            continue
+        shifted = padded[1 + row : 1 + row + height, 1 + column : 1 + column + width]
+        squares = (shifted - image) ** 2
+        distances.append(ndimage.gaussian_filter(squares, sigma=0.5, radius=1, mode="nearest"))
+        if abs(row) + abs(column) == 1:
+            nearest.append(distances[-1])
 
-    def at(row, column):  # borders are repeated
-        return image[min(max(row, 0), height - 1)][min(max(column, 0), width - 1)]
-
-    # of the difference to the shifted image, its borders repeated in turn
-    def squared(row, column, r):
-        row, column = min(max(row, 0), height - 1), min(max(column, 0), width - 1)
-        return (at(row, column) - at(row + r[0], column + r[1])) ** 2
-
-    weights = {
-        (i, j): math.exp(-(i * i + j * j) / (2 * 0.5**2)) for i in (-1, 0, 1) for j in (-1, 0, 1)
-    }
-    whole = sum(weights.values())
-    shifts = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
-    distance = [
-        [
-            [
-                sum(w * squared(row + i, column + j, r) for (i, j), w in weights.items()) / whole
-                for r in shifts
-            ]
-            for column in range(width)
-        ]
-        for row in range(height)
-    ]
-    nearest = [k for k, (i, j) in enumerate(shifts) if abs(i) + abs(j) == 1]
-    variance = [
-        [sum(distance[row][column][k] for k in nearest) / 4 for column in range(width)]
-        for row in range(height)
-    ]
-    typical = sum(map(sum, variance)) / (height * width)
-    found = [[[0.0] * width for _ in range(height)] for _ in shifts]
-    for row in range(height):
-        for column in range(width):
-            v = min(max(variance[row][column], 0.001 * typical), 1000 * typical)
-            likeness = [math.exp(-d / v) for d in distance[row][column]]
-            for k, value in enumerate(likeness):
-                found[k][row][column] = value / max(likeness)
-    return found
+    variance = np.mean(nearest, axis=0)
+    typical = variance.mean()
+    likeness = np.exp(-np.stack(distances) / variance.clip(0.001 * typical, 1000 * typical))
+    return likeness / likeness.max(0)
 
 
 def test_mind_is_the_published_descriptor():
@@ -171,11 +141,8 @@ def test_mind_is_the_published_descriptor():
     images = textured()
     # next to nothing happens here, so V meets its lower limit
     images[..., 5:] = images[..., 5:] / 100
-    assert torch.allclose(
-        mind(images),
-        torch.tensor([slow_mind(image[0].tolist()) for image in images], dtype=torch.float64),
-        atol=1e-12,
-    )
+    expected = np.stack([literal_mind(image[0].numpy()) for image in images])
+    np.testing.assert_allclose(mind(images), expected, rtol=0, atol=1e-12)
 
 
 def test_mind_in_a_flat_image_and_its_own_maximum():
@@ -198,7 +165,7 @@ def test_structure_losses_do_not_mind_polarity_or_contrast_but_structure(loss):
     two_channels = torch.cat([original, original], 1)
     assert loss(two_channels, original).item() == pytest.approx(0, abs=1e-6)
     assert loss(original.bfloat16(), original.bfloat16()).dtype == torch.float32
-    with pytest.raises(ValueError, match="different shapes"):
+    with pytest.raises(ValueError, match="shapes"):
         loss(original[..., :8], original)
 
 
@@ -215,18 +182,13 @@ def test_correlation_and_gradient_losses_are_numpys_correlations():
     one, other = textured(1), textured(2)
 
     def r2(a, b):
-        return np.mean(
-            [np.corrcoef(x.ravel(), y.ravel())[0, 1] ** 2 for x, y in zip(a, b, strict=True)]
-        )
+        pairs = zip(a, b, strict=True)
+        return np.mean([np.corrcoef(x.ravel(), y.ravel())[0, 1] ** 2 for x, y in pairs])
 
     a, b = one.numpy()[:, 0], other.numpy()[:, 0]
     assert correlation_loss(one, other).item() == pytest.approx(1 - r2(a, b), abs=1e-12)
-    expected = (
-        1
-        - (r2(np.diff(a, axis=2), np.diff(b, axis=2)) + r2(np.diff(a, axis=1), np.diff(b, axis=1)))
-        / 2
-    )
-    assert gradient_loss(one, other).item() == pytest.approx(expected, abs=1e-12)
+    edges = [r2(np.diff(a, axis=axis), np.diff(b, axis=axis)) for axis in (1, 2)]
+    assert gradient_loss(one, other).item() == pytest.approx(1 - sum(edges) / 2, abs=1e-12)
 
 
 def test_mask_loss_is_small_only_where_the_head_is():
@@ -239,21 +201,17 @@ def test_mask_loss_is_small_only_where_the_head_is():
         (1 - 1 / (1 + math.exp(-6.8))) / 4 + 0.75 / (1 + math.exp(14)), rel=1e-3
     )
     assert mask_loss(ct_hu.roll(1, -1), head).item() == pytest.approx(8 / 64, rel=0.01)
-    with pytest.raises(ValueError, match="head mask is of torch.uint8 and should be bool"):
+    with pytest.raises(ValueError, match="uint8"):
         mask_loss(ct_hu, head.byte())
-    with pytest.raises(ValueError, match="head mask of slice 1 of this batch is empty"):
+    with pytest.raises(ValueError, match="slice 1 .* empty"):
         mask_loss(ct_hu.repeat(2, 1, 1, 1), torch.cat([head, torch.zeros_like(head)]))
 
 
 def test_patch_nce_is_the_literal_loop():
     """1e-6: the cross-entropy is computed in float32 at least, here in float64."""
     draw = torch.Generator().manual_seed(3)
-    queries, keys = (
-        torch.nn.functional.normalize(
-            torch.randn(2, 5, 4, generator=draw, dtype=torch.float64), dim=-1
-        )
-        for _ in range(2)
-    )
+    directions = torch.randn(2, 2, 5, 4, generator=draw, dtype=torch.float64)
+    queries, keys = torch.nn.functional.normalize(directions, dim=-1)
     total = 0.0
     for q, k in zip(queries.tolist(), keys.tolist(), strict=True):
         for s in range(5):

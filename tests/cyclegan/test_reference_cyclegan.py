@@ -7,10 +7,10 @@ import pytest
 import torch
 from reference_cyclegan import Pool, linear_rate, patch_discriminator, train
 
+from ctmri_utils.cyclegan.architectures import make_discriminator
 from ctmri_utils.cyclegan.model import CycleGAN, ImagePool
 from ctmri_utils.cyclegan.networks import init_weights
 from ctmri_utils.cyclegan.training import Trainer
-from ctmri_utils.cyclegan.variants import make_discriminator
 from ctmri_utils.settings import Architecture, Objective, Training
 
 STEPS = 30

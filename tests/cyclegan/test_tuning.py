@@ -1,16 +1,14 @@
 """Threads and precision are measured once, kept with the run, and left alone where decided."""
 
-import time
-
 import pytest
 import torch
-from fit_tensors import fit
-from test_training import start
+from fit_tensors import fit, start
 
 from ctmri_utils.cyclegan import tuning
 from ctmri_utils.cyclegan.batches import Slices
+from ctmri_utils.cyclegan.engine import SlowdownWatch
 from ctmri_utils.cyclegan.resume import load_checkpoint
-from ctmri_utils.cyclegan.tuning import SlowdownWatch, choose_precision, fastest_threads
+from ctmri_utils.cyclegan.tuning import choose_precision, fastest_threads
 
 
 @pytest.fixture(autouse=True)
@@ -38,17 +36,13 @@ def test_the_fastest_number_wins_and_fewer_are_preferred(
     monkeypatch, milliseconds, cores, expected
 ):
     monkeypatch.setattr(
-        tuning, "seconds_of", lambda step: milliseconds[torch.get_num_threads()] / 1000
+        tuning, "median_seconds", lambda step: milliseconds[torch.get_num_threads()] / 1000
     )
     assert fastest_threads(lambda: None, cores) == expected
 
 
-def test_seconds_are_measured():
-    assert 0.02 <= tuning.seconds_of(lambda: time.sleep(0.02)) < 2
-
-
-def train(tmp_path, steps=120, **options):
-    model, ct, mri = start()
+def train(tmp_path, steps=120, translation_noise=0.0, **options):
+    model, ct, mri = start(translation_noise=translation_noise)
     fit(model, ct, mri, seed=3, steps=steps, checkpoint=tmp_path / "run.pt", **options)
     return model
 
@@ -80,22 +74,23 @@ def test_a_training_measures_once_and_a_resumed_one_keeps_the_number(tmp_path, m
 def test_measuring_changes_no_digit(tmp_path, monkeypatch):
     choose(monkeypatch, 1, [])
     torch.set_num_threads(1)
-    measured = train(tmp_path / "one", stop_at=3)
+    measured = train(tmp_path / "one", stop_at=3, translation_noise=0.1)
     monkeypatch.setenv("CTMRI_THREADS", "1")
-    plain = train(tmp_path / "two", stop_at=3)
+    plain = train(tmp_path / "two", stop_at=3, translation_noise=0.1)
     for one, other in zip(measured.parameters(), plain.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("decided", ["by the reader", "by a short training"])
-def test_nothing_is_measured_where_it_is_decided(tmp_path, monkeypatch, decided):
-    calls = []
-    choose(monkeypatch, 2, calls)
-    if decided == "by the reader":
-        monkeypatch.setenv("CTMRI_THREADS", "1")
-        train(tmp_path, stop_at=1)
-    else:
-        train(tmp_path, steps=4)
+def test_nothing_is_measured_where_the_reader_decided(tmp_path, monkeypatch):
+    choose(monkeypatch, 2, calls := [])
+    monkeypatch.setenv("CTMRI_THREADS", "1")
+    train(tmp_path, stop_at=1)
+    assert not calls
+
+
+def test_nothing_is_measured_in_a_short_training(tmp_path, monkeypatch):
+    choose(monkeypatch, 2, calls := [])
+    train(tmp_path, steps=4)
     assert not calls
 
 
@@ -123,7 +118,7 @@ def no_bf16(monkeypatch, lacks):
 
 def test_a_cpu_without_bf16_is_never_tried_with_it(tmp_path, monkeypatch):
     no_bf16(monkeypatch, True)
-    monkeypatch.setattr(tuning, "seconds_of", lambda step: pytest.fail("measured"))
+    monkeypatch.setattr(tuning, "median_seconds", lambda step: pytest.fail("measured"))
     monkeypatch.setenv("CTMRI_THREADS", "1")
     train(tmp_path, steps=3, precision="auto")
     assert load_checkpoint(tmp_path / "run.pt")["identity"]["precision"] == "fp32"
@@ -134,7 +129,7 @@ def test_a_cpu_with_bf16_takes_what_is_faster(monkeypatch, seconds, expected):
     no_bf16(monkeypatch, False)
     model, ct, mri = start()
     left = list(seconds)
-    monkeypatch.setattr(tuning, "seconds_of", lambda step: step() or left.pop(0))
+    monkeypatch.setattr(tuning, "median_seconds", lambda step: step() or left.pop(0))
     before = [weight.clone() for weight in model.parameters()]
     assert choose_precision(model, Slices(ct, mri)) == expected
     for weight, old in zip(model.parameters(), before, strict=True):

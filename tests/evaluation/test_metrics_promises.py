@@ -3,11 +3,13 @@
 Broken images, wrong units, ranges and spacings that are none.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from ctmri_utils.evaluation import distances
+from ctmri_utils.evaluation import CT_METRICS, CtMetric, distances
 from ctmri_utils.evaluation import metrics as m
 
 R23, R25 = m.SYNTHRAD2023_RANGE, m.SYNTHRAD2025_RANGE
@@ -22,20 +24,22 @@ def head(size=48, noise_hu=60, seed=0):
     return true + rng.normal(0, noise_hu, r.shape), true, r < 1
 
 
-# f(prediction, truth, mask), and its value for a perfect prediction
-METRICS = {
-    "mae_hu": (m.mae_hu, 0),
-    "bias_hu": (m.bias_hu, 0),
-    "psnr_db": (lambda p, t, k: m.psnr_db(p, t, k, R23), np.inf),
-    "ssim": (lambda p, t, k: m.ssim(p, t, k, R23), 1),
-    "ms_ssim": (lambda p, t, k: m.ms_ssim(p, t, k, R25), 1),
-    "soft": (lambda p, t, k: m.tissue_errors_hu(p, t, k)["soft_mae_hu"], 0),
-    "bone_dice": (m.bone_dice, 1),
-    "bone_hd95_mm": (lambda p, t, k: distances.bone_hd95_mm(p, t, k, 1.7), 0),
-    "wepl": (lambda p, t, k: distances.wepl_error_mm(p, t, k, 1.7), 0),
-    "nmae": (lambda p, t, k: m.nmae(p, t, k, R23), 0),
-    "rank_correlation": (m.rank_correlation, 1),
-}
+# The head holds no air.
+METRICS = {name: metric for name, metric in CT_METRICS.items() if name != "air MAE HU"}
+METRICS["NMAE"] = CtMetric(partial(m.nmae, value_range=R23))
+METRICS["rank correlation"] = CtMetric(m.rank_correlation, higher_is_better=True)
+
+# How far surfaces lie apart, and which sign an error has, says nothing of its size.
+SIZED = sorted(METRICS.keys() - {"bias HU", "HD95 mm"})
+BY_TRUE_CLASS = {"soft-tissue MAE HU", "bone MAE HU"}
+
+
+def score(name, pred, true, mask):
+    return METRICS[name](pred, true, mask, 1.7)
+
+
+def is_worse(name, one, other):
+    return one < other if METRICS[name].higher_is_better else one > other
 
 
 # ---- promises
@@ -43,31 +47,28 @@ METRICS = {
 
 @pytest.mark.parametrize("name", METRICS)
 def test_what_lies_outside_the_mask_does_not_count(name):
-    score, _ = METRICS[name]
     pred, true, mask = head()
     scribbled = np.where(mask, pred, np.random.default_rng(9).uniform(-1000, 1000, pred.shape))
-    assert score(scribbled, true, mask) == score(pred, true, mask)
+    assert score(name, scribbled, true, mask) == score(name, pred, true, mask)
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_a_perfect_prediction_gets_the_best_value(name):
-    score, best = METRICS[name]
     _, true, mask = head()
-    assert score(true.copy(), true, mask) == pytest.approx(best, abs=1e-12)
+    best = np.inf if name == "PSNR dB" else int(METRICS[name].higher_is_better)
+    assert score(name, true.copy(), true, mask) == pytest.approx(best, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(set(METRICS) - {"bias_hu", "soft"}))
+@pytest.mark.parametrize("name", sorted(METRICS.keys() - BY_TRUE_CLASS - {"bias HU"}))
 def test_prediction_and_truth_may_change_places(name):
-    score, _ = METRICS[name]
     pred, true, mask = head()
-    assert score(true, pred, mask) == pytest.approx(score(pred, true, mask), rel=1e-12)
+    assert score(name, true, pred, mask) == pytest.approx(score(name, pred, true, mask), rel=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(set(METRICS) - {"bias_hu", "bone_hd95_mm", "bone_dice"}))
+@pytest.mark.parametrize("name", sorted(set(SIZED) - {"bone Dice"}))
 def test_a_worse_prediction_gets_a_worse_value(name):
-    score, best = METRICS[name]
-    near, far = score(*head(noise_hu=30)), score(*head(noise_hu=200))
-    assert far < near if best >= 1 else far > near
+    near, far = score(name, *head(noise_hu=30)), score(name, *head(noise_hu=200))
+    assert is_worse(name, far, near)
 
 
 def test_bias_has_the_sign_of_prediction_minus_truth():
@@ -77,28 +78,21 @@ def test_bias_has_the_sign_of_prediction_minus_truth():
 
 def test_a_wider_range_flatters_psnr_by_its_width():
     pred, true, mask = head()
+    # 0.15 dB: nothing is clipped here.
     gain = m.psnr_db(pred, true, mask, R25) - m.psnr_db(pred, true, mask, R23)
-    # 0.15 dB: nothing is clipped here
     assert gain == pytest.approx(20 * np.log10(4095 / 4024), rel=1e-9)
 
 
 def test_tissue_errors_follow_the_true_classes_and_say_nan_where_there_is_none():
     true = np.array([[-1000.0, -201, -200, 250, 251, 900]])
     pred = true + np.array([[10.0, 10, -20, -20, 30, 30]])
-    scores = m.tissue_errors_hu(pred, true, np.ones_like(true))
-    assert scores == pytest.approx(
-        {
-            "air_mae_hu": 10,
-            "air_bias_hu": 10,
-            "soft_mae_hu": 20,
-            "soft_bias_hu": -20,
-            "bone_mae_hu": 30,
-            "bone_bias_hu": 30,
-        },
-        rel=1e-12,
-    )
-    no_bone = m.tissue_errors_hu(pred, true, true < 0)
-    assert np.isnan(no_bone["bone_mae_hu"]) and no_bone["air_mae_hu"] == pytest.approx(10)
+    images = pred, true, np.ones_like(true)
+    for tissue, bias in {"air": 10, "soft": -20, "bone": 30}.items():
+        assert m.tissue_mae_hu(*images, tissue) == pytest.approx(abs(bias), rel=1e-12)
+        assert m.tissue_bias_hu(*images, tissue) == pytest.approx(bias, rel=1e-12)
+
+    assert np.isnan(m.tissue_mae_hu(pred, true, true < 0, "bone"))
+    assert m.tissue_mae_hu(pred, true, true < 0, "air") == pytest.approx(10)
 
 
 @pytest.mark.parametrize(
@@ -107,9 +101,9 @@ def test_tissue_errors_follow_the_true_classes_and_say_nan_where_there_is_none()
 def test_hd95_of_a_shifted_bone_is_the_shift_in_mm(spacing_mm, expected):
     true = np.full((40, 40), -1000.0)
     true[10:20, 12:22] = 800
-    assert distances.bone_hd95_mm(
-        np.roll(true, 2, axis=1), true, np.ones_like(true), spacing_mm
-    ) == pytest.approx(expected, rel=1e-12)
+    shifted = np.roll(true, 2, axis=1)
+    hd95_mm = distances.bone_hd95_mm(shifted, true, np.ones_like(true), spacing_mm)
+    assert hd95_mm == pytest.approx(expected, rel=1e-12)
 
 
 def test_hd95_sees_bone_that_was_invented_and_bone_that_was_lost():
@@ -119,11 +113,8 @@ def test_hd95_sees_bone_that_was_invented_and_bone_that_was_lost():
     # 20 of 56 surface pixels, 15 or more pixels away
     invented[10:20, 34:36] = 800
     mask = np.ones_like(true)
-    assert (
-        distances.bone_hd95_mm(invented, true, mask, 1)
-        == distances.bone_hd95_mm(true, invented, mask, 1)
-        == 16
-    )
+    assert distances.bone_hd95_mm(invented, true, mask, 1) == 16
+    assert distances.bone_hd95_mm(true, invented, mask, 1) == 16
 
 
 def test_ms_ssim_of_an_inverted_image_is_a_number():
@@ -135,41 +126,38 @@ def test_ms_ssim_of_an_inverted_image_is_a_number():
 def test_missing_bone_is_named_and_not_scored_as_perfect():
     _, true, mask = head()
     boneless = np.minimum(true, 100)
-    assert (
-        distances.bone_hd95_mm(boneless, true, mask, 1) == np.inf
-        and m.bone_dice(boneless, true, mask) == 0
-    )
-    assert np.isnan(distances.bone_hd95_mm(true, boneless, mask, 1)) and np.isnan(
-        m.bone_dice(boneless, boneless, mask)
-    )
+    assert distances.bone_hd95_mm(boneless, true, mask, 1) == np.inf
+    assert m.bone_dice(boneless, true, mask) == 0
+    assert np.isnan(distances.bone_hd95_mm(true, boneless, mask, 1))
+    assert np.isnan(m.bone_dice(boneless, boneless, mask))
 
 
 def test_a_disk_of_water_is_as_long_as_its_radius():
     y, x = np.indices((129, 129)) - 64.0
     disk = np.hypot(y, x) <= 50
-    lengths = distances.wepl_mm(np.where(disk, 0.0, -1000), disk, spacing_mm=2.0)
-    # pixels at the rim: 0.7 px = 1.4 mm
-    assert lengths == pytest.approx(np.full(36, 101.0), abs=1.5)
-    assert distances.wepl_mm(np.where(disk, 950.0, -1000), disk, 2.0) == pytest.approx(
-        1.5 * lengths, rel=1e-12
-    )
-    assert distances.wepl_mm(np.where(disk, -500.0, -1000), disk, 2.0) == pytest.approx(
-        0.5 * lengths, rel=1e-12
-    )
-    # nothing is lighter than air
-    assert (distances.wepl_mm(np.where(disk, -1024.0, -1000), disk, 2.0) == 0).all()
+
+    def lengths_mm(hu):
+        return distances.wepl_mm(np.where(disk, hu, -1000.0), disk, (2.0, 2.0))
+
+    water_mm = lengths_mm(0)
+    # Pixels at the rim: 0.7 px = 1.4 mm.
+    assert water_mm == pytest.approx(np.full(36, 101.0), abs=1.5)
+    assert lengths_mm(950) == pytest.approx(1.5 * water_mm, rel=1e-12)
+    assert lengths_mm(-500) == pytest.approx(0.5 * water_mm, rel=1e-12)
+    # Nothing is lighter than air.
+    assert (lengths_mm(-1024) == 0).all()
 
 
 def test_wepl_error_of_a_volume_is_the_mean_over_its_slices():
     slices = [head(seed=s) for s in range(3)]
     volume = [np.stack(images) for images in zip(*slices, strict=True)]
-    assert distances.wepl_error_mm(*volume, spacing_mm=(3, 1.7, 1.7)) == pytest.approx(
-        np.mean([distances.wepl_error_mm(*s, 1.7) for s in slices])
-    )
+    errors_mm = [distances.wepl_error_mm(*images, 1.7) for images in slices]
+    of_volume = distances.wepl_error_mm(*volume, spacing_mm=(3, 1.7, 1.7))
+    assert of_volume == pytest.approx(np.mean(errors_mm))
+
     volume[2][1] = False
-    assert distances.wepl_error_mm(*volume, 1.7) == pytest.approx(
-        np.mean([distances.wepl_error_mm(*slices[s], 1.7) for s in (0, 2)]), rel=1e-12
-    )
+    without_middle = np.mean(errors_mm[::2])
+    assert distances.wepl_error_mm(*volume, 1.7) == pytest.approx(without_middle, rel=1e-12)
 
 
 def test_rank_correlation_ignores_any_monotone_rescaling_and_needs_variation():
@@ -185,12 +173,10 @@ def test_nmae_and_contrast_ratios_do_not_depend_on_the_unit_of_mr():
     mri = np.array([[3.0, 6, 6, 18, 8, 8]])
     tissues = {"csf": mri == 3, "gm": np.isin(mri, (6, 18)), "wm": mri == 8}
     for unit in (1, 170):
-        assert m.nmae(0.9 * unit * mri, unit * mri, mri > 0, (-unit, 20 * unit)) == pytest.approx(
-            4.9 / 6 / 21, rel=1e-12
-        )
-        assert m.contrast_ratios(unit * mri, tissues, "wm") == pytest.approx(
-            {"csf/wm": 0.375, "gm/wm": 0.75}, rel=1e-12
-        )
+        nmae = m.nmae(0.9 * unit * mri, unit * mri, mri > 0, (-unit, 20 * unit))
+        assert nmae == pytest.approx(4.9 / 6 / 21, rel=1e-12)
+        ratios = m.contrast_ratios(unit * mri, tissues, "wm")
+        assert ratios == pytest.approx({"csf/wm": 0.375, "gm/wm": 0.75}, rel=1e-12)
 
 
 def test_torch_tensors_and_whole_numbers_are_welcome():
@@ -201,264 +187,175 @@ def test_torch_tensors_and_whole_numbers_are_welcome():
     assert m.ssim(*tensors, R23) == m.ssim(whole.astype(float), true, mask.astype(np.uint8), R23)
 
 
-# ---- bad input, one sentence each
+# ---- bad input
+
+SPOILED = {
+    "shape": lambda p, t, k: (p[:-1], t, k),
+    "mask shape": lambda p, t, k: (p, t, k[None]),
+    "line": lambda p, t, k: (p[24], t[24], k[24]),
+    "4-D": lambda p, t, k: (p[None, None], t[None, None], k[None, None]),
+    "empty": lambda p, t, k: (p, t, k & False),
+    "NaN": lambda p, t, k: (np.where(p == p.max(), np.nan, p), t, k),
+    "infinite": lambda p, t, k: (p, np.where(t == t.max(), np.inf, t), k),
+    "NaN in mask": lambda p, t, k: (p, t, np.where(t == t.max(), np.nan, k)),
+    "none": lambda p, t, k: (p, t, None),
+    "complex": lambda p, t, k: (p * 1j, t, k),
+    "masked": lambda p, t, k: (p, np.ma.masked_less(t, -500), k),
+    "ragged": lambda p, t, k: (p, [[1, 2], [3]], k),
+    "grad": lambda p, t, k: (torch.from_numpy(p).requires_grad_(), t, k),
+}
 
 
 @pytest.mark.parametrize("name", METRICS)
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda p, t, k: (p[:-1], t, k), "share one shape"),
-        (lambda p, t, k: (p, t, k[None]), "share one shape"),
-        (lambda p, t, k: (p[24], t[24], k[24]), "share one shape"),
-        (lambda p, t, k: (p[None, None], t[None, None], k[None, None]), "share one shape"),
-        (lambda p, t, k: (p, t, k & False), "mask .* is empty"),
-        (
-            lambda p, t, k: (np.where(p == p.max(), np.nan, p), t, k),
-            "prediction holds 1 NaN or infinite",
-        ),
-        (
-            lambda p, t, k: (p, np.where(t == t.max(), np.inf, t), k),
-            "truth holds 1 NaN or infinite",
-        ),
-        (lambda p, t, k: (p, t, np.where(t == t.max(), np.nan, k)), "mask holds 1 NaN or infinite"),
-        (lambda p, t, k: (p, t, None), "mask holds 1 NaN"),
-        (lambda p, t, k: (p * 1j, t, k), "prediction is not an array of real numbers .*complex"),
-        (
-            lambda p, t, k: (p, np.ma.masked_less(t, -500), k),
-            "truth is not an array of real numbers .*masked",
-        ),
-        (lambda p, t, k: (p, [[1, 2], [3]], k), "truth is not an array of real numbers"),
-        (
-            lambda p, t, k: (torch.from_numpy(p).requires_grad_(), t, k),
-            "prediction is not an array .*without gradients",
-        ),
-    ],
-    ids=[
-        "shape",
-        "mask shape",
-        "line",
-        "4-D",
-        "empty",
-        "NaN",
-        "infinite",
-        "NaN in mask",
-        "none",
-        "complex",
-        "masked",
-        "ragged",
-        "grad",
-    ],
-)
-def test_bad_input_is_refused_by_every_metric(name, spoil, message):
-    with pytest.raises(ValueError, match=message):
-        METRICS[name][0](*spoil(*head()))
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+def test_bad_input_is_refused_by_every_metric(name, spoil):
+    with pytest.raises(ValueError):
+        score(name, *spoil(*head()))
 
 
-@pytest.mark.parametrize("name", sorted(set(METRICS) - {"rank_correlation"}))
-@pytest.mark.parametrize("which", [0, 1], ids=["prediction", "truth"])
-@pytest.mark.parametrize(
-    ("wrong", "why"),
-    [
-        (lambda hu: (hu / 1000).clip(-1, 1), "cannot be HU .*undo its normalisation"),
-        (lambda hu: (hu / 2000 + 0.5).clip(0, 1), "cannot be HU .*undo its normalisation"),
-        (lambda hu: (hu + 1000).clip(0) / 1000, "cannot be HU .*undo its normalisation"),
-        (lambda hu: (hu - hu.mean()) / hu.std(), "cannot be HU .*undo its normalisation"),
-        (
-            lambda hu: ((hu + 1000) / 2000 * 255).clip(0, 255).astype(np.uint8),
-            "shows no air.*8-bit scaling",
-        ),
-        (lambda hu: hu.clip(-1000) + 1024, "shows no air.*offset of 1024"),
-        (lambda hu: hu + 1024, "shows no air.*offset of 1024"),
-    ],
-    ids=[
-        "network",
-        "unit interval",
-        "density",
-        "z-score",
-        "8 bit",
-        "stored offset",
-        "stored offset with noise in the air",
-    ],
-)
-def test_images_that_cannot_be_hu_are_refused(name, which, wrong, why):
-    images = list(head())
-    images[which] = wrong(images[which])
-    with pytest.raises(ValueError, match=f"the {('prediction', 'truth')[which]} spans .*{why}"):
-        METRICS[name][0](*images)
+NOT_HU = {
+    "network": lambda hu: (hu / 1000).clip(-1, 1),
+    "unit interval": lambda hu: (hu / 2000 + 0.5).clip(0, 1),
+    "density": lambda hu: (hu + 1000).clip(0) / 1000,
+    "z-score": lambda hu: (hu - hu.mean()) / hu.std(),
+    "8 bit": lambda hu: ((hu + 1000) / 2000 * 255).clip(0, 255).astype(np.uint8),
+    "stored offset": lambda hu: hu.clip(-1000) + 1024,
+    "stored offset with noise in the air": lambda hu: hu + 1024,
+}
+
+
+@pytest.mark.parametrize("name", sorted(METRICS.keys() - {"rank correlation"}))
+@pytest.mark.parametrize("which", ["prediction", "truth"])
+@pytest.mark.parametrize("wrong", NOT_HU.values(), ids=NOT_HU)
+def test_images_that_cannot_be_hu_are_refused(name, which, wrong):
+    pred, true, mask = head()
+    images = (wrong(pred), true) if which == "prediction" else (pred, wrong(true))
+    with pytest.raises(ValueError, match=which):
+        score(name, *images, mask)
 
 
 def test_a_storage_offset_is_seen_in_a_small_head_and_a_mask_of_bone_is_no_offset():
     pred, true, mask = head()
-    small = [
-        np.pad(image, 24, constant_values=fill)
-        for image, fill in ((pred + 1024, 24), (true + 1024, 24), (mask, False))
-    ]
-    with pytest.raises(ValueError, match="prediction spans .*shows no air.*offset of 1024"):
-        m.mae_hu(*small)
+    pred_small, true_small = (
+        np.pad(image + 1024, 24, constant_values=24) for image in (pred, true)
+    )
+    with pytest.raises(ValueError):
+        m.mae_hu(pred_small, true_small, np.pad(mask, 24))
     assert m.mae_hu(pred, true, true > 700) > 0
 
 
 def test_half_precision_costs_half_a_hounsfield_unit_at_most():
     pred, true, mask = head()
-    assert m.mae_hu(pred.astype(np.float16), true.astype(np.float16), mask) == pytest.approx(
-        m.mae_hu(pred, true, mask), abs=0.5
-    )
+    halved = m.mae_hu(pred.astype(np.float16), true.astype(np.float16), mask)
+    assert halved == pytest.approx(m.mae_hu(pred, true, mask), abs=0.5)
 
 
-def test_a_crop_without_air_is_scored_or_told_what_to_do():
-    # brain only
+def test_a_crop_without_air_is_scored_unless_it_could_be_8_bit_grey():
+    # Brain only.
     pred, true, mask = (image[16:32, 16:32] for image in head())
-    assert true.min() > -30 and m.mae_hu(pred, true, mask) == pytest.approx(
-        np.abs(pred - true).mean()
-    )
-    with pytest.raises(
-        ValueError,
-        match="truth spans .* shows no air.* score the whole slice with the crop as its mask",
-    ):
-        # nothing below 0: 8-bit grey looks like this, too
+    assert true.min() > -30
+    assert m.mae_hu(pred, true, mask) == pytest.approx(np.abs(pred - true).mean())
+    with pytest.raises(ValueError):
         m.mae_hu(pred, np.abs(true), mask)
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(METRICS) - {"rank_correlation", "bone_hd95_mm", "bias_hu", "soft"})
-)
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda hu: 0 * hu,
-        lambda hu: 0 * hu + 1000,
-        lambda hu: hu.clip(0, 80),
-        lambda hu: hu.clip(0, 30),
-    ],
-    ids=["zero", "bone everywhere", "its own brain window", "a narrower one"],
-)
+WRONG_HU = {
+    "zero": lambda hu: 0 * hu,
+    "bone everywhere": lambda hu: 0 * hu + 1000,
+    "its own brain window": lambda hu: hu.clip(0, 80),
+    "a narrower one": lambda hu: hu.clip(0, 30),
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(SIZED) - BY_TRUE_CLASS - {"rank correlation"}))
+@pytest.mark.parametrize("wrong", WRONG_HU.values(), ids=WRONG_HU)
 def test_predictions_that_are_wrong_but_in_hu_are_scored(name, wrong):
-    score, best = METRICS[name]
     pred, true, mask = head()
-    good, bad = score(pred, true, mask), score(wrong(true), true, mask)
-    assert bad < good if best >= 1 else bad > good
+    good, bad = score(name, pred, true, mask), score(name, wrong(true), true, mask)
+    assert is_worse(name, bad, good)
 
 
 def test_path_lengths_are_scored_in_a_volume_with_a_slice_that_shows_no_air():
     pred, true, mask = (np.stack([image, image]) for image in head())
     true[1] = true[1].clip(0, 300)
     assert distances.wepl_error_mm(pred, true, mask, 1.7) > 0
-    assert distances.wepl_mm(true[0].clip(0, 80), mask[0], 1.7).min() > 0
 
 
-def test_the_range_must_be_the_one_the_truth_is_in():
+RANGED = [m.psnr_db, m.ssim, m.ms_ssim, m.nmae]
+
+
+@pytest.mark.parametrize("score", RANGED)
+def test_the_range_must_be_the_one_the_truth_is_in(score):
     mri, mask = np.random.default_rng(0).random((16, 16)) * 700, np.ones((16, 16))
-    for score in (m.psnr_db, m.ssim, m.ms_ssim, m.nmae):
-        with pytest.raises(
-            ValueError, match=r"of the truth .* lies well outside 0 to 1 \(it spans .*: scale"
-        ):
-            score(mri, mri, mask, (0, 1))
-        with pytest.raises(ValueError, match="truth spans .* 0 to 255"):
-            # the mistake that makes an SSIM 0.99999
-            score(mri / 700, mri / 700, mask, (0, 255))
+    with pytest.raises(ValueError):
+        score(mri, mri, mask, (0, 1))
+    # The mistake that makes an SSIM 0.99999.
+    with pytest.raises(ValueError):
+        score(mri / 700, mri / 700, mask, (0, 255))
+
+
+def test_a_range_may_be_wider_than_the_image():
+    mri, mask = np.random.default_rng(0).random((16, 16)) * 700, np.ones((16, 16))
     assert m.ssim(mri, mri, mask, (0, 700)) == 1
-    # one tissue: a 20th of the range
+    # One tissue, a 20th of the range, and a blank slice.
     assert m.nmae(mri / 20 + 350, mri / 20 + 350, mask, (0, 700)) == 0
-    # a blank slice
     assert m.nmae(0 * mri, 0 * mri, mask, (0, 700)) == 0
-    # what fills the field outside the mask is nobody's business
+
+    # What fills the field outside the mask may be beyond it.
     outside = np.where(np.arange(16) < 4, mri, -2000)
     assert m.nmae(outside, outside, outside >= 0, (0, 700)) == 0
 
 
-@pytest.mark.parametrize(
-    "unit",
-    [lambda mri: 700 * mri, lambda mri: 2 * mri - 1, lambda mri: np.uint8(255 * mri)],
-    ids=["raw", "network", "8 bit"],
-)
-def test_a_prediction_on_another_scale_than_the_true_mr_is_refused(unit):
-    # more dark than bright, as MR is
+OTHER_SCALES = {
+    "raw": lambda mri: 700 * mri,
+    "network": lambda mri: 2 * mri - 1,
+    "8 bit": lambda mri: np.uint8(255 * mri),
+}
+
+
+@pytest.mark.parametrize("score", RANGED)
+@pytest.mark.parametrize("rescale", OTHER_SCALES.values(), ids=OTHER_SCALES)
+def test_a_prediction_on_another_scale_than_the_true_mr_is_refused(score, rescale):
+    # More dark than bright, as MR is.
     mri, mask = np.random.default_rng(0).random((16, 16)) ** 1.5, np.ones((16, 16))
-    for score in (m.psnr_db, m.ssim, m.ms_ssim, m.nmae):
-        with pytest.raises(
-            ValueError,
-            match="of the prediction inside the mask lies well outside 0 to 1 .*scale prediction "
-            "and truth",
-        ):
-            score(unit(mri), mri, mask, (0, 1))
-    # bad, but on this scale
+    with pytest.raises(ValueError, match="prediction"):
+        score(rescale(mri), mri, mask, (0, 1))
+
+    # Bad, but on this scale.
     assert m.nmae(np.full_like(mri, 1.05), mri, mask, (0, 1)) > 0.5
     assert m.nmae(mri + 0.9 * (mri > 0.5), mri, mask, (0, 1)) > 0.2
 
 
-@pytest.mark.parametrize(
-    "value_range",
-    [
-        None,
-        4024,
-        (0,),
-        (0, 1, 2),
-        (1, 1),
-        (1, 0),
-        (0, np.inf),
-        (-np.inf, 0),
-        (np.nan, 1),
-        ("low", 1),
-    ],
-)
-@pytest.mark.parametrize("score", [m.psnr_db, m.ssim, m.ms_ssim, m.nmae])
+ENDLESS = [(0, np.inf), (-np.inf, 0), (np.nan, 1)]
+NO_RANGES = [None, 4024, (0,), (0, 1, 2), (1, 1), (1, 0), ("low", 1), *ENDLESS]
+
+
+@pytest.mark.parametrize("value_range", NO_RANGES)
+@pytest.mark.parametrize("score", RANGED)
 def test_a_range_is_two_finite_numbers(score, value_range):
-    with pytest.raises(
-        ValueError,
-        match="value_range must be two finite numbers, low < high, got .*: pass the range",
-    ):
+    with pytest.raises(ValueError, match="value_range"):
         score(*head(), value_range)
 
 
 @pytest.mark.parametrize(
     "spacing_mm", [None, 0, -1, np.nan, np.inf, (1, 1, 1), (1, np.nan), (), "wide", [[1, 1]]]
 )
-@pytest.mark.parametrize(
-    "score",
-    [
-        distances.bone_hd95_mm,
-        distances.wepl_error_mm,
-        lambda p, t, k, mm: distances.wepl_mm(t, k, mm),
-    ],
-)
+@pytest.mark.parametrize("score", [distances.bone_hd95_mm, distances.wepl_error_mm])
 def test_a_spacing_is_one_positive_number_or_one_per_axis(score, spacing_mm):
-    with pytest.raises(
-        ValueError, match="spacing_mm must be one positive number in mm or 2 of them, got "
-    ):
+    with pytest.raises(ValueError, match="spacing_mm"):
         score(*head(), spacing_mm)
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda p, t, k: m.ssim(p[:, 20:26], t[:, 20:26], k[:, 20:26], R23),
-            "needs 7 pixels along every axis",
-        ),
-        (lambda p, t, k: m.ssim(p[None], t[None], k[None], R23), "needs 7 pixels along every axis"),
-        (lambda p, t, k: m.ssim(p, t, np.indices(k.shape).sum(0) == 0, R23), "too few for SSIM"),
-        (
-            lambda p, t, k: distances.wepl_mm(t[None], k[None], 1.7),
-            r"takes one slice \(H, W\), got \(1, 48, 48\)",
-        ),
-        (lambda p, t, k: distances.wepl_error_mm(p, t, k, 1.7, rays=0), "at least 1 ray"),
-        (
-            lambda p, t, k: m.contrast_ratios(t, {"gm": k}, "wm"),
-            "the reference tissue 'wm' needs a mask",
-        ),
-        (lambda p, t, k: m.contrast_ratios(t, {"wm": t < -900}, "wm"), "positive median signal"),
-    ],
-    ids=[
-        "narrow",
-        "one slice as a volume",
-        "mask at the border",
-        "path through a volume",
-        "no ray",
-        "no reference",
-        "negative reference",
-    ],
-)
-def test_metrics_that_cannot_be_computed_say_why(call, message):
-    with pytest.raises(ValueError, match=message):
+UNSCORABLE = {
+    "narrow": lambda p, t, k: m.ssim(p[:, 20:26], t[:, 20:26], k[:, 20:26], R23),
+    "one slice as a volume": lambda p, t, k: m.ssim(p[None], t[None], k[None], R23),
+    "mask at the border": lambda p, t, k: m.ssim(p, t, np.indices(k.shape).sum(0) == 0, R23),
+    "no reference": lambda p, t, k: m.contrast_ratios(t, {"gm": k}, "wm"),
+    "negative reference": lambda p, t, k: m.contrast_ratios(t, {"wm": t < -900}, "wm"),
+}
+
+
+@pytest.mark.parametrize("call", UNSCORABLE.values(), ids=UNSCORABLE)
+def test_metrics_that_cannot_be_computed_are_refused(call):
+    with pytest.raises(ValueError):
         call(*head())

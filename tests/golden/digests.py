@@ -43,7 +43,8 @@ from ctmri_utils.evaluation.metrics import (
     psnr_db,
     rank_correlation,
     ssim,
-    tissue_errors_hu,
+    tissue_bias_hu,
+    tissue_mae_hu,
 )
 from ctmri_utils.machine import data_folder
 from ctmri_utils.runs.export import export_onnx
@@ -55,7 +56,7 @@ from ctmri_utils.settings import Architecture, Objective, Training
 from ctmri_utils.volumes.dicom import read_series
 from ctmri_utils.volumes.dicom_write import write_series
 from ctmri_utils.volumes.nifti import read_nifti, write_nifti
-from ctmri_utils.volumes.prepare import prepare_slices
+from ctmri_utils.volumes.prepare import Preparation, prepare_slices
 from ctmri_utils.volumes.translate import translate_volume
 from ctmri_utils.volumes.volume import Volume
 
@@ -158,7 +159,11 @@ def metrics() -> dict:
             bone_dice(w, t, h),
             bone_hd95_mm(w, t, h, 3.0),
             wepl_error_mm(w, t, h, 3.0),
-            *tissue_errors_hu(w, t, h).values(),
+            *[
+                error(w, t, h, tissue)
+                for tissue in ("air", "soft", "bone")
+                for error in (tissue_mae_hu, tissue_bias_hu)
+            ],
             nmae(other[part], mri[part], h, span),
             rank_correlation(other[part], mri[part], h),
             *contrast_ratios(
@@ -213,7 +218,8 @@ def files() -> dict:
         for path in folder.rglob("*.nii"):
             # They are scans here: translations are not prepared.
             path.write_bytes(path.read_bytes()[:148] + bytes(80) + path.read_bytes()[228:])
-        prepare_slices(folder / "prepared", folder / "ct", folder / "mri", size=64, seed=1)
+        options = Preparation(size=64, seed=1)
+        prepare_slices(folder / "prepared", folder / "ct", folder / "mri", options)
         scans = folder_scans(folder / "prepared", 64)
         rows = (folder / "prepared" / "manifest.csv").read_text(encoding="utf-8").splitlines()
         # Without the files' own hashes: another zlib packs the same pixels otherwise.

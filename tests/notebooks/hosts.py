@@ -46,6 +46,12 @@ class Home:
         return "main" if ".dev" in self.version else f"v{self.version}"
 
     @property
+    def site(self) -> str:
+        """Where GitHub Pages shows the course's site."""
+        owner, repository = self.address.removeprefix("https://github.com/").split("/")
+        return f"https://{owner.lower()}.github.io/{repository}/"
+
+    @property
     def installed_from(self) -> str:
         return self.address if self.revision == "main" else f"{self.address}@{self.revision}"
 
@@ -84,6 +90,8 @@ def move(address: str, root: Path = ROOT) -> None:
     path = root / "pyproject.toml"
     text = path.read_text(encoding="utf-8")
     text = re.sub(r'^Repository = ".*"$', f'Repository = "{address}"', text, flags=re.M)
+    site = Home(address, "").site
+    text = re.sub(r'^Documentation = ".*"$', f'Documentation = "{site}"', text, flags=re.M)
     path.write_text(text, encoding="utf-8")
 
 
@@ -105,6 +113,7 @@ def mend(root: Path = ROOT) -> list[Path]:
     for path in [*paths, citation]:
         before = path.read_text(encoding="utf-8")
         after = re.sub(rf"{re.escape(old[1])}(?![\w-])", here.address, before)
+        after = after.replace(Home(old[1], "").site, here.site)
         after = INSTALLED.sub(lambda found: found[1] + here.installed_from, after)
         if path == citation:
             after = re.sub(r"^version: .*$", f'version: "{here.version}"', after, flags=re.M)

@@ -18,6 +18,8 @@ from hosts import HERE
 from hosts import ROOT as ROOT
 from IPython.core.inputtransformer2 import TransformerManager
 
+import ctmri_utils
+
 LESSONS = (
     "01_meet_the_scans",
     "02_build_the_networks",
@@ -254,14 +256,18 @@ def imports(lesson: Lesson):
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
-    if len(statements) > IMPORTS:
-        yield f"{len(statements)} import statements after the install cell: keep to {IMPORTS}"
+    others = [node for node in statements if not ast.unparse(node).startswith("from ctmri_utils")]
+    if len(others) > IMPORTS:
+        yield f"{len(others)} import statements of other packages: keep to {IMPORTS}"
     for node in statements:
-        names = [alias.name for alias in node.names]
+        modules = [alias.name for alias in node.names]
+        names = []
         if isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
-        for name in names:
-            if name.startswith("ctmri_utils.") and name != "ctmri_utils.teaching":
+            modules, names = [node.module or ""], modules
+        for module in modules:
+            if module.startswith("ctmri_utils.") and not (names and module.count(".") == 1):
+                yield f"`{ast.unparse(node)}`: import a module from its room"
+            elif module.startswith("ctmri_utils.") and set(names) & set(ctmri_utils.__all__):
                 yield f"`{ast.unparse(node)}`: import from the top, `from ctmri_utils import ...`"
 
 

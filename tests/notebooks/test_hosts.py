@@ -61,6 +61,8 @@ def test_one_command_moves_a_fork_and_it_moves_back(copy):
     assert [name for name, text in moved.items() if HERE.address in text] == []
     assert moved["README.md"].count(FORK) == before["README.md"].count(HERE.address)
     fork = Home(FORK, HERE.version)
+    assert fork.site in moved["README.md"]
+    assert [name for name, text in moved.items() if HERE.site in text] == []
     lesson = rules.load(copy / "notebooks" / "03_train_a_cyclegan.ipynb")
     assert fork.badges(lesson.name) in lesson.cells[0].source
     assert lesson.code[0].source == fork.setup_cell()

@@ -136,6 +136,7 @@ BREAKS = [
     ("lines", add_code("print(\n1,\n2,\n3,\n4,\n5,\n6,\n7,\n8,\n9,\n10,\n11,\n12)")),
     ("imports", add_code("from ctmri_utils.scans import load_scans")),
     ("imports", add_code("import ctmri_utils.units")),
+    ("imports", add_code("from ctmri_utils.scans.physics import spgr_signal")),
     ("imports", add_code("import math\n" * 9)),
     ("pictures", add_text("![](slice.png)")),
     ("pictures", add_text('<img src="slice.png" alt="">')),

@@ -18,7 +18,7 @@ import pytest
 import rules
 
 from ctmri_utils.course.lessons import run_course
-from ctmri_utils.course.notebook_pages import without_kernel
+from ctmri_utils.course.site.notebook_pages import without_kernel
 
 BUILD = rules.ROOT / "build" / "ci"
 

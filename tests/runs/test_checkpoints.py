@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from test_training import SMALL, assert_same_bits, train
 
 from ctmri_utils.cyclegan.model import Translator
@@ -25,18 +27,17 @@ CONTRACT = Contract(size=64, pixel_mm=3.4, data="phantom", steps=8)
 
 def test_load_translator_rebuilds_the_trained_model(tmp_path):
     model, _ = train(checkpoint=tmp_path / "run.pt")
+    again = load_translator(tmp_path / "run.pt")
+    assert not again.training
     images = torch.rand(2, 1, 32, 32) * 2 - 1
-    assert torch.equal(
-        load_translator(tmp_path / "run.pt").translate(images, "mri"),
-        model.translate(images, "mri"),
-    )
-    assert not load_translator(tmp_path / "run.pt").training
+    assert torch.equal(again.translate(images, "mri"), model.translate(images, "mri"))
 
 
 def test_the_same_weights_are_the_same_bytes(tmp_path):
     model = Translator(SMALL)
+    model.contract = CONTRACT
     for name in "abcdefgh":
-        save_weights(model, tmp_path / name, CONTRACT)
+        save_weights(model, tmp_path / name)
     assert len({(tmp_path / name).read_bytes() for name in "abcdefgh"}) == 1
 
 
@@ -67,9 +68,7 @@ def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path, monke
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(torch, "load", forbidden)
-    with pytest.raises(
-        PermissionError, match="run.pt cannot be opened .Permission denied.: check its permissions"
-    ):
+    with pytest.raises(PermissionError, match="run.pt"):
         load_checkpoint(tmp_path / "run.pt")
 
 
@@ -85,9 +84,7 @@ def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path, monke
 def test_a_checkpoint_with_odd_insides_gets_one_sentence(tmp_path, change):
     train(checkpoint=tmp_path / "run.pt", stop_at=2)
     torch.save(load_checkpoint(tmp_path / "run.pt") | change, tmp_path / "run.pt")
-    with pytest.raises(
-        ValueError, match="run.pt cannot be resumed: .*; move it away, or use another file"
-    ):
+    with pytest.raises(ValueError, match="run.pt"):
         train(checkpoint=tmp_path / "run.pt")
 
 
@@ -95,9 +92,9 @@ def test_a_damaged_or_missing_checkpoint_gets_one_sentence(tmp_path):
     train(checkpoint=tmp_path / "run.pt")
     whole = (tmp_path / "run.pt").read_bytes()
     (tmp_path / "run.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="run.pt is not a readable checkpoint"):
+    with pytest.raises(ValueError, match="run.pt"):
         load_checkpoint(tmp_path / "run.pt")
-    with pytest.raises(FileNotFoundError, match="none.pt does not exist"):
+    with pytest.raises(FileNotFoundError, match="none.pt"):
         load_checkpoint(tmp_path / "none.pt")
 
 
@@ -119,15 +116,9 @@ def test_out_of_disk_the_last_good_checkpoint_stays(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", open_full)
-        with pytest.raises(
-            OSError,
-            match="run.pt cannot be written .*No space left.* the checkpoint of an earlier step is "
-            "kept",
-        ):
+        with pytest.raises(OSError, match="run.pt .*No space left.* an earlier step is kept"):
             train(checkpoint=path)
-        with pytest.raises(
-            OSError, match="first.pt cannot be written .*No space left.* nothing was saved"
-        ):
+        with pytest.raises(OSError, match="first.pt .*No space left.* nothing was saved"):
             save_checkpoint(load_checkpoint(path), tmp_path / "first.pt")
     assert load_checkpoint(path)["step"] == 4
     assert files_of_runs(tmp_path) == ["run.pt"]
@@ -171,74 +162,62 @@ def test_a_checkpoint_of_another_version_gets_one_sentence(tmp_path, change):
     state = load_checkpoint(tmp_path / "run.pt")
     state["identity"] |= change
     torch.save(state, tmp_path / "run.pt")
-    with pytest.raises(
-        ValueError, match="run.pt does not fit this version's networks.*(group|conv_block)"
-    ):
+    with pytest.raises(ValueError, match="run.pt .*(group|conv_block)"):
         load_translator(tmp_path / "run.pt")
 
 
 def test_weights_keep_both_generators_in_half_precision(tmp_path):
     model, _ = train()
-    save_weights(model, tmp_path / "weights.safetensors")
-    again = load_translator(tmp_path / "weights.safetensors")
+    path = tmp_path / "weights.safetensors"
+    save_weights(model, path)
+    numbers = sum(weight.numel() for weight in model.averaged.parameters())
+    assert path.stat().st_size < 2.5 * numbers + 4000
+
+    again = load_translator(path)
     assert again.architecture == SMALL and not again.training
-    assert (tmp_path / "weights.safetensors").stat().st_size < 2.5 * sum(
-        weight.numel() for weight in model.averaged.parameters()
-    ) + 4000
     images = torch.rand(2, 1, 32, 32) * 2 - 1
     for to in ("mri", "ct"):
+        fake = again.translate(images, to)
         # weights rounded to 11 bits; tanh of a few layers
-        torch.testing.assert_close(
-            again.translate(images, to), model.translate(images, to), atol=2e-3, rtol=0
-        )
-        assert torch.equal(again.translate(images, to), again.translate(images, to, averaged=False))
+        torch.testing.assert_close(fake, model.translate(images, to), atol=2e-3, rtol=0)
+        assert torch.equal(fake, again.translate(images, to, averaged=False))
 
 
-def test_damaged_or_foreign_weights_get_one_sentence(tmp_path):
-    from safetensors.torch import save_file
-
+def test_damaged_or_foreign_weights_are_refused(tmp_path):
     path = tmp_path / "weights.safetensors"
-    with pytest.raises(FileNotFoundError, match="weights.safetensors does not exist"):
+    with pytest.raises(FileNotFoundError, match="weights.safetensors"):
         load_translator(path)
     save_file({"a": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match="weights.safetensors holds no network"):
+    with pytest.raises(ValueError, match="holds no network"):
         load_translator(path)
 
     save_weights(Translator(SMALL), path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-100])
-    with pytest.raises(ValueError, match="weights.safetensors is damaged"):
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="is damaged"):
         load_translator(path)
 
 
 def test_a_card_takes_no_memory_for_what_is_not_there(tmp_path):
-    from safetensors.torch import save_file
-
     path = tmp_path / "weights.safetensors"
     card = '{"architecture": {"ngf": 65536}, "about": {}}'
     save_file({"mri.model.1.weight": torch.zeros(3)}, path, {"card": card})
-    with pytest.raises(ValueError, match="weights.safetensors does not fit its card: it lacks"):
+    with pytest.raises(ValueError, match="lacks"):
         load_translator(path)
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "named"),
     [
-        (lambda state: state.pop("mri.model.4.weight"), "its card: it lacks mri.model.4.weight"),
+        (lambda state: state.pop("mri.model.4.weight"), "lacks .*model.4.weight"),
         (
             lambda state: state.update({"ct.model.4.bias": torch.zeros(3)}),
-            r"its card: it has ct.model.4.bias in the shape \(3,\) instead of \(8,\)",
+            r"model.4.bias in the shape \(3,\) instead of \(8,\)",
         ),
-        (
-            lambda state: state["ct.model.4.bias"].fill_(torch.nan),
-            r"not finite \(ct.model.4.bias\)",
-        ),
+        (lambda state: state["ct.model.4.bias"].fill_(torch.nan), "not finite .*model.4.bias"),
+        (lambda state: state.update({"pet.model.4.bias": torch.zeros(3)}), "also has .*pet.model"),
     ],
 )
-def test_weights_that_do_not_fit_their_card_are_refused(tmp_path, change, sentence):
-    from safetensors import safe_open
-    from safetensors.torch import load_file, save_file
-
+def test_weights_that_do_not_fit_their_card_are_refused(tmp_path, change, named):
     path = tmp_path / "weights.safetensors"
     save_weights(Translator(SMALL), path)
     with safe_open(path, "pt") as file:
@@ -246,7 +225,7 @@ def test_weights_that_do_not_fit_their_card_are_refused(tmp_path, change, senten
     state = load_file(path)
     change(state)
     save_file(state, path, metadata)
-    with pytest.raises(ValueError, match=f"weights.safetensors.*{sentence}"):
+    with pytest.raises(ValueError, match=f"weights.safetensors.*{named}"):
         load_translator(path)
 
 
@@ -255,19 +234,16 @@ def test_lessons_start_from_the_shipped_weights_until_there_is_a_training(
     dataset, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
-    model, whence = trained_translator(dataset, "laptop", 1)
-    assert "that come with the course" in whence and weights_file(dataset).is_file()
+    model, source = trained_translator(dataset, "laptop", 1)
+    assert "that come with the course" in source and weights_file(dataset).is_file()
     assert model.translate(torch.zeros(1, 1, 64, 64), "ct").shape == (1, 1, 64, 64)
     trained = train(checkpoint=checkpoint_file(dataset, "laptop", 1))[0]
-    model, whence = trained_translator(dataset, "laptop", 1)
-    assert "your own training run, 8 steps" in whence
+    model, source = trained_translator(dataset, "laptop", 1)
+    assert "your own training run, 8 steps" in source
     assert_same_bits(model.state_dict(), trained.state_dict())
 
 
 def test_a_folder_of_ones_own_has_no_weights_before_training(tmp_path, monkeypatch):
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
-    with pytest.raises(
-        FileNotFoundError,
-        match="there is no training run on mine yet",
-    ):
+    with pytest.raises(FileNotFoundError, match="mine"):
         trained_translator("mine", "laptop", 1)

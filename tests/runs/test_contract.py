@@ -35,9 +35,16 @@ CONTRACT = Contract(
 )
 
 
+def weights_with(path, contract):
+    """Untrained weights in a file, which know slices of this kind."""
+    model = Translator(SMALL)
+    model.contract = contract
+    save_weights(model, path)
+    return path
+
+
 def test_weights_bring_their_contract_back(tmp_path):
-    path = tmp_path / "pair.safetensors"
-    save_weights(Translator(SMALL), path, CONTRACT)
+    path = weights_with(tmp_path / "pair.safetensors", CONTRACT)
     assert load_translator(path).contract == CONTRACT
 
     # Saved again, they keep it.
@@ -46,8 +53,7 @@ def test_weights_bring_their_contract_back(tmp_path):
 
 
 def test_the_contract_is_plain_json_for_readers_without_this_package(tmp_path):
-    path = tmp_path / "pair.safetensors"
-    save_weights(Translator(SMALL), path, CONTRACT)
+    path = weights_with(tmp_path / "pair.safetensors", CONTRACT)
     with safe_open(path, "pt") as file:
         [card] = file.metadata().values()
     expected = asdict(CONTRACT) | {"mri_percentiles": [0.5, 99.5], "makes": ["ct", "mri"]}
@@ -55,42 +61,40 @@ def test_the_contract_is_plain_json_for_readers_without_this_package(tmp_path):
 
 
 def test_a_file_older_than_contracts_loads_without_one(tmp_path):
-    path = tmp_path / "old.safetensors"
-    save_weights(Translator(SMALL), path)
+    path = weights_with(tmp_path / "old.safetensors", None)
     card = json.dumps({"architecture": asdict(SMALL), "about": {"steps": 3}})
     save_file(load_file(path), path, {"card": card})
     assert load_translator(path).contract is None
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "named"),
     [
-        ({"colour": "red"}, "does not know: update"),
+        ({"colour": "red"}, "colour"),
         ({"size": None}, "cannot be read"),
         ({"size": 0}, "0 pixels"),
         ({"pixel_mm": -1.0}, "-1.0 mm"),
-        ({"mri_percentiles": [1, 99]}, "percentiles .* is not known to this version"),
-        ({"ct_unit": "kelvin"}, "1000.0 kelvin .* is not known to this version"),
-        ({"ct_low": -500.0}, "CT from -500.0 .* is not known to this version"),
+        ({"mri_percentiles": [1, 99]}, "percentiles"),
+        ({"ct_unit": "kelvin"}, "1000.0 kelvin"),
+        ({"ct_low": -500.0}, "CT from -500.0"),
         ({"ct_low": 2000.0}, "low < high"),
-        ({"makes": []}, "ct, mri or both"),
-        ({"makes": ["pet"]}, "ct, mri or both"),
-        ({"ct_map": "log"}, "'log' is not known"),
+        ({"makes": []}, "makes?"),
+        ({"makes": ["pet"]}, "pet"),
+        ({"ct_map": "log"}, "'log'"),
         ({"ct_map": "piecewise"}, "the networks have 'linear'"),
     ],
 )
-def test_a_contract_that_cannot_be_is_refused_with_its_file(tmp_path, change, sentence):
-    path = tmp_path / "pair.safetensors"
-    save_weights(Translator(SMALL), path)
+def test_a_contract_that_cannot_be_is_refused_with_its_file(tmp_path, change, named):
+    path = weights_with(tmp_path / "pair.safetensors", None)
     card = {"architecture": asdict(SMALL), "contract": asdict(CONTRACT) | change}
     save_file(load_file(path), path, {"card": json.dumps(card)})
-    with pytest.raises(ValueError, match=f"pair.safetensors .*{sentence}"):
+    with pytest.raises(ValueError, match=f"pair.safetensors .*{named}"):
         load_translator(path)
 
 
 def test_weights_are_not_saved_under_another_map(tmp_path):
-    with pytest.raises(ValueError, match="'piecewise' and the networks have 'linear'"):
-        save_weights(Translator(SMALL), tmp_path / "a", replace(CONTRACT, ct_map="piecewise"))
+    with pytest.raises(ValueError):
+        weights_with(tmp_path / "a", replace(CONTRACT, ct_map="piecewise"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -135,9 +139,9 @@ def test_what_contradicts_a_contract_is_refused():
     CONTRACT.check_slices(None, None)
     CONTRACT.check_slices(96, 2.333)
     replace(CONTRACT, pixel_mm=None).check_slices(96, 5.0)
-    with pytest.raises(ValueError, match="size 128 contradicts these weights"):
+    with pytest.raises(ValueError, match="size 128"):
         CONTRACT.check_slices(128, None)
-    with pytest.raises(ValueError, match="pixels of 1.75 mm contradict these weights"):
+    with pytest.raises(ValueError, match="1.75 mm"):
         CONTRACT.check_slices(None, 1.75)
 
 
@@ -149,9 +153,12 @@ def test_lessons_draw_slices_of_the_size_that_a_model_knows():
     assert sized_for(model, settings) == replace(settings, size=96, scans_size=96)
 
 
-def test_only_hu_are_seen_through_a_ct_map():
+def test_only_hu_are_seen_through_a_ct_map_and_have_a_mask_loss():
     scans = phantom_scans(2, 1, 32, 1)
     settings = replace(PROFILES["ci"], ct_map="piecewise")
     assert settings_for_scans(settings, scans) == settings
     grey = replace(scans, ct_scale=GREY)
     assert settings_for_scans(settings, grey) == replace(settings, ct_map="linear")
+    assert settings_for_scans(replace(settings, mask=10), scans).mask == 10
+    with pytest.raises(ValueError, match="mask=10"):
+        settings_for_scans(replace(settings, mask=10), grey)

@@ -5,6 +5,7 @@ What is damaged, hostile or foreign is refused in one sentence.
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,20 @@ import pytest
 import torch
 from fit_tensors import fit
 from reference_cyclegan import resnet_generator
+from test_training import assert_same_bits
 
 from ctmri_utils.__main__ import main
-from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.cyclegan.architectures import make_discriminator, make_generator
+from ctmri_utils.cyclegan.model import CycleGAN, Translator
 from ctmri_utils.cyclegan.networks import init_weights
-from ctmri_utils.cyclegan.variants import make_discriminator, make_generator
 from ctmri_utils.runs.contract import Contract
 from ctmri_utils.runs.export import (
     PhysicalGenerator,
     export,
     export_onnx,
-    load_reference,
     save_reference,
 )
+from ctmri_utils.runs.reference import load_reference
 from ctmri_utils.runs.weights import load_translator, save_weights
 from ctmri_utils.settings import Architecture, Objective
 from ctmri_utils.units import HU
@@ -35,10 +37,10 @@ CARD = {"ct": {"low": -1000, "high": 1000, "unit": "HU"}, "seed": 7}
 
 
 def network(**options):
+    """A network whose weights, biases and statistics all matter."""
     torch.manual_seed(0)
-    built = init_weights(
-        (make_discriminator if "ndf" in options else make_generator)(**options), gain=0.1
-    )
+    make = make_discriminator if "ndf" in options else make_generator
+    built = init_weights(make(**options), gain=0.1)
     for module in built.modules():
         if getattr(module, "bias", None) is not None:
             torch.nn.init.normal_(module.bias, std=0.1)
@@ -61,14 +63,17 @@ def running_statistics(state):
     places = [key.removesuffix("weight") for key in state if key.endswith("weight")][:-1]
     for place in places:
         *head, index = place.rstrip(".").split(".")
-        channels = state[place + "bias"].shape
-        for name, value in (
-            ("running_mean", torch.rand(channels)),
-            ("running_var", torch.rand(channels)),
-        ):
-            state[".".join([*head, str(int(index) + 1), name])] = value
-        state[".".join([*head, str(int(index) + 1), "num_batches_tracked"])] = torch.tensor(3)
+        norm = ".".join([*head, str(int(index) + 1)])
+        for name in ("running_mean", "running_var"):
+            state[f"{norm}.{name}"] = torch.rand(state[place + "bias"].shape)
+        state[f"{norm}.num_batches_tracked"] = torch.tensor(3)
     return state
+
+
+def in_half(state):
+    return {
+        key: value.half() if value.is_floating_point() else value for key, value in state.items()
+    }
 
 
 LAYOUTS = {
@@ -76,9 +81,7 @@ LAYOUTS = {
     "without _metadata": dict,
     "DataParallel": lambda state: {f"module.{key}": value for key, value in state.items()},
     "another order": lambda state: dict(sorted(state.items(), reverse=True)),
-    "half precision": lambda state: {
-        key: value.half() if value.is_floating_point() else value for key, value in state.items()
-    },
+    "half precision": in_half,
     "PyTorch 0.4.0": lambda state: {
         key: value for key, value in state.items() if "num_batches_tracked" not in key
     },
@@ -97,23 +100,23 @@ NETWORKS = [
 ]
 
 
+def name_of(options):
+    return "-".join(map(str, options.values()))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(
-    "options", NETWORKS, ids=lambda options: "-".join(map(str, options.values()))
-)
+@pytest.mark.parametrize("options", NETWORKS, ids=name_of)
 def test_every_layout_of_a_reference_file_gives_the_network_back(tmp_path, options, layout):
     written = network(**options)
     torch.save(LAYOUTS[layout](written.state_dict()), tmp_path / "latest_net_G_A.pth")
     loaded = load_reference(tmp_path / "latest_net_G_A.pth")
     if layout == "half precision":
         written = written.half().float()
-    assert not loaded.training and all(
-        value.dtype != torch.half for value in loaded.state_dict().values()
-    )
-    assert torch.equal(
-        loaded(images(options.get("in_channels", 1))),
-        written(images(options.get("in_channels", 1))),
-    )
+
+    assert not loaded.training
+    assert torch.half not in {value.dtype for value in loaded.state_dict().values()}
+    image = images(options.get("in_channels", 1))
+    assert torch.equal(loaded(image), written(image))
 
 
 @pytest.mark.parametrize(
@@ -138,55 +141,42 @@ def test_a_file_from_before_pytorch_1_6_is_read(tmp_path):
 
 
 def test_a_loaded_network_computes_what_the_published_one_does(tmp_path):
-    written = network(name="resnet_3blocks", in_channels=3, out_channels=3, ngf=4).double()
+    """The same arithmetic in another order, float64."""
+    written = network(name="resnet_3blocks", in_channels=3, out_channels=3, ngf=4)
     torch.save(written.state_dict(), tmp_path / "G.pth")
-    loaded, image = load_reference(tmp_path / "G.pth").double(), images(3).double()
-    # The same arithmetic in another order, float64; the weights pass through float32.
-    torch.testing.assert_close(
-        loaded(image),
-        resnet_generator(
-            {key: value.float().double() for key, value in written.state_dict().items()}, image
-        ),
-        atol=1e-10,
-        rtol=0,
-    )
+    image = images(3).double()
+    loaded = load_reference(tmp_path / "G.pth").double()
+    weights = {key: value.double() for key, value in written.state_dict().items()}
+    torch.testing.assert_close(loaded(image), resnet_generator(weights, image), atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["resnet_2blocks", "unet_32"])
 def test_a_colour_generator_becomes_a_grey_one_exactly(tmp_path, name):
     colour = network(name=name, in_channels=3, out_channels=3, ngf=4)
-    last, grey = colour.model[-2] if name.startswith("resnet") else colour.model.model[-2], images()
-    # one whose pictures are grey
+
+    # One whose pictures are grey. The U-Net's last layer is transposed: its outputs come second.
+    last = colour.model[-2] if name == "resnet_2blocks" else colour.model.model[-2]
+    first = last.weight[:1] if name == "resnet_2blocks" else last.weight[:, :1]
     with torch.no_grad():
-        last.weight.copy_(
-            (last.weight[:1] if name.startswith("resnet") else last.weight[:, :1]).expand_as(
-                last.weight
-            )
-        )
+        last.weight.copy_(first.expand_as(last.weight))
         last.bias.fill_(0.3)
+
     torch.save(colour.state_dict(), tmp_path / "G.pth")
-    loaded = load_reference(tmp_path / "G.pth", grey=True)
-    expected = colour(grey.expand(-1, 3, -1, -1))
+    grey = load_reference(tmp_path / "G.pth", grey=True)(images())
+    expected = colour(images().expand(-1, 3, -1, -1))
     assert expected.std() > 0.05 and torch.equal(expected[:, 0], expected[:, 2])
     # float32, sums in another order
-    torch.testing.assert_close(loaded(grey), expected[:, :1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(grey, expected[:, :1], atol=1e-5, rtol=0)
 
 
 def test_a_colour_generator_whose_pictures_are_not_grey_is_averaged(tmp_path):
     """Before the tanh, so that the grey value lies between the colours'."""
     colour = network(name="resnet_2blocks", in_channels=3, out_channels=3, ngf=4)
     torch.save(colour.state_dict(), tmp_path / "G.pth")
-    grey, expected = (
-        load_reference(tmp_path / "G.pth", grey=True)(images()),
-        colour(images().expand(-1, 3, -1, -1)),
-    )
+    grey = load_reference(tmp_path / "G.pth", grey=True)(images())
+    expected = colour(images().expand(-1, 3, -1, -1)).atanh().mean(1, keepdim=True).tanh()
     # atanh magnifies rounding
-    torch.testing.assert_close(
-        grey, expected.atanh().mean(1, keepdim=True).tanh(), atol=1e-4, rtol=0
-    )
-    assert (grey >= expected.amin(1, keepdim=True) - 1e-5).all() and (
-        grey <= expected.amax(1, keepdim=True) + 1e-5
-    ).all()
+    torch.testing.assert_close(grey, expected, atol=1e-4, rtol=0)
 
 
 # the latter's end has no bias
@@ -194,22 +184,18 @@ def test_a_colour_generator_whose_pictures_are_not_grey_is_averaged(tmp_path):
 def test_a_colour_discriminator_judges_grey_as_before(tmp_path, options):
     colour = network(in_channels=3, ndf=4, **options)
     torch.save(colour.state_dict(), tmp_path / "D.pth")
-    loaded = load_reference(tmp_path / "D.pth", grey=True)
-    torch.testing.assert_close(
-        loaded(images()), colour(images().expand(-1, 3, -1, -1)), atol=1e-5, rtol=0
-    )
+    grey = load_reference(tmp_path / "D.pth", grey=True)(images())
+    expected = colour(images().expand(-1, 3, -1, -1))
+    torch.testing.assert_close(grey, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "options", NETWORKS, ids=lambda options: "-".join(map(str, options.values()))
-)
+@pytest.mark.parametrize("options", NETWORKS, ids=name_of)
 def test_what_is_exported_is_the_plain_state_dict(tmp_path, options):
     written = network(**options)
     save_reference(tmp_path / "runs" / "latest_net_G_A.pth", written)
     state = torch.load(tmp_path / "runs" / "latest_net_G_A.pth", weights_only=True)
-    assert list(state) == list(written.state_dict()) and all(
-        torch.equal(state[key], value) for key, value in written.state_dict().items()
-    )
+    assert list(state) == list(written.state_dict())
+    assert_same_bits(state, written.state_dict())
     assert os.listdir(tmp_path / "runs") == ["latest_net_G_A.pth"]
 
 
@@ -221,11 +207,11 @@ def test_what_is_exported_is_the_plain_state_dict(tmp_path, options):
     ],
 )
 def test_what_the_reference_lacks_is_not_exported_to_it(tmp_path, options):
-    with pytest.raises(
-        ValueError, match="neither resize-convolutions nor spectral norm: export to .onnx"
-    ):
+    with pytest.raises(ValueError):
         save_reference(tmp_path / "G.pth", network(**options))
-    # but read, should it lie in a .pth
+    assert not any(tmp_path.iterdir())
+
+    # It is read, should it lie in a .pth.
     torch.save(network(**options).state_dict(), tmp_path / "G.pth")
     assert torch.equal(load_reference(tmp_path / "G.pth")(images()), network(**options)(images()))
 
@@ -240,66 +226,48 @@ class Hostile:
 RESNET = {"name": "resnet_2blocks", "ngf": 4}
 
 
+def without(name):
+    return lambda state: {key: value for key, value in state.items() if key != name}
+
+
+def having(name, tensor):
+    return lambda state: state | {name: tensor}
+
+
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "named"),
     [
-        (
-            lambda state: {"model": Hostile()},
-            "Python objects .*builtins.print",
-        ),
-        (lambda state: state["model.1.weight"], "holds no network"),
-        (lambda state: {}, "holds no network"),
-        (
-            lambda state: {"fc.weight": torch.zeros(2, 2)},
-            "holds no network .*'fc.weight'",
-        ),
-        (
-            lambda state: {"net.3.weight": torch.zeros(2, 2)},
-            "these weights belong to no network known",
-        ),
-        (
-            lambda state: {key: value for key, value in state.items() if key != "model.7.bias"},
-            "looks like a ResNet of 2 blocks, but lacks model.7.bias",
-        ),
-        (
-            lambda state: state | {"model.4.weight": torch.zeros(9, 4, 3, 3)},
-            r"has model.4.weight in the shape \(9, 4, 3, 3\) instead of \(8, 4, 3, 3\)",
-        ),
-        (
-            lambda state: state | {"model.99.weight": torch.zeros(1, 1, 1, 1)},
-            "looks like a ResNet of 2 blocks, but also has model.99.weight",
-        ),
-        (
-            lambda state: state | {"attention": torch.zeros(8)},
-            "looks like a ResNet of 2 blocks, but also has attention",
-        ),
-        (
-            lambda state: state | {"model.1.weight": torch.zeros(1).expand(10**5, 10**5, 7, 7)},
-            "claims to hold more numbers",
-        ),
-        (
-            lambda state: state | {"model.4.bias": torch.full((8,), torch.nan)},
-            "not finite .model.4.bias.",
-        ),
+        (lambda state: {"model": Hostile()}, "builtins.print"),
+        (lambda state: state["model.1.weight"], "no network"),
+        (lambda state: {}, "no network"),
+        (lambda state: {"fc.weight": torch.zeros(2, 2)}, "'fc.weight'"),
+        (lambda state: {"net.3.weight": torch.zeros(2, 2)}, "no network"),
+        (without("model.7.bias"), "lacks model.7.bias"),
+        (having("model.4.weight", torch.zeros(9, 4, 3, 3)), r"model.4.weight .*\(9, 4, 3, 3\)"),
+        (having("model.99.weight", torch.zeros(1, 1, 1, 1)), "also has model.99.weight"),
+        (having("attention", torch.zeros(8)), "also has attention"),
+        (having("model.1.weight", torch.zeros(1).expand(10**5, 10**5, 7, 7)), "more numbers"),
+        (having("model.4.bias", torch.full((8,), torch.nan)), "not finite .model.4.bias."),
     ],
 )
 @pytest.mark.parametrize("grey", [False, True])
-def test_a_foreign_or_hostile_file_gets_one_sentence(tmp_path, capsys, content, sentence, grey):
+def test_a_foreign_or_hostile_file_is_refused_and_not_run(tmp_path, capsys, content, named, grey):
     torch.save(content(network(**RESNET).state_dict()), tmp_path / "G.pth")
-    with pytest.raises(ValueError, match=f"G.pth.*{sentence}") as error:
+    with pytest.raises(ValueError, match=named) as error:
         load_reference(tmp_path / "G.pth", grey)
-    assert "\n" not in str(error.value) and "a file ran this" not in capsys.readouterr().out
+    assert "G.pth" in str(error.value) and "\n" not in str(error.value)
+    assert "a file ran this" not in capsys.readouterr().out
 
 
-def test_a_truncated_or_missing_file_gets_one_sentence(tmp_path):
+def test_a_truncated_or_missing_file_is_refused(tmp_path):
     path = tmp_path / "G.pth"
     save_reference(path, network(**RESNET))
     whole = path.read_bytes()
     for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="G.pth (is empty|is damaged|.*or is damaged)"):
+        with pytest.raises(ValueError, match="G.pth"):
             load_reference(path)
-    with pytest.raises(FileNotFoundError, match="none does not exist"):
+    with pytest.raises(FileNotFoundError, match="none"):
         load_reference(tmp_path / "none")
 
 
@@ -312,65 +280,59 @@ def test_a_write_that_is_cut_short_leaves_the_last_good_file(tmp_path, monkeypat
         raise OSError("No space left on device")
 
     monkeypatch.setattr("torch.save", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError):
         save_reference(tmp_path / "G.pth", network(**RESNET))
     assert (tmp_path / "G.pth").read_bytes() == before and os.listdir(tmp_path) == ["G.pth"]
 
 
-def runs_as_pytorch_does(path, generator, in_channels=1, out_channels=1):
+def session_and_card(path):
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session, json.loads(session.get_modelmeta().custom_metadata_map["card"])
+
+
+def runs_as_pytorch_does(path, generator, in_channels=1):
     """Sizes that are padded, 1 x 1 in the U-Net's depth, and larger than the traced example.
 
     More images than that; a blank slice.
     """
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session, card = session_and_card(path)
     [taken], [given] = session.get_inputs(), session.get_outputs()
     assert (taken.name, taken.shape) == ("image", ["batch", in_channels, "height", "width"])
-    assert (given.name, given.shape) == ("translation", ["batch", out_channels, "height", "width"])
-    for image in [
-        *(
-            images(in_channels, *shape)
-            for shape in [(1, 16, 16), (3, 64, 48), (1, 33, 51), (2, 96, 160)]
-        ),
-        torch.full((1, in_channels, 32, 32), -1.0),
-    ]:
+    assert (given.name, given.shape) == ("translation", ["batch", 1, "height", "width"])
+
+    shapes = [(1, 16, 16), (3, 64, 48), (1, 33, 51), (2, 96, 160)]
+    tried = [images(in_channels, *shape) for shape in shapes]
+    for image in [*tried, torch.full((1, in_channels, 32, 32), -1.0)]:
         [found] = session.run(None, {"image": image.numpy()})
         # float32, the same layers in another library; instance norm magnifies rounding where a map
         # is nearly flat.
         np.testing.assert_allclose(found, generator(image).detach().numpy(), atol=2e-4, rtol=0)
-    return json.loads(session.get_modelmeta().custom_metadata_map["card"])
+    return card
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"name": "unet_16", "ngf": 4, "in_channels": 2},
-        {
-            "name": "resnet_1blocks",
-            "ngf": 4,
-            "norm": "batch",
-            "upsampling": "resize",
-            "dropout": True,
-        },
-    ],
-)
+ONNX_NETWORKS = [
+    {"name": "unet_16", "ngf": 4, "in_channels": 2},
+    {"name": "resnet_1blocks", "ngf": 4, "norm": "batch", "upsampling": "resize", "dropout": True},
+]
+
+
+@pytest.mark.parametrize("options", ONNX_NETWORKS)
 def test_onnx_computes_what_pytorch_does_at_any_size(tmp_path, options):
-    generator = network(**options)
-    export_onnx(tmp_path / "G.onnx", generator.train(), CARD)
-    assert generator.training and "Dropout" not in {
-        node.op_type for node in onnx.load(tmp_path / "G.onnx").graph.node
-    }
-    card = runs_as_pytorch_does(
-        tmp_path / "G.onnx", generator.eval(), options.get("in_channels", 1)
-    )
-    assert card["ct"] == CARD["ct"] and card["architecture"]["name"] == options["name"]
-    assert os.listdir(tmp_path) == ["G.onnx"]  # the weights are inside
+    generator = network(**options).train()
+    export_onnx(tmp_path / "G.onnx", generator, CARD)
+    assert generator.training
+
+    # The weights are inside, and dropout is not.
+    assert os.listdir(tmp_path) == ["G.onnx"]
+    assert "Dropout" not in {node.op_type for node in onnx.load(tmp_path / "G.onnx").graph.node}
+    in_channels = options.get("in_channels", 1)
+    card = runs_as_pytorch_does(tmp_path / "G.onnx", generator.eval(), in_channels)
+    assert card.items() > CARD.items() and card["architecture"]["name"] == options["name"]
 
 
 def test_a_missing_exporter_is_named_with_its_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
-    with pytest.raises(
-        ModuleNotFoundError, match=r"ONNX needs onnxscript: pip install 'ctmri-utils\[course\]'"
-    ):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ModuleNotFoundError, match=r"onnxscript.*ctmri-utils\[course\]"):
         export_onnx(tmp_path / "G.onnx", network(**RESNET), CARD)
 
 
@@ -397,64 +359,46 @@ def test_a_run_or_weights_are_exported_one_direction_a_file(run, tmp_path, to, c
     model = load_translator(run / "checkpoint.pt")
     save_weights(model, tmp_path / "pair.safetensors")
     pair = load_translator(tmp_path / "pair.safetensors")
-    sources = {
-        "scans-ci-3": model,
-        str(run): model,
-        str(run / "checkpoint.pt"): model,
-        str(tmp_path / "pair.safetensors"): pair,
-    }
+    sources = {"scans-ci-3": model, run: model, tmp_path / "pair.safetensors": pair}
     for source, expected in sources.items():
-        assert main(["export", source, str(tmp_path / "G.pth"), "--to", to]) == 0
+        assert main(["export", str(source), str(tmp_path / "G.pth"), "--to", to]) == 0
         assert "G.pth is written" in capsys.readouterr().out
         # What translates has the layers that are faster on a CPU: float32, another order of sums.
-        torch.testing.assert_close(
-            load_reference(tmp_path / "G.pth")(images()),
-            expected.translate(images(), to),
-            atol=1e-5,
-            rtol=0,
-        )
+        exported = load_reference(tmp_path / "G.pth")(images())
+        expected = expected.translate(images(), to)
+        torch.testing.assert_close(exported, expected, atol=1e-5, rtol=0)
 
 
 def test_the_card_in_an_onnx_file_says_what_its_network_makes(run, tmp_path):
     assert main(["export", str(run), str(tmp_path / "G.onnx"), "--to", "ct"]) == 0
-    card = {entry.key: entry.value for entry in onnx.load(tmp_path / "G.onnx").metadata_props}[
-        "card"
-    ]
-    assert {"makes": "ct", "source": run.name}.items() <= json.loads(card).items()
+    _, card = session_and_card(tmp_path / "G.onnx")
+    assert (card["makes"], card["source"]) == ("ct", run.name)
 
 
 def test_a_colour_file_is_exported_to_grey_onnx_if_asked(tmp_path):
-    save_reference(
-        tmp_path / "G.pth", network(name="resnet_1blocks", in_channels=3, out_channels=3, ngf=4)
-    )
+    colour = network(name="resnet_1blocks", in_channels=3, out_channels=3, ngf=4)
+    save_reference(tmp_path / "G.pth", colour)
     assert main(["export", str(tmp_path / "G.pth"), str(tmp_path / "G.onnx"), "--grey"]) == 0
-    assert (
-        runs_as_pytorch_does(tmp_path / "G.onnx", load_reference(tmp_path / "G.pth", grey=True))[
-            "source"
-        ]
-        == "G.pth"
-    )
+    grey = load_reference(tmp_path / "G.pth", grey=True)
+    assert runs_as_pytorch_does(tmp_path / "G.onnx", grey)["source"] == "G.pth"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("words", "named"),
     [
-        (["scans-ci-3", "G.pth"], "holds two generators"),
-        (["scans-ci-3", "G.h5", "--to", "ct"], "G.h5 must end in one of .pth"),
-        (["scans-ci-9", "G.pth", "--to", "ct"], "does not exist"),
-        (["nowhere.pth", "G.onnx"], "nowhere.pth does not exist"),
-        (["D.pth", "D.onnx"], "holds a discriminator"),
-        (["nowhere.safetensors", "G.pth"], "nowhere.safetensors does not exist"),
+        ("scans-ci-3 G.pth", "holds two generators"),
+        ("scans-ci-3 G.h5 --to ct", "G.h5"),
+        ("scans-ci-9 G.pth --to ct", "scans-ci-9"),
+        ("nowhere.pth G.onnx", "nowhere.pth"),
+        ("D.pth D.onnx", "holds a discriminator"),
     ],
 )
-def test_what_cannot_be_exported_is_said_in_one_sentence(
-    run, tmp_path, monkeypatch, capsys, arguments, sentence
-):
+def test_what_cannot_be_exported_leaves_no_file(run, tmp_path, monkeypatch, capsys, words, named):
     monkeypatch.chdir(tmp_path)
     save_reference("D.pth", network(name="pixel", ndf=4))
-    assert main(["export", *arguments]) == 1
-    said = capsys.readouterr().err
-    assert sentence in said and said.count("\n") == 1
+    assert main(["export", *words.split()]) == 1
+    message = capsys.readouterr().err
+    assert named in message and message.count("\n") == 1
     assert sorted(os.listdir(tmp_path)) == ["D.pth", "runs"]
 
 
@@ -472,13 +416,9 @@ def pairs(tmp_path_factory):
             # Far from the middle of the range too.
             init_weights(generator, gain=0.3)
         found[ct_map] = folder / f"{ct_map}.safetensors"
-        save_weights(model, found[ct_map], Contract(32, 7.0, "noise", ct_map=ct_map))
+        model.contract = Contract(32, 7.0, "noise", ct_map=ct_map)
+        save_weights(model, found[ct_map])
     return found
-
-
-def session_and_card(path):
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return session, json.loads(session.get_modelmeta().custom_metadata_map["card"])
 
 
 @pytest.mark.parametrize("ct_map", MAPS)
@@ -518,7 +458,10 @@ def test_the_map_itself_is_exact_to_a_thousandth_of_a_hu(tmp_path, ct_map):
 
     image = torch.linspace(-999, 999, 64 * 64).reshape(1, 1, 64, 64)
     program = torch.onnx.export(
-        RoundTrip(torch.nn.Identity(), "ct", ct_map).eval(), (image,), dynamo=True, verbose=False
+        RoundTrip(Translator(Architecture(4, 4, 1, 1, ct_map=ct_map)), "ct").eval(),
+        (image,),
+        dynamo=True,
+        verbose=False,
     )
     program.save(tmp_path / "map.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "map.onnx")
@@ -527,9 +470,9 @@ def test_the_map_itself_is_exact_to_a_thousandth_of_a_hu(tmp_path, ct_map):
     np.testing.assert_allclose(found, image.numpy(), atol=1e-3, rtol=0)
 
 
-def test_a_pth_names_the_map_that_it_cannot_hold(pairs, tmp_path):
+def test_a_pth_cannot_hold_a_ct_map(pairs, tmp_path):
     export(pairs["linear"], tmp_path / "linear.pth", "ct")
     for ct_map in ("piecewise", "two_windows"):
-        with pytest.raises(ValueError, match=rf"units.CT_MAPS\['{ct_map}'\].*export to .onnx"):
+        with pytest.raises(ValueError):
             export(pairs[ct_map], tmp_path / "G.pth", "ct")
     assert os.listdir(tmp_path) == ["linear.pth"]

@@ -6,6 +6,7 @@ Whatever wraps a network, what is loaded computes what the published one does.
 import errno
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from test_training import train
 from ctmri_utils.__main__ import main
 from ctmri_utils.cyclegan import CycleGAN
 from ctmri_utils.runs import load_reference, load_translator, save_weights
-from ctmri_utils.runs.recognise import Checkpoint, Networks, Weights, locate, recognise
+from ctmri_utils.runs.recognise import Networks, SavedModel, locate, recognise
 from ctmri_utils.settings import Architecture
 
 EXTRACTOR = Path(__file__).parents[2] / "data/weights/ctmri-small-v1.safetensors"
@@ -103,7 +104,7 @@ def test_blocks_that_replicate_are_read_if_it_is_said(tmp_path):
 )
 def test_padding_that_the_weights_contradict_is_refused(tmp_path, network, padding):
     torch.save(drawn(network()).state_dict(), tmp_path / "G.pth")
-    with pytest.raises(ValueError, match=f"G.pth cannot be used: padding='{padding}' does not fit"):
+    with pytest.raises(ValueError, match=f"G.pth .*padding='{padding}'"):
         load_reference(tmp_path / "G.pth", padding=padding)
 
 
@@ -133,7 +134,7 @@ def test_one_of_two_generators_is_chosen_by_its_name(tmp_path):
     images = blurred_noise(1)
     for to, name in (("mri", "G_AB"), ("ct", "G_BA")):
         torch.testing.assert_close(model.translate(images, to), networks[name](images), **CLOSE)
-    with pytest.raises(ValueError, match="epoch=3.ckpt holds several networks .G_AB, G_BA, D_A."):
+    with pytest.raises(ValueError, match="epoch=3.ckpt .*G_AB, G_BA, D_A"):
         load_reference(path)
 
 
@@ -146,13 +147,13 @@ def test_a_reference_file_translates_grey_slices(tmp_path, inputs, outputs):
     images = blurred_noise(1)
     expected = published(images.expand(-1, inputs, -1, -1))[:, :1]
     torch.testing.assert_close(model.translate(images, "mri"), expected, **CLOSE)
-    with pytest.raises(ValueError, match="to='ct' is not here: this network makes mri"):
+    with pytest.raises(ValueError, match="to='ct'.* mri"):
         model.translate(images, "ct")
 
 
 def test_a_reference_file_alone_does_not_say_what_it_makes(tmp_path):
     torch.save(drawn(Resnet()).state_dict(), tmp_path / "latest_net_G.pth")
-    with pytest.raises(ValueError, match="does not say what its network makes"):
+    with pytest.raises(ValueError, match="latest_net_G.pth .*--to"):
         load_translator(tmp_path / "latest_net_G.pth")
 
 
@@ -173,12 +174,12 @@ def test_each_kind_is_told_apart(tmp_path):
     model, _ = train(checkpoint=tmp_path / "run.pth", stop_at=1)
     save_weights(model, tmp_path / "pair.pth")
     torch.save(drawn(Resnet()).state_dict(), tmp_path / "G.pth")
-    kinds = {"run.pth": Checkpoint, "pair.pth": Weights, "G.pth": Networks}
+    kinds = {"run.pth": SavedModel, "pair.pth": SavedModel, "G.pth": Networks}
     for name, kind in kinds.items():
         assert type(recognise(tmp_path / name)) is kind
     for name in ("run.pth", "pair.pth"):
         assert load_translator(tmp_path / name).architecture == model.architecture
-        with pytest.raises(ValueError, match=f"{name} was written by this package"):
+        with pytest.raises(ValueError, match=name):
             load_reference(tmp_path / name)
 
 
@@ -193,12 +194,8 @@ def test_a_run_is_meant_by_its_name_its_folder_or_its_checkpoint(tmp_path, monke
     checkpoint.parent.rename(dotted)
     assert locate("my.set-ci-3") == dotted / "checkpoint.pt"
     for source in ("scans-ci-4", "nowhere.pth", tmp_path):
-        with pytest.raises(FileNotFoundError, match="does not exist or is not a file: give"):
+        with pytest.raises(FileNotFoundError, match="does not exist"):
             locate(source)
-
-
-def pickled_module(path):
-    torch.save(Resnet(), path)
 
 
 def nan_weights(path):
@@ -222,59 +219,47 @@ def card_of_another_kind(path):
     save_file({"a": torch.zeros(1)}, path, {"card": '{"architecture": 3}'})
 
 
+def writing(content):
+    return lambda path: path.write_bytes(content)
+
+
 REFUSED = {
-    "an error page": (
-        lambda path: path.write_text("<!DOCTYPE html><html>404 not found</html>"),
-        "is a web page",
-    ),
-    "a file of no bytes": (lambda path: path.touch(), "is empty: copy or download it again"),
+    "an error page": (writing(b"<!DOCTYPE html><html>404 not found</html>"), "a web page"),
+    "a file of no bytes": (writing(b""), "is empty"),
     "a pointer of Git LFS": (
-        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1"),
-        "is a pointer of Git LFS: run `git lfs pull`",
+        writing(b"version https://git-lfs.github.com/spec/v1\noid sha256:1"),
+        "Git LFS",
     ),
-    "Keras": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(50)), "is HDF5"),
-    "ONNX": (lambda path: path.write_bytes(b"\x08\n\x12\x07pytorch" + bytes(9)), "is ONNX"),
-    "a text": (
-        lambda path: path.write_text("model.1.weight 0.3"),
-        "holds no weights",
-    ),
+    "Keras": (writing(b"\x89HDF\r\n\x1a\n" + bytes(50)), "HDF5"),
+    "ONNX": (writing(b"\x08\n\x12\x07pytorch" + bytes(9)), "ONNX"),
+    "a text": (writing(b"model.1.weight 0.3"), "holds no weights"),
     "a module of before PyTorch 1.6": (
         lambda path: torch.save(Resnet(), path, _use_new_zipfile_serialization=False),
-        "is damaged.*UnpicklingError",
+        "UnpicklingError",
     ),
-    "a module": (
-        pickled_module,
-        r"Python objects .*published_networks.Block, ",
-    ),
+    "a module": (lambda path: torch.save(Resnet(), path), "published_networks.Block, "),
     "CUT's antialiased generator": (
         lambda path: torch.save(Resnet(antialiased=True).state_dict(), path),
-        r"is an antialiased network of CUT, which blurs .* \(model.7.filt\); .*--no_antialias_up",
+        r"\(model.7.filt\); .*--no_antialias_up",
     ),
-    "weights that are NaN": (nan_weights, r"weights that are not finite \(model.4.weight\)"),
-    "instance norm with weights": (
-        affine_instance_norm,
-        r"weights and no running statistics \(model.2.weight\), as affine instance norm",
-    ),
-    "half a safetensors file": (damaged_safetensors, "is damaged.*SafetensorError"),
-    "another card": (card_of_another_kind, "has a card that cannot be read"),
-    "the feature network of KID": (
-        lambda path: shutil.copy(EXTRACTOR, path),
-        "holds no translator .its card names no architecture.",
-    ),
+    "weights that are NaN": (nan_weights, r"not finite \(model.4.weight\)"),
+    "instance norm with weights": (affine_instance_norm, r"\(model.2.weight\), as affine instance"),
+    "half a safetensors file": (damaged_safetensors, "SafetensorError"),
+    "another card": (card_of_another_kind, "a card that cannot be read"),
+    "the feature network of KID": (lambda path: shutil.copy(EXTRACTOR, path), "no architecture"),
 }
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-@pytest.mark.parametrize("read", [load_reference, load_translator])
-def test_what_cannot_be_read_gets_one_true_sentence(tmp_path, capsys, kind, read):
-    write, sentence = REFUSED[kind]
+@pytest.mark.parametrize("read", [load_reference, partial(load_translator, to="mri")])
+def test_what_cannot_be_read_gets_one_true_sentence(tmp_path, kind, read):
+    write, named = REFUSED[kind]
     path = tmp_path / "net.pth"
     write(path)
     before = path.read_bytes()
-    options = {"to": "mri"} if read is load_translator else {}
-    with pytest.raises(ValueError, match=f"net.pth .*{sentence}") as error:
-        read(path, **options)
-    assert "\n" not in str(error.value) and "Error(s) in loading" not in str(error.value)
+    with pytest.raises(ValueError, match=f"net.pth .*{named}") as error:
+        read(path)
+    assert "\n" not in str(error.value)
     assert path.read_bytes() == before
 
 
@@ -286,7 +271,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(Path, "open", forbidden)
-    with pytest.raises(PermissionError, match="G.pth cannot be opened .Permission denied."):
+    with pytest.raises(PermissionError, match="G.pth"):
         recognise(path)
 
 
@@ -305,10 +290,10 @@ def test_export_and_translate_take_the_flag(tmp_path, capsys):
 
     words[-1] = str(tmp_path / "G.pth")
     assert main([*words, "--padding", "replicate"]) == 1
-    assert "pads by reflection but this network by padding = 'replicate'" in capsys.readouterr().err
+    assert "padding = 'replicate'" in capsys.readouterr().err
 
 
 def test_padding_is_for_networks_of_others(tmp_path):
     save_weights(CycleGAN(Architecture(4, 4, 1, 1)), tmp_path / "pair.safetensors")
-    with pytest.raises(ValueError, match="padding='replicate' is for networks of other programs"):
+    with pytest.raises(ValueError, match="padding='replicate'"):
         load_translator(tmp_path / "pair.safetensors", padding="replicate")

@@ -111,28 +111,26 @@ def test_where_generators_are_called_by_two_letters_d_a_judges_a(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("networks", "sentence"),
+    ("networks", "named"),
     [
-        ({"G_A": Resnet(1, 1, blocks=3)}, "networks unlike this run's: set n_blocks = 3 to"),
-        ({"G_A": Resnet(1, 1, ngf=2)}, "networks unlike this run's: set ngf = 2 to start"),
-        ({"G_A": Unet()}, "set generator = 'unet_32' to start"),
-        ({"G_A": Resnet(1, 1, dropout=True)}, "set dropout = True to start"),
-        ({"G_A": Resnet(1, 1), "D_A": Patches(1, ndf=2)}, "set ndf = 2 to start"),
-        (
-            {"G_A": Resnet(1, 1, padding="zero")},
-            "a ResNet of 2 blocks without padding layers",
-        ),
-        ({"G_A": Resnet(2, 2)}, "for images of 2 channels, but this run's are of 1"),
+        ({"G_A": Resnet(1, 1, blocks=3)}, "set n_blocks = 3 to"),
+        ({"G_A": Resnet(1, 1, ngf=2)}, "set ngf = 2 to"),
+        ({"G_A": Unet()}, "set generator = 'unet_32' to"),
+        ({"G_A": Resnet(1, 1, dropout=True)}, "set dropout = True to"),
+        ({"G_A": Resnet(1, 1), "D_A": Patches(1, ndf=2)}, "set ndf = 2 to"),
+        ({"G_A": Resnet(1, 1, padding="zero")}, "without padding layers"),
+        ({"G_A": Resnet(2, 2)}, "images of 2 channels"),
+        ({"G_A": Resnet(1, 2)}, "channels"),
         ({"D_A": Patches(1)}, "does not say what its generator makes"),
-        ({"G": Resnet(1, 1)}, "does not say what its generator makes: name the file latest"),
+        ({"G": Resnet(1, 1)}, "does not say what its generator makes"),
     ],
 )
-def test_networks_of_another_kind_are_refused_and_nothing_changes(tmp_path, networks, sentence):
+def test_networks_of_another_kind_are_refused_and_nothing_changes(tmp_path, networks, named):
     write_reference(tmp_path / "theirs", **networks)
     new = new_model()
     before = {key: tensor.clone() for key, tensor in new.state_dict().items()}
     first = next(iter(networks))
-    with pytest.raises(ValueError, match=f"latest_net_{first}.pth.*{sentence}"):
+    with pytest.raises(ValueError, match=f"latest_net_{first}.pth.*{named}"):
         start_from(new, tmp_path / "theirs" / f"latest_net_{first}.pth")
     assert_same_bits(new.state_dict(), before)
 
@@ -166,7 +164,7 @@ def test_a_start_makes_the_run_another_one(tmp_path):
     fit(new_model(), slices, Training(steps=4), seed=1, checkpoint=path, stop_at=1, start="a" * 64)
     assert load_checkpoint(path)["identity"]["start"] == "a" * 64
     for start in ("b" * 64, None):
-        with pytest.raises(ValueError, match=f"another run, with start a+ instead of {start}"):
+        with pytest.raises(ValueError, match=f"start a+ instead of {start}"):
             fit(new_model(), slices, Training(steps=4), seed=1, checkpoint=path, start=start)
 
 
@@ -196,12 +194,11 @@ def test_a_longer_training_starts_from_the_old_one(tiny, tmp_path, capsys):
     before = old.read_bytes()
     assert main(words) == 1
     error = capsys.readouterr().err
-    assert "steps 2 instead of 4: choose another folder for this one, and set start to" in error
+    assert "steps 2 instead of 4" in error and "set start to" in error
 
     words += ["--output", str(tmp_path / "longer"), "--start", "phantom-ci-3"]
     assert main(words) == 0
-    out = capsys.readouterr().out
-    assert f"Starts from {old}: G_ct2mri, G_mri2ct, D_ct, D_mri" in out
+    assert f"Starts from {old}: G_ct2mri, G_mri2ct, D_ct, D_mri" in capsys.readouterr().out
     longer = load_checkpoint(tmp_path / "longer" / "checkpoint.pt")
     assert longer["step"] == 4 and len(longer["identity"]["start"]) == 64
     assert old.read_bytes() == before
@@ -210,7 +207,7 @@ def test_a_longer_training_starts_from_the_old_one(tiny, tmp_path, capsys):
     assert main(words) == 0 and "already trained to its 4 steps" in capsys.readouterr().out
     assert read_toml(tmp_path / "longer" / "settings.toml")["start"] == str(old)
     assert main([*words[:-2]]) == 1
-    assert "another run, with start " in capsys.readouterr().err
+    assert "another run" in capsys.readouterr().err
 
 
 def test_a_run_does_not_start_from_itself(tiny, tmp_path, capsys):

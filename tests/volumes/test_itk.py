@@ -6,9 +6,8 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hospital_files import write_with_simple_itk
+from hospital_files import ctmri, write_with_simple_itk
 
-from ctmri_utils.__main__ import main
 from ctmri_utils.discovery import own_label
 from ctmri_utils.volumes.itk import read_itk, write_itk
 from ctmri_utils.volumes.nifti import write_nifti
@@ -90,9 +89,8 @@ def test_what_is_written_comes_back_and_calls_itself_synthetic(tmp_path, values,
         np.testing.assert_array_equal(volume.values, written.values)
         np.testing.assert_allclose(volume.affine, written.affine, atol=1e-6)
     assert own_label(path) and list_scans(tmp_path).scans[0].synthetic
-    assert {one.name for one in tmp_path.iterdir()} == (
-        {"result.mhd", "result.zraw"} if ending == "mhd" else {path.name}
-    )
+    names = {"result.mhd", "result.zraw"} if ending == "mhd" else {path.name}
+    assert {one.name for one in tmp_path.iterdir()} == names
     with pytest.raises(FileExistsError):
         write_itk(written, path)
 
@@ -161,9 +159,8 @@ def test_refusals(tmp_path, values):
     refused(path, "colours")
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 4), np.uint8)), str(path))
     refused(path, "has 2 dimensions")
-    sitk.WriteImage(
-        sitk.GetImageFromArray(np.zeros((2, 4, 4, 4), np.uint8), isVector=False), str(path)
-    )
+    four = sitk.GetImageFromArray(np.zeros((2, 4, 4, 4), np.uint8), isVector=False)
+    sitk.WriteImage(four, str(path))
     refused(path, "has 4 dimensions")
     path.write_bytes(b"not an image")
     refused(path, "is damaged")
@@ -180,7 +177,7 @@ def test_refusals(tmp_path, values):
     write_with_simple_itk(values, np.eye(4), tmp_path / "y.mhd", compressed=False)
     (tmp_path / "y.raw").unlink()
     refused(tmp_path / "y.mhd", "y.raw, which is not there")
-    with pytest.raises(FileNotFoundError, match="cannot be opened"):
+    with pytest.raises(FileNotFoundError):
         read_itk(tmp_path / "none.mha")
 
 
@@ -206,9 +203,7 @@ def test_without_simple_itk_one_sentence_says_what_to_install(
 ):
     write_with_simple_itk(values, np.eye(4), tmp_path / "ct" / "p1.mha")
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
-    words = ["prepare", str(tmp_path / "set"), "--ct", str(tmp_path / "ct")]
-    assert main([*words, "--mri", str(tmp_path / "ct")]) == 1
-    assert capsys.readouterr().err.strip() == (
-        "prepare: this needs SimpleITK: pip install 'ctmri-utils[volumes]'"
-    )
+    words = ["--ct", tmp_path / "ct", "--mri", tmp_path / "ct"]
+    assert ctmri("prepare", tmp_path / "set", *words) == 1
+    assert "this needs SimpleITK: pip install 'ctmri-utils[volumes]'" in capsys.readouterr().err
     assert not (tmp_path / "set").exists()

@@ -14,34 +14,42 @@ from ctmri_utils.volumes.nifti import read_nifti, write_nifti
 from ctmri_utils.volumes.volume import Volume, atomic_create
 
 
-def save(path, data, affine=None, **header):
-    kind = nibabel.Nifti2Image if header.pop("version", 1) == 2 else nibabel.Nifti1Image
-    image = kind(data, affine)
+def save(path, data, affine=None, version=1, **header):
+    image = (nibabel.Nifti2Image if version == 2 else nibabel.Nifti1Image)(data, affine)
     for name, value in header.items():
         image.header[name] = value
     nibabel.save(image, path)
     return path
 
 
-def test_a_written_volume_is_read_back_the_same(tmp_path, head):
-    values, _, _ = head()
-    volume = Volume(
-        values, np.array([[0, 2, 0, 5], [0, 0, -3, 6], [1, 0, 0, 7], [0, 0, 0, 1.0]]), "ct", space=4
-    )
-    for name in ("ct.nii", "ct.nii.gz"):
-        write_nifti(volume, tmp_path / name)
-        returned = read_nifti(tmp_path / name, "ct")
-        np.testing.assert_array_equal(returned.values, volume.values)
-        # the file holds float32
-        np.testing.assert_allclose(returned.affine, volume.affine, atol=1e-5)
-        assert returned.space == 4
-        raw = nibabel.load(tmp_path / name)
-        np.testing.assert_allclose(raw.header.get_qform(), volume.affine, atol=1e-4)
-        assert raw.get_data_dtype() == np.int16
-        assert raw.header["descrip"].item() == b"SYNTHETIC CT - NOT FOR CLINICAL USE"
-    on_disk = np.frombuffer((tmp_path / "ct.nii").read_bytes()[112:120], "<f4")
-    # scl_slope and scl_inter themselves
-    assert on_disk.tolist() == [1, 0]
+def patched(path, *edits):
+    """The file with numbers at some of its bytes replaced: (place, NumPy type, values)."""
+    content = bytearray(path.read_bytes())
+    for place, kind, numbers in edits:
+        raw = np.array(numbers, kind).tobytes()
+        content[place : place + len(raw)] = raw
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz"])
+def test_a_written_volume_is_read_back_the_same(tmp_path, head, name):
+    affine = np.array([[0, 2, 0, 5], [0, 0, -3, 6], [1, 0, 0, 7], [0, 0, 0, 1.0]])
+    volume = Volume(head()[0], affine, "ct", space=4)
+    write_nifti(volume, tmp_path / name)
+    returned = read_nifti(tmp_path / name, "ct")
+    np.testing.assert_array_equal(returned.values, volume.values)
+    # The file holds float32.
+    np.testing.assert_allclose(returned.affine, volume.affine, atol=1e-5)
+    assert returned.space == 4
+
+    raw = nibabel.load(tmp_path / name)
+    np.testing.assert_allclose(raw.header.get_qform(), volume.affine, atol=1e-4)
+    assert raw.get_data_dtype() == np.int16
+    assert raw.header["descrip"].item() == b"SYNTHETIC CT - NOT FOR CLINICAL USE"
+    # scl_slope and scl_inter themselves.
+    with nibabel.openers.Opener(tmp_path / name) as file:
+        assert np.frombuffer(file.read(120)[112:], "<f4").tolist() == [1, 0]
 
 
 def test_a_sheared_affine_is_kept_in_the_sform_alone(tmp_path, head):
@@ -53,45 +61,23 @@ def test_a_sheared_affine_is_kept_in_the_sform_alone(tmp_path, head):
     assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 0)
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_slope_and_intercept_are_applied_once(tmp_path, version):
+@pytest.mark.parametrize(("version", "place", "kind"), [(1, 112, "<f4"), (2, 176, "<f8")])
+def test_slope_and_intercept_are_applied_once(tmp_path, version, place, kind):
     stored = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
-    path = save(tmp_path / "scaled.nii", stored, np.eye(4), version=version)
-    raw = bytearray(path.read_bytes())
-    if version == 1:
-        raw[112:120] = np.array([2.5, -1024], "<f4").tobytes()
-    else:
-        raw[176:192] = np.array([2.5, -1024], "<f8").tobytes()
-    path.write_bytes(raw)
+    path = save(tmp_path / "scaled.nii", stored, np.eye(4), version)
+    patched(path, (place, kind, [2.5, -1024]))
     np.testing.assert_array_equal(read_nifti(path).values, stored * 2.5 - 1024)
 
 
-def test_axes_are_read_as_simpleitk_writes_them(tmp_path):
-    """Origin (10, 20, -30) and spacing (0.5, 0.6, 3) in LPS arrive as diag(-0.5, -0.6, 3) and (-10,
-    -20, -30) in RAS+.
-    """
-    affine = np.diag([-0.5, -0.6, 3, 1])
-    affine[:3, 3] = -10, -20, -30
-    volume = read_nifti(
-        save(tmp_path / "sitk.nii", np.arange(24, dtype=np.float32).reshape(2, 3, 4), affine), "mri"
-    )
-    np.testing.assert_allclose(volume.affine, affine, atol=1e-6)
-    assert volume.values[1, 2, 3] == 23
-
-
-def test_the_modality_is_taken_from_the_values_and_said(tmp_path, head):
-    for modality, name in (("ct", "CT"), ("mri", "MR")):
-        values, affine, _ = head(modality)
-        path = save(tmp_path / f"{modality}.nii", values, affine)
-        volume = read_nifti(path)
-        assert volume.modality == modality and f"taken for {name}" in volume.describe()
-        assert "taken" not in read_nifti(path, modality).describe()
-    with pytest.raises(
-        ValueError, match="mri.nii: .* shows no air, so it cannot be a whole slice in HU"
-    ):
-        read_nifti(tmp_path / "mri.nii", "ct")
-    with pytest.raises(ValueError, match="ct.nii: .* like those of a CT"):
-        read_nifti(tmp_path / "ct.nii", "mri")
+@pytest.mark.parametrize(("modality", "name"), [("ct", "CT"), ("mri", "MR")])
+def test_the_modality_is_taken_from_the_values_and_said(tmp_path, head, modality, name):
+    values, affine, _ = head(modality)
+    path = save(tmp_path / "scan.nii", values, affine)
+    volume = read_nifti(path)
+    assert volume.modality == modality and f"taken for {name}" in volume.describe()
+    assert "taken" not in read_nifti(path, modality).describe()
+    with pytest.raises(ValueError, match="scan.nii"):
+        read_nifti(path, "mri" if modality == "ct" else "ct")
 
 
 def test_what_was_not_measured_becomes_background_and_is_counted(tmp_path, head):
@@ -100,35 +86,17 @@ def test_what_was_not_measured_becomes_background_and_is_counted(tmp_path, head)
     values[0, 0, :3] = np.nan, np.inf, 1e30
     values[1] = -3024  # outside a scanner's circle
     volume = read_nifti(save(tmp_path / "x.nii", values, affine), "ct")
-    assert (
-        volume.values.min()
-        == -1024
-        == volume.values[0, 0, 0]
-        == volume.values[0, 0, 1]
-        == volume.values[0, 0, 2]
-    )
-    assert (
-        "3 voxels are not finite numbers" in volume.describe()
-        and "1.6% of the voxels are below -1024 HU" in volume.describe()
-    )
+    assert volume.values.min() == -1024 and (volume.values[0, 0, :3] == -1024).all()
+    assert "3 voxels are not finite numbers" in volume.describe()
+    assert "1.6% of the voxels are below -1024 HU" in volume.describe()
 
 
 def test_one_volume_in_four_dimensions_is_read_several_are_refused(tmp_path):
     data = np.random.default_rng(0).integers(0, 99, (4, 5, 6)).astype(np.int16)
-    assert read_nifti(save(tmp_path / "one.nii", data[..., None], np.eye(4))).values.shape == (
-        4,
-        5,
-        6,
-    )
-    assert read_nifti(save(tmp_path / "flat.nii", data[..., 0], np.eye(4))).values.shape == (
-        4,
-        5,
-        1,
-    )
-    with pytest.raises(
-        ValueError,
-        match=r"two.nii: it has 4 dimensions \(4 x 5 x 6 x 2\)",
-    ):
+    one = read_nifti(save(tmp_path / "one.nii", data[..., None], np.eye(4)))
+    flat = read_nifti(save(tmp_path / "flat.nii", data[..., 0], np.eye(4)))
+    assert (one.values.shape, flat.values.shape) == ((4, 5, 6), (4, 5, 1))
+    with pytest.raises(ValueError, match="4 dimensions"):
         read_nifti(save(tmp_path / "two.nii", np.stack([data, data], -1), np.eye(4)))
 
 
@@ -136,41 +104,30 @@ def test_no_orientation_is_said_and_odd_lengths_and_colours_are_refused(tmp_path
     data = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
     path = save(tmp_path / "lost.nii", data, None)
     assert "gives no orientation" in read_nifti(path).describe()
-    with pytest.raises(ValueError, match="in microns: save it in millimetres"):
+    with pytest.raises(ValueError, match="microns"):
         read_nifti(save(tmp_path / "small.nii", data, np.eye(4), xyzt_units=3))
-    with pytest.raises(ValueError, match="colours or complex"):
-        read_nifti(save(tmp_path / "complex.nii", data.astype(np.complex64), np.eye(4)))
     colour = np.zeros((3, 4, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")])
-    with pytest.raises(ValueError, match="colours or complex"):
-        read_nifti(save(tmp_path / "colour.nii", colour, np.eye(4)))
+    for voxels in (data.astype(np.complex64), colour):
+        with pytest.raises(ValueError, match="colours or complex"):
+            read_nifti(save(tmp_path / "x.nii", voxels, np.eye(4)))
 
 
 def test_missing_cut_off_and_other_files_are_named(tmp_path, head):
-    values, affine, _ = head()
-    with pytest.raises(FileNotFoundError, match="nowhere.nii cannot be opened"):
+    with pytest.raises(FileNotFoundError, match="nowhere.nii"):
         read_nifti(tmp_path / "nowhere.nii")
-    path = save(tmp_path / "whole.nii.gz", values, affine)
-    whole = path.read_bytes()
-    for name, content, words in (
-        ("cut.nii.gz", whole[:-900], "damaged"),
-        ("cut.nii", gzip.decompress(whole)[:-9], "it ends after"),
-        ("empty.nii", b"", "does not begin like"),
-        ("text.nii.gz", b"no gzip", "damaged"),
-        ("text.nii", b"x" * 999, "does not begin like"),
+    values, affine, _ = head()
+    whole = save(tmp_path / "whole.nii.gz", values, affine).read_bytes()
+    for name, content in (
+        ("cut.nii.gz", whole[:-900]),
+        ("cut.nii", gzip.decompress(whole)[:-9]),
+        ("empty.nii", b""),
+        ("text.nii.gz", b"no gzip"),
+        ("broken.nii.gz", b"\x1f\x8b broken"),
+        ("text.nii", b"x" * 999),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=f"{name}.* {words}"):
+        with pytest.raises(ValueError, match=name):
             read_nifti(tmp_path / name)
-
-
-def patched(path, *edits):
-    """The file with numbers at some of its bytes replaced: (place, NumPy type, values)."""
-    content = bytearray(path.read_bytes())
-    for place, kind, numbers in edits:
-        raw = np.array(numbers, kind).tobytes()
-        content[place : place + len(raw)] = raw
-    path.write_bytes(content)
-    return path
 
 
 def test_packing_is_seen_by_the_content_not_by_the_name(tmp_path, head):
@@ -184,14 +141,14 @@ def test_packing_is_seen_by_the_content_not_by_the_name(tmp_path, head):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid", "git-lfs, not the file: run git lfs"),
-        (b"<html>Sign in to continue</html>", "web page, such as that of a login"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "git-lfs"),
+        (b"<html>Sign in to continue</html>", "web page"),
         (b"<!DOCTYPE html>", "web page"),
     ],
 )
 def test_what_was_not_fetched_is_called_so(tmp_path, content, words):
     (tmp_path / "x.nii.gz").write_bytes(content)
-    with pytest.raises(ValueError, match=f"x.nii.gz: it is a .*{words}"):
+    with pytest.raises(ValueError, match=words):
         read_nifti(tmp_path / "x.nii.gz")
 
 
@@ -209,22 +166,14 @@ def test_a_quaternion_that_is_far_too_long_is_refused(tmp_path, head):
     path = save(tmp_path / "x.nii", head(slices=3)[0].astype(np.int16), np.diag([3.0, 3, 6, 1]))
     for codes, sform in (([1, 0], []), ([1, 1], [0] * 12)):
         patched(path, (252, "<i2", codes), (256, "<f4", [0, 0, 1.5]), (280, "<f4", sform))
-        with pytest.raises(ValueError, match="x.nii: its qform"):
+        with pytest.raises(ValueError, match="qform"):
             read_nifti(path, "ct")
 
 
-@pytest.mark.parametrize(
-    ("dim", "words"),
-    [
-        ([0], "does not give 1 to 7 dimensions"),
-        ([-1], "does not give 1 to 7 dimensions"),
-        ([99], "does not give 1 to 7 dimensions"),
-        ([3, -4, -4, 4], "it claims -4 x -4 x 4 voxels"),
-    ],
-)
-def test_dimensions_that_cannot_be_are_refused(tmp_path, dim, words):
+@pytest.mark.parametrize("dim", [[0], [-1], [99], [3, -4, -4, 4]])
+def test_dimensions_that_cannot_be_are_refused(tmp_path, dim):
     path = save(tmp_path / "x.nii", np.zeros((4, 4, 4), np.int16), np.eye(4))
-    with pytest.raises(ValueError, match=f"x.nii: .*{words}"):
+    with pytest.raises(ValueError, match="x.nii"):
         read_nifti(patched(path, (40, "<i2", dim)))
 
 
@@ -246,7 +195,7 @@ def test_an_offset_inside_the_header_is_read_behind_it_and_said(tmp_path, head):
         volume = read_nifti(patched(path, (108, "<f4", [offset])), "ct")
         np.testing.assert_array_equal(volume.values, values)
         assert "its voxels were read from byte 352 on" in volume.describe()
-    with pytest.raises(ValueError, match="vox_offset lies inside its header, and other data"):
+    with pytest.raises(ValueError, match="vox_offset"):
         read_nifti(patched(path, (348, "u1", [1])), "ct")
 
 
@@ -261,21 +210,21 @@ def test_what_a_header_claims_costs_no_memory(tmp_path):
 
     Refused without reading or making them.
     """
-    path = save(tmp_path / "x.nii", np.zeros((4, 4, 4), np.int16), np.eye(4))
-    small, bomb = bytearray(path.read_bytes()), gzip.compress(bytes(2**20), 9)
-    huge, far = small.copy(), small.copy()
-    huge[40:48] = np.array([3, 30000, 30000, 30000], "<i2").tobytes()
-    far[108:112] = np.array([3e9], "<f4").tobytes()
+    whole = save(tmp_path / "whole.nii", np.zeros((4, 4, 4), np.int16), np.eye(4)).read_bytes()
+    bomb = gzip.compress(bytes(2**20), 9)
+    path = tmp_path / "x.nii"
     tracemalloc.start()  # it sees NumPy's arrays too
-    for content, words in ((huge, "30000 x 30000 x 30000 voxels"), (far, "longer than 64 MB")):
-        # unpacks to 2 GB
-        for name, packed in (
-            ("x.nii", bytes(content)),
-            ("x.nii.gz", gzip.compress(bytes(content)) + 2000 * bomb),
-        ):
-            (tmp_path / name).write_bytes(packed)
+    for claim, words in (
+        ((40, "<i2", [3, 30000, 30000, 30000]), "30000 x 30000 x 30000 voxels"),
+        ((108, "<f4", [3e9]), "longer than 64 MB"),
+    ):
+        path.write_bytes(whole)
+        content = patched(path, claim).read_bytes()
+        # Unpacks to 2 GB.
+        for claimed in (content, gzip.compress(content) + 2000 * bomb):
+            path.write_bytes(claimed)
             with pytest.raises(ValueError, match=words):
-                read_nifti(tmp_path / name)
+                read_nifti(path)
     assert tracemalloc.get_traced_memory()[1] < 50e6  # bytes
     tracemalloc.stop()
 
@@ -293,16 +242,14 @@ def test_no_name_of_a_header_reaches_the_output(tmp_path, head, secrets):
     write_nifti(volume, tmp_path / "out.nii")
     assert b"Mustermann" in (tmp_path / "in.nii").read_bytes()
     for secret in secrets:
-        assert (
-            secret.encode() not in (tmp_path / "out.nii").read_bytes()
-            and secret not in volume.describe()
-        )
+        assert secret.encode() not in (tmp_path / "out.nii").read_bytes()
+        assert secret not in volume.describe()
 
 
 def test_what_16_bits_cannot_hold_is_refused(tmp_path, head):
     values, affine, _ = head("mri")
     for changed in (values / values.max(), values * 1e4):
-        with pytest.raises(ValueError, match="do not survive rounding"):
+        with pytest.raises(ValueError, match="rounding"):
             write_nifti(Volume(changed, affine, "mri"), tmp_path / "x.nii")
     with pytest.raises(ValueError, match="must end in"):
         write_nifti(Volume(values, affine, "mri"), tmp_path / "x.img")
@@ -319,19 +266,14 @@ def test_an_output_appears_whole_or_not_at_all_and_never_replaces_anything(tmp_p
     with atomic_create(tmp_path / "empty") as temporary:
         temporary.write_text("whole")
     assert (tmp_path / "empty").read_text() == "whole"
-    with (
-        pytest.raises(FileExistsError, match="exists already"),
-        atomic_create(tmp_path / "empty") as temporary,
-    ):
+    with pytest.raises(FileExistsError), atomic_create(tmp_path / "empty"):
         raise AssertionError
     assert (tmp_path / "empty").read_text() == "whole"
 
 
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(
-        ModuleNotFoundError, match=r"this needs nibabel: pip install 'ctmri-utils\[course\]'"
-    ):
+    with pytest.raises(ModuleNotFoundError, match=r"nibabel.*ctmri-utils\[course\]"):
         read_nifti("x.nii")
 
 

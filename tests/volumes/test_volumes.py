@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from ctmri_utils.evaluation.metrics import psnr_db
 from ctmri_utils.machine import data_folder
-from ctmri_utils.scans.folders import read_folder
+from ctmri_utils.scans.slice_files import list_slices, read_slice_file
 from ctmri_utils.volumes.axial_slices import axial, resample
 from ctmri_utils.volumes.volume import Volume
 
@@ -35,13 +35,11 @@ def test_every_orientation_shows_the_same_slices_and_comes_back_exactly(head):
     values, affine, spacing = head()
     upright = axial(Volume(values, affine, "ct"), 64, spacing[1])
     rows, columns = moved(upright, affine)
-    # the phantom lies near the middle already
+    # The phantom lies near the middle already.
     assert max(abs(rows), abs(columns)) < 8
-    np.testing.assert_allclose(
-        upright.values[:, 8:-8, 8:-8],
-        np.roll(values.T, (rows, columns), (1, 2))[:, 8:-8, 8:-8],
-        atol=0.01,
-    )
+    expected = np.roll(values.T, (rows, columns), (1, 2))
+    middle = np.s_[:, 8:-8, 8:-8]
+    np.testing.assert_allclose(upright.values[middle], expected[middle], atol=0.01)
     for order, flips in itertools.product(
         itertools.permutations(range(3)), itertools.product((0, 1), repeat=3)
     ):
@@ -50,12 +48,11 @@ def test_every_orientation_shows_the_same_slices_and_comes_back_exactly(head):
         # HU; positions are rounded
         np.testing.assert_allclose(stack.values, upright.values, atol=0.01)
         np.testing.assert_allclose(stack.affine, upright.affine, atol=1e-6)
-        # of the field, which moved with the head
+        # Of the field, which moved with the head.
         inside = stack.back_onto(volume, np.ones_like(stack.values), 0) > 0.999
         assert inside.mean() > 0.85
-        np.testing.assert_allclose(
-            stack.back_onto(volume, stack.values, -1000)[inside], volume.values[inside], atol=0.02
-        )
+        returned = stack.back_onto(volume, stack.values, -1000)
+        np.testing.assert_allclose(returned[inside], volume.values[inside], atol=0.02)
 
 
 def test_an_oblique_scan_keeps_its_own_planes(head):
@@ -105,10 +102,9 @@ def test_a_round_trip_changes_nothing_but_interpolation_error(head, spacing_mm):
     error = np.abs(returned - values)
     # pixels that the filter and both interpolations may look at
     reach = 2 * (2 * int(np.ceil(1.5 * spacing_mm)) + 1) + 1
-    highest, lowest = (
-        kind(values, (reach, reach, 1)) for kind in (ndimage.maximum_filter, ndimage.minimum_filter)
-    )
-    # no value that is not nearby
+    highest = ndimage.maximum_filter(values, (reach, reach, 1))
+    lowest = ndimage.minimum_filter(values, (reach, reach, 1))
+    # No value that is not nearby.
     assert (returned <= highest + 0.01).all() and (returned >= lowest - 0.01).all()
     constant = highest - lowest < 1
     assert constant.any() and error[constant].max() < 1
@@ -116,10 +112,8 @@ def test_a_round_trip_changes_nothing_but_interpolation_error(head, spacing_mm):
     smooth = ndimage.gaussian_filter(values, (6, 6, 0))
     stack = axial(Volume(smooth, affine, "ct"), 160, spacing_mm)
     error = np.abs(stack.back_onto(volume, stack.values, volume.background) - smooth)
-    assert (
-        error.mean() < 1 * spacing_mm**2
-        and psnr_db(smooth + error, smooth, error >= 0, (-1000, 1000)) > 35
-    )
+    assert error.mean() < spacing_mm**2
+    assert psnr_db(smooth + error, smooth, error >= 0, (-1000, 1000)) > 35
 
 
 def test_noise_is_averaged_not_picked_where_pixels_get_larger():
@@ -146,11 +140,12 @@ def test_the_head_comes_to_the_middle_and_what_is_cut_is_said(head):
 
 
 def test_the_embedded_slices_as_a_volume_are_the_networks_slices_again():
-    files, _ = read_folder(data_folder() / "scans")
+    slices, _ = list_slices(data_folder() / "scans")
     affine = np.diag([-1.75, -1.75, 1.5, 1])
     for modality in ("ct", "mri"):
         # neighbours, 1.5 mm apart
-        values = np.stack([file.pixels for file in files["train", modality][:4]]).transpose(2, 1, 0)
+        pixels = [read_slice_file(*entry)[1] for entry in slices["train", modality][:4]]
+        values = np.stack(pixels).transpose(2, 1, 0)
         stack = axial(Volume(values, affine, modality))
         there = np.roll(values.T, moved(stack, affine), (1, 2))
         np.testing.assert_allclose(

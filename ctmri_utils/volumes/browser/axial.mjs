@@ -118,7 +118,7 @@ function axialStack(volume, { size, pixel_mm: pixelMm }) {
   const source = { ...volume, values, strides: fileStrides(volume.shape) };
   const field = resample(source, affine, shape, cStrides(shape), background);
   const head = volumeHeadMask(field, volume.modality);
-  if (!head.includes(1)) refuse("no_head");
+  if (!head.includes(1)) refuse("no head was found in it");
   headNotes(head, shape, sidesOf(affine), notes);
 
   const [top, left] = middleOf(head, shape).map((middle) => Math.floor(middle - (size - 1) / 2));
@@ -127,7 +127,7 @@ function axialStack(volume, { size, pixel_mm: pixelMm }) {
   const square = cut(field.values, shape, top, left, size, size, background);
   const headInSquare = cut(head, shape, top, left, size, size, 0);
   const lost = 1 - count(headInSquare) / count(head);
-  if (lost > 1e-3) notes.push(say("lost_note", lost, size * pixelMm));
+  if (lost > 1e-3) notes.push(say("{:.1%} of the head lies outside", lost, size * pixelMm));
   const squareShape = [shape[0], size, size];
   return { values: square, head: headInSquare, shape: squareShape, affine: cutAffine, notes };
 }

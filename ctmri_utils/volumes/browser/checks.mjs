@@ -12,7 +12,7 @@ function withAir({ values, shape }, notes) {
   const isFilled = filledShare >= PY.LEAST_FILLED;
   const measured = isFilled ? values.filter((_, i) => !region[i]) : values;
   const isClippedBelow = share(measured, (x) => x === low) > PY.MOST_SATURATED;
-  if (low > PY.CT_REACHES && (isClippedBelow || !isFilled)) refuse("no_air", low, high);
+  if (low > PY.CT_REACHES && (isClippedBelow || !isFilled)) refuse("it shows no air", low, high);
 
   let result = values;
   if (isFilled) {
@@ -20,12 +20,12 @@ function withAir({ values, shape }, notes) {
     const isAir = (x, i) => region[i] || (rim[i] && x < fill);
     const airShare = count(region.map((_, i) => (isAir(values[i], i) ? 1 : 0))) / values.length;
     result = values.map((x, i) => (isAir(x, i) ? PY.AIR_HU : x));
-    notes.push(say("filled_note", airShare, fill));
+    notes.push(say("{:.1%} of the voxels are exactly", airShare, fill));
   }
   const dense = Math.max(1, result.filter((x) => x > PY.CT_THRESHOLD_HU).length);
   const saturated = result.filter((x) => x === high).length / dense;
   if (high < PY.DENSE_BONE_HU && saturated > PY.MOST_SATURATED) {
-    notes.push(say("clipped_note", saturated, high));
+    notes.push(say("{:.1%} of what is denser", saturated, high));
   }
   return result;
 }
@@ -74,9 +74,13 @@ function headNotes(head, [depth, rows, columns], [sliceMm, rowMm, columnMm], not
     border += (row === 0) + (row === rows - 1) + (column === 0) + (column === columns - 1);
   });
   const borderShare = border / (areas.filter(Boolean).length * 2 * (rows + columns));
-  if (litres > PY.LARGEST_HEAD_LITRES) notes.push(say("litres_note", litres));
-  if (largest < PY.SMALLEST_SLICE_CM2) notes.push(say("small_note", largest));
-  if (borderShare > PY.MOST_BORDER) notes.push(say("border_note", borderShare));
+  if (litres > PY.LARGEST_HEAD_LITRES) {
+    notes.push(say("the head that was found has {:.1f} L", litres));
+  }
+  if (largest < PY.SMALLEST_SLICE_CM2) {
+    notes.push(say("the head that was found has {:.0f} cm2", largest));
+  }
+  if (borderShare > PY.MOST_BORDER) notes.push(say("{:.0%} of the border", borderShare));
 }
 
 function sliceAreas(head, depth) {
@@ -95,29 +99,33 @@ function checkInput(volume, stack) {
 function checkOrientation({ widthToLength, cut, lowest, highest }) {
   const [low, high] = PY.WIDTH_TO_LENGTH;
   if (cut <= PY.MOST_CUT && !(low <= widthToLength && widthToLength <= high)) {
-    refuse("across", widthToLength);
+    refuse("its head is {:.2f} times", widthToLength);
   }
-  if (lowest < PY.VERTEX && highest > lowest + PY.MORE_THAN_VERTEX) refuse("upside_down");
+  if (lowest < PY.VERTEX && highest > lowest + PY.MORE_THAN_VERTEX) {
+    refuse("its head narrows downwards");
+  }
 }
 
 function checkModality({ middle, spread }, modality) {
   if (modality === "mri" && spread < PY.LEAST_SPREAD * Math.abs(middle)) {
-    refuse("uniform", spread, middle);
+    refuse("its brain is almost uniform", spread, middle);
   }
   const [low, high] = PY.BRAIN_HU;
   const isInHU = low <= middle && middle <= high && spread <= PY.MOST_SPREAD_HU;
-  if (modality === "ct" && !isInHU) refuse("no_brain", middle, spread);
+  if (modality === "ct" && !isInHU) refuse("its brain lies at", middle, spread);
 }
 
 function oddities(look, modality) {
   const found = [];
-  if (modality === "mri" && look.skull > PY.DARK_SKULL) found.push(say("no_skull_mri"));
-  if (modality === "ct" && look.skull < PY.LEAST_BONE) found.push(say("no_skull_ct", look.skull));
-  if (modality === "mri" && look.lean > PY.T1_LEAN) found.push(say("contrast"));
-  if (look.cut > PY.MOST_CUT) found.push(say("cut_off", look.cut));
+  if (modality === "mri" && look.skull > PY.DARK_SKULL) found.push(say("no skull: no dark skull"));
+  if (modality === "ct" && look.skull < PY.LEAST_BONE) {
+    found.push(say("no skull: {:.1%}", look.skull));
+  }
+  if (modality === "mri" && look.lean > PY.T1_LEAN) found.push(say("contrast:"));
+  if (look.cut > PY.MOST_CUT) found.push(say("cut off:", look.cut));
   const [smallest, largest] = PY.LARGEST_SLICE_CM2;
   if (!(smallest <= look.largestCm2 && look.largestCm2 <= largest)) {
-    found.push(say("size", look.largestCm2, smallest, largest));
+    found.push(say("size:", look.largestCm2, smallest, largest));
   }
   return found;
 }

@@ -6,15 +6,15 @@ const { constants: PY, sentences: SENTENCES } = PYTHON;
 // A file that is not translated, and why.
 class Refusal extends Error {}
 
-// One of Python's sentences, its holes filled in order.
-function say(name, ...values) {
+// The sentence of Python's that begins so, its holes filled in order.
+function say(beginning, ...values) {
   let next = 0;
   const fill = (_, spec) => formatted(values[next++], spec);
-  return SENTENCES[name].replace(/\{(?::([^}]*))?\}/g, fill);
+  return SENTENCES[beginning].replace(/\{(?::([^}]*))?\}/g, fill);
 }
 
-function refuse(name, ...values) {
-  throw new Refusal(say(name, ...values));
+function refuse(beginning, ...values) {
+  throw new Refusal(say(beginning, ...values));
 }
 
 // A number as Python's format writes it: .2f, .1%, .4g, g, or as it is.

@@ -1,4 +1,4 @@
-// A stack through a network, slice by slice, as translate.py.
+// A stack through a network, slice by slice, as network_slices.py and translate.py.
 
 const OTHER = { ct: "mri", mri: "ct" };
 const { contract: CONTRACT, scales: SCALES } = PYTHON;
@@ -47,7 +47,7 @@ function prepared(volume) {
   const to = OTHER[volume.modality];
   if (!CONTRACT.makes.includes(to)) {
     const made = CONTRACT.makes.map((modality) => MODALITIES[modality]).join(" and ");
-    refuse("not_made", made, MODALITIES[to], MODALITIES[volume.modality]);
+    refuse("these weights make", made, MODALITIES[to], MODALITIES[volume.modality]);
   }
   const stack = axialStack(volume, CONTRACT);
   const warnings = checkInput(volume, stack);
@@ -59,7 +59,7 @@ function networkInput({ values, head, rim, to }) {
   if (to === "mri") return values.map((x, i) => (rim[i] ? x : SCALES.ct.low));
 
   const [low, high] = percentiles(values.filter((_, i) => head[i]), CONTRACT.mri_percentiles);
-  if (!(high > low)) refuse("constant", low, high, "MR unit");
+  if (!(high > low)) refuse("a scale needs", low, high, "MR unit");
   return values.map((x, i) => (rim[i] ? clamp(((x - low) * 2) / (high - low) - 1, -1, 1) : -1));
 }
 
@@ -85,7 +85,7 @@ function niftiOf(volume, stack, translation) {
   const { low } = SCALES[stack.to];
   const values = backOnto(volume, stack, translation, low);
   const [darkest, brightest] = extremes(values);
-  if (stack.to === "mri" && brightest - darkest < 100) refuse("coarse", darkest, brightest);
+  if (stack.to === "mri" && brightest - darkest < 100) refuse("values from", darkest, brightest);
 
   const names = stack.warnings.map((warning) => warning.split(":")[0]);
   const label = PY.SYNTHETIC.replace("{}", MODALITIES[stack.to]);

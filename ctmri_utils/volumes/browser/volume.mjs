@@ -31,7 +31,7 @@ class Source {
         this.length += value.length;
       }
     } catch (error) {
-      refuse("damaged", this.name, error.name);
+      refuse("{} is damaged or not", this.name, error.name);
     }
     const bytes = new Uint8Array(await new Blob(this.parts).arrayBuffer());
     return new DataView(bytes.buffer, 0, Math.min(length, bytes.length));
@@ -44,33 +44,34 @@ async function readVolume(file, modality) {
   const start = await source.upTo(PY.START_BYTES);
   const header = readHeader(start) ?? refuseOther(start);
   const [dimensions] = header.dim;
-  if (!(dimensions >= 1 && dimensions <= 7)) refuse("no_dimensions");
+  if (!(dimensions >= 1 && dimensions <= 7)) refuse("its header does not give");
   const notes = mendHeader(header, start);
   if (isSynthetic(start)) {
-    refuse("no_scan", file.name, ".nii, .nii.gz", `; 1 ${PY.TRANSLATED}`, say("give_real"));
+    const advice = say("give real scans");
+    refuse("{} holds no scan", file.name, ".nii, .nii.gz", `; 1 ${PY.TRANSLATED}`, advice);
   }
 
   const shape = threeDimensions(header.dim.slice(1, dimensions + 1));
   checkShape(shape);
-  if (COLOURS_AND_COMPLEX.includes(header.datatype[0])) refuse("colours");
+  if (COLOURS_AND_COMPLEX.includes(header.datatype[0])) refuse("its voxels are colours");
   const type = TYPES[header.datatype[0]];
-  if (!type) refuse("no_nifti", file.name, "HeaderDataError");
+  if (!type) refuse("{} is damaged or not", file.name, "HeaderDataError");
   const unit = UNITS[header.unit[0] & 7];
-  if (unit) refuse("unit", unit.slice(0, -1));
+  if (unit) refuse("its lengths are in", unit.slice(0, -1));
 
   const count = shape.reduce((a, b) => a * b);
   const [offset] = header.offset;
-  if (!(offset >= 0 && offset <= PY.MOST_HEADER_BYTES)) refuse("long_header");
+  if (!(offset >= 0 && offset <= PY.MOST_HEADER_BYTES)) refuse("its header is longer");
   const length = Math.trunc(offset) + count * bytesOf(type);
   const bytes = await source.upTo(length);
-  if (bytes.byteLength < length) refuse("short", bytes.byteLength, length);
+  if (bytes.byteLength < length) refuse("it ends after", bytes.byteLength, length);
 
   const values = scaledVoxels(header, bytes, [type, Math.trunc(offset), count]);
   const place = placeInSpace(header, shape, notes);
   checkNoLabels(values, shape);
   const known = cleaned(values, modality, notes);
-  if (!place.space) notes.push(say("no_orientation"));
-  if (!isPlausible(place.affine)) refuse("no_place");
+  if (!place.space) notes.push(say("the file gives no orientation"));
+  if (!isPlausible(place.affine)) refuse("the position of its voxels");
   return { values, shape, ...place, modality: known, notes };
 }
 
@@ -79,7 +80,7 @@ function refuseOther(start) {
   for (const [beginning, sentence] of Object.entries(PY.NOT_FETCHED)) {
     if (text.startsWith(beginning)) throw new Refusal(sentence);
   }
-  refuse("no_header");
+  refuse("it does not begin like");
 }
 
 function isSynthetic(start) {
@@ -92,11 +93,13 @@ function mendHeader(header, start) {
   const notes = [];
   const { size, scale, quaternion } = header;
   if (header.offset[0] >= 0 && header.offset[0] < size + 4) {
-    if (start.byteLength > size && start.getUint8(size)) refuse("bad_offset");
+    if (start.byteLength > size && start.getUint8(size)) {
+      refuse("its vox_offset lies inside its header, and");
+    }
     header.offset[0] = size + 4;
-    notes.push(say("offset_note", size + 4));
+    notes.push(say("its vox_offset lies inside its header; its", size + 4));
   }
-  if (!Number.isFinite(scale[1]) && scale[0]) refuse("bad_intercept");
+  if (!Number.isFinite(scale[1]) && scale[0]) refuse("its scl_inter");
 
   const squared = dot(quaternion, quaternion);
   if (squared > 1 && squared <= PY.LONGEST_QUATERNION) {
@@ -104,7 +107,7 @@ function mendHeader(header, start) {
   }
   const [qform, sform] = header.codes;
   const needsQform = qform > 0 && !(sform > 0 && isPlausible(sformOf(header)));
-  if (needsQform && squared > PY.LONGEST_QUATERNION) refuse("no_rotation");
+  if (needsQform && squared > PY.LONGEST_QUATERNION) refuse("its qform is not a rotation");
   return notes;
 }
 
@@ -115,10 +118,10 @@ function threeDimensions(shape) {
 
 function checkShape(shape) {
   const sides = shape.join(" x ");
-  if (shape.length !== 3) refuse("dimensions", shape.length, sides);
+  if (shape.length !== 3) refuse("it has {} dimensions", shape.length, sides);
   const count = shape.reduce((a, b) => a * b);
   if (Math.min(...shape) < 1 || count > PY.MOST_VOXELS) {
-    refuse("too_many", sides, PY.MOST_VOXELS);
+    refuse("it claims", sides, PY.MOST_VOXELS);
   }
 }
 
@@ -133,7 +136,7 @@ function placeInSpace(header, shape, notes) {
   const rows = sformOf(header);
   const turned = quaternionAffine(header);
   const usesSform = sform > 0 && (isPlausible(rows) || qform <= 0 || !isPlausible(turned));
-  if (sform > 0 && !usesSform) notes.push(say("qform_note"));
+  if (sform > 0 && !usesSform) notes.push(say("its sform is not plausible"));
 
   let affine = turned;
   if (usesSform) affine = rows;
@@ -185,9 +188,9 @@ function checkNoLabels(values, [rows]) {
   for (const x of values) counts.set(finite(x), (counts.get(finite(x)) ?? 0) + 1);
   const found = [...counts.keys()];
   if (found.some((x) => x < -1)) return;
-  if (found.length <= 3) refuse("labels");
+  if (found.length <= 3) refuse("it holds a few whole numbers");
   if (found.length > PY.MOST_LABELS || !found.every(Number.isInteger)) return;
-  if (found.length <= PY.FEW_VALUES) refuse("labels");
+  if (found.length <= PY.FEW_VALUES) refuse("it holds a few whole numbers");
 
   const background = found.reduce((a, b) => (counts.get(b) > counts.get(a) ? b : a));
   let inside = 0;
@@ -197,7 +200,7 @@ function checkNoLabels(values, [rows]) {
     inside++;
     if (values[k - 1] === values[k]) same++;
   }
-  if (inside && same / inside > PY.SAME_NEIGHBOUR) refuse("labels");
+  if (inside && same / inside > PY.SAME_NEIGHBOUR) refuse("it holds a few whole numbers");
 }
 
 // Replaces what was not measured, and recognises the modality; as `cleaned` of volume.py.
@@ -205,7 +208,7 @@ function cleaned(values, modality, notes) {
   const isBroken = (x) => !(Math.abs(x) < PY.IMPOSSIBLE_VALUE);
   const measured = values.some(isBroken) ? values.filter((x) => !isBroken(x)) : values;
   const broken = values.length - measured.length;
-  if (!measured.length) refuse("no_number");
+  if (!measured.length) refuse("it holds no finite number");
   const [low, high] = extremes(measured);
   const known = recognised(modality, low, high, broken > 0, notes);
   const isCT = known === "ct";
@@ -214,14 +217,15 @@ function cleaned(values, modality, notes) {
   const smallest = isCT ? PY.LOWEST_HU : Math.min(low, 0);
   if (isCT && low < PY.LOWEST_HU) {
     const below = measured.filter((x) => x < PY.LOWEST_HU).length / values.length;
-    notes.push(say("below_note", below, PY.LOWEST_HU));
+    notes.push(say("{:.1%} of the voxels are below", below, PY.LOWEST_HU));
   }
   for (let k = 0; k < values.length; k++) {
     if (isBroken(values[k]) || (isCT && values[k] < PY.LOWEST_HU)) values[k] = smallest;
   }
   if (broken) {
-    const replacement = low <= 0 ? "the smallest value" : "0";
-    notes.push(say("broken_note", broken, isCT ? "-1024 HU, as not measured" : replacement));
+    const inMR = low <= 0 ? "the smallest value" : "0";
+    const replacement = isCT ? "-1024 HU, as not measured" : inMR;
+    notes.push(say("{} voxels are not finite numbers", broken, replacement));
   }
   return known;
 }
@@ -229,19 +233,22 @@ function cleaned(values, modality, notes) {
 function recognised(modality, low, high, hasHoles, notes) {
   const looksLikeCT = low <= PY.CT_REACHES;
   const mayBeCT = low <= PY.FAT_HU && low < -PY.RINGING * high;
-  if (modality === "mri" && looksLikeCT) refuse("no_magnitude", low);
+  if (modality === "mri" && looksLikeCT) refuse("its values reach down", low);
   if (modality) return modality;
 
-  if (mayBeCT && !looksLikeCT && !hasHoles) refuse("no_modality", low, high);
+  if (mayBeCT && !looksLikeCT && !hasHoles) refuse("its values are", low, high);
   const known = looksLikeCT || mayBeCT ? "ct" : "mri";
-  notes.push(say("taken_note", MODALITIES[known], low, high));
+  notes.push(say("the file does not say what it is", MODALITIES[known], low, high));
   return known;
 }
 
 // As `check_hu` of evaluation/inputs.py, of everything that was measured.
 function checkHU(measured, low, high) {
-  if (low >= -2 && low < high && high <= 4) refuse("normalised", "CT", low, high);
+  const isNormalised = low >= -2 && low < high && high <= 4;
+  if (isNormalised) refuse("the {} spans {:.4g} to {:.4g}, which", "CT", low, high);
   if (!(PY.AIR_BELOW_HU < low && low < high)) return;
   const isBright = low >= 0 && high > 0;
-  if (isBright || median(measured) > PY.DENSE_HEAD_HU) refuse("no_hu", "CT", low, high);
+  if (isBright || median(measured) > PY.DENSE_HEAD_HU) {
+    refuse("the {} spans {:.4g} to {:.4g} and shows", "CT", low, high);
+  }
 }
