@@ -146,8 +146,8 @@ def network_from_state(state: State, path: Path, padding: str = "reflect") -> nn
         network = build_network(state, padding)
     except (LookupError, RuntimeError) as error:
         raise ValueError(
-            f"{path} holds no network of a known kind: it must be a ResNet or U-Net generator, or a "
-            "discriminator"
+            f"{path} holds no network of a known kind: it must be a ResNet or U-Net generator, or "
+            "a discriminator"
         ) from error
     except ValueError as error:
         raise ValueError(f"{path} cannot be used: {error}") from error
