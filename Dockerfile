@@ -17,7 +17,7 @@ COPY --chown=student . .
 
 # torch's own index has builds without CUDA, a tenth as large.
 RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu \
-    --constraint constraints.txt --editable '.[course,classroom,train,volumes,export,site]' jupyterhub \
+    --constraint constraints.txt --editable '.[course,classroom,train,volumes,site]' jupyterhub \
     && install -D -m 644 ctmri_utils/viewers/ctmri-utils.json -t /usr/local/share/jupyter/lab/settings/overrides.d \
     && chown student /course
 

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # What `course` needs, what `teach` adds, and everything, for `test`.
 COURSE := course,site
 TEACH := $(COURSE),classroom
-EVERYTHING := course,classroom,train,volumes,export,site,test
+EVERYTHING := course,classroom,train,volumes,site,test
 LAB_SETTINGS := $(VENV)/share/jupyter/lab/settings/overrides.d
 SHELL := /bin/bash
 

@@ -55,7 +55,6 @@ class Pairs:
         self.mri = mri
         self.grey = truth.labels == TISSUES["grey matter"].label
         self.white = truth.labels == TISSUES["white matter"].label
-        self.csf = truth.labels == TISSUES["csf"].label
 
     def metrics(self) -> dict[str, Callable[[int, int], object]]:
         """Name -> function, the metrics of CT before those of MR."""
@@ -69,7 +68,6 @@ class Pairs:
             "PSNR dB of MR": self.psnr_db,
             "SSIM of MR": self.ssim,
             "rank correlation of MR": self.rank_correlation,
-            "contrast ratios of MR": self.contrast_ratios,
         }
 
     def ct_metric(self, metric: CtMetric, i: int, j: int) -> float:
@@ -101,14 +99,6 @@ class Pairs:
 
     def rank_correlation(self, i: int, j: int) -> float:
         return metrics.rank_correlation(self.mri[j], self.mri[i], self.truth.head[i])
-
-    def contrast_ratios(self, i: int, j: int) -> dict[str, float]:
-        tissues = {
-            "grey matter": self.grey[j],
-            "white matter": self.white[j],
-            "csf": self.csf[j],
-        }
-        return metrics.contrast_ratios(self.truth.mri[j], tissues, "white matter")
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:

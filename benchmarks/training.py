@@ -1,7 +1,7 @@
 """What a training step costs beside the reference's, the data beside decoding files, and how both
 grow: `python benchmarks/training.py`.
 
-The reference step is `ReferenceStep` of tests/reference_cyclegan.py on the same networks in
+The reference step is `ReferenceStep` of tests/helpers/reference_cyclegan.py on the same networks in
 float32: six passes through the generators and six through the discriminators, one call each. Both
 are timed in turns in one run, on as many threads as CTMRI_THREADS says (default: half the cores),
 and the median ratio is printed. Memory is the peak of a process of its own, less what it holds
@@ -26,10 +26,10 @@ from PIL import Image
 
 sys.path[:0] = [
     str(Path(__file__).parents[1]),
-    str(Path(__file__).parents[1] / "tests" / "cyclegan"),
+    str(Path(__file__).parents[1] / "tests"),
 ]
 
-from reference_cyclegan import ReferenceStep  # noqa: E402
+from helpers.reference_cyclegan import ReferenceStep  # noqa: E402
 
 from ctmri_utils import evaluation  # noqa: E402
 from ctmri_utils.cyclegan.batches import Slices, UnpairedBatches  # noqa: E402
@@ -208,7 +208,7 @@ def quality(seed: int) -> None:
         if step % 1000 == 0 or step == QUALITY_STEPS:
             took = time.perf_counter() - start
             scores = evaluation.evaluate(
-                {"": evaluation.translated(model, scans.ct_scale)}, scans.test, scans.spacing_mm
+                {"": evaluation.as_predictor(model, scans.ct_scale)}, scans.test, scans.spacing_mm
             )
             mae = scores.loc[scores["metric"] == "MAE HU", "value"].mean()
             print(f"  {step:6} steps, {took / 60:5.1f} min: masked MAE {mae:.1f} HU", flush=True)

@@ -6,7 +6,10 @@ without torch. `__init__.pyi` lists the names for editors, and says in which roo
 
 import lazy_loader
 
+from .lazy_names import suggesting
+
 load_name, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+load_or_suggest = suggesting(__name__, load_name, __all__)
 
 
 def __getattr__(name: str):
@@ -15,4 +18,4 @@ def __getattr__(name: str):
         from importlib.metadata import version
 
         return version("ctmri-utils")
-    return load_name(name)
+    return load_or_suggest(name)

@@ -19,6 +19,7 @@ from .evaluation import bone_dice as bone_dice
 from .evaluation import evaluate as evaluate
 from .evaluation import mae_hu as mae_hu
 from .evaluation import psnr_db as psnr_db
+from .evaluation import score_volume as score_volume
 from .evaluation import ssim as ssim
 from .evaluation import summarise as summarise
 from .machine import build_folder as build_folder
@@ -27,13 +28,13 @@ from .masks import mri_head_mask as mri_head_mask
 from .runs import load_translator as load_translator
 from .runs import save_weights as save_weights
 from .runs import trained_translator as trained_translator
-from .scans import SYNTHETIC as SYNTHETIC
+from .scans import PHANTOM_OPTIONS as PHANTOM_OPTIONS
 from .scans import TISSUES as TISSUES
 from .scans import Split as Split
 from .scans import UnpairedScans as UnpairedScans
 from .scans import check_folder as check_folder
+from .scans import default_phantom as default_phantom
 from .scans import load_scans as load_scans
-from .scans import phantom_dataset as phantom_dataset
 from .scans import phantom_scans as phantom_scans
 from .scans import synthetic_patients as synthetic_patients
 from .seeds import set_up as set_up

@@ -8,50 +8,52 @@ from __future__ import annotations
 
 import os
 import sys
-import textwrap
 
 import tyro
 from tyro.conf import DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName
 
 from .command_line import UsageError, check_words, unwrapped
 from .course import commands as course
+from .options import suggestion
 from .runs import commands as runs
 from .scans import commands as scans
-from .settings import suggestion
 from .volumes import commands as volumes
 
 
 def report() -> None:
-    """Print what an issue report needs: versions, devices, threads and folders."""
+    """Print versions, devices and folders, for an issue report."""
     from .issue_report import report_text
 
     print(report_text(), end="")
 
 
-COMMANDS = {
-    "course": course.course,
-    "site": course.site,
-    "download": scans.download,
-    "check": runs.check,
-    "prepare": volumes.prepare,
-    "train": runs.train,
-    "study": runs.study,
-    "translate": volumes.translate,
-    "evaluate": volumes.evaluate,
-    "export": runs.export,
-    "page": runs.page,
-    "translator": volumes.translator,
-    "assignments": course.assignments,
-    "grade": course.grade,
-    "report": report,
+SECTIONS = {
+    "course": {"course": course.course, "site": course.site},
+    "scans and training": {
+        "download": scans.download,
+        "check": runs.check,
+        "prepare": volumes.prepare,
+        "train": runs.train,
+        "study": runs.study,
+        "translate": volumes.translate,
+        "evaluate": volumes.evaluate,
+        "export": runs.export,
+        "page": runs.page,
+        "translator": volumes.translator,
+    },
+    "teaching": {"assignments": course.assignments, "grade": course.grade},
+    "help": {"report": report},
 }
-for function in COMMANDS.values():
-    function.__doc__ = unwrapped(function.__doc__)
+
+COMMANDS = {name: function for section in SECTIONS.values() for name, function in section.items()}
 
 RESUMED = ("course", "train", "study")
 
-# Each says in one sentence what the user can put right.
+# Each of these errors says in one sentence what the user can put right.
 EXPECTED = (OSError, ValueError, FloatingPointError, ModuleNotFoundError)
+
+# The status of all other errors is 1.
+STATUS = {UsageError: 2, KeyboardInterrupt: 130}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,26 +66,17 @@ def main(arguments: list[str] | None = None) -> int:
     command = words[0] if words else ""
     try:
         return run(command, words[1:])
-    except UsageError as error:
-        if command in COMMANDS:
-            return explain(command, f"{error} (see `ctmri {command} --help`)", 2)
-        return explain("ctmri", f"{error} (see `ctmri --help`)", 2)
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has seen enough. What is still in the buffer
         # must not be written at exit.
         sys.stdout = open(os.devnull, "w")
         return 0
-    except KeyboardInterrupt:
-        advice = "; the same command resumes it" if command in RESUMED else ""
-        return explain(command, f"interrupted{advice}", 130)
-    except Exception as error:
-        if out_of_memory(error):
-            sentence = "memory ran out: choose smaller images, batches or networks, or fewer slices"
-        elif isinstance(error, EXPECTED):
-            sentence = in_one_sentence(error)
-        else:
+    except (Exception, KeyboardInterrupt) as error:
+        sentence = in_one_sentence(error, command)
+        if not sentence:
             raise
-        return explain(command, sentence)
+        print(f"{program_of(command)}: {sentence}", file=sys.stderr)
+        return STATUS.get(type(error), 1)
 
 
 def run(command: str, words: list[str]) -> int:
@@ -98,10 +91,11 @@ def run(command: str, words: list[str]) -> int:
         print(f"ctmri-utils {ctmri_utils.__version__}")
         return 0
     if command not in COMMANDS:
-        wrong = f"{command} is not a command" if command else "no command is given"
-        raise UsageError(f"{wrong}: {suggestion(command, COMMANDS)}")
+        mistake = f"{command} is not a command" if command else "no command is given"
+        raise UsageError(f"{mistake}: {suggestion(command, COMMANDS)}")
 
     function = COMMANDS[command]
+    function.__doc__ = unwrapped(function.__doc__)
     if "-h" not in words and "--help" not in words:
         check_words(function, words)
     status = tyro.cli(
@@ -114,31 +108,41 @@ def run(command: str, words: list[str]) -> int:
 
 
 def help_text() -> str:
-    """The commands, each with the first line of its help, in 80 columns."""
-    lines = ["usage: ctmri COMMAND ...", "", "CT <-> MR translation with CycleGAN, a course.", ""]
-    for name, function in COMMANDS.items():
-        summary = function.__doc__.splitlines()[0]
-        lines += textwrap.wrap(f"  {name:<13}{summary}", 80, subsequent_indent=" " * 15)
+    """The commands, each with the first line of its help."""
+    lines = ["usage: ctmri COMMAND ...", "", "CT <-> MR translation with CycleGAN, a course."]
+    for title, commands in SECTIONS.items():
+        lines += ["", f"{title}:"]
+        for name, function in commands.items():
+            summary = function.__doc__.splitlines()[0]
+            lines.append(f"  {name:<13}{summary}")
     lines += ["", "ctmri COMMAND --help lists its options, ctmri --version prints the version."]
     return "\n".join(lines)
 
 
-def in_one_sentence(error: Exception) -> str:
-    """What an error says; the system's own words are not yet a sentence."""
+def program_of(command: str) -> str:
+    """What to call the program in an error."""
+    return f"ctmri {command}" if command in COMMANDS else "ctmri"
+
+
+def in_one_sentence(error: BaseException, command: str) -> str:
+    """What an error says to the user; "" for an error of the program."""
+    if isinstance(error, KeyboardInterrupt):
+        advice = "; the same command resumes it" if command in RESUMED else ""
+        return f"interrupted{advice}"
+    if out_of_memory(error):
+        return "memory ran out: choose smaller images, batches or networks, or fewer slices"
+    if isinstance(error, UsageError):
+        return f"{error} (see `{program_of(command)} --help`)"
     if isinstance(error, OSError) and error.filename:
+        # The system's own words are not yet a sentence.
         return (
             f"{error.filename} cannot be used ({error.strerror}): check the path, its permissions "
             "and the disk"
         )
-    return str(error)
+    return str(error) if isinstance(error, EXPECTED) else ""
 
 
-def explain(command: str, sentence: str, status: int = 1) -> int:
-    print(f"{command}: {sentence}", file=sys.stderr)
-    return status
-
-
-def out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out.
 
     On a GPU torch has a type for that; its allocator on the CPU raises a plain RuntimeError, which

@@ -12,9 +12,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import UseAppendAction, arg
 
-from .settings import KINDS, PROFILES, REFERENCE_NAMES, suggestion
-
-# ---- kinds of flags
+from .options import KINDS, REFERENCE_NAMES, suggestion
+from .settings import PROFILES
 
 
 def braces(choices: Iterable[str]) -> str:
@@ -22,21 +21,26 @@ def braces(choices: Iterable[str]) -> str:
 
 
 def default_is(text: str, metavar: str | None = None) -> object:
-    """What the help says of a default that the command works out itself, and of the value."""
+    """The help of a flag whose default the command works out itself, and of its value."""
     return arg(help_behavior_hint=f"(default: {text})", metavar=metavar)
+
+
+def optional(metavar: str | None = None) -> object:
+    """The help of a flag that may simply be left out, and of its value."""
+    return arg(help_behavior_hint="", metavar=metavar)
 
 
 WholeNumber = Annotated[int, arg(metavar="N")]
 Number = Annotated[float, arg(metavar="X")]
-Switch = Annotated[bool, default_is("off")]
+Switch = Annotated[bool, optional()]
 Profile = Annotated[str, arg(metavar=braces(PROFILES))]
 
+# `-p NAME VALUE`, as often as it is given.
 Pairs = tuple[tuple[str, str], ...]
 Parameters = Annotated[
     UseAppendAction[Pairs],
     arg(aliases=["-p"], metavar="NAME VALUE", help_behavior_hint="(may be repeated)"),
 ]
-"""`-p NAME VALUE`, as often as it is given."""
 
 
 def literal(text: str) -> Any:
@@ -55,9 +59,6 @@ def unwrapped(docstring: str) -> str:
     return re.sub(continuation, " ", inspect.cleandoc(docstring))
 
 
-# ---- the words that are typed
-
-
 class UsageError(Exception):
     """A mistake in the words of the command line, in one sentence."""
 
@@ -74,12 +75,12 @@ def check_words(command: Callable, words: Sequence[str]) -> None:
     Raises:
         UsageError: an unknown flag, a missing or wrong value, too few or too many arguments.
     """
-    kinds = flag_kinds(command)
-    arguments, given = [], set()
-    for flag, values in words_by_flag(words):
-        own = count_values(flag, values, kinds) if flag else 0
-        arguments += values[own:]
-        given.add(flag)
+    types = flag_types(command)
+    arguments, flags = [], set()
+    for flag, following in words_by_flag(words):
+        n_values = count_values(flag, following, types) if flag else 0
+        arguments += following[n_values:]
+        flags.add(flag)
 
     parameters = inspect.signature(command).parameters.values()
     positional = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
@@ -91,7 +92,7 @@ def check_words(command: Callable, words: Sequence[str]) -> None:
     for p in parameters:
         # A group of settings has no default either, but is not a flag.
         flag = flag_for(p.name)
-        if p.default is p.empty and flag in kinds and flag not in given:
+        if p.default is p.empty and flag in types and flag not in flags:
             missing.append(flag)
     if missing:
         raise UsageError(f"{', '.join(missing)} must be given")
@@ -101,18 +102,18 @@ def flag_for(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def flag_kinds(command: Callable) -> dict[str, Any]:
+def flag_types(command: Callable) -> dict[str, Any]:
     """The flags of a command, each with the type of its value."""
-    kinds = {}
+    types = {}
     hints = get_type_hints(command)
     for name, parameter in inspect.signature(command).parameters.items():
         if is_typeddict(hints[name]):
-            kinds |= {flag_for(key): str for key in hints[name].__annotations__}
+            types |= {flag_for(key): kind for key, kind in get_type_hints(hints[name]).items()}
         elif parameter.kind is parameter.KEYWORD_ONLY:
-            kinds[flag_for(name)] = hints[name]
-    if "--parameter" in kinds:
-        kinds["-p"] = kinds["--parameter"]
-    return kinds
+            types[flag_for(name)] = hints[name]
+    if "--parameter" in types:
+        types["-p"] = types["--parameter"]
+    return types
 
 
 def words_by_flag(words: Iterable[str]) -> list[tuple[str, list[str]]]:
@@ -128,33 +129,43 @@ def words_by_flag(words: Iterable[str]) -> list[tuple[str, list[str]]]:
     return groups
 
 
-def count_values(flag: str, values: Sequence[str], kinds: Mapping[str, Any]) -> int:
+def count_values(flag: str, following: Sequence[str], types: Mapping[str, Any]) -> int:
     """How many of the words after a flag are its values; UsageError if one is wrong."""
-    if flag not in kinds:
-        raise UsageError(f"{flag} is not a flag: {instead_of(flag, kinds)}")
-    kind = kinds[flag]
+    if flag not in types:
+        raise UsageError(f"{flag} is not a flag: {instead_of(flag, types)}")
+    kind = types[flag]
     if kind is bool:
         return 0
     if kind == Pairs:
-        if len(values) < 2:
+        if len(following) < 2:
             raise UsageError(f"{flag} needs a name and a value")
         return 2
-    if not values:
+    if not following:
         raise UsageError(f"{flag} needs a value")
 
-    own = values if get_origin(kind) is tuple else values[:1]
-    for value in own:
+    values = following if get_origin(kind) is tuple else following[:1]
+    for value in values:
         check_value(flag, value, kind)
-    return len(own)
+    return len(values)
 
 
-def instead_of(flag: str, known: Mapping[str, Any]) -> str:
+def instead_of(flag: str, known: Iterable[str]) -> str:
     """What to do instead of typing an unknown flag."""
     name = flag.removeprefix("--").replace("-", "_")
     if name in REFERENCE_NAMES and "--learning-rate" in known:
-        return REFERENCE_NAMES[name]
-    near = difflib.get_close_matches(flag, known, 1, cutoff=0.7)
-    return f"did you mean {near[0]}?" if near else "leave it out"
+        return with_flags(REFERENCE_NAMES[name], known)
+    nearest = difflib.get_close_matches(flag, known, 1, cutoff=0.7)
+    return f"did you mean {nearest[0]}?" if nearest else "leave it out"
+
+
+def with_flags(advice: str, known: Iterable[str]) -> str:
+    """Advice for a settings file, such as "set cycle_ct", in flags: "set --cycle-ct"."""
+
+    def name_flag(words: re.Match) -> str:
+        verb, name = words.groups()
+        return f"{verb} {flag_for(name)}" if flag_for(name) in known else words[0]
+
+    return re.sub(r"\b(set|and) (\w+)", name_flag, advice)
 
 
 def check_value(flag: str, value: str, kind: Any) -> None:

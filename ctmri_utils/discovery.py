@@ -4,15 +4,15 @@ Volumes and slices are found by the same rules:
 
 * links to files and folders are followed; a file that is reached twice counts once;
 * hidden files and what operating systems add (`__MACOSX`, `._x`, `.DS_Store`, `Thumbs.db`) are
-  skipped without a word;
+  skipped and not counted;
 * NIfTI, MetaImage (.mha, .mhd) and NRRD files are known by their endings, DICOM by its content,
   with or without the mark DICM;
 * masks, label maps and dose are left out: by the words in their names, and volumes also by their
   values, which are few whole numbers (see `looks_like_labels`);
-* what this package translated itself says so in its header (`SYNTHETIC`) and is not a scan, nor is
-  the map of its expected errors, which its name tells too (`ERROR_MAP_ENDING`).
+* what this package translated itself says so in its header (`SYNTHETIC_LABEL`) and is not a scan,
+  nor is the map of its expected errors, which its name tells too (`ERROR_MAP_ENDING`).
 
-`people` tells whom the scans show.
+`patients` finds the patient of each scan.
 """
 
 from __future__ import annotations
@@ -30,19 +30,23 @@ import numpy as np
 
 # What every translation says of itself: NIfTI in `descrip`, MetaImage and NRRD in a comment, and
 # DICOM in three tags.
-SYNTHETIC = "SYNTHETIC {} - NOT FOR CLINICAL USE"
-# What the maps say that lie beside translations, see `volumes.error_maps`.
-EXPECTED_ERROR = f"EXPECTED ERROR OF {SYNTHETIC}"
-# And how their names end, because other programs drop the label when they save a file again.
+SYNTHETIC_LABEL = "SYNTHETIC {} - NOT FOR CLINICAL USE"
+
+# What maps of expected errors say of themselves, see `volumes.error_maps`.
+EXPECTED_ERROR = f"EXPECTED ERROR OF {SYNTHETIC_LABEL}"
+
+# The names of maps end like this, because other programs drop the label when they save a map again.
 ERROR_MAP_ENDING = "_uncertainty"
-OWN_LABEL = re.compile("(EXPECTED ERROR OF )?" + SYNTHETIC.format("(CT|MR)"))
+
+# Either label in a header.
+OWN_LABEL = re.compile("(EXPECTED ERROR OF )?" + SYNTHETIC_LABEL.format("(CT|MR)"))
 
 NIFTI = (".nii", ".nii.gz")
 ITK = (".mha", ".mhd", ".nrrd")
 GZIP_MAGIC = b"\x1f\x8b"
 NIFTI2_HEADER_BYTES = 540
 
-# In these bytes a file that is one volume says what it is.
+# A file that is one volume says what it is within its first bytes.
 START_BYTES = 2**12
 
 SYSTEM_NAMES = {"__macosx", "thumbs.db", "desktop.ini"}
@@ -62,16 +66,16 @@ LABEL_WORDS = set(
     "parc parcellation gtv ctv ptv".split()
 )
 
-# How a name says its modality; `other` is neither of our two.
+# Words by which a name says its modality; `other` is neither CT nor MR.
 MODALITY_WORDS = {
     "ct": set("ct cta ncct cect".split()),
     "mri": set("mr mri mra t1 t1w t1c t1ce t1gd t1n t2 t2w t2f t2s flair pdw mprage".split()),
     "other": set("cbct pet suv spect sct synct".split()),
 }
 
-# A label map has at most so many values: TotalSegmentator 118, FreeSurfer about as many.
+# A label map has at most this many values: TotalSegmentator 118, FreeSurfer about as many.
 MOST_LABELS = 256
-# With so few values it is one, whatever its voxels look like.
+# An image of at most this many whole numbers is a label map, whatever its voxels look like.
 FEW_VALUES = 16
 # Share of voxels whose neighbour has the same value: 0.9 in label maps, below 0.2 in 8-bit MR.
 SAME_NEIGHBOUR = 0.6
@@ -104,50 +108,54 @@ def list_files(source: Path) -> Listing:
         return Listing((source,) if source.exists() else ())
 
     left_out = Counter()
-    own, linked = [], []
-    for _, paths in _walk(source, left_out):
+    files, links = [], []
+    for _, paths in walk_folders(source, left_out):
         for path in paths:
-            if path.is_file():
-                (linked if path.is_symlink() else own).append(path)
+            if path.is_symlink() and path.is_file():
+                links.append(path)
+            elif path.is_file():
+                files.append(path)
             elif path.is_symlink() and not path.is_dir():
                 left_out[BROKEN_LINK] += 1
 
-    # Links come last, so that a scan which is reached twice keeps its own place.
-    by_content = {}
-    for path in own + sorted(linked):
-        by_content.setdefault(os.path.realpath(path), path)
-    return Listing(tuple(sorted(by_content.values())), left_out)
+    # Links come last, so that a scan which is reached twice is listed where it really lies.
+    by_real_path = {}
+    for path in files + sorted(links):
+        by_real_path.setdefault(os.path.realpath(path), path)
+    return Listing(tuple(sorted(by_real_path.values())), left_out)
 
 
 def list_folders(source: Path) -> list[Path]:
     """Every visible folder below a folder, sorted; links are followed, and circles end."""
-    folders = [folder for folder, _ in _walk(source, Counter())]
+    folders = [folder for folder, _ in walk_folders(source, Counter())]
     return sorted(folders[1:])
 
 
-def _walk(source: Path, left_out: Counter) -> Iterator[tuple[Path, list[Path]]]:
+def walk_folders(source: Path, left_out: Counter) -> Iterator[tuple[Path, list[Path]]]:
     """Every folder with what is visible in it, each once; those behind links come last."""
     folders, links, entered = [source], [], set()
     while folders or links:
         folder = folders.pop() if folders else links.pop()
-        real = os.path.realpath(folder)
-        if real not in entered:
-            entered.add(real)
-            paths = _visible(folder, left_out)
-            yield folder, paths
-            for path in paths:
-                if path.is_dir():
-                    (links if path.is_symlink() else folders).append(path)
-            links.sort(reverse=True)
+        real_path = os.path.realpath(folder)
+        if real_path in entered:
+            continue
+
+        entered.add(real_path)
+        paths = visible_paths(folder, left_out)
+        yield folder, paths
+        subfolders = [path for path in paths if path.is_dir()]
+        folders += [path for path in subfolders if not path.is_symlink()]
+        links += [path for path in subfolders if path.is_symlink()]
+        links.sort(reverse=True)
 
 
-def _visible(folder: Path, left_out: Counter) -> list[Path]:
+def visible_paths(folder: Path, left_out: Counter) -> list[Path]:
     """What lies in a folder, without hidden files and those of the operating system."""
     try:
         names = os.listdir(folder)
         paths = [folder / name for name in names if not is_hidden(name)]
         for path in paths:
-            # Without the right to enter a folder, its names can be read but nothing about them.
+            # A folder that may be listed but not entered raises here.
             path.is_dir()
         return paths
     except PermissionError:
@@ -163,7 +171,7 @@ def is_hidden(name: str) -> bool:
 
 
 def ending(path: Path) -> str:
-    """What to call a kind of file: ".nii.gz", ".txt" or "no ending"."""
+    """The ending of a file's name, such as ".nii.gz" or ".txt"; "no ending" if it has none."""
     match = re.search(r"(\.[a-z]{1,4})?\.[a-z][a-z0-9_]{0,9}$", path.name.lower())
     if match is None or path.name.startswith(match[0]):
         return "no ending"
@@ -201,11 +209,8 @@ def printable(text: object) -> str:
     return os.fsencode(str(text)).decode("utf-8", "replace").replace("\ufffd", "?")
 
 
-# What a file holds, by its first bytes.
-
-
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM: with its mark, or with a data set that begins at once.
+    """Whether a file is DICOM, by its first bytes: the mark, or a data set that begins at once.
 
     Old archives and treatment planning systems write files without the mark.
 
@@ -224,20 +229,21 @@ def begins_like_a_data_set(start: bytes) -> bool:
     if len(start) < 132:
         return False
 
-    little, big = start[:4] in _first_tags("little"), start[:4] in _first_tags("big")
+    is_little_endian = start[:4] in first_tags("little")
+    is_big_endian = start[:4] in first_tags("big")
     is_explicit = start[4:6] in (b"CS", b"UI", b"UL", b"OB", b"DA", b"TM", b"LO", b"SH")
     is_implicit = int.from_bytes(start[4:8], "little") <= 64
-    return (little and (is_explicit or is_implicit)) or (big and is_explicit)
+    return (is_little_endian and (is_explicit or is_implicit)) or (is_big_endian and is_explicit)
 
 
-def _first_tags(order: str) -> set[bytes]:
+def first_tags(order: str) -> set[bytes]:
     """The tags (gggg,eeee) with which a data set may begin."""
     tags = [(2, 0), (2, 1)] + [(8, element) for element in (0, 1, 5, 8, 0x12, 0x14, 0x16, 0x18)]
     return {group.to_bytes(2, order) + element.to_bytes(2, order) for group, element in tags}
 
 
 def own_label(path: Path) -> str:
-    """What a NIfTI, MetaImage or NRRD file that this package made says of itself; "" of others."""
+    """The label in a NIfTI, MetaImage or NRRD file that this package made; "" in others."""
     try:
         with path.open("rb") as file:
             start = file.read(START_BYTES)
@@ -259,9 +265,6 @@ def label_in(text: str) -> str:
 def labels_error_map(label: str) -> bool:
     """Whether a label is that of a map of expected errors."""
     return label.startswith(EXPECTED_ERROR.split("{")[0])
-
-
-# What a name says.
 
 
 def words_of(name: str) -> list[str]:
@@ -290,11 +293,8 @@ def is_named_as_error_map(name: str) -> bool:
 def named_modality(name: str) -> str:
     """What a file's name says of the modality: "ct", "mri", "other" or ""; two say nothing."""
     words = set(words_of(stem(name)))
-    said = [modality for modality, known in MODALITY_WORDS.items() if words & known]
-    return said[0] if len(said) == 1 else ""
-
-
-# What values say.
+    matches = [modality for modality, known in MODALITY_WORDS.items() if words & known]
+    return matches[0] if len(matches) == 1 else ""
 
 
 def looks_like_labels(values: np.ndarray, few: int = FEW_VALUES, most: int = MOST_LABELS) -> bool:
@@ -305,22 +305,23 @@ def looks_like_labels(values: np.ndarray, few: int = FEW_VALUES, most: int = MOS
 
     Args:
         values: at least two dimensions; finite.
-        few: so many different whole numbers are always labels.
-        most: more are never.
+        few: up to this many different whole numbers are always labels.
+        most: more different values than this are never labels.
     """
     sample = values.ravel()[:: max(1, values.size // 50_000)]
     if values.min() < -1 or len(np.unique(sample)) > most:
         return False
 
-    found, counts = np.unique(values, return_counts=True)
-    if len(found) <= 3:
+    levels, counts = np.unique(values, return_counts=True)
+    if len(levels) <= 3:
         return True
-    if len(found) > most or (found != np.rint(found)).any():
+    if len(levels) > most or (levels != np.rint(levels)).any():
         return False
-    if len(found) <= few:
+    if len(levels) <= few:
         return True
 
     # Background does not count: it is flat in images too.
-    background = found[np.argmax(counts)]
+    background = levels[np.argmax(counts)]
     inside = (values[:-1] != background) & (values[1:] != background)
-    return bool(inside.any() and (values[:-1] == values[1:])[inside].mean() > SAME_NEIGHBOUR)
+    has_same_neighbour = values[:-1] == values[1:]
+    return bool(inside.any() and has_same_neighbour[inside].mean() > SAME_NEIGHBOUR)

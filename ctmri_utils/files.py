@@ -23,7 +23,7 @@ from torch import Tensor
 # Larger tensors stay on disk, mapped into memory.
 LARGE = 2**30  # bytes
 
-# How the names of files begin that are still being written.
+# The names of files that are still being written begin so.
 PARTIAL = ".partial-"
 
 
@@ -47,7 +47,7 @@ def existing(path: str | Path, advice: str) -> Path:
 
 
 def read_start(path: Path, length: int) -> bytes:
-    """So many bytes from the beginning of a file.
+    """The first `length` bytes of a file.
 
     Raises:
         OSError: it cannot be opened; in one sentence.
@@ -56,10 +56,14 @@ def read_start(path: Path, length: int) -> bytes:
         with path.open("rb") as file:
             return file.read(length)
     except OSError as error:
-        raise type(error)(
-            f"{path} cannot be opened ({error.strerror}): check the path, its permissions and the "
-            "disk"
-        ) from error
+        raise cannot_open(path, error) from error
+
+
+def cannot_open(path: Path, error: OSError) -> OSError:
+    """The same error in one sentence that names the file."""
+    return type(error)(
+        f"{path} cannot be opened ({error.strerror}): check the path, its permissions and the disk"
+    )
 
 
 @contextmanager
@@ -80,8 +84,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
 
-    # A name of its own, so that two processes never write to one file. The suffix stays, because
-    # some writers choose the format by it.
+    # Each writer has its own name, so that two processes never write to one file. The suffix stays,
+    # because some writers choose the format by it.
     writer = f"{PARTIAL}{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
     temporary = path.with_name(f"{writer}-{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,13 +94,13 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
 
-        # Without this, a power cut could leave a renamed but empty file.
+        # A power cut must not leave a file that is renamed but still empty.
         if temporary.is_file():
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        # Nobody knows the temporary name.
+        # The user knows the target's name only, not the temporary one.
         if error.filename is not None:
             error.filename = str(error.filename).replace(str(temporary), str(path))
             error.filename2 = None
@@ -123,7 +127,7 @@ def process_runs(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        # It runs, and belongs to another user.
+        # The process runs and belongs to another user.
         return True
     return True
 
@@ -156,13 +160,13 @@ def only_writer(path: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise InUseError(
-            f"another training run ({read_owner(owner)}) is writing to {path}: wait for it, stop "
-            "it, or choose another folder"
+            f"another process ({read_owner(owner)}) is writing to {path}: wait for it, stop it, or "
+            "choose another folder"
         ) from None
     except (OSError, NotImplementedError) as error:
         warnings.warn(
             f"{path.parent} lies on a drive without file locks ({error}): make sure that only one "
-            "training run writes to it",
+            "process writes to it",
             stacklevel=3,
         )
         yield
@@ -177,10 +181,11 @@ def only_writer(path: Path) -> Iterator[None]:
 
 
 def read_owner(path: Path) -> str:
+    """Which process holds a lock, and since when; the file may not be written yet."""
     try:
         return path.read_text()
     except OSError:
-        return "of another process"
+        return "unknown"
 
 
 def check_writable(folder: Path) -> None:
@@ -191,15 +196,15 @@ def check_writable(folder: Path) -> None:
     Raises:
         OSError: the folder, or the nearest one above it that exists, cannot be written to.
     """
-    place = Path(folder)
+    nearest = Path(folder)
     try:
-        while not place.exists():
-            place = place.parent
-        with tempfile.TemporaryFile(dir=place):
+        while not nearest.exists():
+            nearest = nearest.parent
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         raise OSError(
-            f"{folder} cannot be written to ({error.strerror}): choose another folder for the run"
+            f"{folder} cannot be written to ({error.strerror}): choose another folder"
         ) from error
 
 
@@ -228,7 +233,7 @@ def large_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     if not is_large(shape, dtype):
         return torch.empty(shape, dtype=dtype)
 
-    # Check now: a disk that fills up later would end the process without a message.
+    # A disk that fills up later would end the process without a message.
     folder = tempfile.gettempdir()
     needed = math.prod(shape) * dtype.itemsize
     free = shutil.disk_usage(folder).free

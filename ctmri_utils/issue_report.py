@@ -79,7 +79,7 @@ def git(checkout: Path, *words: str) -> str:
     """What git says in the checkout; "" where there is no git."""
     command = ["git", "-C", str(checkout), *words]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
         return ""
-    return done.stdout.strip()
+    return result.stdout.strip()

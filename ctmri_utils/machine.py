@@ -6,25 +6,29 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 
-# ---- precision, processes, interrupts
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def training_device() -> torch.device:
-    """The accelerator that torch finds (cuda, mps, xpu), else the CPU.
+    """The hardware accelerator that torch finds (cuda, mps, xpu), else the CPU.
 
-    Only the CPU was tried by the authors of this function; the rest is torch's documentation.
+    mps and xpu follow torch's documentation and are untested.
     """
-    accelerator = getattr(torch, "accelerator", None)
-    if accelerator is not None and accelerator.is_available():
-        return torch.device(accelerator.current_accelerator().type)
+    # Torch before version 2.6 lacks this module, and finds CUDA alone.
+    hardware_accelerator = getattr(torch, "accelerator", None)
+    if hardware_accelerator is not None and hardware_accelerator.is_available():
+        return torch.device(hardware_accelerator.current_accelerator().type)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -49,15 +53,15 @@ def cpu_lacks_bf16() -> bool:
     if capabilities is None:
         return False
 
-    # What CPUs that compute in bf16 call it; the last two are ARM's.
+    # The names under which CPUs report bf16; the last two are ARM's.
     names = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
     return not any(capabilities().get(name) for name in names)
 
 
-def several_processes():
-    """Accelerate's handle if it started this process as one of several, else None.
+def start_accelerator() -> Accelerator | None:
+    """Accelerate's `Accelerator` if this process is one of several, else None.
 
-    `accelerate launch` and `notebook_launcher` do.
+    `accelerate launch`, `notebook_launcher` and `torchrun` start several.
 
     Raises:
         ModuleNotFoundError: there are several processes, and accelerate is missing.
@@ -67,14 +71,14 @@ def several_processes():
     return import_optional("accelerate").Accelerator(cpu=not torch.cuda.is_available())
 
 
-def shared_by_processes(model: torch.nn.Module, engine) -> torch.nn.Module:
+def distribute(model: torch.nn.Module, accelerator: Accelerator) -> torch.nn.Module:
     """The model as several processes train it together; each keeps its own buffers (pools).
 
     Args:
         model: the same in all processes.
-        engine: what `several_processes` returned.
+        accelerator: from `start_accelerator`.
     """
-    wrapped = engine.prepare(model)
+    wrapped = accelerator.prepare(model)
 
     # Torch called it broadcast_buffers before version 2.13.
     has_new_name = hasattr(wrapped, "forward_sync_buffers")
@@ -109,9 +113,6 @@ def delayed_interrupt() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-# ---- packages and environment
-
-
 def import_optional(name: str, extra: str = "course") -> ModuleType:
     """Import a package that a plain installation lacks, or say which extra brings it.
 
@@ -126,11 +127,13 @@ def import_optional(name: str, extra: str = "course") -> ModuleType:
         ) from error
 
 
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""Environment variables for processes that sum every product of matrices on one thread.
+def progress_bar(unit: str, title: str | None = None) -> Callable[[Iterable], Iterable]:
+    """A function that shows a bar while a loop runs, in a terminal or a notebook."""
+    return partial(import_optional("tqdm.auto").tqdm, unit=unit, disable=None, desc=title)
 
-On two threads it rounds differently.
-"""
+
+# Environment variables for processes that multiply matrices on one thread: two round differently.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @contextmanager
@@ -167,20 +170,17 @@ def hardware() -> str:
 
 
 def gpu_name(device: torch.device) -> str:
+    """The card's name on CUDA, else the kind of device."""
     return torch.cuda.get_device_name() if device.type == "cuda" else device.type
 
 
-# ---- folders
-
 PACKAGE = Path(__file__).resolve().parent
 
+# The checkout that this package runs from; None where it was installed, as on Colab.
 CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else None
-"""The folder of the checkout that this package runs from; None where it was installed, as on Colab.
-"""
 
-
+# On Kaggle, `input` holds the attached data sets, read-only, and `working` is what it keeps.
 KAGGLE = Path("/kaggle")
-"""On Kaggle, `input` holds the attached data sets, read-only, and `working` is what it keeps."""
 
 
 def data_folder() -> Path:
@@ -204,16 +204,3 @@ def build_folder() -> Path:
     folder = Path(os.environ.get("CTMRI_BUILD") or default)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def run_folder(name: str, profile: str, seed: int) -> Path:
-    """Where the training run on the data set `name` lies.
-
-    Lesson 03 or `ctmri train` writes it, later lessons find it.
-    """
-    return build_folder() / "runs" / f"{name}-{profile}-{seed}"
-
-
-def checkpoint_file(name: str, profile: str, seed: int) -> Path:
-    """The run's checkpoint, inside `run_folder`."""
-    return run_folder(name, profile, seed) / "checkpoint.pt"

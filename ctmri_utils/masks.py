@@ -8,10 +8,10 @@ from skimage.filters import threshold_otsu
 
 CT_THRESHOLD_HU = -300
 
-# Otsu's threshold is put down to a bright spot if less than this share of the image lies above it,
-# while without the spot this many times more lie above.
+# Otsu's threshold has found a bright spot, not the head, if less than this share of the image lies
+# above it, and without the spot this many times as much.
 SMALL_SHARE = 0.05
-MANY_TIMES = 5
+LARGE_RATIO = 5
 
 # Otsu's measure of separation: 0.74 to 0.90 in heads, 0.61 to 0.68 where there is only noise.
 LEAST_SEPARATION = 0.69
@@ -32,7 +32,7 @@ def ct_head_mask(ct_hu: np.ndarray) -> np.ndarray:
         ValueError: the array has fewer than two dimensions.
     """
     ct_hu = np.asarray(ct_hu)
-    return _slice_by_slice(ct_hu > CT_THRESHOLD_HU)
+    return slice_by_slice(ct_hu > CT_THRESHOLD_HU)
 
 
 def mri_head_mask(mri: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ def mri_head_mask(mri: np.ndarray) -> np.ndarray:
         ValueError: the image is constant, or has fewer than two dimensions.
     """
     mri = np.asarray(mri)
-    return _slice_by_slice(mri > mri_threshold(mri))
+    return slice_by_slice(mri > mri_threshold(mri))
 
 
 def volume_head_mask(values: np.ndarray, modality: str) -> np.ndarray:
@@ -73,20 +73,20 @@ def volume_head_mask(values: np.ndarray, modality: str) -> np.ndarray:
     """
     threshold = CT_THRESHOLD_HU if modality == "ct" else mri_threshold(values)
     foreground = values > threshold
-    filled = np.stack([_filled(slice_) for slice_ in foreground])
+    filled = np.stack([fill_holes(slice_) for slice_ in foreground])
 
-    # A hollow table may be larger than the head, but holds less.
-    piece = _largest_part(filled, foreground)
+    # A hollow table may be larger than the head, but contains less foreground.
+    piece = largest_part(filled, foreground)
 
     # From the largest slice on, up and down, each slice keeps the part that continues the one
     # before: what touches the head in one slice, such as a headrest, is left out in the others.
     head = np.zeros_like(piece)
     middle = int(np.argmax(piece.sum((1, 2))))
-    head[middle] = _largest_part(piece[middle], foreground[middle])
+    head[middle] = largest_part(piece[middle], foreground[middle])
     for z in range(middle + 1, len(piece)):
-        head[z] = _continuing_part(piece[z], head[z - 1] & foreground[z])
+        head[z] = continuing_part(piece[z], head[z - 1] & foreground[z])
     for z in range(middle - 1, -1, -1):
-        head[z] = _continuing_part(piece[z], head[z + 1] & foreground[z])
+        head[z] = continuing_part(piece[z], head[z + 1] & foreground[z])
     return head
 
 
@@ -107,20 +107,22 @@ def mri_threshold(mri: np.ndarray) -> float:
     threshold = otsu = threshold_otsu(mri)
     share = first_share = np.mean(mri > otsu)
 
-    # Cut bright spots off, one after the other, while what is left still has two classes.
+    # Bright spots are cut off one after the other, until the rest is one value or noise only.
     below = mri[mri <= otsu]
     while share < SMALL_SHARE and below.min() < below.max():
         lower = threshold_otsu(below)
         highest = np.percentile(below, 99.5)
-        only_noise = _separation(np.minimum(below, highest), lower) < LEAST_SEPARATION
+        only_noise = separation(np.minimum(below, highest), lower) < LEAST_SEPARATION
         if lower < highest and only_noise:
             break
         threshold, share = lower, np.mean(mri > lower)
         below = below[below <= lower]
-    return threshold if share > MANY_TIMES * first_share else otsu
+
+    # Otsu's first threshold stands, unless much more of a head has appeared.
+    return threshold if share > LARGE_RATIO * first_share else otsu
 
 
-def _separation(values: np.ndarray, threshold: float) -> float:
+def separation(values: np.ndarray, threshold: float) -> float:
     """The share of the variance that lies between the two classes, Otsu's measure; 0 to 1."""
     above = values > threshold
     weight = above.mean()
@@ -130,25 +132,27 @@ def _separation(values: np.ndarray, threshold: float) -> float:
     return weight * (1 - weight) * distance**2 / values.var()
 
 
-def _slice_by_slice(foreground: np.ndarray) -> np.ndarray:
+def slice_by_slice(foreground: np.ndarray) -> np.ndarray:
+    """The head in each slice of a mask (..., H, W)."""
     if foreground.ndim < 2:
         raise ValueError(f"a head mask needs slices of shape (..., H, W), got {foreground.shape}")
     slices = foreground.reshape(-1, *foreground.shape[-2:])
-    return np.stack([_largest_part(_filled(slice_)) for slice_ in slices]).reshape(foreground.shape)
+    heads = np.stack([largest_part(fill_holes(slice_)) for slice_ in slices])
+    return heads.reshape(foreground.shape)
 
 
-def _filled(foreground: np.ndarray) -> np.ndarray:
+def fill_holes(foreground: np.ndarray) -> np.ndarray:
     """Close one-pixel gaps in a 2-D mask and fill its holes."""
-    # Without a margin, closing would erode the mask at the image border.
+    # Closing would erode a mask that touches the border of the image.
     margin = 2
     padded = np.pad(foreground, margin)
     closed = ndimage.binary_closing(padded, np.ones((3, 3)))[margin:-margin, margin:-margin]
 
-    # Fill before choosing the largest part: the scalp's ring encloses the whole head.
+    # Holes are filled before the largest part is chosen: the scalp's ring encloses the whole head.
     return ndimage.binary_fill_holes(closed)
 
 
-def _largest_part(mask: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+def largest_part(mask: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
     """The connected part of a mask that is largest, or holds most of a weight; all if it is one."""
     labels, count = ndimage.label(mask)
     if count <= 1:
@@ -157,7 +161,7 @@ def _largest_part(mask: np.ndarray, weight: np.ndarray | None = None) -> np.ndar
     return labels == 1 + np.argmax(sizes)
 
 
-def _continuing_part(mask: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
+def continuing_part(mask: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
     """The connected part of a mask that shares most with another mask; nothing if none does."""
     labels, count = ndimage.label(mask)
     shared = np.bincount(labels[neighbour], minlength=count + 1)

@@ -57,6 +57,7 @@ def accelerator_states() -> list[torch.Tensor]:
 
 
 def restore_random_states(states: dict) -> None:
+    """Set all random sources to what `random_states` returned."""
     torch.set_rng_state(states["torch"])
     if states["cuda"] and len(states["cuda"]) == len(accelerator_states()):
         module = torch.get_device_module(training_device())

@@ -5,97 +5,11 @@ The tables of profiles, presets and data sets are .toml files beside this one.
 
 from __future__ import annotations
 
-import difflib
-import json
-import math
-import re
-import tomllib
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
-# A path such as "C:\Users\me"; with two backslashes each TOML reads it as it is meant.
-WINDOWS_PATH = re.compile(r'^\s*\w+\s*=\s*"\w:\\(?!\\)', flags=re.MULTILINE)
-
-KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a string"}
-
-
-def option(
-    default: Any, help: str, *, choices: tuple = (), low: float = 0, high: float = math.inf
-) -> Any:
-    """A field that `Options` checks: one of `choices`, or a number from `low` to `high`."""
-    limits = {"help": help, "choices": choices, "low": low, "high": high}
-    return field(default=default, metadata=limits)
-
-
-@dataclass(frozen=True)
-class Options:
-    """A frozen set of options, checked when it is made.
-
-    Raises:
-        ValueError: in one sentence, a wrong type, an unknown choice or a number out of range.
-    """
-
-    def __post_init__(self):
-        for spec in fields(self):
-            value = convert(getattr(self, spec.name), type(spec.default))
-            object.__setattr__(self, spec.name, value)
-            check_option(spec, value)
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]):
-        """These options from a mapping.
-
-        Raises:
-            ValueError: a name that is not an option; it suggests the nearest one.
-        """
-        known = [spec.name for spec in fields(cls)]
-        for name in values:
-            if name in known:
-                continue
-            if name in REFERENCE_NAMES:
-                raise ValueError(f"{name} is not an option: {REFERENCE_NAMES[name]}")
-            raise ValueError(f"{name} is not an option: {suggestion(name, known)}")
-        return cls(**values)
-
-    def pick(self, part: type[Options]):
-        """Those of these options that belong to `part`, as a `part`."""
-        return part(**{spec.name: getattr(self, spec.name) for spec in fields(part)})
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """What to choose instead of an unknown name: the nearest known one, else any of them."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
-
-
-def convert(value: Any, kind: type) -> Any:
-    """A number as the kind that is needed, if that changes nothing: 5 as 5.0, and 1e3 as 1000."""
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind is int and type(value) is float and value.is_integer():
-        return int(value)
-    return value
-
-
-def check_option(spec: Field, value: Any) -> None:
-    """Raise ValueError unless the value has its default's type and keeps its limits."""
-    name, kind, limits = spec.name, type(spec.default), spec.metadata
-    if type(value) is not kind or (kind is float and not math.isfinite(value)):
-        raise ValueError(f"{name}={value!r} should be {KINDS[kind]}")
-
-    choices = limits["choices"]
-    if choices and value not in choices:
-        raise ValueError(f"{name}={value!r} is not known: choose one of {', '.join(choices)}")
-
-    low, high = limits["low"], limits["high"]
-    if kind in (int, float) and not low <= value <= high:
-        upper = f" and at most {high:g}" if high < math.inf else ""
-        raise ValueError(f"{name}={value} should be at least {low:g}{upper}")
-
+from .options import Options, option, read_toml
 
 NORMS = ("instance", "batch", "none")
 INITS = ("normal", "xavier", "kaiming", "orthogonal")
@@ -114,7 +28,8 @@ class Architecture(Options):
     n_layers: int = option(3, 'layers of the PatchGAN; 3 is the reference\'s "basic"', low=1)
     norm: str = option("instance", "normalisation of all networks", choices=NORMS)
     generator: str = option(
-        "resnet", "resnet, or a U-Net that halves this many pixels to one: unet_256, unet_128 ..."
+        "resnet",
+        "resnet, or a U-Net that halves this many pixels to one: unet_256, unet_128 and so on",
     )
     discriminator: str = option(
         "n_layers", "a PatchGAN of n_layers, or a verdict per pixel", choices=("n_layers", "pixel")
@@ -233,14 +148,17 @@ class Settings(Architecture, Objective, Training):
 
     @property
     def architecture(self) -> Architecture:
+        """The settings that build the networks."""
         return self.pick(Architecture)
 
     @property
     def objective(self) -> Objective:
+        """The settings that weigh the losses."""
         return self.pick(Objective)
 
     @property
     def training(self) -> Training:
+        """The settings that `fit` trains by."""
         return self.pick(Training)
 
     def training_steps(self, dataset: str) -> int:
@@ -266,44 +184,16 @@ def check_network_size(size: int) -> None:
         )
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """A settings file as a dict.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is not TOML.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        if WINDOWS_PATH.search(text):
-            raise ValueError(
-                f"{path} has a path with backslashes in double quotes, which TOML reads as special "
-                "characters: write it in single quotes or with forward slashes"
-            )
-        return tomllib.loads(text)
-    except OSError as error:
-        raise type(error)(
-            f"{path} cannot be read ({error.strerror}): give the path of a settings file"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is not valid TOML ({error}): write lines such as learning_rate = 0.0002"
-        ) from error
-
-
 TABLES = Path(__file__).parent
 
-PROFILES = {name: Settings.of(row) for name, row in read_toml(TABLES / "profiles.toml").items()}
-"""Sizes for three kinds of machine."""
+# Sizes for three kinds of machine.
+PROFILES = {name: Settings(**row) for name, row in read_toml(TABLES / "profiles.toml").items()}
 
+# Some settings by one name, over any profile.
 PRESETS = read_toml(TABLES / "presets.toml")
-"""Some settings by one name, over any profile."""
 
+# The data sets that have a name, each with a few words of help and what is known of it.
 DATASETS = read_toml(TABLES / "datasets.toml")
-"""The data sets that have a name, each with a few words of help and what is known of it."""
-
-REFERENCE_NAMES = read_toml(TABLES / "reference_names.toml")
-"""Options of the reference implementation that are called otherwise here, with what to do."""
 
 NAMED_DATASETS = [f"{name} ({row['help']})" for name, row in DATASETS.items()]
 
@@ -319,7 +209,7 @@ class Run(Options):
         "seed of the initial weights, the order of slices, and synthetic patients",
         high=2**32 - 1,
     )
-    start: str = option("", "a run, weights or a .pth to start from")
+    start: str = option("", "a run, weights (heads, phantom or a file) or a .pth to start from")
 
 
 def settings_for(profile: str) -> Settings:
@@ -366,26 +256,17 @@ def read_settings(path: Path | None, changes: dict) -> tuple[Run, Settings]:
         ValueError: an unknown name or a value out of range; it names the file.
         OSError: the file cannot be read.
     """
-    values = changes if path is None else read_toml(path) | changes
-    names_of_run = [spec.name for spec in fields(Run) if spec.name in values]
+    values = ({} if path is None else read_toml(path)) | changes
+    run_names = [spec.name for spec in fields(Run) if spec.name in values]
     try:
-        run = Run(**{name: values[name] for name in names_of_run})
-        preset = values.get("preset")
+        run = Run(**{name: values.pop(name) for name in run_names})
+        preset = values.pop("preset", None)
         if preset is not None and preset not in PRESETS:
             raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
 
-        own = {name: values[name] for name in values if name not in (*names_of_run, "preset")}
         profile = asdict(settings_for(run.profile))
-        return run, Settings.of(profile | PRESETS.get(preset, {}) | own)
+        return run, Settings(**profile | PRESETS.get(preset, {}) | values)
     except ValueError as error:
         if path is None:
             raise
         raise ValueError(f"{path}: {error}") from error
-
-
-def to_toml(values: Mapping[str, Any]) -> str:
-    """A flat mapping of strings, numbers and booleans as TOML, which `read_toml` reads back."""
-    lines = (
-        f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items()
-    )
-    return "".join(lines)

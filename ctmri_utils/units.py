@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+
+Array = np.ndarray | Tensor
+
+# The key of a modality in code and files, and its word on the screen.
+MODALITIES = {"ct": "CT", "mri": "MR"}
 
 AIR_HU = -1000.0
+
 # The 16-bit PNGs in data/scans hold HU + 1024.
 STORED_HU_OFFSET = 1024
+
+
+def other_modality(modality: str) -> str:
+    """The modality that a scan of `modality` is translated to: "ct" for "mri", "mri" for "ct"."""
+    return "ct" if modality == "mri" else "mri"
 
 
 @dataclass(frozen=True)
@@ -46,30 +59,28 @@ class Scale:
                 "image constant?"
             )
 
-    def to_network(self, physical):
+    def to_network(self, physical: Array) -> Array:
         """Scale physical values to [-1, 1] and clip what lies outside [low, high].
 
         `scans.notes.clipping_notes` reports how much was clipped.
         """
         return ((physical - self.low) * (2 / (self.high - self.low)) - 1).clip(-1, 1)
 
-    def from_network(self, network):
+    def from_network(self, network: float | Array) -> float | Array:
         """Scale values in [-1, 1] back to physical values in [low, high]."""
         return (network + 1) * ((self.high - self.low) / 2) + self.low
 
 
+# CT in the network: air to cortical bone. Denser voxels saturate; `scans` counts them.
 HU = Scale(-1000.0, 1000.0, "HU")
-"""CT in the network: air to cortical bone. Denser voxels saturate; `scans` counts them."""
 
+# 8-bit pictures whose window is unknown: no Hounsfield unit can be recovered from them. CT and MR
+# have a unit each, since to subtract one grey from the other would mean nothing.
 GREY = Scale(0.0, 255.0, "grey level")
-"""8-bit pictures whose window is unknown: no Hounsfield unit can be recovered from them."""
-
 MRI_GREY = Scale(0.0, 255.0, "MR grey level")
-"""The same of MR; to subtract one grey from the other would mean nothing."""
 
-
+# The MR values inside the head that become -1 and 1, see `mri_scale`.
 MRI_PERCENTILES = (0.5, 99.5)
-"""The MR values inside the head that become -1 and 1, see `mri_scale`."""
 
 
 def mri_scale(mri: np.ndarray, head: np.ndarray) -> Scale:
@@ -106,11 +117,11 @@ class LinearMap:
     # Channels that the networks see for one channel of CT.
     channels = 1
 
-    def encode(self, ct):
+    def encode(self, ct: Tensor) -> Tensor:
         """Turn CT in [-1, 1] into the networks' input."""
         return ct
 
-    def decode(self, ct):
+    def decode(self, ct: Tensor) -> Tensor:
         """Turn the networks' output back into CT in [-1, 1]."""
         return ct
 
@@ -125,22 +136,22 @@ class PiecewiseMap(LinearMap):
     linear = (-1.0, -0.1, 0.15, 1.0)
     stretched = (-1.0, -0.5, 0.5, 1.0)
 
-    def encode(self, ct):
+    def encode(self, ct: Tensor) -> Tensor:
         """Stretch the soft tissue."""
         return self.straight_pieces(ct, self.linear, self.stretched)
 
-    def decode(self, ct):
+    def decode(self, ct: Tensor) -> Tensor:
         """Undo the stretching."""
         return self.straight_pieces(ct, self.stretched, self.linear)
 
     @staticmethod
-    def straight_pieces(x, before, after):
-        """Map x piece by piece: before[k] becomes after[k], and straight lines lie between."""
+    def straight_pieces(x: Tensor, before: Sequence[float], after: Sequence[float]) -> Tensor:
+        """Map x piece by piece: before[k] becomes after[k], with straight lines between."""
         total = 0
         for k in range(len(before) - 1):
             width = before[k + 1] - before[k]
             slope = (after[k + 1] - after[k]) / width
-            # Both limits are floats: the exporter to ONNX takes no mixture.
+            # Both limits are floats, because the exporter to ONNX takes no mixture.
             total = total + (x - before[k]).clip(0.0, width) * slope
         return after[0] + total
 
@@ -158,12 +169,12 @@ class TwoWindowsMap(LinearMap):
     low = -0.1
     high = 0.15
 
-    def encode(self, ct):
+    def encode(self, ct: Tensor) -> Tensor:
         """Add the soft-tissue channel."""
         soft = ((ct - self.low) * (2 / (self.high - self.low)) - 1).clip(-1, 1)
         return torch.cat([ct, soft], 1)  # (N, 2 C, H, W)
 
-    def decode(self, ct):
+    def decode(self, ct: Tensor) -> Tensor:
         """Merge the two channels into one."""
         wide, soft = ct.chunk(2, 1)
         soft = (soft + 1) * ((self.high - self.low) / 2) + self.low
@@ -172,5 +183,5 @@ class TwoWindowsMap(LinearMap):
         return torch.where(in_window, soft, wide)
 
 
+# How a translator may show CT to its networks; outside of it all CT is linear in [-1, 1].
 CT_MAPS = {"linear": LinearMap(), "piecewise": PiecewiseMap(), "two_windows": TwoWindowsMap()}
-"""How a translator may show CT to its networks; outside it all CT is linear in [-1, 1]."""

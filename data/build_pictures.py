@@ -15,8 +15,9 @@ import numpy as np
 
 from ctmri_utils.cyclegan.model import Translator
 from ctmri_utils.machine import data_folder
-from ctmri_utils.runs.weights import load_translator, weights_file
-from ctmri_utils.scans.datasets import SYNTHETIC, phantom_scans
+from ctmri_utils.runs.locations import weights_file
+from ctmri_utils.runs.weights import load_translator
+from ctmri_utils.scans.datasets import PHANTOM_OPTIONS, phantom_scans
 from ctmri_utils.scans.folders import folder_scans
 from ctmri_utils.units import HU
 
@@ -75,7 +76,7 @@ def real_rows(model: Translator) -> list[Row]:
 
 def atlas_rows(model: Translator) -> list[Row]:
     """Synthetic patients: MR, translation, truth and error."""
-    scans = phantom_scans(4, COLUMNS, SIZE, SEED, **SYNTHETIC["atlas"])
+    scans = phantom_scans(4, COLUMNS, SIZE, SEED, **PHANTOM_OPTIONS["atlas"])
     mri = scans.test.mri
     fake_hu = HU.from_network(model.translate(mri, "ct"))[:, 0].numpy()
     true_hu = scans.test.truth.ct_hu

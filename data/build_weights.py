@@ -26,7 +26,7 @@ from ctmri_utils.cyclegan.model import Translator
 from ctmri_utils.evaluation.ct_metrics import CT_METRICS
 from ctmri_utils.evaluation.distributions import FEWEST_FOR_KID
 from ctmri_utils.evaluation.faithfulness import cycle_error, honesty_ratio, mask_dice
-from ctmri_utils.evaluation.predictors import translated
+from ctmri_utils.evaluation.predictors import as_predictor
 from ctmri_utils.evaluation.scores import evaluate, summarise
 from ctmri_utils.machine import build_folder, data_folder
 from ctmri_utils.masks import mri_head_mask
@@ -132,7 +132,7 @@ def measure_phantom(model: Translator, scans: UnpairedScans) -> tuple[str, str]:
     Returns:
         The card's sections on what was measured and on how it fails.
     """
-    predictors = {"this pair": translated(model, scans.ct_scale)}
+    predictors = {"this pair": as_predictor(model, scans.ct_scale)}
     scores = evaluate(predictors, scans.test, scans.spacing_mm)
     lines = [
         f"MR to CT on {len(scans.test.ct)} synthetic patients of its test split, one slice each, "
@@ -213,7 +213,7 @@ def family_row(name: str, model: Translator, scans: UnpairedScans, options: dict
         groups=({}, {}, bleeding),
         **options,
     )
-    fake_hu = translated(model, patients.ct_scale)(patients.test)
+    fake_hu = as_predictor(model, patients.ct_scale)(patients.test)
     metrics = {name: CT_METRICS[name] for name in ("MAE HU", "soft-tissue MAE HU", "bone Dice")}
     scores = evaluate(
         {"this pair": lambda split: fake_hu}, patients.test, patients.spacing_mm, metrics

@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from hospital_files import write_scan
+from helpers.hospital_files import write_scan
 
 from ctmri_utils.discovery import (
     BROKEN_LINK,
@@ -101,13 +101,13 @@ def test_a_file_that_may_not_be_opened_stops_no_folder(tmp_path, monkeypatch):
     write_scan(volume(), tmp_path / "p1.nii")
     locked = touch(tmp_path / "notes.txt")
 
-    # root may open everything, so permissions cannot show it
+    # Root may open everything, so permissions cannot show it.
     def refuse(path):
         if path == locked:
             raise PermissionError(13, "Permission denied", str(path))
         return is_dicom(path)
 
-    monkeypatch.setattr("ctmri_utils.volumes.scan_files.is_dicom", refuse)
+    monkeypatch.setattr("ctmri_utils.volumes.scan_files.discovery.is_dicom", refuse)
     listing = list_scans(tmp_path)
     assert [scan.name for scan in listing.scans] == ["p1.nii"] and listing.left_out == {LOCKED: 1}
 
@@ -190,7 +190,7 @@ def test_label_maps_are_known_by_their_values_and_scans_are_not():
 
     mask = (ct > -300).astype(np.float32)
     tissues = np.digitize(ct, [-300, 20, 32, 600])
-    # as many labels as TotalSegmentator has, each in one piece
+    # As many labels as TotalSegmentator has, each in one piece.
     many = np.kron(np.arange(120).reshape(4, 5, 6), np.ones((6, 6, 6)))
     for labels in (mask, mask * 255, mask / 3, tissues, many):
         assert looks_like_labels(labels)
@@ -217,14 +217,14 @@ def test_files_named_as_another_modality_are_left_out_where_others_are_not(tmp_p
         write_scan(volume(), tmp_path / name)
     listing = list_scans(tmp_path)
     for modality, expected, others in (("ct", "p1/ct.nii", 2), ("mri", "p1/mr.nii", 2)):
-        scans, notes = listing.chosen(modality, round_trip=False)
+        scans, notes = listing.select(modality, round_trip=False)
         assert [scan.name for scan in scans] == [expected, "p2/scan.nii"]
         assert notes == [f"{others} files were left out: {others} x {OTHER_MODALITY}"]
-    assert len(listing.chosen(None, round_trip=False)[0]) == 4
+    assert len(listing.select(None, round_trip=False)[0]) == 4
 
     # If all are named so, the values decide.
     only = list_scans(tmp_path / "p1" / "mr.nii")
-    assert len(only.chosen("ct", round_trip=False)[0]) == 1
+    assert len(only.select("ct", round_trip=False)[0]) == 1
 
 
 @pytest.mark.parametrize("name", ["mr.nii", "mr.nii.gz"])
@@ -232,7 +232,7 @@ def test_translations_of_this_package_are_known_and_need_a_round_trip(tmp_path, 
     write_scan(volume(), tmp_path / "real.nii")
     write_nifti(volume(1), tmp_path / "made" / name)
     assert [scan.synthetic for scan in list_scans(tmp_path).scans] == [False, True]
-    scans, notes = list_scans(tmp_path).chosen(None, round_trip=False)
+    scans, notes = list_scans(tmp_path).select(None, round_trip=False)
     assert [scan.name for scan in scans] == ["real.nii"]
     assert notes == [f"1 file was left out: 1 x {TRANSLATED}"]
     assert len(find_scans(tmp_path)) == 2
@@ -247,7 +247,7 @@ def test_a_damaged_packed_file_is_no_translation(tmp_path):
 
 
 def test_other_dicom_objects_are_counted(tmp_path):
-    # an overview of a CD, from pydicom's own test files
+    # An overview of a CD, from pydicom's own test files.
     import pydicom.data
 
     source = Path(pydicom.data.__file__).parent / "test_files" / "dicomdirtests"

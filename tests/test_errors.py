@@ -23,7 +23,7 @@ PART_BEGINNINGS = ("{} MB, ", "its ", "it has ", "{} x {} pixels")
 
 
 def message(node):
-    """The text of a message, with {} for what is put in; "" if it is written elsewhere."""
+    """The text of a message, with {} for each value in it; "" if it is written elsewhere."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
@@ -34,28 +34,29 @@ def message(node):
 
 def raised(source):
     """(line, class, message) of every error that a source raises with a message of its own."""
-    found = []
+    errors = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
             text = message(node.exc.args[0])
             if re.search(r"[a-z]{3}", text):
-                found.append((node.lineno, ast.unparse(node.exc.func), text))
-    return found
+                errors.append((node.lineno, ast.unparse(node.exc.func), text))
+    return errors
 
 
 def faults(text):
-    wrong = []
+    """What the rule says against the text of an error."""
+    complaints = []
     if "\n" in text or re.search(r"[.!?] [A-Z]", text):
-        wrong.append("more than one sentence")
+        complaints.append("more than one sentence")
     if text.endswith("."):
-        wrong.append("it ends with a full stop, which none does behind `command: `")
+        complaints.append("it ends with a full stop")
     if not ADVICE.search(text):
-        wrong.append("it does not say what would be right")
+        complaints.append("it does not say what would be right")
     if len(text) > 400:
-        wrong.append("too long to be read")
+        complaints.append("too long to be read")
     if re.search(r"\bdelete (it|the file)\b", text):
-        wrong.append("it advises to delete something")
-    return wrong
+        complaints.append("it advises to delete something")
+    return complaints
 
 
 ERRORS = [

@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-from ctmri_utils.course.site import reference
+from ctmri_utils.course.site import api_reference
 
 # What a reader calls first.
 FIRST = {
@@ -34,12 +34,13 @@ FIRST = {
 
 def examples() -> list[doctest.DocTest]:
     finder = doctest.DocTestFinder(recurse=False, exclude_empty=True)
-    found = []
-    for name in sorted({name for names in reference.entries().values() for name in names}):
-        thing = reference.named(name)
-        if callable(thing) or inspect.ismodule(thing):
-            found += finder.find(thing, name, globs={})
-    return [example for example in found if example.examples]
+    names = {name for room in api_reference.entries().values() for name in room}
+    tests = []
+    for name in sorted(names):
+        documented = api_reference.resolve(name)
+        if callable(documented) or inspect.ismodule(documented):
+            tests += finder.find(documented, name, globs={})
+    return [test for test in tests if test.examples]
 
 
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
@@ -47,9 +48,9 @@ def test_an_example_shows_what_it_says(example, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
     runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
-    said = []
-    runner.run(example, out=said.append)
-    assert not said, "".join(said)
+    failures = []
+    runner.run(example, out=failures.append)
+    assert not failures, "".join(failures)
 
 
 def test_what_a_reader_calls_first_has_an_example():

@@ -55,7 +55,7 @@ def test_an_error_names_the_file_and_not_its_temporary_neighbour(tmp_path):
     assert files.PARTIAL not in str(caught.value) and str(target) in str(caught.value)
 
 
-def test_the_new_file_appears_in_one_moment_and_after_it_is_on_the_disk(tmp_path, monkeypatch):
+def test_a_new_file_replaces_the_old_once_it_is_on_the_disk(tmp_path, monkeypatch):
     """Whoever holds the old file keeps reading it.
 
     And nothing is renamed that a power cut could empty.
@@ -171,7 +171,7 @@ def test_the_start_of_a_file_is_read(tmp_path):
         read_start(tmp_path / "none", 2)
 
 
-def test_whether_a_folder_can_be_written_is_found_without_a_trace(tmp_path, monkeypatch):
+def test_check_writable_leaves_no_trace(tmp_path, monkeypatch):
     check_writable(tmp_path / "not" / "there" / "yet")
     assert not any(tmp_path.iterdir())
     (tmp_path / "file").touch()

@@ -71,9 +71,6 @@ def test_report_names_the_versions():
     assert torch.__version__ in report() and "Python" in report()
 
 
-# ---- devices that are not here
-
-
 def pretend(monkeypatch, kind):
     """Let torch say that there is an accelerator of a kind."""
     found = SimpleNamespace(

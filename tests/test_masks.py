@@ -11,8 +11,8 @@ RADIUS = np.hypot(ROWS - 31.5, COLUMNS - 31.5)
 HEAD = RADIUS < 24
 
 
-def dice(one, other):
-    return 2 * (one & other).sum() / (one.sum() + other.sum())
+def dice(mask, truth):
+    return 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
 
 
 def test_ct_mask_fills_air_inside_and_drops_the_table_outside():

@@ -1,5 +1,5 @@
-"""pyproject.toml, constraints.txt and environment.yml say one thing, and the package imports and
-installs as they promise.
+"""pyproject.toml, constraints.txt and environment.yml agree, and the package installs and imports
+with what they list.
 """
 
 import json
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # What the lessons need.
-LIGHT = {"course", "site"}
+LESSON_EXTRAS = {"course", "site"}
 CORE = [
     "torch",
     "torchvision",
@@ -56,8 +56,7 @@ HEAVY = [
     "onnxscript",
     "nbgrader",
 ]
-NEEDS_COURSE_EXTRA = ["figures"]  # floor 4: they draw
-# torch itself pins its CUDA packages
+# torch itself pins its CUDA packages.
 LEFT_TO_TORCH = re.compile(r"nvidia-|cuda-|triton$")
 
 
@@ -80,12 +79,8 @@ def direct_dependencies():
 def test_core_is_small_and_has_no_upper_bounds():
     core = [Requirement(line) for line in PROJECT["dependencies"]]
     assert [requirement.name for requirement in core] == CORE
-    assert not [
-        str(one)
-        for requirement in core
-        for one in requirement.specifier
-        if one.operator not in (">=", ">", "!=")
-    ]
+    limits = [limit for requirement in core for limit in requirement.specifier]
+    assert [limit for limit in limits if limit.operator not in (">=", ">", "!=")] == []
 
 
 def test_no_dependency_is_listed_twice():
@@ -113,15 +108,15 @@ def test_conda_users_get_the_same_environment():
     [pip] = [line["pip"] for line in conda_environment() if isinstance(line, dict)]
     limits, package = pip
     assert limits.split() == ["-c", "constraints.txt"] and (ROOT / limits.split()[1]).is_file()
-    flag, place = package.split()
-    assert flag == "-e" and place.startswith(".[")
-    assert set(place[2:-1].split(",")) == LIGHT
+    flag, target = package.split()
+    assert flag == "-e" and target.startswith(".[")
+    assert set(target[2:-1].split(",")) == LESSON_EXTRAS
 
 
 def make(*words):
     """What `make` would run, if nothing were up to date."""
-    ours = ("AGAIN", "CPU", "DATASET", "PROFILE", "SEED", "MAKEFLAGS")
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    variables = ("AGAIN", "CPU", "DATASET", "PROFILE", "SEED", "MAKEFLAGS")
+    environment = {name: value for name, value in os.environ.items() if name not in variables}
     command = ["make", "--no-print-directory", "-n", "-W", "pyproject.toml", *words]
     run = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
@@ -132,8 +127,8 @@ def make(*words):
 @pytest.mark.parametrize(
     ("targets", "extras"),
     [
-        (("install", "course", "site", "lab"), LIGHT),
-        (("teach", "assignments", "grade"), LIGHT | {"classroom"}),
+        (("install", "course", "site", "lab"), LESSON_EXTRAS),
+        (("teach", "assignments", "grade"), LESSON_EXTRAS | {"classroom"}),
         (("develop", "test"), set(EXTRAS)),
     ],
 )
@@ -158,7 +153,10 @@ def test_the_lessons_import_only_what_make_course_installs():
         code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
         for name in set(re.findall(r"^ *(?:from|import) (\w+)", code, flags=re.M)):
             if name not in sys.stdlib_module_names | {"ctmri_utils"}:
-                assert {canonical(one) for one in distributions[name]} & declared, (path.name, name)
+                assert {canonical(package) for package in distributions[name]} & declared, (
+                    path.name,
+                    name,
+                )
 
 
 def test_make_course_hands_on_what_it_is_given():
@@ -166,18 +164,31 @@ def test_make_course_hands_on_what_it_is_given():
         return shlex.split(make("course", *words)[-1])[1:]
 
     start = ["-m", "ctmri_utils", "course", "--profile"]
+    dataset_and_seed = ["-p", "DATASET", "my scans", "-p", "SEED", "1"]
     assert command() == [*start, "laptop"]
-    assert command("DATASET=my scans", "PROFILE=ci", "SEED=1") == [
-        *start,
-        "ci",
-        "-p",
-        "DATASET",
-        "my scans",
-        "-p",
-        "SEED",
-        "1",
-    ]
+    assert command("DATASET=my scans", "PROFILE=ci", "SEED=1") == [*start, "ci", *dataset_and_seed]
     assert command("AGAIN=1") == [*start, "laptop", "--again"]
+
+
+def requirements_of(package, extra):
+    """What an installed package requires on Linux, macOS or Windows; [] if it is not installed."""
+    here = default_environment()
+    systems = [
+        here,
+        {**here, "sys_platform": "win32", "platform_system": "Windows", "os_name": "nt"},
+        {**here, "sys_platform": "darwin", "platform_system": "Darwin"},
+    ]
+    try:
+        requirements = map(Requirement, metadata.requires(package) or [])
+    except metadata.PackageNotFoundError:
+        # It is needed on another system only.
+        return []
+    return [
+        requirement
+        for requirement in requirements
+        if not requirement.marker
+        or any(requirement.marker.evaluate({**system, "extra": extra}) for system in systems)
+    ]
 
 
 def test_constraints_pin_the_whole_environment():
@@ -185,34 +196,17 @@ def test_constraints_pin_the_whole_environment():
 
     Nothing else has.
     """
-    here = default_environment()
-    systems = [
-        here,
-        {**here, "sys_platform": "win32", "platform_system": "Windows", "os_name": "nt"},
-        {**here, "sys_platform": "darwin", "platform_system": "Darwin"},
-    ]
-    waiting, seen = direct_dependencies(), set()
-    while waiting:
-        requirement = waiting.pop()
+    queue, visited = direct_dependencies(), set()
+    while queue:
+        requirement = queue.pop()
         for extra in ("", *requirement.extras):
-            if (canonical(requirement.name), extra) in seen:
-                continue
-            seen.add((canonical(requirement.name), extra))
-            try:
-                needs = map(Requirement, metadata.requires(requirement.name) or [])
-            except metadata.PackageNotFoundError:
-                # needed on another system only
-                continue
-            waiting += [
-                need
-                for need in needs
-                if not need.marker
-                or any(need.marker.evaluate({**s, "extra": extra}) for s in systems)
-            ]
-    needed = {name for name, _ in seen if not LEFT_TO_TORCH.match(name)}
+            if (canonical(requirement.name), extra) not in visited:
+                visited.add((canonical(requirement.name), extra))
+                queue += requirements_of(requirement.name, extra)
+    needed = {name for name, _ in visited if not LEFT_TO_TORCH.match(name)}
     pinned = {canonical(name) for name in constraints()}
     assert needed - pinned == set()
-    # newer Pythons need a few packages less
+    # Newer Pythons need a few packages less.
     if sys.version_info[:2] == (3, 11):
         assert pinned - needed == set()
 
@@ -220,7 +214,7 @@ def test_constraints_pin_the_whole_environment():
 @pytest.mark.parametrize("requirement", direct_dependencies(), ids=str)
 def test_tested_version_is_the_pinned_one(requirement):
     pin = constraints()[canonical(requirement.name)]
-    # torch without CUDA is "2.15.0+cpu"
+    # torch without CUDA is "2.15.0+cpu".
     assert metadata.version(requirement.name).split("+")[0] == pin
     assert requirement.specifier.contains(pin)
 
@@ -234,17 +228,14 @@ def test_torch_and_torchvision_are_a_matching_pair():
     ]
     assert wanted and all(requirement.specifier.contains(pins["torch"]) for requirement in wanted)
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
-    # a compiled operator: missing if the builds do not match
+    # A compiled operator is missing if the builds do not match.
     kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
     assert kept.tolist() == [0, 2]
 
 
 def modules():
-    names = {path.stem for path in (ROOT / "ctmri_utils").glob("*.py")} - {
-        "__init__",
-        "__main__",
-        *NEEDS_COURSE_EXTRA,
-    }
+    names = {path.stem for path in (ROOT / "ctmri_utils").glob("*.py")}
+    names -= {"__init__", "__main__"}
     return ["ctmri_utils", *(f"ctmri_utils.{name}" for name in sorted(names))]
 
 
@@ -258,7 +249,7 @@ def files_below(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_floors_0_to_3_import_with_the_core_alone():
+def test_modules_beside_the_rooms_import_with_the_core_alone():
     block = f"import sys, importlib\nfor name in {HEAVY}: sys.modules[name] = None\n"
     run = run_python(block + f"for name in {modules()}: importlib.import_module(name)")
     assert run.returncode == 0, run.stderr
@@ -287,22 +278,18 @@ def test_a_wheel_carries_the_embedded_scans_and_weights(tmp_path):
         shutil.copy(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     target = tmp_path / "site"
-    install = [
-        *pip,
-        "install",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "--no-index",
-        "--target",
-        str(target),
-        str(source),
-    ]
+    options = "-q --no-deps --no-build-isolation --no-index --target".split()
+    install = [*pip, "install", *options, str(target), str(source)]
     subprocess.run(install, check=True, capture_output=True, text=True)
-    scans = files_below(ROOT / "data" / "scans")
-    assert (
-        "manifest.csv" in scans and files_below(target / "ctmri_utils" / "data" / "scans") == scans
-    )
+    for folder, name in {
+        "scans": "manifest.csv",
+        "weights": "ctmri-small-v1.safetensors",
+        "studies": "remedies.csv",
+    }.items():
+        files = files_below(ROOT / "data" / folder)
+        assert name in files
+        assert files_below(target / "ctmri_utils" / "data" / folder) == files
+
     code = files_below(target / "ctmri_utils")
     assert {"__init__.pyi", "viewers/viewer.mjs", "viewers/viewer.css", "runs/studies.toml"} <= code
     assert {"viewers/playground.html", "volumes/browser/page.html"} <= code
@@ -310,30 +297,21 @@ def test_a_wheel_carries_the_embedded_scans_and_weights(tmp_path):
     assert "data/runtime/ort-wasm-simd-threaded.wasm.gz" in code
     jupyterlab = target / "share" / "jupyter" / "lab" / "settings" / "overrides.d"
     assert files_below(jupyterlab) == {"ctmri-utils.json"}
-    weights = files_below(ROOT / "data" / "weights")
-    assert (
-        "ctmri-small-v1.safetensors" in weights
-        and files_below(target / "ctmri_utils" / "data" / "weights") == weights
-    )
-    studies = files_below(ROOT / "data" / "studies")
-    assert (
-        "remedies.csv" in studies
-        and files_below(target / "ctmri_utils" / "data" / "studies") == studies
-    )
-    where = run_python(
+
+    location = run_python(
         f"import sys; sys.path.insert(0, {str(target)!r})\n"
         "from ctmri_utils.machine import data_folder; print(data_folder())",
         tmp_path,
     )
-    assert Path(where.stdout.strip()) == target / "ctmri_utils" / "data", where.stderr
-    used = run_python(
+    assert Path(location.stdout.strip()) == target / "ctmri_utils" / "data", location.stderr
+    extracted = run_python(
         f"import sys, torch; sys.path.insert(0, {str(target)!r})\n"
         "from ctmri_utils.evaluation import features as f; "
         "print(f.__file__, *f.features(-torch.ones(1, 1, 32, 32), f.SMALL).shape)",
         tmp_path,
     )
-    assert used.stdout.split() == [
+    assert extracted.stdout.split() == [
         str(target / "ctmri_utils/evaluation/features.py"),
         "1",
         "128",
-    ], used.stderr
+    ], extracted.stderr

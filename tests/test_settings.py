@@ -5,22 +5,21 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
+import ctmri_utils
 from ctmri_utils.cyclegan.model import CycleGAN
+from ctmri_utils.options import REFERENCE_NAMES, read_toml, to_toml
 from ctmri_utils.runs.setting_flags import read_words
 from ctmri_utils.settings import (
     DATASETS,
     PRESETS,
     PROFILES,
-    REFERENCE_NAMES,
     Architecture,
     Objective,
     Run,
     Settings,
     Training,
     read_settings,
-    read_toml,
     settings_for,
-    to_toml,
 )
 
 PARTS = (Architecture, Objective, Training)
@@ -56,7 +55,7 @@ def test_the_defaults_are_the_references():
     ("values", "named"),
     [
         ({"ngff": 3}, "ngff.* ngf"),
-        ({"colour": 3}, "colour.* ngf, ndf, "),
+        ({"colour": 3}, "colour.* see .ctmri train --help"),
         ({"init_type": "normal"}, "init_type.* init"),
         ({"ngf": "8"}, "ngf"),
         ({"ngf": 8.5}, "ngf"),
@@ -73,7 +72,15 @@ def test_the_defaults_are_the_references():
 )
 def test_a_wrong_option_is_named_with_what_would_do(values, named):
     with pytest.raises(ValueError, match=named):
-        Architecture.of(values)
+        Architecture(**values)
+
+
+def test_a_misspelt_setting_or_public_name_suggests_the_nearest():
+    for name in ("nfg", "lambda_A"):
+        with pytest.raises(ValueError, match=f"{name}.*(ngf|cycle_ct)"):
+            replace(Settings(), **{name: 3})
+    with pytest.raises(AttributeError, match="did you mean load_scans"):
+        ctmri_utils.load_scan  # noqa: B018
 
 
 @pytest.mark.parametrize(
@@ -91,7 +98,7 @@ def test_a_wrong_run_is_named_with_what_would_do(values, named):
         read_settings(None, values)
 
 
-def test_a_whole_number_serves_as_a_number_and_1e3_as_a_whole_one(tmp_path):
+def test_numbers_are_converted_where_that_changes_nothing(tmp_path):
     assert type(Objective(cycle_ct=5).cycle_ct) is float
     with pytest.raises(ValueError):
         Training(steps=1.5)
@@ -126,7 +133,7 @@ def test_every_name_of_the_reference_is_told_from_ours():
         assert settable is None or settable[1] in known
 
 
-def test_words_are_read_as_python_and_toml_would_but_texts_stay_as_typed():
+def test_words_are_read_as_toml_but_texts_stay_as_typed():
     words = {"dataset": "123", "generator": "1", "gan_mode": "hinge", "ngf": "8", "steps": "1e3"}
     read = {"dataset": "123", "generator": "1", "gan_mode": "hinge", "ngf": 8, "steps": 1000.0}
     words |= {"learning_rate": "6e-4", "flip": "false", "dropout": "True", "identity": "None"}
@@ -167,7 +174,7 @@ def test_a_misspelt_profile_gets_one_sentence():
         settings_for("labtop")
 
 
-def test_a_preset_changes_a_profile_and_gives_way_to_what_is_said(tmp_path):
+def test_a_preset_overrides_the_profile_and_yields_to_the_file(tmp_path):
     _, plain = read_settings(None, {"profile": "laptop"})
     _, paper = read_settings(None, {"profile": "laptop", "preset": "reference"})
     assert paper == replace(plain, cycle_ct=10, cycle_mri=10, identity=5) != plain

@@ -15,7 +15,7 @@ def test_scale_is_invertible_inside_its_interval(scale):
     np.testing.assert_allclose(scale.from_network(scale.to_network(physical)), physical, atol=1e-9)
 
 
-def test_scale_ends_meet_the_networks_range_for_arrays_and_tensors():
+def test_scale_ends_become_minus_one_and_one():
     assert HU.to_network(np.array([-1000.0, 0.0, 1000.0])).tolist() == [-1, 0, 1]
     assert HU.to_network(torch.tensor([-2000.0, 3000.0])).tolist() == [-1, 1]
 
@@ -50,3 +50,11 @@ def test_window_blackens_below_and_whitens_above():
         1,
     ]
     assert WINDOWS["brain"] == Window(40, 80)
+
+
+@pytest.mark.parametrize(
+    ("level", "width"), [("brain", 80), (40, 0), (40, -80), (float("nan"), 80), (40, float("inf"))]
+)
+def test_a_window_needs_a_level_and_a_width(level, width):
+    with pytest.raises(ValueError, match="window"):
+        Window(level, width)

@@ -1,8 +1,12 @@
-"""The lessons run by papermill, their site, and the classroom with nbgrader."""
+"""The lessons run by papermill, their site, and the classroom with nbgrader.
 
-import lazy_loader
+The site: `build` fills a folder of sources and runs Sphinx on it with `sphinx_parts`. The sources
+are listed in `sources`; lessons come from `notebook_pages`, and the reference from `api_reference`.
+"""
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+from ..lazy_names import attach
+
+__getattr__, __dir__, __all__ = attach(
     __name__,
     submod_attrs={
         "classroom": ["grade", "release"],

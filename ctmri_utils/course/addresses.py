@@ -15,18 +15,18 @@ def repository() -> str:
     """The address of the course's repository, from pyproject.toml or the installed package."""
     if CHECKOUT is None:
         addresses = metadata("ctmri-utils").get_all("Project-URL")
-        named = dict(line.split(", ") for line in addresses)
-        return named["Repository"].removesuffix("/")
+        address_of = dict(line.split(", ") for line in addresses)
+        return address_of["Repository"].removesuffix("/")
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return project["urls"]["Repository"].removesuffix("/")
 
 
-def open_links(place: str, address: str) -> tuple[str, str]:
+def open_links(path: str, address: str) -> tuple[str, str]:
     """Where a notebook opens in Colab and in Kaggle, once it is pushed.
 
     Args:
-        place: its path below the repository's address, such as blob/main/notebooks/x.ipynb.
+        path: of the notebook below the repository's address, such as blob/main/notebooks/x.ipynb.
         address: of the repository.
     """
-    path = address.removeprefix("https://github.com/")
-    return f"{COLAB}/github/{path}/{place}", f"{KAGGLE}{address}/{place}"
+    owner_and_name = address.removeprefix("https://github.com/")
+    return f"{COLAB}/github/{owner_and_name}/{path}", f"{KAGGLE}{address}/{path}"

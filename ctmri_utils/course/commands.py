@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from ..command_line import Parameters, Profile, Switch, default_is, literal
+from ..command_line import Parameters, Profile, Switch, default_is, literal, optional
 
 BuildFolder = Annotated[Path | None, default_is("$CTMRI_BUILD, else build/", "FOLDER")]
 
@@ -41,10 +41,10 @@ def course(
 
     executed = run_course(profile, build, list(lessons), parameters, again=again)
     minutes = sum(lesson.minutes for lesson in executed if not lesson.up_to_date)
-    kept = sum(lesson.up_to_date for lesson in executed)
-    print(f"{len(executed) - kept} lessons in {minutes:.1f} min.")
-    if kept:
-        print(f"{kept} were up to date (--again, or make course AGAIN=1, runs them too).")
+    up_to_date = sum(lesson.up_to_date for lesson in executed)
+    print(f"{len(executed) - up_to_date} lessons in {minutes:.1f} min.")
+    if up_to_date:
+        print(f"{up_to_date} were up to date (--again, or make course AGAIN=1, runs them too).")
     print(f"Open {build_site(build)} in a browser, or read and change the lessons with `make lab`.")
 
 
@@ -78,7 +78,7 @@ def grade(
     /,
     *,
     output: Annotated[Path | None, default_is("build/grades", "FOLDER")] = None,
-    roster: Annotated[Path | None, default_is("none", "FILE")] = None,
+    roster: Annotated[Path | None, optional("FILE")] = None,
     format: Literal["csv", "canvas", "moodle"] = "csv",
     unsafe: Switch = False,
 ) -> int:
@@ -101,7 +101,9 @@ def grade(
     from .classroom.roster import read_roster
 
     output = output or build_folder() / "grades"
-    grades = grade_submissions(submissions, output, roster=roster, format=format, unsafe=unsafe)
+    grades = grade_submissions(
+        submissions, output, roster_file=roster, format=format, unsafe=unsafe
+    )
     print(f"{summary(grades)}. See grades.csv, parts.csv and feedback in {output}")
     if format == "csv":
         return 0

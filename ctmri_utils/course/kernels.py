@@ -6,8 +6,7 @@ import os
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from ..machine import PACKAGE, environment_variables
-from ..volumes.packages import import_optional
+from ..machine import PACKAGE, environment_variables, import_optional
 
 
 def kernel_environment(build: Path, **more: str) -> AbstractContextManager[None]:

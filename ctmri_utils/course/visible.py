@@ -13,6 +13,8 @@ import os
 import sys
 from pathlib import Path
 
+from nbformat import NotebookNode
+
 from .classroom.notebook_files import read_notebook
 
 CELL_SECONDS = 60
@@ -43,13 +45,13 @@ def visible_marks(path: Path) -> list[dict]:
 
     tests = []
     for cell in notebook.cells:
-        about = cell.metadata.get("nbgrader", {})
-        if cell.cell_type == "code" and about.get("grade"):
-            tests.append(mark(cell, about["grade_id"], about["points"]))
+        nbgrader = cell.metadata.get("nbgrader", {})
+        if cell.cell_type == "code" and nbgrader.get("grade"):
+            tests.append(mark(cell, nbgrader["grade_id"], nbgrader["points"]))
     return tests
 
 
-def mark(cell, name: str, points: float) -> dict:
+def mark(cell: NotebookNode, name: str, points: float) -> dict:
     """What one executed test is worth."""
     passed = {"name": name, "status": "pass", "score": points, "max_score": points}
     errors = [output for output in cell.outputs if output.output_type == "error"]

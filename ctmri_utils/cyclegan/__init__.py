@@ -7,9 +7,9 @@ algorithm. Beside them stand `variants` (other networks), `architectures` (netwo
 This room knows tensors, not files.
 """
 
-import lazy_loader
+from ..lazy_names import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
     submodules=["losses", "networks", "remedies"],
     submod_attrs={

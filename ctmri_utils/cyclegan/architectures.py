@@ -126,6 +126,7 @@ def infer_architecture(state: dict[str, Tensor]) -> dict:
 
 
 def discriminator_arguments(kernels: list[str]) -> dict:
+    """What the names of its convolutions say of a discriminator."""
     if kernels[0] == "net.0.weight":
         return {"name": "pixel"}
     n_layers = len(kernels) - 2
@@ -133,17 +134,18 @@ def discriminator_arguments(kernels: list[str]) -> dict:
 
 
 def resnet_arguments(state: dict[str, Tensor], kernels: list[str]) -> dict:
+    """What the names and shapes of its convolutions say of a ResNet generator."""
     matches = [re.fullmatch(r"model\.\d+\.conv_block\.(\d+)\.weight", key) for key in kernels]
 
-    # Of the convolutions in all blocks: 1 and 5, after dropout 6. Without padding layers 0 and 3,
-    # after dropout 4. Layers that reflect and layers that replicate look alike.
-    places = [match[1] for match in matches if match]
-    zero = "0" in places
-    n_blocks = len(places) // 2
+    # The two convolutions of a block are its layers 1 and 5, with dropout 1 and 6; without padding
+    # layers 0 and 3, with dropout 0 and 4. Layers that reflect and that replicate look the same.
+    positions = [match[1] for match in matches if match]
+    zero = "0" in positions
+    n_blocks = len(positions) // 2
     resize = f"model.{10 + n_blocks}.2.weight" in state
     arguments = {
         "name": f"resnet_{n_blocks}blocks",
-        "dropout": ("4" if zero else "6") in places,
+        "dropout": ("4" if zero else "6") in positions,
         "out_channels": state[kernels[-1]].shape[0],
         "upsampling": "resize" if resize else "transposed",
     }
@@ -151,6 +153,7 @@ def resnet_arguments(state: dict[str, Tensor], kernels: list[str]) -> dict:
 
 
 def unet_arguments(state: dict[str, Tensor], kernels: list[str]) -> dict:
+    """What the names and shapes of its convolutions say of a U-Net generator."""
     resize = kernels[-1] == "model.model.3.2.weight"
 
     # A transposed convolution's weight has the inputs first, then the outputs.

@@ -21,7 +21,7 @@ BACKGROUND = -1
 
 
 def random_seed(*numbers: int) -> int:
-    """A seed of its own for these numbers, the same on every machine."""
+    """A seed made of these numbers, the same on every machine."""
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
     return int(state >> 1)
 

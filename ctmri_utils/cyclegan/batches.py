@@ -15,16 +15,14 @@ from torch import Tensor
 
 from ..files import is_large, large_tensor
 from ..settings import Training
+from ..units import MODALITIES
 from .augmentation import Augmentation, random_seed, seeded
 from .engine import Worker
 
-CT, MRI = 0, 1
-MODALITY_NAMES = ("CT", "MR")
-
-# [-1, 1] in 16 bits: steps of 0.03 HU.
+# Slices are kept in 16 bits, so [-1, 1] has this many levels on each side, 0.03 HU apart.
 LEVELS = 32767
 
-# Slices are of like height within this share of the head, as in MaskGAN's sampling.
+# Heights that differ by this share of the head count as equal, as in MaskGAN's sampling.
 LIKE_HEIGHT = 0.03
 
 
@@ -70,12 +68,12 @@ class UnpairedBatches:
         self.training = training
         self.seed = seed
         self.worker = worker
-        self.names = slices.ct_names, slices.mri_names
+        self.names = {"ct": slices.ct_names, "mri": slices.mri_names}
         self.positions = [torch.tensor(heights) for heights in slices.positions or ()]
 
-        self.images = []
-        self.augmentations = []
-        for images in (slices.ct, slices.mri):
+        self.images = {}
+        self.augmentations = {}
+        for modality, images in (("ct", slices.ct), ("mri", slices.mri)):
             images = compact(images, training.load_size)
             if min(images.shape[-2:]) < training.crop_size:
                 raise ValueError(
@@ -84,30 +82,30 @@ class UnpairedBatches:
                     "at least as large"
                 )
             on_disk = is_large(images.shape, images.dtype)
-            self.images.append(images if on_disk else images.to(worker.device))
-            self.augmentations.append(Augmentation(training, images.shape[-2:]))
+            self.images[modality] = images if on_disk else images.to(worker.device)
+            self.augmentations[modality] = Augmentation(training, images.shape[-2:])
 
-        # The two modalities are in one turn, or in two within a batch.
+        # A batch needs the orders of both modalities, of one turn or of two.
         self.order = lru_cache(maxsize=4)(self.shuffled)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The CT and the MR batch, (batch_size, C, H, W) in [-1, 1] each; steps count from 0."""
-        ct_indexes, mri_indexes = self.indexes(step, CT), self.indexes(step, MRI)
+        ct_indexes, mri_indexes = self.indexes(step, "ct"), self.indexes(step, "mri")
         first = self.worker.process * self.training.batch_size
 
         ct_batch, mri_batch = [], []
-        for place in range(first, first + self.training.batch_size):
-            ct = self.slice(CT, ct_indexes[place])
-            mri = self.slice(MRI, mri_indexes[place])
-            with seeded(self.seed, 1, step, place):
+        for i in range(first, first + self.training.batch_size):
+            ct = self.slice("ct", ct_indexes[i])
+            mri = self.slice("mri", mri_indexes[i])
+            with seeded(self.seed, 1, step, i):
                 if self.training.sampling == "paired":
-                    # As channels of one slice, they move alike.
-                    pair = self.augmentations[CT].move(torch.cat([ct, mri]))
+                    # The channels of one slice are moved alike.
+                    pair = self.augmentations["ct"].move(torch.cat([ct, mri]))
                     ct, mri = pair.split([len(ct), len(mri)])
                 else:
-                    ct = self.augmentations[CT].move(ct)
-                    mri = self.augmentations[MRI].move(mri)
-                mri = self.augmentations[MRI].brighten(mri)
+                    ct = self.augmentations["ct"].move(ct)
+                    mri = self.augmentations["mri"].move(mri)
+                mri = self.augmentations["mri"].brighten(mri)
             ct_batch.append(ct)
             mri_batch.append(mri)
 
@@ -117,30 +115,30 @@ class UnpairedBatches:
     def describe(self, step: int) -> str:
         """Which slices a step sees, for an error message."""
         parts = []
-        for modality, title in enumerate(MODALITY_NAMES):
+        for modality, title in MODALITIES.items():
             indexes = self.indexes(step, modality).tolist()
             names = [slice_name(self.names[modality], index) for index in indexes]
             parts.append(f"{title} {', '.join(names)}")
         return " and ".join(parts)
 
-    def slice(self, modality: int, index: Tensor) -> Tensor:
+    def slice(self, modality: str, index: Tensor) -> Tensor:
         """One slice as it was given, (C, H, W) in [-1, 1]."""
         return self.images[modality][int(index)].float().div_(LEVELS)
 
-    def indexes(self, step: int, modality: int) -> Tensor:
+    def indexes(self, step: int, modality: str) -> Tensor:
         """Which slices the processes see together in a step, (batch_size * processes,)."""
-        if modality == MRI and self.training.sampling == "paired":
-            return self.indexes(step, CT)
-        if modality == MRI and self.training.sampling == "position":
-            return self.of_like_height(self.indexes(step, CT), random_source(self.seed, 2, step))
+        if modality == "mri" and self.training.sampling == "paired":
+            return self.indexes(step, "ct")
+        if modality == "mri" and self.training.sampling == "position":
+            return self.of_like_height(self.indexes(step, "ct"), random_source(self.seed, 2, step))
 
         count = len(self.images[modality])
         together = self.training.batch_size * self.worker.processes
-        chosen = []
-        for place in range(step * together, (step + 1) * together):
-            turn, index = divmod(place, count)
-            chosen.append(self.order(modality, turn)[index])
-        return torch.stack(chosen)
+        indexes = []
+        for drawn in range(step * together, (step + 1) * together):
+            turn, position = divmod(drawn, count)
+            indexes.append(self.order(modality, turn)[position])
+        return torch.stack(indexes)
 
     def of_like_height(self, ct: Tensor, random: torch.Generator) -> Tensor:
         """An MR slice of like height for each CT slice."""
@@ -149,13 +147,15 @@ class UnpairedBatches:
         near = distances <= distances.amin(1, keepdim=True).clamp(min=LIKE_HEIGHT)
         return torch.multinomial(near.float(), 1, generator=random)[:, 0]
 
-    def shuffled(self, modality: int, turn: int) -> Tensor:
+    def shuffled(self, modality: str, turn: int) -> Tensor:
         """The order in which a modality's slices come in one turn through all of them."""
-        random = random_source(self.seed, 0, modality, turn)
+        stream = list(MODALITIES).index(modality)
+        random = random_source(self.seed, 0, stream, turn)
         return torch.randperm(len(self.images[modality]), generator=random)
 
 
 def slice_name(names: Sequence[str], index: int) -> str:
+    """The name of a slice in an error message; its number where slices have no names."""
     return names[index] if names else f"number {index}"
 
 

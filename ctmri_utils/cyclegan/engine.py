@@ -16,12 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..machine import (
-    cpu_lacks_bf16,
-    delayed_interrupt,
-    several_processes,
-    shared_by_processes,
-)
+from ..machine import cpu_lacks_bf16, delayed_interrupt, distribute, start_accelerator
 from ..settings import Training
 from .fast_cpu import use_fast_layers
 
@@ -30,6 +25,7 @@ if TYPE_CHECKING:
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+# A warning comes if the last ten steps took three times as long as the first ten.
 SLOWDOWN = 3
 WATCHED_STEPS = 10
 
@@ -56,7 +52,7 @@ class Engine:
 
     def __init__(self, model: CycleGAN, training: Training):
         self.training = training
-        self.accelerator = several_processes()
+        self.accelerator = start_accelerator()
         if self.accelerator:
             self.worker = Worker(
                 self.accelerator.device,
@@ -66,17 +62,17 @@ class Engine:
         else:
             self.worker = Worker(next(model.parameters()).device)
         if self.worker.process > 0:
-            # Without this, all processes would draw the same dropout.
+            # Processes with the same seed would draw the same dropout.
             torch.manual_seed(torch.initial_seed() + self.worker.process)
 
         device = self.worker.device
         check_precision(training.precision, device)
-        prepare(model, device, training.compile)
-        self.model = shared_by_processes(model, self.accelerator) if self.accelerator else model
+        make_fast(model, device, training.compile)
+        self.model = distribute(model, self.accelerator) if self.accelerator else model
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "fp16")
         self.has_fused_adam = device.type in ("cpu", "cuda", "mps", "xpu")
 
-        # Within a step the state of the run is none that can be resumed.
+        # Within a step the run is in a state that cannot be resumed.
         self.between_steps = True
         self.watch = SlowdownWatch()
 
@@ -89,10 +85,6 @@ class Engine:
             yield
             self.watch(time.perf_counter() - start)
             self.between_steps = True
-
-    def forward(self, ct: Tensor, mri: Tensor) -> Step:
-        """The model's `training_step` in the training's precision."""
-        return step_in_precision(self.model, self.training.precision, ct, mri)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a loss; of fp16 they are scaled, so that small ones survive."""
@@ -108,7 +100,7 @@ class Engine:
             self.scaler.step(optimizer)
         self.scaler.update()
 
-    def mean(self, losses: dict[str, Tensor]) -> dict[str, float]:
+    def mean_losses(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Losses averaged over the processes."""
         # Apple's accelerator has no float64.
         dtype = torch.float32 if self.worker.device.type == "mps" else torch.float64
@@ -140,7 +132,7 @@ def check_precision(precision: str, device: torch.device) -> None:
         )
 
 
-def prepare(model: CycleGAN, device: torch.device, compiled: bool) -> None:
+def make_fast(model: CycleGAN, device: torch.device, compiled: bool) -> None:
     """Give the model the layers and the memory layout that are fastest on its device."""
     if device.type == "cpu":
         use_fast_layers(model)

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 def use_fast_layers(model: nn.Module) -> None:
     """Replace layers by the faster ones below, in place; weights and their names stay.
 
-    Values and gradients stay the same up to rounding, which the tests state. Hooks on
-    a replaced layer are lost: register them afterwards. A second call changes nothing.
+    Values and gradients stay the same up to rounding, which the tests state. Hooks on a replaced
+    layer are lost: register them afterwards. A second call changes nothing.
 
     Args:
         model: any module, such as a `CycleGAN`; its layers get batches, (N, C, H, W).
@@ -43,10 +43,12 @@ def fast_layer(layer: nn.Module) -> nn.Module | None:
 
 
 def is_even_padding(layer: nn.ReflectionPad2d) -> bool:
+    """Whether it pads all sides by the same width."""
     return len(set(layer.padding)) == 1 and layer.padding[0] > 0
 
 
 def is_plain_norm(layer: nn.InstanceNorm2d) -> bool:
+    """Whether it has neither weights nor statistics, and torch's default epsilon."""
     has_parameters = layer.affine or layer.track_running_stats
     return not has_parameters and layer.eps == 1e-5
 
@@ -86,7 +88,7 @@ class Reflection(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         width = ctx.width
 
-        # Summed in float32 or wider: bf16 would lose the small terms.
+        # The sum is in float32 or wider, because bf16 would lose the small terms.
         total = gradient.to(torch.promote_types(gradient.dtype, torch.float32), copy=True)
         for axis in (-1, -2):
             last = total.shape[axis] - 1
@@ -116,10 +118,12 @@ class ReflectionPad(nn.ReflectionPad2d):
 class ToOneMap(torch.autograd.Function):
     """A convolution to one map whose backward pass is made of convolutions *from* one map.
 
-    Stride 1, no padding. oneDNN fills up a single output map to sixteen, in all three passes, but
-    reads a single input map as it is. With `wide`, the incoming gradient between zeros, and k, the
-    weight with its sides flipped, the gradient of x is conv(wide, k), and that of k is the gradient
-    of the sum of x * conv(wide, k). The same sums; both passes together take half of the time.
+    Stride 1, no padding. oneDNN fills up a single output map to sixteen, but reads a single input
+    map as it is, so both passes together take half of the time. With `wide`, the incoming gradient
+    padded with zeros, and `flipped`, the weight with its sides flipped:
+
+    * the gradient of x is conv(wide, flipped);
+    * the gradient of `flipped` is that of sum(x * conv(wide, flipped)).
     """
 
     @staticmethod
@@ -131,14 +135,14 @@ class ToOneMap(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # Under autocast the gradient comes in bf16.
         x, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)
-        k = weight.flip(2, 3).transpose(0, 1)  # (C, 1, h, w)
-        h, w = k.shape[2:]
+        flipped = weight.flip(2, 3).transpose(0, 1)  # (C, 1, h, w)
+        h, w = flipped.shape[2:]
         wide = F.pad(gradient, [w - 1, w - 1, h - 1, h - 1])  # (N, 1, H + h - 1, W + w - 1)
 
-        of_x = F.conv2d(wide, k)
-        of_k = nn.grad.conv2d_weight(wide, k.shape, x)  # (C, 1, h, w)
-        of_weight = of_k.flip(2, 3).reshape(weight.shape)
-        return of_x, of_weight, gradient.sum((0, 2, 3))
+        x_gradient = F.conv2d(wide, flipped)
+        flipped_gradient = nn.grad.conv2d_weight(wide, flipped.shape, x)  # (C, 1, h, w)
+        weight_gradient = flipped_gradient.flip(2, 3).reshape(weight.shape)
+        return x_gradient, weight_gradient, gradient.sum((0, 2, 3))
 
 
 class LastConv(nn.Conv2d):

@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ..settings import Training
-from .batches import MODALITY_NAMES, Slices, slice_name
+from ..units import MODALITIES
+from .batches import Slices, slice_name
 from .model import CycleGAN
 from .remedies import LOSSES
 
 # The weights of `Objective`, by which a loss is switched on.
 LOSS_WEIGHTS = ("adversarial", "cycle_ct", "cycle_mri", "identity", *LOSSES)
 
-# Interpolation in float32 may leave slices outside of [-1, 1] by as much.
+# Interpolation in float32 may leave slices outside of [-1, 1] by this much.
 ROUNDING = 1e-3
 
 
@@ -23,11 +24,13 @@ def check_inputs(
 ) -> None:
     """Raise ValueError, in one sentence, unless model, slices and settings fit together."""
     if not isinstance(model, CycleGAN):
-        raise ValueError(f"a {type(model).__name__} cannot be trained: pass a CycleGAN")
+        raise ValueError(
+            f"model is of type {type(model).__name__} and cannot be trained: pass a CycleGAN"
+        )
     if not (isinstance(getattr(slices, "ct", None), torch.Tensor) and hasattr(slices, "mri")):
         raise ValueError(
-            f"a {type(slices).__name__} holds no slices to train on: pass the train side of loaded "
-            "scans (scans.train), or tensors in a batches.Slices"
+            f"slices is of type {type(slices).__name__} and holds none to train on: pass the train "
+            "side of loaded scans (scans.train), or tensors in a batches.Slices"
         )
     if not training.steps:
         raise ValueError("steps=0 trains nothing: say how many steps the whole training has")
@@ -36,10 +39,12 @@ def check_inputs(
     check_images("mri", slices.mri, slices.mri_names, model.architecture.mri_channels)
     check_sampling(slices, training)
     check_objective(model, training, validate)
-    check_values(slices)
+    check_values(MODALITIES["ct"], slices.ct, slices.ct_names)
+    check_values(MODALITIES["mri"], slices.mri, slices.mri_names)
 
 
 def check_images(modality: str, images: torch.Tensor, names: Sequence[str], channels: int) -> None:
+    """Raise ValueError unless slices are (N, channels, H, W), with a name for each or none."""
     if images.ndim != 4 or images.shape[1] != channels or len(images) == 0:
         raise ValueError(
             f"{modality} is of shape {tuple(images.shape)} and should be (N, {channels}, H, W), N "
@@ -87,22 +92,19 @@ def check_objective(model: CycleGAN, training: Training, validate: Callable | No
         )
 
 
-def check_values(slices: Slices) -> None:
+def check_values(title: str, images: torch.Tensor, names: Sequence[str]) -> None:
     """Raise ValueError, naming the slice, if one is not finite or not in [-1, 1]."""
-    both = ((slices.ct, slices.ct_names), (slices.mri, slices.mri_names))
-    for title, (images, names) in zip(MODALITY_NAMES, both, strict=True):
-        for i, image in enumerate(images):
-            if not image.isfinite().all():
-                raise ValueError(
-                    f"{title} slice {slice_name(names, i)} holds values that are not finite: "
-                    "remove or repair it before training"
-                )
-            if image.abs().max() > 1 + ROUNDING:
-                raise ValueError(
-                    f"{title} slice {slice_name(names, i)} reaches from {image.min():.4g} to "
-                    f"{image.max():.4g} and should be in [-1, 1]: scale it as "
-                    "`units.HU.to_network` does"
-                )
+    for i, image in enumerate(images):
+        if not image.isfinite().all():
+            raise ValueError(
+                f"{title} slice {slice_name(names, i)} holds values that are not finite: "
+                "remove or repair it before training"
+            )
+        if image.abs().max() > 1 + ROUNDING:
+            raise ValueError(
+                f"{title} slice {slice_name(names, i)} reaches from {image.min():.4g} to "
+                f"{image.max():.4g} and should be in [-1, 1]: scale it by `units.HU.to_network`"
+            )
 
 
 def check_numbers(seed: int, stop_at: int | None, save_every: int) -> None:

@@ -9,13 +9,19 @@ from torch import Tensor, nn
 from ..settings import GAN_MODES
 
 
-def check_same_shape(one: Tensor, other: Tensor) -> None:
+def check_same_shape(first: Tensor, second: Tensor) -> None:
     """Raise ValueError unless both tensors have one shape: broadcasting would hide a mistake."""
-    if one.shape != other.shape:
+    if first.shape != second.shape:
         raise ValueError(
-            f"the two images have different shapes, {tuple(one.shape)} and {tuple(other.shape)}: "
-            "compare like with like"
+            f"the two images have different shapes, {tuple(first.shape)} and "
+            f"{tuple(second.shape)}: compare like with like"
         )
+
+
+def mean_absolute_difference(image: Tensor, target: Tensor) -> Tensor:
+    """mean |image - target|, a scalar; ValueError unless both have one shape."""
+    check_same_shape(image, target)
+    return (image - target).abs().mean()
 
 
 def adversarial_loss(verdict: Tensor, real: bool, gan_mode: str = "lsgan") -> Tensor:
@@ -98,7 +104,7 @@ def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Te
     between = torch.lerp(fake.detach().to(real.dtype), real, share).requires_grad_()
     (gradient,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
 
-    # As in the reference: at 0 the norm has no slope of its own.
+    # The reference adds 1e-16 too: at 0 the norm has no derivative.
     slope = (gradient.flatten(1) + 1e-16).norm(dim=1)
     return (slope - 1).square().mean()
 
@@ -118,8 +124,7 @@ def cycle_loss(cycled: Tensor, original: Tensor) -> Tensor:
 
     Source: Zhu et al. 2017, eq. 2.
     """
-    check_same_shape(cycled, original)
-    return (cycled - original).abs().mean()
+    return mean_absolute_difference(cycled, original)
 
 
 def identity_loss(identity: Tensor, original: Tensor) -> Tensor:
@@ -137,5 +142,4 @@ def identity_loss(identity: Tensor, original: Tensor) -> Tensor:
 
     Source: Zhu et al. 2017, section 5.2.
     """
-    check_same_shape(identity, original)
-    return (identity - original).abs().mean()
+    return mean_absolute_difference(identity, original)

@@ -34,7 +34,7 @@ class ImagePool(nn.Module):
         self.register_buffer("images", torch.empty(0), persistent=False)
 
     def forward(self, fakes: Tensor) -> Tensor:
-        """As many images as are given, (N, C, H, W).
+        """Images to judge, as many as `fakes`, (N, C, H, W).
 
         Once the pool is full, each is with probability 1/2 an older one, which the new one
         replaces. With size 0 the images come back as they are.
@@ -133,8 +133,8 @@ class Translator(nn.Module):
             update(list(average.parameters()), list(network.parameters()), step)
 
             # Batch norm's statistics are means already.
-            for kept, statistic in zip(average.buffers(), network.buffers(), strict=True):
-                kept.copy_(statistic)
+            for copied, statistic in zip(average.buffers(), network.buffers(), strict=True):
+                copied.copy_(statistic)
 
     @torch.no_grad()
     def translate(
@@ -243,10 +243,10 @@ class CycleGAN(Translator):
         for to, network in self.current.items():
             self.averaged[to].load_state_dict(network.state_dict())
 
-        # After the others, whose first weights then are those of a plain CycleGAN.
+        # They are drawn last, so that the other networks begin as in a plain CycleGAN.
         self.contrast = extra_networks(self)
 
-        # Without this, several processes would wait for gradients that never come.
+        # Several processes would wait for the gradients of discriminators that never train.
         if not objective.adversarial:
             self.D_ct.requires_grad_(False)
             self.D_mri.requires_grad_(False)
@@ -254,8 +254,8 @@ class CycleGAN(Translator):
         self.pool_ct = ImagePool(objective.pool_size)
         self.pool_mri = ImagePool(objective.pool_size)
 
-        # Two batches in one call give the same result only where images share nothing.
-        self.batched = architecture.norm != "batch" and not architecture.dropout
+        # Batch norm and dropout let images of one call depend on each other.
+        self.images_are_independent = architecture.norm != "batch" and not architecture.dropout
 
     @property
     def generator_parameters(self) -> list[nn.Parameter]:
@@ -289,8 +289,8 @@ class CycleGAN(Translator):
 
         identity_ct = identity_mri = None
         if objective.identity or objective.nce_identity:
-            fake_mri, identity_mri = self.in_one_call(self.G_ct2mri, ct, mri)
-            fake_ct, identity_ct = self.in_one_call(self.G_mri2ct, mri, ct)
+            fake_mri, identity_mri = self.call_on_both(self.G_ct2mri, ct, mri)
+            fake_ct, identity_ct = self.call_on_both(self.G_mri2ct, mri, ct)
         else:
             fake_mri, fake_ct = self.G_ct2mri(ct), self.G_mri2ct(mri)
 
@@ -350,10 +350,10 @@ class CycleGAN(Translator):
         if not self.objective.adversarial:
             return images.ct.new_zeros(()), {}
 
-        # In the reference's order, on which the random draws of the pools depend.
-        of_mri = self.real_or_fake(self.D_mri, images.mri, self.pool_mri(images.fake_mri))
-        of_ct = self.real_or_fake(self.D_ct, images.ct, self.pool_ct(images.fake_ct))
-        return of_ct + of_mri, {"discriminator_mri": of_mri, "discriminator_ct": of_ct}
+        # MR comes first as in the reference, because the random draws of the pools depend on it.
+        mri_loss = self.real_or_fake(self.D_mri, images.mri, self.pool_mri(images.fake_mri))
+        ct_loss = self.real_or_fake(self.D_ct, images.ct, self.pool_ct(images.fake_ct))
+        return ct_loss + mri_loss, {"discriminator_mri": mri_loss, "discriminator_ct": ct_loss}
 
     def real_or_fake(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
         """Half the sum of a discriminator's losses on real and on fake images.
@@ -362,7 +362,7 @@ class CycleGAN(Translator):
         and the gradient penalty, because the slope that the penalty asks for belongs to that.
         """
         mode = self.objective.gan_mode
-        on_real, on_fake = self.in_one_call(discriminator, real, fake.detach())
+        on_real, on_fake = self.call_on_both(discriminator, real, fake.detach())
         loss = adversarial_loss(on_real, True, mode) + adversarial_loss(on_fake, False, mode)
         if mode == "wgangp":
             penalty = gradient_penalty(discriminator, real, fake)
@@ -374,12 +374,14 @@ class CycleGAN(Translator):
         sigma = self.objective.translation_noise
         return fake + sigma * torch.randn_like(fake) if sigma else fake
 
-    def in_one_call(self, network: nn.Module, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-        """The network's answers to two batches, in one call if that gives the same answers."""
-        if self.batched and one.shape[1:] == other.shape[1:]:
-            answers = network(torch.cat([one, other]))
-            return answers.split([len(one), len(other)])
-        return network(one), network(other)
+    def call_on_both(
+        self, network: nn.Module, first: Tensor, second: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The network's outputs for two batches, in one call if that gives the same outputs."""
+        if self.images_are_independent and first.shape[1:] == second.shape[1:]:
+            outputs = network(torch.cat([first, second]))
+            return outputs.split([len(first), len(second)])
+        return network(first), network(second)
 
     def settings(self) -> dict:
         """All that builds this model again: `CycleGAN.from_settings(model.settings())`."""

@@ -17,10 +17,10 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ..settings import INITS, NORMS
 
-# Layers that extend an image; "zero" is a part of the convolution itself.
+# The layers that extend an image; the convolution itself pads with zeros.
 PADDINGS = {"reflect": nn.ReflectionPad2d, "replicate": nn.ReplicationPad2d, "zero": None}
 
-# A slice is blank where its largest and its smallest value differ by less.
+# A slice is blank if its largest and its smallest value differ by less than this.
 BLANK = 1e-4
 
 
@@ -36,7 +36,11 @@ def norm_layer(norm: str, channels: int) -> nn.Module:
 
 
 def has_bias(norm: str) -> bool:
-    """Whether the convolution before a normalisation keeps its bias, as the reference decides."""
+    """Whether the convolution before a normalisation keeps its bias, as the reference decides.
+
+    Batch norm has a shift of its own. Instance norm would cancel a bias, and "none" could use one,
+    but the reference's files hold it with the first and not with the second.
+    """
     return norm == "instance"
 
 
@@ -299,6 +303,7 @@ def init_weights(network: nn.Module, init: str = "normal", gain: float = 0.02) -
 
 
 def draw_weight(module: nn.Module, init: str, gain: float) -> None:
+    """Draw the weight of one layer anew, see `init_weights`."""
     # Spectral norm keeps singular vectors of the old weight, so it is put on anew.
     spectral = parametrize.is_parametrized(module)
     if spectral:

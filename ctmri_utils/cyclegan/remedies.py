@@ -7,6 +7,7 @@ add a row here and a field there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from ..masks import mri_head_mask
 from ..units import HU
-from .losses import check_same_shape, cycle_loss
+from .losses import check_same_shape, mean_absolute_difference
 from .networks import ResnetBlock, ResnetGenerator, init_weights
 
 if TYPE_CHECKING:
@@ -26,14 +27,14 @@ NEIGHBOURS = [
     (row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0)
 ]
 
-# The patch of `mind` is a Gaussian, of which 3 x 3 pixels hold all but a thousandth.
+# The patch of `mind` is a Gaussian; 3 x 3 pixels hold all but a thousandth of it.
 MIND_SIGMA_PX = 0.5
 
-# How many patches of each image and layer are compared, as in Park et al. 2020.
+# The patches of each image and layer that are compared, and their features (Park et al. 2020).
 PATCHES = 256
 PATCH_FEATURES = 256
 
-# Where a `ResnetGenerator` pads the image first, and where it halves it.
+# The layers of a `ResnetGenerator` that pad the image first, and that halve it.
 PADDING, HALVINGS = 0, (4, 7)
 
 
@@ -68,9 +69,6 @@ def extra_networks(model: CycleGAN) -> nn.ModuleDict:
     return init_weights(networks, model.architecture.init, model.architecture.init_gain)
 
 
-# ---- losses that compare a translation with its original
-
-
 def grey(images: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, 1, H, W), the mean of the channels, in 32 bits at least."""
     # Under autocast images may have 16 bits, too few for the sums that follow.
@@ -78,23 +76,23 @@ def grey(images: Tensor) -> Tensor:
 
 
 def grey_pair(translation: Tensor, original: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as `grey` ones; ValueError if their sizes differ."""
+    """Both images after `grey`; ValueError if their sizes differ."""
     translation, original = grey(translation), grey(original)
     check_same_shape(translation, original)
     return translation, original
 
 
-def squared_correlation(one: Tensor, other: Tensor) -> Tensor:
+def squared_correlation(translation: Tensor, original: Tensor) -> Tensor:
     """Pearson's r, squared, of each pair of images (N, ..., H, W) over all their pixels.
 
     Returns:
         (N,), 0 where one of the two images is constant.
     """
-    one, other = one.flatten(1), other.flatten(1)  # (N, pixels)
-    one = one - one.mean(1, keepdim=True)
-    other = other - other.mean(1, keepdim=True)
-    spreads = one.square().sum(1) * other.square().sum(1)
-    return (one * other).sum(1).square() / spreads.clamp(min=1e-12)
+    a, b = translation.flatten(1), original.flatten(1)  # (N, pixels)
+    a = a - a.mean(1, keepdim=True)
+    b = b - b.mean(1, keepdim=True)
+    spreads = a.square().sum(1) * b.square().sum(1)
+    return (a * b).sum(1).square() / spreads.clamp(min=1e-12)
 
 
 def correlation_loss(translation: Tensor, original: Tensor) -> Tensor:
@@ -204,9 +202,6 @@ def mind_loss(translation: Tensor, original: Tensor) -> Tensor:
     return (mind(translation) - mind(original)).abs().mean()
 
 
-# ---- the head's outline
-
-
 def mask_loss(fake_ct_hu: Tensor, head: Tensor) -> Tensor:
     """Mean absolute difference between a soft mask of the head in a fake CT and its mask in the MR.
 
@@ -247,18 +242,15 @@ def head_in(mri: Tensor) -> Tensor:
     return torch.from_numpy(mri_head_mask(images)).to(mri.device)
 
 
-# ---- contrast between patches
-
-
 def patch_nce_loss(queries: Tensor, keys: Tensor, temperature: float = 0.07) -> Tensor:
-    """Cross-entropy of finding, for each patch of a translation, its place in the original.
+    """Cross-entropy of finding, for each patch of a translation, its position in the original.
 
     Each query chooses among the P keys of the same image, with logits q.k / temperature; the key of
-    the same place is right. No gradient flows into the keys.
+    the same position is right. No gradient flows into the keys.
 
     Args:
-        queries: (N, P, C), of length 1 along C, of P places in a translation.
-        keys: the same of the same places in its original.
+        queries: (N, P, C), of length 1 along C, of P positions in a translation.
+        keys: the same of the same positions in its original.
         temperature: divides the logits.
 
     Returns:
@@ -272,17 +264,16 @@ def patch_nce_loss(queries: Tensor, keys: Tensor, temperature: float = 0.07) -> 
     check_same_shape(queries, keys)
     logits = queries @ keys.detach().transpose(1, 2) / temperature  # (N, P, P)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    places = torch.arange(logits.shape[-1], device=logits.device).expand(len(logits), -1)
-    return F.cross_entropy(logits.flatten(0, 1), places.flatten())
+    targets = torch.arange(logits.shape[-1], device=logits.device).expand(len(logits), -1)
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 class PatchContrast(nn.Module):
     """`patch_nce_loss` on features of layers in the first half of a ResNet generator.
 
     Five layers are compared, as in CUT (Park et al. 2020): the padded image, both halvings, the
-    first and the middle residual block. Each has a small network of its own that turns a place's
-    features into a direction; the same places are drawn from both images, by torch's global
-    generator.
+    first and the middle residual block. Each has a small network that turns a patch's features into
+    a direction; the same positions are drawn from both images, by torch's global generator.
 
     Raises:
         ValueError: a generator without residual blocks.
@@ -300,7 +291,7 @@ class PatchContrast(nn.Module):
         middle = blocks[len(blocks) // 2]
         self.layers = [PADDING, *HALVINGS, *sorted({blocks[0], middle})]
 
-        # From the second halving on all layers are as wide.
+        # All layers from the second halving on have the same width.
         first = layers[PADDING + 1]
         widths = [first.in_channels, 2 * first.out_channels]
         widths += [4 * first.out_channels for _ in self.layers[2:]]
@@ -308,40 +299,39 @@ class PatchContrast(nn.Module):
 
     def forward(self, generator: ResnetGenerator, translation: Tensor, original: Tensor) -> Tensor:
         """The mean loss over the layers; both images (N, C, H, W), C what the generator takes."""
-        # The original's features are the target.
+        # No gradient flows into the original's features, which are the target.
         with torch.no_grad():
             targets = self.features(generator, original)
 
         total = 0
         translated = self.features(generator, translation)
         for head, query_map, key_map in zip(self.heads, translated, targets, strict=True):
-            query_map, key_map = query_map.flatten(2), key_map.flatten(2)  # (N, width, places)
-            places = torch.randperm(query_map.shape[-1])[:PATCHES].to(query_map.device)
-            queries = F.normalize(head(query_map[..., places].transpose(1, 2)), dim=-1)
-            keys = F.normalize(head(key_map[..., places].transpose(1, 2)), dim=-1)
+            query_map, key_map = query_map.flatten(2), key_map.flatten(2)  # (N, width, h * w)
+            patches = torch.randperm(query_map.shape[-1])[:PATCHES].to(query_map.device)
+            queries = F.normalize(head(query_map[..., patches].transpose(1, 2)), dim=-1)
+            keys = F.normalize(head(key_map[..., patches].transpose(1, 2)), dim=-1)
             total = total + patch_nce_loss(queries, keys)
         return total / len(self.heads)
 
     def features(self, generator: ResnetGenerator, images: Tensor) -> list[Tensor]:
-        found = []
+        """What the compared layers make of images, (N, width, h, w) each."""
+        maps = []
         for i, layer in enumerate(generator.model[: self.layers[-1] + 1]):
             images = layer(images)
             if i in self.layers:
-                # A copy: the next layer may be a ReLU, which works in place.
-                found.append(images.clone())
-        return found
+                # A copy is kept, because the next layer may be a ReLU, which works in place.
+                maps.append(images.clone())
+        return maps
 
 
 def projection_head(width: int) -> nn.Sequential:
+    """The network that turns a patch's features into the vector that is compared."""
     return nn.Sequential(
         nn.Linear(width, PATCH_FEATURES), nn.ReLU(), nn.Linear(PATCH_FEATURES, PATCH_FEATURES)
     )
 
 
-# ---- the table
-
-
-def both_ways(loss):
+def both_ways(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[CycleGAN, Images], Tensor]:
     """A loss between a translation and its original, summed over both directions."""
 
     def summed(model: CycleGAN, images: Images) -> Tensor:
@@ -351,26 +341,32 @@ def both_ways(loss):
 
 
 def mask_term(model: CycleGAN, images: Images) -> Tensor:
+    """`mask_loss` of the fake CT."""
     fake_ct_hu = HU.from_network(model.ct_map.decode(images.fake_ct))
     return mask_loss(fake_ct_hu, head_in(images.mri))
 
 
 def nce_term(model: CycleGAN, images: Images) -> Tensor:
+    """`patch_nce_loss` between both translations and their originals."""
     to_mri = model.contrast["mri"](model.G_ct2mri, images.fake_mri, images.ct)
     to_ct = model.contrast["ct"](model.G_mri2ct, images.fake_ct, images.mri)
     return to_mri + to_ct
 
 
 def nce_identity_term(model: CycleGAN, images: Images) -> Tensor:
+    """`patch_nce_loss` where a generator is given what it should produce."""
     to_mri = model.contrast["mri"](model.G_ct2mri, images.identity_mri, images.mri)
     to_ct = model.contrast["ct"](model.G_mri2ct, images.identity_ct, images.ct)
     return to_mri + to_ct
 
 
 def supervised_term(model: CycleGAN, images: Images) -> Tensor:
-    return cycle_loss(images.fake_mri, images.mri) + cycle_loss(images.fake_ct, images.ct)
+    """Mean absolute difference between both translations and their truth, on pairs."""
+    of_mri = mean_absolute_difference(images.fake_mri, images.mri)
+    return of_mri + mean_absolute_difference(images.fake_ct, images.ct)
 
 
+# Weight in `settings.Objective` -> f(model, images), a scalar without its weight.
 LOSSES = {
     "gradient": both_ways(gradient_loss),
     "mind": both_ways(mind_loss),
@@ -380,4 +376,3 @@ LOSSES = {
     "nce_identity": nce_identity_term,
     "supervised": supervised_term,
 }
-"""Weight in `settings.Objective` -> f(model, images), a scalar without its weight."""

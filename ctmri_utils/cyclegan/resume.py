@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..files import atomic_write, check_writable, existing, only_writer
+from ..files import atomic_write, cannot_open, check_writable, existing, only_writer
 from ..machine import delayed_interrupt
 from ..seeds import random_states, restore_random_states
 from ..settings import Architecture, Objective, Training
-from .batches import MODALITY_NAMES, Slices
+from ..units import MODALITIES
+from .batches import Slices
 
 if TYPE_CHECKING:
     from .training import Trainer
 
+# What a checkpoint must hold, by name and type; "identity" is the run's fingerprint. Since version
+# 0.2 it also holds threads and contract.
 PARTS = {
     "identity": dict,
     "model": dict,
@@ -30,7 +33,6 @@ PARTS = {
     "step": int,
     "losses": list,
 }
-"""What a checkpoint holds, by name and type; "identity" is the run's fingerprint."""
 
 TRAIN_FIRST = "train first, lesson 03 shows how"
 
@@ -63,8 +65,8 @@ def saved_run(trainer: Trainer, path: Path | None) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            # In the middle of a step nothing is saved: the file keeps the last whole one. Nor are
-            # several processes, of which the others may be at another step.
+            # Nothing is saved in the middle of a step, nor by several processes, which may be at
+            # different steps: the file keeps the last whole step.
             if trainer.engine.between_steps and trainer.engine.worker.processes == 1:
                 save_run(trainer, path)
             raise
@@ -79,28 +81,28 @@ def resume_run(trainer: Trainer, path: Path) -> None:
     """
     state = load_checkpoint(path)
     try:
-        other = other_settings(trainer.fingerprint, state["identity"])
-        if not other:
+        differences = changed_settings(trainer.fingerprint, state["identity"])
+        if not differences:
             restore_run(trainer, state)
     except (LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} cannot be resumed: {error}; move it away, or use another file"
         ) from error
 
-    if other:
-        # A new run can start from the other one's weights if the networks are the same.
+    if differences:
+        # A new run can start from these weights if its networks are the same.
         advice = "choose another folder for this one"
-        if not other.keys() & asdict(Architecture()).keys():
+        if not differences.keys() & asdict(Architecture()).keys():
             advice += ", and set start to that file to go on from its weights"
         raise ValueError(
             f"{path} cannot be resumed: it belongs to another run, with "
-            f"{'; '.join(other.values())}: {advice}"
+            f"{'; '.join(differences.values())}: {advice}"
         )
 
 
-def other_settings(fingerprint: dict, saved: dict) -> dict[str, str]:
+def changed_settings(fingerprint: dict, saved: dict) -> dict[str, str]:
     """What differs between a run and a saved one, in words, by the setting's name."""
-    # Settings that the checkpoint is too old to know had their defaults.
+    # A setting that is newer than the checkpoint had its default.
     saved = asdict(Architecture()) | asdict(Objective()) | asdict(Training()) | saved
     return {
         name: f"{name} {saved.get(name)} instead of {value}"
@@ -123,7 +125,7 @@ def run_state(trainer: Trainer) -> dict:
         "scaler": trainer.engine.scaler.state_dict(),
         "processes": trainer.engine.gather({"pools": pools, "random": random_states()}),
         "threads": torch.get_num_threads(),
-        "contract": model.contract and asdict(model.contract),
+        "contract": None if model.contract is None else asdict(model.contract),
     }
 
 
@@ -131,20 +133,20 @@ def restore_run(trainer: Trainer, state: dict) -> None:
     """Put a trainer into the state that `run_state` returned."""
     model, worker = trainer.model, trainer.engine.worker
     model.load_state_dict(state["model"])
-    for optimizer, its_state in zip(trainer.optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(its_state)
-    for scheduler, its_state in zip(trainer.schedulers, state["schedulers"], strict=True):
-        scheduler.load_state_dict(its_state)
+    for optimizer, saved in zip(trainer.optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    for scheduler, saved in zip(trainer.schedulers, state["schedulers"], strict=True):
+        scheduler.load_state_dict(saved)
     trainer.engine.scaler.load_state_dict(state["scaler"])
 
-    own = state["processes"][worker.process]
-    for pool, images in zip((model.pool_ct, model.pool_mri), own["pools"], strict=True):
+    process_state = state["processes"][worker.process]
+    for pool, images in zip((model.pool_ct, model.pool_mri), process_state["pools"], strict=True):
         pool.images = images.to(worker.device)
-    restore_random_states(own["random"])
+    restore_random_states(process_state["random"])
     trainer.step = state["step"]
     trainer.losses = state["losses"]
 
-    # Another number of threads would round differently. Version 0.1 did not keep it.
+    # Another number of threads would round differently. Checkpoints of version 0.1 lack it.
     if "threads" in state and "CTMRI_THREADS" not in os.environ:
         torch.set_num_threads(state["threads"])
 
@@ -181,8 +183,8 @@ def describe_data(slices: Slices) -> str:
     Three digits, since another machine may round the last ones differently.
     """
     parts = []
-    for title, images in zip(MODALITY_NAMES, (slices.ct, slices.mri), strict=True):
-        # In parts, for large sets.
+    for title, images in zip(MODALITIES.values(), (slices.ct, slices.mri), strict=True):
+        # float64 copies of a large set would not fit into memory at once.
         total = sum(float(part.double().sum()) for part in images.split(64))
         parts.append(f"{len(images)} {title} slices of mean {total / images.numel():.3f}")
     return " and ".join(parts)
@@ -225,9 +227,7 @@ def load_checkpoint(path: Path) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise type(error)(
-            f"{path} cannot be opened ({error.strerror}): check its permissions and the disk"
-        ) from error
+        raise cannot_open(path, error) from error
     except Exception as error:
         raise ValueError(
             f"{path} is not a readable checkpoint ({type(error).__name__}): move it away and train "

@@ -16,7 +16,7 @@ from torch.optim import lr_scheduler
 
 from ..settings import Training
 from .batches import Slices, UnpairedBatches
-from .engine import Engine
+from .engine import Engine, step_in_precision
 from .inputs import check_inputs, check_numbers
 from .model import CycleGAN
 from .resume import describe_data, save_run, saved_precision, saved_run
@@ -158,12 +158,12 @@ class Trainer:
         Raises:
             FloatingPointError: a loss is not finite; no weight has changed then.
         """
-        generator_loss, discriminator_loss, losses = self.engine.forward(ct, mri)
-        losses = self.engine.mean(losses)
-        bad = [f"{name} ({value})" for name, value in losses.items() if not math.isfinite(value)]
-        if bad:
+        step = step_in_precision(self.engine.model, self.training.precision, ct, mri)
+        losses = self.engine.mean_losses(step.losses)
+        broken = [f"{name} ({loss})" for name, loss in losses.items() if not math.isfinite(loss)]
+        if broken:
             raise FloatingPointError(
-                f"training stopped at step {self.step + 1}: {', '.join(bad)} is not finite, on "
+                f"training stopped at step {self.step + 1}: {', '.join(broken)} is not finite, on "
                 f"{names}; lower the learning rate, or look for broken slices"
             )
 
@@ -171,7 +171,7 @@ class Trainer:
             optimizer.zero_grad()
 
         # No weight has a gradient from both losses, so one backward pass serves both optimizers.
-        self.engine.backward(generator_loss + discriminator_loss)
+        self.engine.backward(step.generator_loss + step.discriminator_loss)
         self.engine.update(*self.optimizers)
 
         self.step += 1
@@ -199,7 +199,7 @@ class Trainer:
                 scheduler.step(metric)
 
 
-def schedule(optimizer: torch.optim.Optimizer, training: Training):
+def schedule(optimizer: torch.optim.Optimizer, training: Training) -> lr_scheduler.LRScheduler:
     """The learning rate's scheduler, stepped after each training step; plateau at each check.
 
     "linear" is flat, then falls over the last `decay_share`; "step" takes a tenth after each

@@ -43,13 +43,14 @@ def choose_threads(trainer: Trainer, batches: UnpairedBatches) -> None:
     short trainings.
     """
     worker = trainer.engine.worker
-    decided = "CTMRI_THREADS" in os.environ or worker.device.type != "cpu" or worker.processes > 1
-    if decided or trainer.training.steps < SHORTEST_TRAINING:
+    one_on_cpu = worker.device.type == "cpu" and worker.processes == 1
+    is_long = trainer.training.steps >= SHORTEST_TRAINING
+    if not one_on_cpu or not is_long or "CTMRI_THREADS" in os.environ:
         return
 
-    make_step = partial(
-        forward_and_backward, deepcopy(trainer.model), trainer.training.precision, *batches(0)
-    )
+    model, precision = deepcopy(trainer.model), trainer.training.precision
+    ct, mri = batches(0)
+    make_step = partial(forward_and_backward, model, precision, ct, mri)
     with torch.random.fork_rng(devices=[]):
         threads = fastest_threads(make_step, available_cores())
     torch.set_num_threads(threads)
@@ -67,11 +68,10 @@ def choose_precision(model: CycleGAN, slices: Slices) -> str:
     if cpu_lacks_bf16():
         return "fp32"
 
+    ct, mri = slices.ct[:1], slices.mri[:1]
     seconds = {}
     for precision in ("fp32", "bf16"):
-        make_step = partial(
-            forward_and_backward, deepcopy(model), precision, slices.ct[:1], slices.mri[:1]
-        )
+        make_step = partial(forward_and_backward, deepcopy(model), precision, ct, mri)
         with torch.random.fork_rng(devices=[]):
             seconds[precision] = median_seconds(make_step)
     return min(seconds, key=seconds.get)
@@ -94,12 +94,13 @@ def fastest_threads(make_step: Callable[[], object], cores: int) -> int:
 
 
 def forward_and_backward(model: CycleGAN, precision: str, ct: Tensor, mri: Tensor) -> None:
-    """What takes the time of a training step: the losses and their gradients."""
+    """The two parts of a training step that take time: the losses and their gradients."""
     step = step_in_precision(model, precision, ct, mri)
     (step.generator_loss + step.discriminator_loss).backward()
 
 
 def median_seconds(make_step: Callable[[], object]) -> float:
+    """The median time of a few steps, after one to warm up."""
     _, *seconds = timeit.repeat(make_step, number=1, repeat=1 + TIMED_STEPS)
     return statistics.median(seconds)
 

@@ -50,7 +50,7 @@ class UnetGenerator(Generator):
         bias = has_bias(norm)
 
         def halve(outer: int, inner: int) -> list[nn.Module]:
-            # In place on purpose: the skip carries the *activated* input, as in the reference.
+            # It works in place so that the skip carries the activated input, as in the reference.
             activation = nn.LeakyReLU(0.2, inplace=True)
             return [activation, nn.Conv2d(outer, inner, 4, stride=2, padding=1, bias=bias)]
 
@@ -58,7 +58,7 @@ class UnetGenerator(Generator):
             layer = upsample(upsampling, inner, outer, 4, bias)
             return [nn.ReLU(True), layer, norm_layer(norm, outer)]
 
-        # From the innermost level outwards.
+        # The U-Net is built from the innermost level outwards.
         outer, inner = widths[-2:]
         level = UnetLevel(*halve(outer, inner), *double(inner, outer))
         for n in range(n_downs - 2, 0, -1):

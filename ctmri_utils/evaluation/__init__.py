@@ -1,23 +1,22 @@
 """How good a translation is: metrics, scores, distributions, faithfulness, uncertainty."""
 
-import lazy_loader
+from ..lazy_names import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
     submodules=["distributions", "faithfulness", "features", "lesions", "metrics", "uncertainty"],
     submod_attrs={
         "ct_metrics": ["CT_METRICS", "CtMetric"],
         "distances": ["bone_hd95_mm", "wepl_error_mm"],
         "distributions": ["fid", "kid"],
-        "features": ["kid_of"],
         "metrics": ["bone_dice", "mae_hu", "ms_ssim", "psnr_db", "ssim"],
-        "predictors": ["baselines", "translated"],
+        "predictors": ["as_predictor", "baselines"],
         "scores": [
             "compare_methods",
             "evaluate",
             "holm",
+            "score_table",
             "summarise",
-            "table",
         ],
         "splits": ["shared_slices", "split_by_patient"],
         "uncertainty": ["UncertaintyMap", "uncertainty_signs"],

@@ -39,9 +39,11 @@ class CtMetric(NamedTuple):
         return self.function(pred_hu, true_hu, mask)
 
 
+# What `psnr_db`, `ssim` and `ms_ssim` take in each year's challenge.
 IN_2023 = {"value_range": metrics.SYNTHRAD2023_RANGE}
 IN_2025 = {"value_range": metrics.SYNTHRAD2025_RANGE}
 
+# What `evaluate` scores by default, and which way each metric points.
 CT_METRICS: dict[str, CtMetric] = {
     "MAE HU": CtMetric(metrics.mae_hu),
     "bias HU": CtMetric(metrics.bias_hu),
@@ -55,4 +57,3 @@ CT_METRICS: dict[str, CtMetric] = {
     "HD95 mm": CtMetric(distances.bone_hd95_mm, needs_spacing=True),
     "WEPL mm": CtMetric(distances.wepl_error_mm, needs_spacing=True),
 }
-"""What `evaluate` scores by default, and which way each metric points."""

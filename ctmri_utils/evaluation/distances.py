@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from .inputs import checked_hu_pair, checked_spacing
+from .checked_inputs import checked_hu_pair, checked_spacing
 from .metrics import BONE_ABOVE_HU
 
 # Directions in which path lengths are compared in every slice.
@@ -33,7 +33,8 @@ def bone_hd95_mm(
         A distance in mm, NaN where the true CT has no bone, inf where only the prediction has none.
 
     Raises:
-        ValueError: as all metrics, or for a spacing that is not positive.
+        ValueError: the shapes differ, the mask is empty, the images cannot be in HU, or a spacing
+            is not positive.
 
     Source: MONAI's HausdorffDistanceMetric(percentile=95), which SynthRAD2025 uses.
     """
@@ -51,12 +52,12 @@ def bone_hd95_mm(
     true_surface = true_bone & ~ndimage.binary_erosion(true_bone)
     pred_mm = np.argwhere(pred_surface) * spacing_mm  # (points, axes)
     true_mm = np.argwhere(true_surface) * spacing_mm
-    return max(_percentile_distance(pred_mm, true_mm), _percentile_distance(true_mm, pred_mm))
+    return max(percentile_distance(pred_mm, true_mm), percentile_distance(true_mm, pred_mm))
 
 
-def _percentile_distance(points: np.ndarray, others: np.ndarray) -> float:
-    """95th percentile over some points of the distance to the nearest of others."""
-    distances, _ = cKDTree(others).query(points)
+def percentile_distance(points: np.ndarray, targets: np.ndarray) -> float:
+    """95th percentile over the points (N, axes) of their distance to the nearest target."""
+    distances, _ = cKDTree(targets).query(points)
     return float(np.percentile(distances, 95))
 
 

@@ -12,7 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .inputs import check_resamples, checked_numbers
+from .checked_inputs import check_resamples, checked_numbers
+
+__all__ = [
+    "Interval",
+    "fid",
+    "kid",
+]
 
 # A bootstrap over fewer images has too few different resamples.
 FEWEST_FOR_KID = 10
@@ -51,41 +57,42 @@ def kid(features_a: ArrayLike, features_b: ArrayLike, seed: int, resamples: int 
     check_resamples(resamples)
 
     # Similarities within and between the sets, without an image's similarity to itself.
-    aa = _cubic_kernel(a, a)
-    bb = _cubic_kernel(b, b)
-    ab = _cubic_kernel(a, b)
+    aa = cubic_kernel(a, a)
+    bb = cubic_kernel(b, b)
+    ab = cubic_kernel(a, b)
     np.fill_diagonal(aa, 0)
     np.fill_diagonal(bb, 0)
 
     rng = np.random.default_rng(seed)
-    weights_a = _bootstrap_weights(rng, len(a), resamples)
-    weights_b = _bootstrap_weights(rng, len(b), resamples)
+    weights_a = bootstrap_weights(rng, len(a), resamples)
+    weights_b = bootstrap_weights(rng, len(b), resamples)
 
-    within_a = _weighted_sums(weights_a, aa, weights_a) / _distinct_pairs(weights_a)
-    within_b = _weighted_sums(weights_b, bb, weights_b) / _distinct_pairs(weights_b)
-    between = _weighted_sums(weights_a, ab, weights_b) / (len(a) * len(b))
+    within_a = weighted_sums(weights_a, aa, weights_a) / distinct_pairs(weights_a)
+    within_b = weighted_sums(weights_b, bb, weights_b) / distinct_pairs(weights_b)
+    between = weighted_sums(weights_a, ab, weights_b) / (len(a) * len(b))
     distances = within_a + within_b - 2 * between
 
     low, high = np.percentile(distances[1:], [2.5, 97.5])
     return Interval(float(distances[0]), float(low), float(high))
 
 
-def _cubic_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return (x @ y.T / x.shape[1] + 1) ** 3
+def cubic_kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The similarity of every row of a with every row of b, (N, M)."""
+    return (a @ b.T / a.shape[1] + 1) ** 3
 
 
-def _bootstrap_weights(rng: np.random.Generator, images: int, resamples: int) -> np.ndarray:
+def bootstrap_weights(rng: np.random.Generator, images: int, resamples: int) -> np.ndarray:
     """How often each resample drew each image, (1 + resamples, images); row 0 is the data."""
     draws = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
     return np.vstack([np.ones(images), draws.astype(np.float64)])
 
 
-def _weighted_sums(left: np.ndarray, kernel: np.ndarray, right: np.ndarray) -> np.ndarray:
+def weighted_sums(weights_a: np.ndarray, kernel: np.ndarray, weights_b: np.ndarray) -> np.ndarray:
     """The kernel summed over all pairs, once with each row of weights."""
-    return np.einsum("ri,ri->r", left @ kernel, right)
+    return np.einsum("ri,ri->r", weights_a @ kernel, weights_b)
 
 
-def _distinct_pairs(weights: np.ndarray) -> np.ndarray:
+def distinct_pairs(weights: np.ndarray) -> np.ndarray:
     """The number of pairs of different images in each resample."""
     return weights.sum(axis=1) ** 2 - np.square(weights).sum(axis=1)
 
@@ -133,7 +140,8 @@ def checked_features(
     a = checked_numbers(features_a, "first set of features")
     b = checked_numbers(features_b, "second set of features")
 
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or a.shape[1] == 0:
+    are_matrices = a.ndim == 2 and b.ndim == 2
+    if not are_matrices or not a.shape[1] == b.shape[1] > 0:
         raise ValueError(
             f"features {a.shape} and {b.shape} must be (N, d) and (M, d) with the same d: use one "
             "extractor for both sets"

@@ -1,7 +1,6 @@
-"""What MAE and SSIM do not see.
+"""Measures of what MAE and SSIM miss: drift, hidden information, checkerboards and flicker.
 
-Drifting anatomy, information hidden in a translation, checkerboards, flicker. `lesions` holds the
-measures of lost and invented lesions.
+`lesions` holds the measures of lost and invented lesions.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from scipy import ndimage
 from skimage.registration import phase_cross_correlation
 from torch import Tensor
 
-from .inputs import (
+from .checked_inputs import (
     check_one_slice,
     checked_hu_pair,
     checked_image,
@@ -24,6 +23,18 @@ from .inputs import (
     checked_pair,
 )
 from .metrics import dice
+
+__all__ = [
+    "bias_correlation",
+    "checkerboard_db",
+    "cycle_error",
+    "honesty_ratio",
+    "mask_dice",
+    "noise_sensitivity",
+    "return_error",
+    "shift_px",
+    "slice_jitter",
+]
 
 # Beyond this an image is in other units, not merely overshooting.
 MOST_NETWORK_VALUE = 1.5
@@ -54,12 +65,12 @@ def shift_px(pred_hu: ArrayLike, true_hu: ArrayLike) -> np.ndarray:
     return -phase_cross_correlation(true_hu, pred_hu, upsample_factor=10)[0]
 
 
-def mask_dice(one: ArrayLike, other: ArrayLike) -> float:
+def mask_dice(mask_a: ArrayLike, mask_b: ArrayLike) -> float:
     """Dice overlap of two masks, such as the head in the input MR and in the fake CT.
 
     Args:
-        one: any shape, > 0 counts.
-        other: same shape.
+        mask_a: any shape, > 0 counts.
+        mask_b: same shape.
 
     Returns:
         The overlap, 0 to 1.
@@ -67,61 +78,59 @@ def mask_dice(one: ArrayLike, other: ArrayLike) -> float:
     Raises:
         ValueError: both are empty, or the shapes differ.
     """
-    one = checked_mask(one)
-    other = checked_mask(other)
-    if one.shape != other.shape or not (one.any() or other.any()):
+    mask_a = checked_mask(mask_a)
+    mask_b = checked_mask(mask_b)
+    if mask_a.shape != mask_b.shape or not (mask_a.any() or mask_b.any()):
         raise ValueError(
-            f"two masks of one shape are needed, at least one of them not empty, got {one.shape} "
-            f"and {other.shape}"
+            "two masks of one shape are needed, at least one of them not empty, got "
+            f"{mask_a.shape} and {mask_b.shape}"
         )
-    return dice(one, other)
+    return dice(mask_a, mask_b)
 
 
 @torch.no_grad()
-def return_error(F: Callable[[Tensor], Tensor], b: Tensor, a: Tensor, mask: Tensor) -> float:
-    """Mean |F(b) - a| over the mask: how well F returns a from b.
+def return_error(
+    back: Callable[[Tensor], Tensor], other: Tensor, image: Tensor, mask: Tensor
+) -> float:
+    """Mean |back(other) - image| over the mask: how well a generator returns the image.
 
     Args:
-        F: the generator from b's modality to a's.
-        b: (N, 1, H, W) in [-1, 1].
-        a: (N, 1, H, W) in [-1, 1].
+        back: the generator from the other modality to the image's.
+        other: the other modality, (N, 1, H, W) in [-1, 1], true or translated.
+        image: same shape and range.
         mask: (N, 1, H, W), > 0 counts.
 
     Returns:
         An error >= 0 in network units.
 
     Raises:
-        ValueError: the shapes differ, the mask is empty, the images are not in [-1, 1], or F
+        ValueError: the shapes differ, the mask is empty, the images are not in [-1, 1], or `back`
             returns something that is not finite.
     """
-    check_network_images("b", b)
-    check_network_images("a", a)
+    check_network_images("other", other)
+    check_network_images("image", image)
     if isinstance(mask, Tensor):
         mask = mask.cpu()
-    inside = torch.as_tensor(checked_mask(mask), device=a.device)
-    if not a.shape == b.shape == inside.shape or not inside.any():
+    inside = torch.as_tensor(checked_mask(mask), device=image.device)
+    if not image.shape == other.shape == inside.shape or not inside.any():
         raise ValueError(
-            f"b {tuple(b.shape)}, a {tuple(a.shape)} and a mask {tuple(inside.shape)} that is not "
-            "empty must share one shape"
+            f"other {tuple(other.shape)}, image {tuple(image.shape)} and a mask "
+            f"{tuple(inside.shape)} that is not empty must share one shape"
         )
 
-    returned = F(b)
-    if returned.shape != a.shape or not torch.isfinite(returned).all():
+    returned = back(other)
+    if returned.shape != image.shape or not torch.isfinite(returned).all():
         raise ValueError(
-            f"F returned {tuple(returned.shape)} for {tuple(a.shape)}, or values that are not "
-            "finite: check the generator"
+            f"back returned {tuple(returned.shape)} for {tuple(image.shape)}, or values that are "
+            "not finite: check the generator"
         )
-    return float((returned - a)[inside].abs().double().mean())
+    return float((returned - image)[inside].abs().double().mean())
 
 
 def check_network_images(name: str, images: Tensor) -> None:
     """Raise ValueError unless the images are what a generator takes."""
-    if (
-        not isinstance(images, Tensor)
-        or images.ndim != 4
-        or images.numel() == 0
-        or not images.abs().max() <= MOST_NETWORK_VALUE
-    ):
+    is_batch = isinstance(images, Tensor) and images.ndim == 4 and images.numel() > 0
+    if not is_batch or not images.abs().max() <= MOST_NETWORK_VALUE:
         raise ValueError(
             f"{name} must be a tensor of finite images (N, 1, H, W) in [-1, 1], got "
             f"{type(images).__name__} {tuple(np.shape(images))}: use to_network"
@@ -130,16 +139,19 @@ def check_network_images(name: str, images: Tensor) -> None:
 
 @torch.no_grad()
 def cycle_error(
-    G: Callable[[Tensor], Tensor], F: Callable[[Tensor], Tensor], a: Tensor, mask: Tensor
+    translate: Callable[[Tensor], Tensor],
+    back: Callable[[Tensor], Tensor],
+    image: Tensor,
+    mask: Tensor,
 ) -> float:
-    """Mean |F(G(a)) - a| over the mask.
+    """Mean |back(translate(image)) - image| over the mask.
 
-    It needs no pairs, and does not prove that G(a) is right.
+    It needs no pairs, and does not prove that the translation is right.
 
     Args:
-        G: the generator from a's modality to the other.
-        F: the generator back.
-        a: (N, 1, H, W) in [-1, 1].
+        translate: the generator from the image's modality to the other.
+        back: the generator back.
+        image: (N, 1, H, W) in [-1, 1].
         mask: (N, 1, H, W), > 0 counts.
 
     Returns:
@@ -147,63 +159,64 @@ def cycle_error(
 
     Source: Zhu et al. 2017, eq. 2.
     """
-    check_network_images("a", a)
-    return return_error(F, G(a), a, mask)
+    check_network_images("image", image)
+    return return_error(back, translate(image), image, mask)
 
 
 def honesty_ratio(
-    G: Callable[[Tensor], Tensor],
-    F: Callable[[Tensor], Tensor],
-    a: Tensor,
-    b_true: Tensor,
+    translate: Callable[[Tensor], Tensor],
+    back: Callable[[Tensor], Tensor],
+    image: Tensor,
+    true_other: Tensor,
     mask: Tensor,
 ) -> float:
-    """Cycle error over the error from the true other image, |F(G(a)) - a| / |F(b_true) - a|.
+    """Cycle error over the error from the true image of the other modality.
 
-    An F that returns a better from the translation than from the truth reads something in it that
-    anatomy does not explain.
+    That is |back(translate(image)) - image| / |back(true_other) - image|. A generator that returns
+    the image better from the translation than from the truth reads something in it that anatomy
+    does not explain.
 
     Args:
-        G: the generator from a's modality to the other.
-        F: the generator back.
-        a: (N, 1, H, W) in [-1, 1].
-        b_true: the other modality, paired with a, same shape.
+        translate: the generator from the image's modality to the other.
+        back: the generator back.
+        image: (N, 1, H, W) in [-1, 1].
+        true_other: the other modality, paired with the image, same shape.
         mask: (N, 1, H, W), > 0 counts.
 
     Returns:
         About 1 if nothing is hidden, well below 1 if the translation carries hidden data.
 
     Raises:
-        ValueError: F is perfect on the truth.
+        ValueError: `back` is perfect on the truth.
 
     Source: after Bashkirova et al. 2019.
     """
-    from_truth = return_error(F, b_true, a, mask)
+    from_truth = return_error(back, true_other, image, mask)
     if from_truth == 0:
         raise ValueError(
-            "F returns a exactly from the true image, so the honesty ratio is undefined: are a and "
-            "b_true the same tensor?"
+            "the way back from the true image is exact, so the honesty ratio is undefined: are "
+            "image and true_other the same tensor?"
         )
-    return cycle_error(G, F, a, mask) / from_truth
+    return cycle_error(translate, back, image, mask) / from_truth
 
 
 def noise_sensitivity(
-    F: Callable[[Tensor], Tensor],
-    b: Tensor,
-    a: Tensor,
+    back: Callable[[Tensor], Tensor],
+    other: Tensor,
+    image: Tensor,
     mask: Tensor,
     sigmas: Sequence[float] = (0, 0.01, 0.02, 0.05, 0.1),
     seed: int = 0,
 ) -> tuple[float, ...]:
-    """`return_error` after noise is added to b.
+    """`return_error` after noise is added to the other modality.
 
-    Compare the curve of b = G(a) with that of the true b: a steep one betrays hidden high
+    Compare the curve of a translation with that of the true image: a steep one betrays hidden high
     frequencies.
 
     Args:
-        F: the generator from b's modality to a's.
-        b: (N, 1, H, W) in [-1, 1].
-        a: (N, 1, H, W) in [-1, 1].
+        back: the generator from the other modality to the image's.
+        other: the other modality, (N, 1, H, W) in [-1, 1], true or translated.
+        image: same shape and range.
         mask: (N, 1, H, W), > 0 counts.
         sigmas: standard deviations of the noise in network units. There is one noise pattern,
             drawn on the CPU and scaled.
@@ -214,13 +227,13 @@ def noise_sensitivity(
 
     Source: after Chu et al. 2017 (arXiv 1712.02950) and Bashkirova et al. 2019.
     """
-    check_network_images("b", b)
-    noise = torch.randn(b.shape, generator=torch.Generator().manual_seed(seed)).to(b)
+    check_network_images("other", other)
+    noise = torch.randn(other.shape, generator=torch.Generator().manual_seed(seed)).to(other)
 
     errors = []
     for sigma in sigmas:
-        noisy = (b + sigma * noise).clamp(-MOST_NETWORK_VALUE, MOST_NETWORK_VALUE)
-        errors.append(return_error(F, noisy, a, mask))
+        noisy = (other + sigma * noise).clamp(-MOST_NETWORK_VALUE, MOST_NETWORK_VALUE)
+        errors.append(return_error(back, noisy, image, mask))
     return tuple(errors)
 
 
@@ -259,14 +272,14 @@ def bias_correlation(
 
     # What lies outside the brain must not bleed into the smoothed ratio.
     weight = ndimage.gaussian_filter(brain.astype(float), FIELD_BLUR_PX)
-    shown = ndimage.gaussian_filter(log_ratio, FIELD_BLUR_PX)[brain] / weight[brain]
+    shown_log = ndimage.gaussian_filter(log_ratio, FIELD_BLUR_PX)[brain] / weight[brain]
 
-    true = np.log(bias_field[brain])
-    if np.ptp(true) == 0 or np.ptp(shown) == 0:
+    true_log = np.log(bias_field[brain])
+    if np.ptp(true_log) == 0 or np.ptp(shown_log) == 0:
         raise ValueError(
             "a constant field correlates with nothing: use slices with a receive field"
         )
-    return float(np.corrcoef(shown, true)[0, 1])
+    return float(np.corrcoef(shown_log, true_log)[0, 1])
 
 
 def checkerboard_db(images: ArrayLike) -> float:
@@ -299,15 +312,15 @@ def checkerboard_db(images: ArrayLike) -> float:
     varying = images - images.mean(axis=(-2, -1), keepdims=True)
     energy = np.square(np.abs(np.fft.fft2(varying)))
 
-    rows = _has_short_period(images.shape[-2])
-    columns = _has_short_period(images.shape[-1])
+    rows = has_short_period(images.shape[-2])
+    columns = has_short_period(images.shape[-1])
     share = energy[..., rows[:, None] | columns].sum(axis=-1) / energy.sum(axis=(-2, -1))
     if not share.any():
         return float("-inf")
     return float(10 * np.log10(share.mean()))
 
 
-def _has_short_period(length: int) -> np.ndarray:
+def has_short_period(length: int) -> np.ndarray:
     """Which frequencies of an axis have a period of 2 or 4 pixels, (length,)."""
     return np.isin(np.abs(np.fft.fftfreq(length)), (0.25, 0.5))
 

@@ -22,16 +22,26 @@ from torch.nn import functional as F
 
 from ..files import existing
 from ..machine import data_folder
+from .checked_inputs import checked_numbers
 from .distributions import kid
-from .inputs import checked_numbers
+
+__all__ = [
+    "INCEPTION",
+    "SMALL",
+    "NamedDistance",
+    "SmallEncoder",
+    "features",
+    "kid_of",
+]
 
 SMALL = "ctmri-small-v1"
 INCEPTION = "inception-v3"
 SMALL_SHA256 = "df97ec0f54a80e02e3943e832270bf9cb357fd3f2ba38b3f26a10acb80f3e046"
 
-# Pixels per side.
+# The least number of pixels per side.
 SMALLEST = 32
-# Bounds the memory. Results change by rounding at most.
+
+# Batches bound the memory. Their size changes results by rounding at most.
 BATCH = 32
 
 
@@ -59,8 +69,8 @@ class SmallEncoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.texture = _convolutions((1, 16, 1), (16, 24, 2))
-        self.deep = _convolutions((24, 48, 2), (48, 48, 1), (48, 48, 2), (48, 40, 1))
+        self.texture = convolutions((1, 16, 1), (16, 24, 2))
+        self.deep = convolutions((24, 48, 2), (48, 48, 1), (48, 48, 2), (48, 40, 1))
         self.register_buffer("centre", torch.zeros(128))
         self.register_buffer("spread", torch.ones(128))
 
@@ -84,7 +94,7 @@ class SmallEncoder(nn.Module):
         return F.softsign((pooled - self.centre) / self.spread)
 
 
-def _convolutions(*layers: tuple[int, int, int]) -> nn.Sequential:
+def convolutions(*layers: tuple[int, int, int]) -> nn.Sequential:
     """3 x 3 convolutions of (inputs, outputs, stride), each with a leaky ReLU."""
     modules = []
     for inputs, outputs, stride in layers:
@@ -115,7 +125,8 @@ def features(images: Tensor | ArrayLike, extractor: str) -> np.ndarray:
     images = checked_images(images)
     network = load_extractor(extractor)
     with torch.inference_mode():
-        return torch.cat([network(part) for part in images.split(BATCH)]).double().numpy()
+        vectors = [network(batch) for batch in images.split(BATCH)]
+    return torch.cat(vectors).double().numpy()
 
 
 def kid_of(
@@ -155,12 +166,8 @@ def kid_of(
 def checked_images(images: Tensor | ArrayLike) -> Tensor:
     """The images as a float32 tensor on the CPU; ValueError unless an extractor can take them."""
     images = torch.as_tensor(images).detach().to("cpu", torch.float32)
-    if (
-        images.ndim != 4
-        or images.shape[1] != 1
-        or len(images) == 0
-        or min(images.shape[2:]) < SMALLEST
-    ):
+    is_batch = images.ndim == 4 and images.shape[1] == 1 and len(images) > 0
+    if not is_batch or min(images.shape[2:]) < SMALLEST:
         raise ValueError(
             "feature extractors take images (N, 1, H, W) of one modality, H and W at least "
             f"{SMALLEST}, got {tuple(images.shape)}: stack single-channel slices"
@@ -224,7 +231,7 @@ def inception() -> Callable[[Tensor], Tensor]:
         ) from error
 
     def extract(images: Tensor) -> Tensor:
-        rgb = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
-        return network(rgb)
+        grey = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return network(grey.expand(-1, 3, -1, -1))
 
     return extract

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from .inputs import check_one_slice, checked_hu_image, checked_numbers
+from .checked_inputs import check_one_slice, checked_hu_image, checked_numbers
 
-# The fixed detector. Fresh blood is 60 to 90 HU, grey matter below 45.
+# The settings of the fixed detector. Fresh blood is 60 to 90 HU, grey matter below 45.
 LESION_ABOVE_HU = 55.0
 LESION_BLUR_PX = 0.7
 LESION_SMALLEST_PX = 6
-# Keeps the blurred edge of the skull out of the brain.
+
+# The erosion keeps the blurred edge of the skull out of the brain.
 BRAIN_EROSION_PX = 3
 
 # With less contrast, a recovery would divide by noise.

@@ -17,13 +17,27 @@ from numpy.typing import ArrayLike
 from scipy import ndimage, stats
 from skimage.metrics import structural_similarity
 
-from .inputs import (
+from .checked_inputs import (
     AIR_BELOW_HU,
     checked_hu_pair,
-    checked_image,
     checked_pair,
     checked_pair_in_range,
 )
+
+__all__ = [
+    "SYNTHRAD2023_RANGE",
+    "SYNTHRAD2025_RANGE",
+    "bias_hu",
+    "bone_dice",
+    "mae_hu",
+    "ms_ssim",
+    "nmae",
+    "psnr_db",
+    "rank_correlation",
+    "ssim",
+    "tissue_bias_hu",
+    "tissue_mae_hu",
+]
 
 # The peak of PSNR is 4024 HU in the challenge of 2023, and 4095 HU in the evaluation container of
 # 2025 since 2025-05-12.
@@ -32,10 +46,12 @@ SYNTHRAD2025_RANGE = (-1024.0, 3071.0)
 
 BONE_ABOVE_HU = 250.0
 
-# Pixels per side. Windows are uniform and use the sample covariance.
+# Pixels per side of a window. Windows are uniform and use the sample covariance.
 SSIM_WINDOW = 7
+
 # The finest scale comes first (Wang et al. 2003).
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
 # The coarsest scale must hold one window, so shorter axes are padded to this many pixels.
 MS_SSIM_SMALLEST = 97
 
@@ -135,7 +151,7 @@ def ssim(
         >>> round(ssim(patient.ct_hu[0], clean_hu, patient.head[0], (-1024, 3000)), 3)
         0.999
     """
-    pred, true, mask, width = _masked_from_zero(pred, true, mask, value_range)
+    pred, true, mask, width = masked_from_zero(pred, true, mask, value_range)
     if min(mask.shape) < SSIM_WINDOW:
         raise ValueError(
             f"SSIM needs {SSIM_WINDOW} pixels along every axis, got {mask.shape}: pass single "
@@ -145,7 +161,7 @@ def ssim(
     _, similarity = structural_similarity(
         true, pred, win_size=SSIM_WINDOW, data_range=width, full=True
     )
-    return float(similarity[_inner(mask)].mean())
+    return float(similarity[without_border(mask)].mean())
 
 
 def ms_ssim(
@@ -169,16 +185,16 @@ def ms_ssim(
 
     Source: SynthRAD2025/evaluation, image_metrics.py.
     """
-    pred, true, mask, width = _masked_from_zero(pred, true, mask, value_range)
-    pred, true, mask = _padded(pred), _padded(true), _padded(mask)
+    pred, true, mask, width = masked_from_zero(pred, true, mask, value_range)
+    pred, true, mask = padded(pred), padded(true), padded(mask)
 
     product = 1.0
     for weight in MS_SSIM_WEIGHTS:
-        similarity = ssim_terms(true, pred, width, _inner(mask)) ** weight
+        similarity = ssim_terms(true, pred, width, without_border(mask)) ** weight
         product *= np.clip(similarity.mean(), 0, 1)
 
-        pred, true = _halved(pred), _halved(true)
-        mask = _every_second(mask)
+        pred, true = halved(pred), halved(true)
+        mask = every_second(mask)
     return float(product)
 
 
@@ -230,15 +246,15 @@ def tissue_mae_hu(pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike, tissu
     Returns:
         An error >= 0, NaN where the true CT has no such tissue.
     """
-    return mean_or_nan(np.abs(_errors_in_tissue(pred_hu, true_hu, mask, tissue)))
+    return mean_or_nan(np.abs(errors_in_tissue(pred_hu, true_hu, mask, tissue)))
 
 
 def tissue_bias_hu(pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike, tissue: str) -> float:
     """Mean signed error in HU of one tissue; arguments and NaN as in `tissue_mae_hu`."""
-    return mean_or_nan(_errors_in_tissue(pred_hu, true_hu, mask, tissue))
+    return mean_or_nan(errors_in_tissue(pred_hu, true_hu, mask, tissue))
 
 
-def _errors_in_tissue(
+def errors_in_tissue(
     pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike, tissue: str
 ) -> np.ndarray:
     """Prediction minus truth, (K,), of the pixels in the mask that are this tissue."""
@@ -271,12 +287,12 @@ def bone_dice(pred_hu: ArrayLike, true_hu: ArrayLike, mask: ArrayLike) -> float:
     return dice((pred_hu > BONE_ABOVE_HU) & mask, (true_hu > BONE_ABOVE_HU) & mask)
 
 
-def dice(one: np.ndarray, other: np.ndarray) -> float:
+def dice(mask_a: np.ndarray, mask_b: np.ndarray) -> float:
     """2 |A and B| / (|A| + |B|) of two bool arrays of one shape; NaN if both are empty."""
-    total = one.sum() + other.sum()
+    total = mask_a.sum() + mask_b.sum()
     if total == 0:
         return float("nan")
-    return float(2 * (one & other).sum() / total)
+    return float(2 * (mask_a & mask_b).sum() / total)
 
 
 def nmae(
@@ -315,40 +331,6 @@ def rank_correlation(pred_mri: ArrayLike, true_mri: ArrayLike, mask: ArrayLike) 
     return float(stats.spearmanr(pred_mri[mask], true_mri[mask]).statistic)
 
 
-def contrast_ratios(
-    mri: ArrayLike, tissues: dict[str, ArrayLike], reference: str
-) -> dict[str, float]:
-    """Median MR signal of each tissue over that of a reference tissue.
-
-    Args:
-        mri: raw signal or any multiple of it, (H, W) or (Z, H, W). Zero must mean no signal, so
-            not [-1, 1].
-        tissues: name -> bool mask of mri's shape.
-        reference: one of the names.
-
-    Returns:
-        For example {"gm/wm": 0.75, "csf/wm": 0.34}.
-
-    Raises:
-        ValueError: a mask is empty, or the reference's median is not positive.
-    """
-    medians = {}
-    for tissue, mask in tissues.items():
-        image, mask = checked_image(mri, mask)
-        medians[tissue] = float(np.median(image[mask]))
-
-    if reference not in medians or medians[reference] <= 0:
-        raise ValueError(
-            f"the reference tissue {reference!r} needs a mask and a positive median signal, got "
-            f"the medians {medians}: pass MR signal in which 0 means none"
-        )
-    return {
-        f"{tissue}/{reference}": median / medians[reference]
-        for tissue, median in medians.items()
-        if tissue != reference
-    }
-
-
 def mean_or_nan(values: np.ndarray) -> float:
     """The mean, or NaN of no values and of inf and -inf together."""
     if len(values) == 0:
@@ -357,7 +339,7 @@ def mean_or_nan(values: np.ndarray) -> float:
         return float(values.mean())
 
 
-def _masked_from_zero(
+def masked_from_zero(
     pred: ArrayLike, true: ArrayLike, mask: ArrayLike, value_range: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Both images clipped to the range and minus its low end, 0 outside the mask; mask; width."""
@@ -367,7 +349,7 @@ def _masked_from_zero(
     return pred, true, mask, high - low
 
 
-def _inner(mask: np.ndarray) -> np.ndarray:
+def without_border(mask: np.ndarray) -> np.ndarray:
     """The mask without half a window at every border; ValueError if nothing is left."""
     half = SSIM_WINDOW // 2
     core = (slice(half, -half),) * mask.ndim
@@ -380,17 +362,18 @@ def _inner(mask: np.ndarray) -> np.ndarray:
     return inner
 
 
-def _padded(array: np.ndarray) -> np.ndarray:
+def padded(array: np.ndarray) -> np.ndarray:
     """The array with its edge values repeated until no axis is too short for five scales."""
     missing = np.maximum(MS_SSIM_SMALLEST - np.array(array.shape), 0)
     margins = np.stack([missing // 2, missing - missing // 2], axis=1)
     return np.pad(array, margins, mode="edge")
 
 
-def _halved(image: np.ndarray) -> np.ndarray:
+def halved(image: np.ndarray) -> np.ndarray:
     """The image at half its size, each pixel the mean of 2 along every axis."""
-    return _every_second(ndimage.uniform_filter(image, 2, mode="constant"))
+    return every_second(ndimage.uniform_filter(image, 2, mode="constant"))
 
 
-def _every_second(array: np.ndarray) -> np.ndarray:
+def every_second(array: np.ndarray) -> np.ndarray:
+    """Every second value along every axis, from the first one on."""
     return array[(slice(None, None, 2),) * array.ndim]

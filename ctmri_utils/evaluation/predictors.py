@@ -17,7 +17,7 @@ from ..scans.phantom import SyntheticPatients
 from ..scans.physics import TISSUES
 from ..scans.unpaired import Split, Truth
 from ..units import AIR_HU, HU, Scale, mri_scale
-from .inputs import check_unit
+from .checked_inputs import check_unit
 from .splits import slices_by_patient, truth_of
 
 Predictor = Callable[[Split], np.ndarray]
@@ -27,11 +27,12 @@ ToHu = Callable[[np.ndarray], np.ndarray | float]
 
 # The constant prediction lies between grey matter and muscle.
 SOFT_TISSUE_HU = 40.0
+
 # Bins of the lookup table over the network's [-1, 1].
 MRI_BINS = 64
 
 
-def translated(model: Translator, ct_scale: Scale, averaged: bool = True) -> Predictor:
+def as_predictor(model: Translator, ct_scale: Scale, averaged: bool = True) -> Predictor:
     """The predictor that translates MR into CT with a network.
 
     Args:
@@ -95,7 +96,8 @@ def baselines(
     if paired is not None:
         predictors |= fitted_on_pairs(paired)
     predictors["true CT, 1 px off"] = shifted_truth
-    if not (isinstance(paired, Split) and isinstance(paired.truth, Truth)):
+    pairs_lack_labels = isinstance(paired, Split) and isinstance(paired.truth, Truth)
+    if not pairs_lack_labels:
         predictors["oracle labels"] = oracle_labels
     return predictors
 
@@ -152,11 +154,11 @@ def fitted_on_pairs(paired: SyntheticPatients | Split) -> dict[str, Predictor]:
     heads = np.stack([mri_head_mask(scan) for scan in scans])
     mri = scans[heads].astype(float)
     ct_hu = truth.ct_hu[heads].astype(float)
-    training_patients = _identities(paired)
+    training_patients = patient_identities(paired)
 
     return {
-        "linear regression": _for_unseen(training_patients, linear_regression(mri, ct_hu)),
-        "lookup E[CT | MR]": _for_unseen(training_patients, lookup_table(mri, ct_hu)),
+        "linear regression": for_unseen_patients(training_patients, linear_regression(mri, ct_hu)),
+        "lookup E[CT | MR]": for_unseen_patients(training_patients, lookup_table(mri, ct_hu)),
     }
 
 
@@ -170,28 +172,31 @@ def lookup_table(mri: np.ndarray, ct_hu: np.ndarray) -> ToHu:
     """The mean HU in each of 64 bins of the MR value, from pixels (K,)."""
     means, edges, _ = stats.binned_statistic(mri, ct_hu, "mean", MRI_BINS, range=(-1, 1))
 
-    # Empty bins are filled from their neighbours.
-    filled = np.flatnonzero(np.isfinite(means))
-    means = np.interp(np.arange(MRI_BINS), filled, means[filled])
+    # Empty bins get what their neighbours have.
+    occupied = np.flatnonzero(np.isfinite(means))
+    means = np.interp(np.arange(MRI_BINS), occupied, means[occupied])
     return lambda values: means[np.digitize(values, edges[1:-1])]
 
 
-def _identities(patients: SyntheticPatients | Split) -> set[str]:
+def patient_identities(patients: SyntheticPatients | Split) -> set[str]:
     """Who the patients are: index and seed of synthetic ones, the name of others."""
     truth = patients.truth if isinstance(patients, Split) else patients
     if isinstance(truth, SyntheticPatients):
-        return {f"index {p['index']} of seed {p['seed']}" for p in truth.parameters}
+        return {
+            f"index {parameters['index']} of seed {parameters['seed']}"
+            for parameters in truth.parameters
+        }
     return set(patients.mri_patients)
 
 
-def _for_unseen(training_patients: set[str], to_hu: ToHu) -> Predictor:
+def for_unseen_patients(training_patients: set[str], to_hu: ToHu) -> Predictor:
     """A predictor that refuses the patients it was fitted on."""
 
     def predict(split: Split) -> np.ndarray:
-        known = sorted(_identities(split) & training_patients) if split.paired else []
-        if known:
+        seen = sorted(patient_identities(split) & training_patients) if split.paired else []
+        if seen:
             raise ValueError(
-                f"{len(known)} test patients (first: {known[0]}) are also paired training "
+                f"{len(seen)} test patients (first: {seen[0]}) are also paired training "
                 "patients, so this fit has seen the answers: fit it on other people, or draw the "
                 "pairs with another seed"
             )

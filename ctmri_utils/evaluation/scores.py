@@ -9,14 +9,15 @@ Every result is a tidy pandas table. Its `to_csv` keeps every digit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from ..scans.unpaired import Split
+from .checked_inputs import check_resamples, checked_spacing
 from .ct_metrics import CT_METRICS, Metric
-from .inputs import check_resamples, checked_spacing
 from .metrics import mean_or_nan
 from .predictors import Predictor
 from .splits import slices_by_patient, truth_of
@@ -62,15 +63,6 @@ def evaluate(
     patients = slices_by_patient(test.ct_patients)
     checked_spacing(spacing_mm, 2)
 
-    def score_slice(method, patient, name, ct_hu, i):
-        try:
-            return metrics[name](ct_hu, truth.ct_hu[i], truth.head[i], spacing_mm)
-        except ValueError as error:
-            raise ValueError(
-                f"{method!r} on slice {i} ({test.ct_names[i]}) of patient {patient}, "
-                f"{name}: {error}"
-            ) from error
-
     scores = []
     for method, predict in predictors.items():
         pred_hu = np.asarray(predict(test))
@@ -80,11 +72,24 @@ def evaluate(
                 "predictor returns one CT in HU per slice, (N, H, W)"
             )
         for patient, slices in patients.items():
-            for name in metrics:
-                values = [score_slice(method, patient, name, pred_hu[i], i) for i in slices]
-                defined = np.array([value for value in values if not np.isnan(value)])
-                scores.append((method, patient, name, mean_or_nan(defined)))
+            for name, metric in metrics.items():
+                values = []
+                for i in slices:
+                    images = (pred_hu[i], truth.ct_hu[i], truth.head[i])
+                    place = f"slice {i} ({test.ct_names[i]}) of patient {patient}, {name}"
+                    value = score_slice(metric, images, spacing_mm, f"{method!r} on {place}")
+                    if not np.isnan(value):
+                        values.append(value)
+                scores.append((method, patient, name, mean_or_nan(np.array(values))))
     return pd.DataFrame(scores, columns=SCORE_COLUMNS)
+
+
+def score_slice(metric: Metric, images: tuple, spacing_mm: float, place: str) -> float:
+    """The metric of a prediction, the truth and the head, or ValueError with the place."""
+    try:
+        return metric(*images, spacing_mm)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
 
 
 def summarise(scores: pd.DataFrame, seed: int, resamples: int = 2000) -> pd.DataFrame:
@@ -123,23 +128,23 @@ def summarise(scores: pd.DataFrame, seed: int, resamples: int = 2000) -> pd.Data
             "patients, not more slices"
         )
     check_resamples(resamples)
-    _check_one_run(scores)
+    check_one_run(scores)
 
     summaries = []
     for (method, metric), group in scores.groupby(["method", "metric"], sort=False):
         values = group["value"].dropna().to_numpy()
-        low, high = _bootstrap_interval(values, seed, resamples)
+        low, high = bootstrap_interval(values, seed, resamples)
         summaries.append((method, metric, mean_or_nan(values), low, high, len(values)))
     return pd.DataFrame(summaries, columns=SUMMARY_COLUMNS)
 
 
-def _bootstrap_interval(values: np.ndarray, seed: int, resamples: int) -> tuple[float, float]:
+def bootstrap_interval(values: np.ndarray, seed: int, resamples: int) -> tuple[float, float]:
     """The 2.5 and 97.5 percentiles of the mean over resampled patients."""
     if len(values) < 2:
         return float("nan"), float("nan")
 
-    drawn = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
-    means = values[drawn].mean(axis=1)
+    draws = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    means = values[draws].mean(axis=1)
 
     # This method never interpolates, so inf stays inf.
     low, high = np.quantile(means, [0.025, 0.975], method="inverted_cdf").tolist()
@@ -168,22 +173,22 @@ def compare_methods(scores: pd.DataFrame, metric: str, reference: str) -> pd.Dat
 
     Source: Wilcoxon 1945.
     """
-    _check_known("metric", [metric], scores["metric"])
+    check_known("metric", [metric], scores["metric"])
     scores = scores[scores["metric"] == metric]
-    _check_known("method", [reference], scores["method"])
-    _check_one_run(scores)
+    check_known("method", [reference], scores["method"])
+    check_one_run(scores)
 
     by_patient = scores.set_index("patient").groupby("method", sort=False)["value"]
-    of_reference = by_patient.get_group(reference)
+    reference_values = by_patient.get_group(reference)
 
     comparisons = []
-    for method, of_method in by_patient:
+    for method, method_values in by_patient:
         if method == reference:
             continue
 
         # Patients are matched by name, in the reference's order.
-        pairs = pd.DataFrame({"method": of_method.reindex(of_reference.index), "ref": of_reference})
-        pairs = pairs.dropna()
+        matched = method_values.reindex(reference_values.index)
+        pairs = pd.DataFrame({"method": matched, "reference": reference_values}).dropna()
         if len(pairs) < 2:
             raise ValueError(
                 f"{method!r} and {reference!r} share {len(pairs)} patients with a {metric}: a "
@@ -191,8 +196,8 @@ def compare_methods(scores: pd.DataFrame, metric: str, reference: str) -> pd.Dat
             )
 
         # Equal values differ by 0, also inf and inf.
-        difference = (pairs["method"] - pairs["ref"]).mask(pairs["method"] == pairs["ref"], 0.0)
-        difference = difference.to_numpy()
+        is_equal = pairs["method"] == pairs["reference"]
+        difference = (pairs["method"] - pairs["reference"]).mask(is_equal, 0.0).to_numpy()
         p = float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
         comparisons.append((method, mean_or_nan(difference), p, len(pairs)))
 
@@ -223,7 +228,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def table(summaries: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+def score_table(summaries: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """Lay summaries out for a reader: a row per method, a column per metric.
 
     Args:
@@ -241,18 +246,18 @@ def table(summaries: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
         raise ValueError(
             "a table needs a metric to show, got none: pass names such as those of CT_METRICS"
         )
-    _check_known("metric", metrics, summaries["metric"])
+    check_known("metric", metrics, summaries["metric"])
 
     most_patients = summaries["n"].max()
-    decimals = summaries.groupby("metric")["mean"].agg(_decimals)
-    cells = [_cell(row, decimals[row.metric], most_patients) for row in summaries.itertuples()]
+    decimals = summaries.groupby("metric")["mean"].agg(decimals_for)
+    cells = [cell_text(row, decimals[row.metric], most_patients) for row in summaries.itertuples()]
 
     columns = summaries.assign(cell=cells).pivot(index="method", columns="metric", values="cell")
     columns = columns.reindex(index=summaries["method"].unique(), columns=metrics).fillna("-")
     return columns.rename_axis(index=None, columns=None)
 
 
-def _decimals(means: pd.Series) -> int:
+def decimals_for(means: pd.Series) -> int:
     """Three decimals for numbers around 1, two below 100, one above."""
     largest = means[np.isfinite(means)].abs().max()
     if largest >= 100:
@@ -262,7 +267,7 @@ def _decimals(means: pd.Series) -> int:
     return 3
 
 
-def _cell(summary, decimals: int, most_patients: int) -> str:
+def cell_text(summary: NamedTuple, decimals: int, most_patients: int) -> str:
     """One summary as "mean [low, high] n=..."."""
     if summary.n == 0:
         return "-"
@@ -275,7 +280,7 @@ def _cell(summary, decimals: int, most_patients: int) -> str:
     return text
 
 
-def _check_one_run(scores: pd.DataFrame) -> None:
+def check_one_run(scores: pd.DataFrame) -> None:
     """Raise ValueError where a method has two values of one metric for a patient."""
     twice = scores.duplicated(["method", "patient", "metric"])
     if twice.any():
@@ -286,7 +291,7 @@ def _check_one_run(scores: pd.DataFrame) -> None:
         )
 
 
-def _check_known(kind: str, names: Sequence[str], known: pd.Series) -> None:
+def check_known(kind: str, names: Sequence[str], known: pd.Series) -> None:
     """Raise ValueError for a name that the scores do not have."""
     choices = list(known.unique())
     for name in names:

@@ -30,19 +30,18 @@ def split_by_patient(
     Raises:
         ValueError: there are fewer than two patients, or the share is not between 0 and 1.
     """
-    everyone = sorted(set(patients))
-    if len(everyone) < 2 or not 0 < test_share < 1:
+    names = sorted(set(patients))
+    if len(names) < 2 or not 0 < test_share < 1:
         raise ValueError(
             "a split by patient needs two patients or more and a share between 0 and 1, got "
-            f"{len(everyone)}, {test_share}"
+            f"{len(names)}, {test_share}"
         )
 
-    count = min(max(1, round(test_share * len(everyone))), len(everyone) - 1)
-    held_out = set(np.random.default_rng(seed).permutation(everyone)[:count])
-    return (
-        [i for i, patient in enumerate(patients) if patient not in held_out],
-        [i for i, patient in enumerate(patients) if patient in held_out],
-    )
+    count = min(max(1, round(test_share * len(names))), len(names) - 1)
+    held_out = set(np.random.default_rng(seed).permutation(names)[:count])
+    training = [i for i, patient in enumerate(patients) if patient not in held_out]
+    test = [i for i, patient in enumerate(patients) if patient in held_out]
+    return training, test
 
 
 def shared_slices(split_a: Split, split_b: Split) -> list[tuple[str, str, str]]:
@@ -72,13 +71,13 @@ def shared_slices(split_a: Split, split_b: Split) -> list[tuple[str, str, str]]:
                 f"{modality} slices of {tuple(images_a.shape[1:])} and "
                 f"{tuple(images_b.shape[1:])} cannot be compared: load both at one size"
             )
-        correlations = _centred_unit_rows(images_a) @ _centred_unit_rows(images_b).T
+        correlations = centred_unit_rows(images_a) @ centred_unit_rows(images_b).T
         for i, j in (correlations > SAME_SLICE).nonzero().tolist():
             shared.append((modality, names_a[i], names_b[j]))
     return shared
 
 
-def _centred_unit_rows(images: Tensor) -> Tensor:
+def centred_unit_rows(images: Tensor) -> Tensor:
     """Each image as a row without its mean and with norm 1, (N, pixels)."""
     pixels = images.flatten(1)
     centred = pixels - pixels.mean(1, keepdim=True)

@@ -18,15 +18,29 @@ from scipy import ndimage, optimize, stats
 from torch import Tensor
 
 from ..cyclegan.model import Translator
-from ..units import Scale
-from .inputs import check_shapes, check_unit, checked_mask, checked_numbers
+from ..units import Scale, other_modality
+from .checked_inputs import check_shapes, check_unit, checked_mask, checked_numbers
 from .metrics import BONE_ABOVE_HU
+
+__all__ = [
+    "UncertaintyMap",
+    "auc",
+    "cycle_residual",
+    "disagreement",
+    "moved_copies",
+    "near_skull",
+    "risk_coverage",
+    "uncertainty_signs",
+]
 
 # With 16 copies the AUC rises by 0.005, for twice the time.
 MOVES = 8
 FURTHEST_PX = 2
-# SD of the noise, of the network's range of 2.
+
+# The noise's standard deviation; the network's range is 2 wide.
 NOISE = 0.02
+
+# The name of the constant among the coefficients of a map.
 CONSTANT = "constant"
 
 
@@ -51,10 +65,10 @@ def moved_copies(images: Tensor, seed: int) -> Iterator[tuple[Tensor, Callable[[
         mirrored = k % 2 == 1
 
         copy = images.flip(-1) if mirrored else images
-        yield copy.roll(shift, (-2, -1)) + noise, partial(_moved_back, shift, mirrored)
+        yield copy.roll(shift, (-2, -1)) + noise, partial(moved_back, shift, mirrored)
 
 
-def _moved_back(shift: list[int], mirrored: bool, images: Tensor) -> Tensor:
+def moved_back(shift: list[int], mirrored: bool, images: Tensor) -> Tensor:
     """Undo the shift and the mirroring of `moved_copies`."""
     images = images.roll([-pixels for pixels in shift], (-2, -1))
     return images.flip(-1) if mirrored else images
@@ -109,10 +123,9 @@ def cycle_residual(model: Translator, images: Tensor, to: str, seed: int) -> np.
     Returns:
         (N, H, W) in network units.
     """
-    origin = "mri" if to == "ct" else "ct"
     residuals = []
     for moved, move_back in moved_copies(images, seed):
-        cycled = model.translate(model.translate(moved, to), origin)
+        cycled = model.translate(model.translate(moved, to), other_modality(to))
         residuals.append(move_back((cycled - moved).abs()))
     return torch.stack(residuals).mean(dim=(0, 2)).cpu().numpy()
 
@@ -262,7 +275,7 @@ def auc(uncertainty: ArrayLike, error: ArrayLike, mask: ArrayLike, above_hu: flo
 
     Source: Hanley & McNeil 1982.
     """
-    uncertainty, error = _values_inside(uncertainty, error, mask)
+    uncertainty, error = values_inside(uncertainty, error, mask)
     large = error > above_hu
     if large.all() or not large.any():
         raise ValueError(
@@ -271,9 +284,11 @@ def auc(uncertainty: ArrayLike, error: ArrayLike, mask: ArrayLike, above_hu: flo
             f"{error.min():.3g} to {error.max():.3g}"
         )
 
+    # AUC = (mean rank of the large errors - the least it can be) / number of the other errors.
     ranks = stats.rankdata(uncertainty)
     count = int(large.sum())
-    return float((ranks[large].mean() - (count + 1) / 2) / (large.size - count))
+    least_mean_rank = (count + 1) / 2
+    return float((ranks[large].mean() - least_mean_rank) / (large.size - count))
 
 
 def risk_coverage(
@@ -301,20 +316,23 @@ def risk_coverage(
 
     Source: Geifman & El-Yaniv 2017 (arXiv 1705.08500).
     """
-    uncertainty, error = _values_inside(uncertainty, error, mask)
+    uncertainty, error = values_inside(uncertainty, error, mask)
     if not all(0 < coverage <= 1 for coverage in coverages):
         raise ValueError(
             f"a coverage is a share of the pixels above 0 and at most 1, got {tuple(coverages)}"
         )
 
     # Every pixel counts with the mean error of all pixels that are equally uncertain.
-    levels, level = np.unique(uncertainty, return_inverse=True)
-    mean_errors = (np.bincount(level, error) / np.bincount(level))[np.sort(level)]
-    counts = [max(1, round(coverage * len(mean_errors))) for coverage in coverages]
-    return np.cumsum(mean_errors)[np.array(counts) - 1] / counts
+    _, level = np.unique(uncertainty, return_inverse=True)
+    error_of_level = np.bincount(level, error) / np.bincount(level)
+    errors_by_trust = error_of_level[np.sort(level)]
+
+    counts = [max(1, round(coverage * len(errors_by_trust))) for coverage in coverages]
+    sums = np.cumsum(errors_by_trust)
+    return sums[np.array(counts) - 1] / counts
 
 
-def _values_inside(
+def values_inside(
     uncertainty: ArrayLike, error: ArrayLike, mask: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
     """Uncertainty and |error| of the mask's pixels, (K,) each."""

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from . import metrics
+from .checked_inputs import AIR_BELOW_HU
 from .ct_metrics import CT_METRICS, IN_2025, CtMetric
-from .inputs import AIR_BELOW_HU
 
-# Windows of SSIM reach so far beyond a voxel, as does the erosion that finds surfaces.
+# No local metric looks further from a voxel than the windows of SSIM do.
 MARGIN = metrics.SSIM_WINDOW // 2
 
 
@@ -38,6 +38,7 @@ class VolumeMetric(NamedTuple):
 
 PSNR_2025 = CtMetric(partial(metrics.psnr_db, **IN_2025), higher_is_better=True)
 
+# What `ctmri evaluate` scores, in the order of its files and tables.
 VOLUME_METRICS: dict[str, VolumeMetric] = {
     "MAE HU": VolumeMetric(CT_METRICS["MAE HU"], on_screen=True, challenge="mae"),
     "bias HU": VolumeMetric(CT_METRICS["bias HU"]),
@@ -57,7 +58,6 @@ VOLUME_METRICS: dict[str, VolumeMetric] = {
     "HD95 mm": VolumeMetric(CT_METRICS["HD95 mm"], on_screen=True, challenge="bone_hd95"),
     "WEPL mm": VolumeMetric(CT_METRICS["WEPL mm"], on_screen=True),
 }
-"""What `ctmri evaluate` scores, in the order of its files and tables."""
 
 
 def score_volume(
@@ -77,33 +77,35 @@ def score_volume(
         want of a tissue, or where volume or mask are too small for its windows.
 
     Raises:
-        ValueError: as `metrics`.
+        ValueError: the shapes differ, the mask is empty, or the images cannot be in HU.
     """
     images = metrics.checked_hu_pair(pred_hu, true_hu, mask)
 
-    # Most see the mask and its surroundings only, unless there is no air, by which they know HU:
-    # around a tumour, for example.
-    box = _box(images[2])
-    near = tuple(image[box] for image in images)
-    if max(near[0].min(), near[1].min()) >= AIR_BELOW_HU:
-        near = images
+    # Local metrics get the mask's surroundings only, which is faster. A box without air, as around
+    # a tumour, would not pass their check for HU, so it is not cut out.
+    pred_hu, true_hu, mask = images
+    box = bounding_box(mask)
+    box_images = (pred_hu[box], true_hu[box], mask[box])
+    if max(pred_hu[box].min(), true_hu[box].min()) >= AIR_BELOW_HU:
+        box_images = images
 
     scores = {}
     for name, metric in VOLUME_METRICS.items():
         try:
-            scores[name] = metric.formula(*(near if metric.is_local else images), spacing_mm)
+            scored = box_images if metric.is_local else images
+            scores[name] = metric.formula(*scored, spacing_mm)
         except ValueError:
-            # The images are known to be in order, so they are too small.
+            # The images are in order, as checked above, so they must be too small for the windows.
             if not metric.has_windows:
                 raise
             scores[name] = float("nan")
     return scores
 
 
-def _box(mask: np.ndarray) -> tuple[slice, ...]:
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     """The smallest part of the volume that holds the mask and a margin."""
-    [found] = ndimage.find_objects(mask.astype(np.uint8))
+    [tight_box] = ndimage.find_objects(mask.astype(np.uint8))
     return tuple(
         slice(max(side.start - MARGIN, 0), min(side.stop + MARGIN, length))
-        for side, length in zip(found, mask.shape, strict=True)
+        for side, length in zip(tight_box, mask.shape, strict=True)
     )

@@ -15,14 +15,14 @@ def print_check(folder: Path) -> bool:
     print(report)
     if report.findings:
         print()
-        print(_picture(report, folder.resolve().name))
+        print(draw_offenders(report, folder.resolve().name))
     return bool(report.findings)
 
 
-def _picture(report: Report, name: str) -> str:
+def draw_offenders(report: Report, name: str) -> str:
     """Draw the offenders into the build folder; a sentence on where, or why not."""
     try:
-        # Imported here, because only the command draws.
+        # Imported here because figures are slow to import, and a clean folder needs none.
         from ..viewers.figures import offenders, png
     except ImportError as error:
         return f"no picture: {error}"

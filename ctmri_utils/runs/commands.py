@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from ..command_line import Parameters, Profile, Switch, WholeNumber, braces, default_is
-from ..settings import PRESETS, read_settings
+from ..command_line import Parameters, Profile, Switch, WholeNumber, default_is, optional
+from ..settings import read_settings
 from .setting_flags import (
     ArchitectureFlags,
     ObjectiveFlags,
@@ -30,17 +30,16 @@ def check(folder: Positional[Path], /, *, strict: Switch = False) -> int:
     """
     from .check import print_check
 
-    found = print_check(folder)
-    return int(strict and found)
+    has_problems = print_check(folder)
+    return int(strict and has_problems)
 
 
 def train(
-    settings: Annotated[Positional[Path | None], default_is("none")] = None,
+    settings: Annotated[Positional[Path | None], optional()] = None,
     /,
     *,
     output: Annotated[Path | None, default_is("build/runs/DATASET-PROFILE-SEED", "FOLDER")] = None,
     tensorboard: Switch = False,
-    preset: Annotated[str | None, default_is("none", braces(PRESETS))] = None,
     parameter: Parameters = (),
     run: OmitArgPrefixes[RunFlags],
     architecture: OmitArgPrefixes[ArchitectureFlags],
@@ -50,7 +49,9 @@ def train(
 ) -> None:
     """Train a CycleGAN, or resume an unfinished training run.
 
-    Flags override -p, then come the settings file, the preset and the profile.
+    For example: ctmri train --dataset atlas --steps 2000 --gan-mode hinge
+
+    What wins: flags, then -p, the settings file, the preset, the profile.
 
     Defaults are those of the profile laptop, and of ci and gpu where they differ.
 
@@ -62,12 +63,9 @@ def train(
         settings: a TOML file, such as a run's settings.toml; any setting may be left out.
         output: the folder of the run.
         tensorboard: also write losses and sample translations for TensorBoard.
-        preset: a named set of settings, on top of the profile.
         parameter: a setting by name, such as -p steps 500; the flags below do the same.
     """
     words = dict(parameter) | run | architecture | objective | training | sizes
-    if preset:
-        words["preset"] = preset
     changes = read_words(words)
 
     # A wrong setting is refused before torch is imported, which takes seconds.
@@ -88,7 +86,9 @@ def study(
     parameter: Parameters = (),
     output: Annotated[Path | None, default_is("build/studies/NAME-PROFILE", "FOLDER")] = None,
 ) -> None:
-    """Train and measure the rows of a study (lessons 06 and 07), or resume one.
+    """Train and measure the rows of a study, or resume one.
+
+    Lessons 06 and 07 read the results.
 
     Args:
         name: a study in studies.toml: failures, pairs, polarity, recipe or remedies.
@@ -101,12 +101,12 @@ def study(
     """
     from ..machine import build_folder
     from .studies import read_study
-    from .study_runs import print_study
+    from .study_runs import run_and_report
 
     chosen = read_study(name, profile, read_words(dict(parameter)), only=rows)
     part = "-part" if rows else ""
     folder = output or build_folder() / "studies" / f"{name}-{profile}{part}"
-    print_study(name, profile, chosen, seeds, folder, processes)
+    run_and_report(name, profile, chosen, seeds, folder, processes)
 
 
 def export(
@@ -118,10 +118,11 @@ def export(
     grey: Switch = False,
     padding: Literal["reflect", "replicate"] = "reflect",
 ) -> None:
-    """Export a generator for other programs, as .onnx or as the reference's .pth.
+    """Export a generator as .onnx, or as the reference's .pth.
 
     Args:
-        weights: a run's folder or name, or a file: .pt, .pth, .ckpt, .safetensors.
+        weights: a run's folder or name, shipped weights (heads, phantom), or a file: .pt, .pth,
+            .ckpt, .safetensors.
         output: the file to write; its ending, .onnx or .pth, chooses the format.
         to: which of two generators to export: the one that makes MR, or the one that makes CT.
         grey: convert a colour network of the reference to one channel in and out.
@@ -140,7 +141,7 @@ def page(
     dataset: Annotated[str | None, default_is("the run's", "NAME")] = None,
     output: Annotated[Path | None, default_is("page.html in the run's folder", "FILE")] = None,
 ) -> None:
-    """Write an HTML page that compares a run's test slices with their translations.
+    """Write a page of a run's test slices and their translations.
 
     It opens in any browser, without Python and without a network.
 

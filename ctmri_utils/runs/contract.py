@@ -16,12 +16,11 @@ from ..issue_report import revision
 from ..machine import CHECKOUT
 from ..scans.unpaired import UnpairedScans
 from ..settings import PRESETS, Settings
-from ..units import CT_MAPS, GREY, HU, MRI_PERCENTILES, Scale
+from ..units import CT_MAPS, GREY, HU, MODALITIES, MRI_PERCENTILES, Scale
 
 ORIENTATION = "axial, forehead up, the patient's right on the left"
-MODALITIES = ("ct", "mri")
 
-# A pixel size that differs by no more than this share is the same.
+# Pixel sizes that differ by no more than this share count as equal.
 ROUNDING = 0.01
 
 
@@ -60,14 +59,14 @@ class Contract:
     ct_unit: str = HU.unit
     ct_map: str = "linear"
     mri_percentiles: tuple[float, float] = MRI_PERCENTILES
-    makes: tuple[str, ...] = MODALITIES
+    makes: tuple[str, ...] = tuple(MODALITIES)
     preset: str = ""
     revision: str = "unknown"
     seed: int = 0
     steps: int = 0
 
     def __post_init__(self):
-        # JSON has lists only.
+        # JSON turns tuples into lists.
         for name in ("mri_percentiles", "makes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
@@ -111,29 +110,29 @@ class Contract:
             ) from error
 
     def describe(self) -> str:
-        """A sentence on the slices that the networks know."""
+        """The slices that the networks know, and then what they learned from, in sentences."""
         pixel = f"{self.pixel_mm:.3g} mm" if self.pixel_mm else "unknown size"
         return (
             f"slices of {self.size} x {self.size} pixels of {pixel}, CT from {self.ct_low:g} to "
             f"{self.ct_high:g} {self.ct_unit} ({self.ct_map} map), MR between the percentiles "
-            f"{self.mri_percentiles[0]:g} and {self.mri_percentiles[1]:g} of the head; learned "
-            f"from {self.data}; never saw {self.unseen}"
+            f"{self.mri_percentiles[0]:g} and {self.mri_percentiles[1]:g} of the head. They "
+            f"learned from {self.data}. They never saw {self.unseen}"
         )
 
     def check_slices(self, size: int | None, pixel_mm: float | None) -> None:
-        """Raise ValueError where a size or pixel size contradicts the contract; None is none."""
+        """Raise ValueError where a size or pixel size, if given, contradicts the contract."""
         if size is not None and size != self.size:
             raise ValueError(
                 f"size {size} contradicts these weights, which know slices of {self.size} pixels: "
                 "leave the size out"
             )
-        known = self.pixel_mm
-        if pixel_mm is None or known is None or abs(pixel_mm - known) <= ROUNDING * known:
+        if pixel_mm is None or self.pixel_mm is None:
             return
-        raise ValueError(
-            f"pixels of {pixel_mm:g} mm contradict these weights, which know pixels of "
-            f"{known:.4g} mm: leave the pixel size out"
-        )
+        if abs(pixel_mm - self.pixel_mm) > ROUNDING * self.pixel_mm:
+            raise ValueError(
+                f"pixels of {pixel_mm:g} mm contradict these weights, which know pixels of "
+                f"{self.pixel_mm:.4g} mm: leave the pixel size out"
+            )
 
 
 def contract_for(

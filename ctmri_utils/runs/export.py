@@ -20,7 +20,8 @@ from ..cyclegan.networks import Generator
 from ..files import atomic_write
 from ..machine import import_optional
 from ..units import CT_MAPS, HU, MRI_PERCENTILES
-from .recognise import Networks, locate, recognise
+from .locations import locate
+from .recognise import Networks, recognise
 from .reference import choose_network, generator_from_state, grey_state
 from .weights import translator_of
 
@@ -57,8 +58,8 @@ class PhysicalGenerator(nn.Module):
     def card(self) -> dict[str, Any]:
         """What goes in and comes out, in words, and the contract."""
         ct, mri = f"CT in {self.scale.unit}", MRI_RANGE
-        given, made = (ct, mri) if self.makes == "mri" else (mri, ct)
-        card = {"input": given, "output": made}
+        source, translation = (ct, mri) if self.makes == "mri" else (mri, ct)
+        card = {"input": source, "output": translation}
         if self.contract:
             card["contract"] = asdict(self.contract) | {"makes": [self.makes]}
         return card
@@ -123,7 +124,7 @@ def export_onnx(
     Raises:
         ModuleNotFoundError: onnxscript is missing; it names the extra that brings it.
     """
-    # torch needs it, and does not say how to get it.
+    # torch exports by onnxscript, and does not say how to install it.
     import_optional("onnxscript")
 
     network = deepcopy(network).cpu().eval()
@@ -147,7 +148,7 @@ def export_onnx(
         dynamic_shapes=dynamic_shapes,
     )
 
-    # The output's sizes are the input's, not the long formula of padding and cropping.
+    # The output has the input's size, which torch writes as a long formula of padding and cropping.
     input_shape = program.model.graph.inputs[0].shape
     output_shape = program.model.graph.outputs[0].shape
     for axis in (0, 2, 3):
@@ -168,8 +169,8 @@ def export(
     """Write a generator in the format that the suffix of `output` names.
 
     Args:
-        source: a run's folder or its name in the build folder, a checkpoint, weights such as
-            data/weights/heads.safetensors, or a file that `load_reference` reads.
+        source: a run's folder or its name in the build folder, shipped weights (heads, phantom), a
+            file of weights, or one that `load_reference` reads.
         output: .pth (the reference's) or .onnx. An .onnx of a run or of weights takes or gives CT
             in HU; a .pth, and an .onnx of the reference's file, -1 to 1.
         to: "mri" or "ct", which of the two generators, where there are two. Its averaged weights

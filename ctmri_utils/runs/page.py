@@ -12,23 +12,23 @@ import torch
 from torch import Tensor
 
 from ..cyclegan.model import Translator
-from ..evaluation.predictors import translated
+from ..evaluation.predictors import as_predictor
 from ..evaluation.scores import evaluate
 from ..scans.datasets import load_scans
 from ..scans.unpaired import UnpairedScans
 from ..settings import Run, Settings, read_settings
 from ..units import HU, Scale
 from ..viewers.figures import evenly_chosen
-from ..viewers.pages import page, write_page
+from ..viewers.html_pages import page, write_page
 from ..viewers.viewer import MARKS, Viewer, compare, error_explorer
-from .recognise import locate
+from .locations import locate
 from .weights import load_translator
 
-# As many slices of each modality are shown where there is no truth.
+# Slices of each modality that are shown where there is no truth, and where there is one.
 MOST_SLICES = 16
-METRICS = ("MAE HU", "bone Dice")
-# As many beside the truth, where all are scored.
 MOST_SCORED_SLICES = 512
+
+METRICS = ("MAE HU", "bone Dice")
 
 
 def run_page(run: str | Path, dataset: str | None = None, output: Path | None = None) -> Path:
@@ -48,19 +48,19 @@ def run_page(run: str | Path, dataset: str | None = None, output: Path | None = 
     """
     checkpoint = locate(run)
     folder = checkpoint.parent
-    of_run, settings = _settings_of(folder)
+    options, settings = settings_of_run(folder)
     model = load_translator(checkpoint)
-    scans = load_scans(dataset or of_run.dataset, settings, of_run.seed)
+    scans = load_scans(dataset or options.dataset, settings, options.seed)
 
-    title = f"CycleGAN on {of_run.dataset}, profile {of_run.profile}, seed {of_run.seed}"
+    title = f"CycleGAN on {options.dataset}, profile {options.profile}, seed {options.seed}"
     head = (
         f"<h1>{html.escape(title)}</h1><p>Test slices, on which nothing was trained. Research and "
         "teaching software, not for clinical use: a translated scan can remove or invent "
         "findings.</p>"
     )
     sections = [
-        viewer.section(f"<h2>{text}</h2>{viewer.montage()}")
-        for text, viewer in viewers(model, scans).items()
+        viewer.section(f"<h2>{heading}</h2>{viewer.montage()}")
+        for heading, viewer in viewers(model, scans).items()
     ]
 
     output = Path(output or folder / "page.html")
@@ -68,7 +68,7 @@ def run_page(run: str | Path, dataset: str | None = None, output: Path | None = 
     return output
 
 
-def _settings_of(folder: Path) -> tuple[Run, Settings]:
+def settings_of_run(folder: Path) -> tuple[Run, Settings]:
     """Data set, profile and seed of a run, and its settings, by its file or by its name."""
     if (folder / "settings.toml").is_file():
         return read_settings(folder / "settings.toml", {})
@@ -110,33 +110,34 @@ def viewers(model: Translator, scans: UnpairedScans) -> dict[str, Viewer]:
     fake_mri = model.translate(ct, "mri")
     fake_ct = model.translate(mri, "ct")
 
-    # A translated slice has no MR patient of its own, so it gets the scale of the first one.
-    of_ct, of_fake_ct = [scans.ct_scale] * len(ct), [scans.ct_scale] * len(mri)
-    of_mri = [scans.mri_scales[patient] for patient in patients]
-    of_fake_mri = of_mri[:1] * len(ct)
+    # A fake MR slice has no MR patient of its own, so it gets the scale of the first one.
+    ct_scales, fake_ct_scales = [scans.ct_scale] * len(ct), [scans.ct_scale] * len(mri)
+    mri_scales = [scans.mri_scales[patient] for patient in patients]
+    fake_mri_scales = [mri_scales[0]] * len(ct)
 
-    real_ct, real_mri = stack_of(ct, of_ct), stack_of(mri, of_mri)
-    made_ct, made_mri = stack_of(fake_ct, of_fake_ct), stack_of(fake_mri, of_fake_mri)
-    cycled_ct = stack_of(model.translate(fake_mri, "ct"), of_ct)
-    cycled_mri = stack_of(model.translate(fake_ct, "mri"), of_mri)
+    real_ct, real_mri = stack_of(ct, ct_scales), stack_of(mri, mri_scales)
+    fake_ct_stack = stack_of(fake_ct, fake_ct_scales)
+    fake_mri_stack = stack_of(fake_mri, fake_mri_scales)
+    cycled_ct = stack_of(model.translate(fake_mri, "ct"), ct_scales)
+    cycled_mri = stack_of(model.translate(fake_ct, "mri"), mri_scales)
 
     by_title = {}
     if test.truth is not None:
-        by_title["MR to CT against the truth, worst patient first"] = _against_truth(model, scans)
+        by_title["MR to CT against the truth, worst patient first"] = error_viewer(model, scans)
 
     # The orientation of sets in grey levels is not known.
     marks = MARKS if scans.ct_scale.unit == HU.unit else ""
-    for title, real, other, kind, labels in (
-        ("MR and the CT made from it", real_mri, made_ct, "translated", mri_names),
-        ("CT and the MR made from it", real_ct, made_mri, "translated", ct_names),
+    for title, real, synthetic, kind, labels in (
+        ("MR and the CT made from it", real_mri, fake_ct_stack, "translated", mri_names),
+        ("CT and the MR made from it", real_ct, fake_mri_stack, "translated", ct_names),
         ("CT and its round trip by way of MR", real_ct, cycled_ct, "round trip", ct_names),
         ("MR and its round trip by way of CT", real_mri, cycled_mri, "round trip", mri_names),
     ):
         by_title[title] = compare(
             real.values,
-            other.values,
+            synthetic.values,
             alt=f"{title}, slice by slice.",
-            units=(real.unit, other.unit),
+            units=(real.unit, synthetic.unit),
             names=("real", kind),
             spacing_mm=scans.spacing_mm,
             labels=labels,
@@ -145,10 +146,10 @@ def viewers(model: Translator, scans: UnpairedScans) -> dict[str, Viewer]:
     return by_title
 
 
-def _against_truth(model: Translator, scans: UnpairedScans) -> Viewer:
+def error_viewer(model: Translator, scans: UnpairedScans) -> Viewer:
     """The true CT and the CT made from the MR, patient by patient, with their errors."""
     test = scans.test
-    fake_hu = translated(model, scans.ct_scale)(test)
+    fake_hu = as_predictor(model, scans.ct_scale)(test)
     scores = evaluate({"CycleGAN": lambda split: fake_hu}, test, scans.spacing_mm)
     shown = evenly_chosen(np.arange(len(fake_hu)), MOST_SCORED_SLICES)
     return error_explorer(

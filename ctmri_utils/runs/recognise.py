@@ -19,11 +19,10 @@ from torch import Tensor
 
 from ..cyclegan.resume import PARTS, checkpoint_content
 from ..files import existing, read_start
-from ..machine import build_folder
 
 State = dict[str, Tensor]
 
-# What files begin with that are often taken for weights.
+# How files begin that are often taken for weights, and what to say of them.
 FOREIGN = {
     b"<": "is a web page, from a failed download: download it again in a browser",
     b"version https://git-lfs": "is a pointer of Git LFS: run `git lfs pull` where it came from",
@@ -31,15 +30,15 @@ FOREIGN = {
     b"\x08": "is ONNX, which is written but not read: use the file that it was exported from",
 }
 
-# Names that containers give to what they hold, and that say nothing of a network.
+# Keys under which containers keep a network, and which say nothing about it.
 WRAPPERS = {"state_dict", "model_state_dict", "model_state", "params", "model", "weights"}
 
-# Put before or between the names of layers by DataParallel and by torch.compile.
+# DataParallel and torch.compile put these before or between the names of layers.
 INSERTED = {"module", "_orig_mod"}
 
 LAYER = re.compile(r"(?:^|(?<=\.))(?:model|net)\.\d+\.")
 
-# Spectral norm before PyTorch's parametrizations: the same numbers under other names.
+# Spectral norm had these names before PyTorch's parametrizations, and the same numbers.
 OLD_SPECTRAL = {
     "weight_orig": "parametrizations.weight.original",
     "weight_u": "parametrizations.weight.0._u",
@@ -48,9 +47,8 @@ OLD_SPECTRAL = {
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
-
+# The generators of a model, by what they make.
 GENERATORS = {"mri": "G_ct2mri", "ct": "G_mri2ct"}
-"""The generators of a model, by what they make."""
 
 
 @dataclass(frozen=True)
@@ -84,24 +82,6 @@ class Networks:
 
     path: Path
     states: dict[str, State]
-
-
-def locate(source: str | Path) -> Path:
-    """The file that a path, a run's folder or the name of a run in the build folder stands for.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    path = Path(source)
-    if path.is_dir():
-        path = path / "checkpoint.pt"
-    runs = build_folder() / "runs"
-    by_name = runs / source / "checkpoint.pt"
-    if by_name.is_file() and not path.is_file():
-        return by_name
-    return existing(
-        path, f"train first, or give a file of weights, a run's folder, or a run's name in {runs}"
-    )
 
 
 def recognise(path: str | Path) -> SavedModel | Networks:
@@ -156,7 +136,7 @@ def averaged_model(weights: State, card: str, path: Path) -> SavedModel:
     except KeyError as error:
         raise ValueError(
             f"{path} holds no translator (its card names no architecture): choose weights of a "
-            "run, such as data/weights/heads.safetensors"
+            "run, or shipped ones such as heads"
         ) from error
     except (ValueError, TypeError) as error:
         raise ValueError(
@@ -204,6 +184,7 @@ def names_of_objects(path: Path) -> list[str]:
 
 
 def damaged(path: Path, error: Exception) -> ValueError:
+    """The error for a file that cannot be read."""
     return ValueError(
         f"{path} is damaged, truncated or holds more than tensors ({type(error).__name__}), and "
         "nothing in it was run: copy or download it again"
@@ -218,13 +199,13 @@ def networks_in(content: Any, path: Path) -> dict[str, State]:
     """
     tensors = dict(flatten(content))
     groups: dict[str, State] = {}
-    others = {}
+    outside = {}
     for key, tensor in tensors.items():
         parts = [part for part in key.split(".") if part not in INSERTED]
         plain = ".".join(parts)
         layer = LAYER.search(plain)
         if layer is None:
-            others[plain] = tensor
+            outside[plain] = tensor
         else:
             prefix, name = plain[: layer.start()], plain[layer.start() :]
             groups.setdefault(prefix, {})[name] = tensor
@@ -236,14 +217,14 @@ def networks_in(content: Any, path: Path) -> dict[str, State]:
             "PatchGAN in the reference's layout"
         )
 
-    # What lies beside the layers of a network belongs to it, and will not fit.
-    for key, tensor in others.items():
+    # Tensors beside the layers of a network belong to it, so that `check_weights` refuses them.
+    for key, tensor in outside.items():
         for prefix, state in groups.items():
             if key.startswith(prefix):
                 state[key.removeprefix(prefix)] = tensor
     for state in groups.values():
         check_size(state, path)
-    return with_short_names({prefix: in_todays_form(state) for prefix, state in groups.items()})
+    return with_short_names({prefix: modernised(state) for prefix, state in groups.items()})
 
 
 def check_size(state: State, path: Path) -> None:
@@ -271,34 +252,34 @@ def with_short_names(groups: dict[str, State]) -> dict[str, State]:
         parts = [part for part in prefix.split(".") if part and part not in WRAPPERS]
         short[prefix] = ".".join(parts)
 
-    how_many = Counter(short.values())
+    counts = Counter(short.values())
     named = {}
     for prefix, state in groups.items():
-        unique = how_many[short[prefix]] == 1
+        unique = counts[short[prefix]] == 1
         named[short[prefix] if unique else prefix.removesuffix(".")] = state
     return named
 
 
-def in_todays_form(state: State) -> State:
+def modernised(state: State) -> State:
     """A state dict with today's names, and without what old versions kept for nothing."""
     renamed = {}
     for key, tensor in state.items():
         layer, dot, last = key.rpartition(".")
         renamed[layer + dot + OLD_SPECTRAL.get(last, last)] = tensor
 
-    # A U-Net's levels lie in each other; the outermost one's name went with the prefix.
+    # The levels of a U-Net are nested; the outermost one's name was taken for a prefix.
     if any(re.match(r"model\.\d+\.model\.", key) for key in renamed):
         renamed = {f"model.{key}": tensor for key, tensor in renamed.items()}
 
-    # Before PyTorch 0.4 instance norm kept running statistics, and ignored them. Batch norm's
-    # stand beside a weight.
-    used = {}
+    # Before PyTorch 0.4 instance norm kept running statistics, and ignored them. Only those of
+    # batch norm stand beside a weight.
+    modern = {}
     for key, tensor in renamed.items():
         layer, _, last = key.rpartition(".")
         if last not in STATISTICS or f"{layer}.weight" in renamed:
-            used[key] = tensor
+            modern[key] = tensor
 
             # Batch norm counts its batches since PyTorch 0.4.1.
             if last == "running_var":
-                used.setdefault(f"{layer}.num_batches_tracked", torch.tensor(0))
-    return used
+                modern.setdefault(f"{layer}.num_batches_tracked", torch.tensor(0))
+    return modern

@@ -27,11 +27,12 @@ ROLE = re.compile(
 # A is CT and B is MR, as in trainA and trainB.
 TO_MRI = ("a2b", "ab", "atob", "a", "ct2mri")
 
+# The networks of a model, without and with the averaged generators.
 NETWORKS = ("G_ct2mri", "G_mri2ct", "D_ct", "D_mri")
 ALL_NETWORKS = (*NETWORKS, "averaged.mri", "averaged.ct")
-"""The networks of a model, without and with the averaged generators."""
 
-MOST_NAMED = 3  # tensors
+# An error names no more tensors than these.
+MOST_NAMED = 3
 
 
 def load_reference(
@@ -76,9 +77,9 @@ def choose_network(contents: Networks, to: str | None) -> State:
         ValueError: it is not clear which one is meant.
     """
     states = list(contents.states.values())
-    only = states if len(states) == 1 else [state for state in states if is_generator(state)]
-    if len(only) == 1:
-        return only[0]
+    candidates = states if len(states) == 1 else list(filter(is_generator, states))
+    if len(candidates) == 1:
+        return candidates[0]
 
     names = ", ".join(name or "one without a name" for name in contents.states)
     generators = generators_by_direction(contents)
@@ -114,7 +115,7 @@ def networks_by_role(states: dict[str, State]) -> dict[str, State]:
             letters[name] = match[1].lower()
     names_say_both = any(len(word) > 1 for word in letters.values())
 
-    found: dict[str, list[State]] = {}
+    by_role: dict[str, list[State]] = {}
     for name, state in states.items():
         if name in ALL_NETWORKS:
             role = name
@@ -125,8 +126,8 @@ def networks_by_role(states: dict[str, State]) -> dict[str, State]:
         else:
             judges_mri = (letters[name] in TO_MRI) != names_say_both
             role = "D_mri" if judges_mri else "D_ct"
-        found.setdefault(role, []).append(state)
-    return {role: alike[0] for role, alike in found.items() if len(alike) == 1}
+        by_role.setdefault(role, []).append(state)
+    return {role: group[0] for role, group in by_role.items() if len(group) == 1}
 
 
 def is_generator(state: State) -> bool:
@@ -181,7 +182,7 @@ def check_weights(state: State, network: nn.Module, path: Path, name: str) -> No
     Raises:
         ValueError: they are not.
     """
-    difference = compare(state, network.state_dict())
+    difference = state_difference(state, network.state_dict())
     if difference:
         raise ValueError(f"{path} does not fit {name}: it {difference}")
     for key, tensor in state.items():
@@ -227,19 +228,19 @@ def build_network(state: State, padding: str = "reflect") -> nn.Module:
         return make_network(**architecture)
 
 
-def compare(state: State, expected: State) -> str | None:
+def state_difference(state: State, expected: State) -> str | None:
     """How weights differ from those of a network, as a sentence's end; None if they fit."""
     missing = [key for key in expected if key not in state]
-    further = [key for key in state if key not in expected]
-    for verb, keys in (("lacks", missing), ("also has", further)):
+    unexpected = [key for key in state if key not in expected]
+    for verb, keys in (("lacks", missing), ("also has", unexpected)):
         if keys:
             more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
             return f"{verb} {', '.join(keys[:MOST_NAMED])}{more}"
 
     for key, tensor in expected.items():
-        given, right = tuple(state[key].shape), tuple(tensor.shape)
-        if given != right:
-            return f"has {key} in the shape {given} instead of {right}"
+        shape, expected_shape = tuple(state[key].shape), tuple(tensor.shape)
+        if shape != expected_shape:
+            return f"has {key} in the shape {shape} instead of {expected_shape}"
     return None
 
 
@@ -264,7 +265,7 @@ def grey_state(state: State, path: Path) -> State:
     grey = state | {first: state[first].sum(1, keepdim=True)}
 
     if "ngf" in architecture:
-        # The outputs come first, but second in the U-Net's last, transposed convolution.
+        # A weight's first axis is the outputs; of the U-Net's transposed convolution, the second.
         outputs = 1 if last == "model.model.3.weight" else 0
         bias = last.removesuffix("weight") + "bias"
         grey[last] = grey[last].mean(outputs, keepdim=True)

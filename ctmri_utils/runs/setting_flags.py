@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 from tyro.conf import arg
 
 from ..command_line import braces, literal
-from ..settings import PROFILES, Architecture, Objective, Run, Settings, Training
+from ..settings import PRESETS, PROFILES, Architecture, Objective, Run, Settings, Training
 
 METAVARS = {bool: "{true,false}", int: "N", float: "X", str: "TEXT"}
 
@@ -18,53 +18,67 @@ METAVARS = {bool: "{true,false}", int: "N", float: "X", str: "TEXT"}
 def hint(spec: Field) -> str:
     """A setting's default in the profile laptop, those of other profiles, and its limits."""
     default = getattr(PROFILES["laptop"], spec.name, spec.default)
-    words = f"default: {shown(default)}"
+    if default == "":
+        return ""
+
+    text = f"default: {as_typed(default)}"
     for name, profile in PROFILES.items():
         value = getattr(profile, spec.name, default)
         if value != default:
-            words += f", {name}: {shown(value)}"
+            text += f", {name}: {as_typed(value)}"
 
-    low, high = shown(spec.metadata["low"]), shown(spec.metadata["high"])
     if type(spec.default) in (int, float):
-        words += f"; at least {low}" if spec.metadata["high"] == math.inf else f"; {low} to {high}"
-    return f"({words})"
+        low, high = spec.metadata["low"], spec.metadata["high"]
+        limits = f"at least {low:g}" if high == math.inf else f"{low:g} to {as_typed(high)}"
+        text += f"; {limits}"
+    return f"({text})"
 
 
-def shown(value: bool | int | float | str) -> str:
+def as_typed(value: bool | int | float | str) -> str:
     """A value as it is typed."""
     if type(value) is bool:
         return str(value).lower()
     if type(value) is float:
         return f"{value:g}"
-    return str(value) or "none"
+    return str(value)
 
 
-def setting_flags(title: str, specs: Iterable[Field]) -> type:
-    """A group of flags, one for each setting, whose values are strings.
+def setting_flags(specs: Iterable[Field]) -> dict[str, Any]:
+    """A flag for each setting, whose value is a string.
 
-    `Settings` checks the values, so that a flag, a file and `-p` get the same errors. Flags that
-    are not given are left out, so that a preset or a file may decide.
+    `Settings` checks all but the choices, so that a flag, a file and `-p` get the same errors.
     """
     flags = {}
     for spec in specs:
         choices = spec.metadata["choices"]
         flag = arg(
-            help=spec.metadata["help"],
+            help=f"{spec.metadata['help']}.",
             metavar=braces(choices) if choices else METAVARS[type(spec.default)],
             help_behavior_hint=hint(spec),
         )
-        flags[spec.name] = Annotated[str, flag]
-    return TypedDict(title, flags, total=False)
+        flags[spec.name] = Annotated[Literal[choices] if choices else str, flag]
+    return flags
 
+
+PRESET = arg(
+    help="a named set of settings, on top of the profile.",
+    metavar=braces(PRESETS),
+    help_behavior_hint="",
+)
 
 # The fields of Settings itself, without those that it inherits.
 SIZES = [spec for spec in fields(Settings) if spec.name in Settings.__annotations__]
 
-RunFlags = setting_flags("RunFlags", fields(Run))
-ArchitectureFlags = setting_flags("ArchitectureFlags", fields(Architecture))
-ObjectiveFlags = setting_flags("ObjectiveFlags", fields(Objective))
-TrainingFlags = setting_flags("TrainingFlags", fields(Training))
-SizeFlags = setting_flags("SizeFlags", SIZES)
+# Groups of the help. Flags that are not given are left out, so that a preset or a file may decide.
+RunFlags = TypedDict(
+    "RunFlags",
+    {"preset": Annotated[Literal[tuple(PRESETS)], PRESET]} | setting_flags(fields(Run)),
+    total=False,
+)
+ArchitectureFlags = TypedDict("ArchitectureFlags", setting_flags(fields(Architecture)), total=False)
+ObjectiveFlags = TypedDict("ObjectiveFlags", setting_flags(fields(Objective)), total=False)
+TrainingFlags = TypedDict("TrainingFlags", setting_flags(fields(Training)), total=False)
+SizeFlags = TypedDict("SizeFlags", setting_flags(SIZES), total=False)
 
 
 def read_words(words: Mapping[str, str]) -> dict[str, Any]:

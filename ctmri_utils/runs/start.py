@@ -12,10 +12,11 @@ from torch import nn
 
 from ..cyclegan.architectures import infer_architecture
 from ..cyclegan.model import CycleGAN
-from .recognise import GENERATORS, Networks, SavedModel, State, locate, recognise
+from .locations import locate
+from .recognise import GENERATORS, Networks, SavedModel, State, recognise
 from .reference import ALL_NETWORKS, NETWORKS, grey_state, network_from_state, networks_by_role
 
-# The reference keeps each network in a file of its own, such as latest_net_G_A.pth.
+# The reference keeps one network in each file, such as latest_net_G_A.pth.
 REFERENCE_FILE = re.compile(r"(.*net_)([GD]_[AB])(\.\w+)", flags=re.IGNORECASE)
 
 
@@ -40,9 +41,12 @@ def start_from(model: CycleGAN, source: str | Path) -> Start:
 
     Args:
         model: a CycleGAN that is not trained yet.
-        source: a run's folder or name, a checkpoint, weights such as
-            data/weights/heads.safetensors, or a file of the reference, whose neighbours are read
-            too: with latest_net_G_A.pth also ..._G_B.pth, ..._D_A.pth and ..._D_B.pth.
+        source: a run's folder or name, shipped weights (heads, phantom), a file of weights, or a
+            file of the reference, whose neighbours are read too: with latest_net_G_A.pth also
+            ..._G_B.pth, ..._D_A.pth and ..._D_B.pth.
+
+    Returns:
+        The digest of what was loaded, and a sentence on it.
 
     Raises:
         FileNotFoundError, ValueError: in one sentence, as `recognise`, or networks that differ
@@ -55,14 +59,14 @@ def start_from(model: CycleGAN, source: str | Path) -> Start:
         states = reference_networks(contents)
     else:
         ct_map = contents.settings.get("ct_map", "linear")
-        states = own_networks(contents)
+        states = model_networks(contents)
     if ct_map != model.architecture.ct_map:
         raise ValueError(
             f"the networks of {path} see CT with ct_map = {ct_map!r}: set the same to start from "
             "them"
         )
 
-    # All are checked before one is changed.
+    # All networks are checked before the first one is changed.
     fitting = {
         name: fit_to(model.get_submodule(name), state, path) for name, state in states.items()
     }
@@ -74,16 +78,17 @@ def start_from(model: CycleGAN, source: str | Path) -> Start:
     return Start(digest_of(fitting), summary_of(fitting, path))
 
 
-def own_networks(saved: SavedModel) -> dict[str, State]:
+def model_networks(saved: SavedModel) -> dict[str, State]:
     """The networks of a model of this package, by their names in it."""
     names = ALL_NETWORKS if saved.is_checkpoint else GENERATORS.values()
     if saved.settings.get("adversarial") == 0:
-        # They are there, and never learned.
+        # The discriminators of such a run were never trained.
         names = [name for name in names if not name.startswith("D_")]
     return {name: part_of(saved.state, name) for name in names}
 
 
 def part_of(state: State, name: str) -> State:
+    """The weights of one network in those of a model."""
     prefix = f"{name}."
     return {
         key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)
@@ -99,13 +104,13 @@ def reference_networks(contents: Networks) -> dict[str, State]:
     states = contents.states
     if len(states) == 1:
         states = with_neighbours(contents)
-    found = networks_by_role(states)
-    if not found.keys() & set(GENERATORS.values()):
+    networks = networks_by_role(states)
+    if not networks.keys() & set(GENERATORS.values()):
         raise ValueError(
             f"{contents.path} does not say what its generator makes: name the file "
             "latest_net_G_A.pth if it makes MR from CT, latest_net_G_B.pth if CT from MR"
         )
-    return found
+    return networks
 
 
 def with_neighbours(contents: Networks) -> dict[str, State]:
@@ -115,15 +120,15 @@ def with_neighbours(contents: Networks) -> dict[str, State]:
     if match is None:
         return {name or contents.path.stem: state}
 
-    start, own_part, suffix = match.groups()
-    states = {own_part: state}
-    for part in ("G_A", "G_B", "D_A", "D_B"):
-        path = contents.path.with_name(start + part + suffix)
-        if part == own_part.upper() or not path.is_file():
+    prefix, role, suffix = match.groups()
+    states = {role: state}
+    for neighbour_role in ("G_A", "G_B", "D_A", "D_B"):
+        path = contents.path.with_name(prefix + neighbour_role + suffix)
+        if neighbour_role == role.upper() or not path.is_file():
             continue
         neighbour = recognise(path)
         if isinstance(neighbour, Networks) and len(neighbour.states) == 1:
-            [states[part]] = neighbour.states.values()
+            [states[neighbour_role]] = neighbour.states.values()
     return states
 
 
@@ -135,31 +140,31 @@ def fit_to(network: nn.Module, state: State, path: Path) -> State:
     """
     expected = infer_architecture(network.state_dict())
     loaded = network_from_state(state, path)
-    given = infer_architecture(state)
-    if given["in_channels"] == 3 and expected["in_channels"] == 1:
+    architecture = infer_architecture(state)
+    if architecture["in_channels"] == 3 and expected["in_channels"] == 1:
         loaded = network_from_state(grey_state(state, path), path)
-        given = infer_architecture(loaded.state_dict())
+        architecture = infer_architecture(loaded.state_dict())
 
-    if given.get("padding") == "zero":
+    if architecture.get("padding") == "zero":
         raise ValueError(
             f"{path} holds a ResNet without padding layers, which can translate and be exported "
             "here, but not be trained: start from a network that has them"
         )
-    ours = settings_of(expected)
+    expected_settings = settings_of(expected)
     changes = [
         f"{name} = {value!r}"
-        for name, value in settings_of(given).items()
-        if ours.get(name) != value
+        for name, value in settings_of(architecture).items()
+        if expected_settings.get(name) != value
     ]
     if changes:
         raise ValueError(
             f"{path} holds networks unlike this run's: set {', '.join(changes)} to start from it"
         )
     sides = ("in_channels", "out_channels")
-    if [given.get(side) for side in sides] != [expected.get(side) for side in sides]:
+    if any(architecture.get(side) != expected.get(side) for side in sides):
         raise ValueError(
-            f"{path} holds a network for images of {given['in_channels']} channels, unlike this "
-            "run's: set ct_channels and mri_channels"
+            f"{path} holds a network for images of {architecture['in_channels']} channels, unlike "
+            "this run's: set ct_channels and mri_channels"
         )
     return loaded.state_dict()
 

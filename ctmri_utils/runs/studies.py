@@ -2,7 +2,7 @@
 
 A study is a table of `studies.toml`; `study_runs` trains and measures all of its rows. The results
 are a table with the columns row, seed, measure and value. Its summaries have the columns of
-`evaluation.summarise`, so that `evaluation.table` and `figures.interval_plot` take them: method is
+`evaluation.summarise`, as `evaluation.score_table` and `figures.interval_plot` take them: method is
 the row, metric the measure, and n counts seeds.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from ..cyclegan.batches import Slices
@@ -26,25 +27,18 @@ from ..cyclegan.training import fit
 from ..evaluation.distributions import FEWEST_FOR_KID
 from ..evaluation.scores import SUMMARY_COLUMNS
 from ..machine import data_folder
-from ..scans.datasets import SYNTHETIC, phantom_scans
+from ..options import Options, option, read_toml
+from ..scans.datasets import PHANTOM_OPTIONS, phantom_scans
 from ..scans.physics import LESIONS
 from ..scans.unpaired import UnpairedScans
-from ..settings import Options, Settings, option, read_toml, settings_for
-
-# Lessons find what is measured here too.
-from .study_measures import BRAIN as BRAIN
-from .study_measures import field_correlations as field_correlations
-from .study_measures import measure_translation as measure_translation
+from ..settings import Settings, settings_for
 
 STUDIES = read_toml(Path(__file__).with_suffix(".toml"))
 
 COSTS = ("CPU s per step", "memory MB")
 
-# Shares, whose intervals end at 0 and 1.
+# These measures are shares, so their intervals end at 0 and 1.
 SHARES = ("lesion TPR", "lesion FPR", "inverted")
-
-
-# ---- rows and their training
 
 
 @dataclass(frozen=True)
@@ -94,7 +88,7 @@ def read_study(
         raise ValueError(f"there is no study {name!r}: choose one of {', '.join(STUDIES)}")
     base = settings_for(profile)
 
-    # The steps in the file are the laptop's.
+    # studies.toml gives the steps for the laptop.
     sizes = {}
     if profile != "laptop":
         sizes["steps"] = base.phantom_steps
@@ -109,7 +103,7 @@ def read_study(
                 f"{', '.join(map(repr, special))}"
             )
     return {
-        row: Row.of(common | special[row] | (changes or {}))
+        row: Row(**common | special[row] | (changes or {}))
         for row in special
         if not only or row in only
     }
@@ -133,10 +127,10 @@ def patients_of(row: Row, seed: int) -> UnpairedScans:
         name=row.dataset,
         paired=row.sampling == "paired",
         groups=groups,
-        **SYNTHETIC[row.dataset],
+        **PHANTOM_OPTIONS[row.dataset],
     )
 
-    # Heads move to the right where air is put in on the left.
+    # Padding with air on the left moves the heads to the right.
     padded = torch.nn.functional.pad(scans.train.ct, (row.ct_offset_px, 0, 0, 0), value=-1)
     return replace(scans, train=replace(scans.train, ct=padded[..., : row.size]))
 
@@ -159,7 +153,7 @@ def train_row(
     torch.manual_seed(seed)
     model = CycleGAN(row.architecture, row.objective)
     if row.unpaired_steps:
-        model.load_state_dict(_unpaired_model(row, seed).state_dict())
+        model.load_state_dict(unpaired_model(row, seed).state_dict())
 
     train = scans.train
     if row.pairs:
@@ -177,14 +171,14 @@ def train_row(
         save_every=250,
         on_step=lambda step, _: steps.append(step),
     )
-    # Without a step, an earlier call had done them all.
+    # No step was made if an earlier call had trained the row to its end.
     seconds = math.nan
     if steps:
         seconds = (time.process_time() - start_s) / len(steps)
     return model, {"CPU s per step": seconds, "memory MB": status_mb("VmHWM") - start_mb}
 
 
-def _unpaired_model(row: Row, seed: int) -> CycleGAN:
+def unpaired_model(row: Row, seed: int) -> CycleGAN:
     """A CycleGAN trained by the row's settings, but without pairs and supervision."""
     unpaired = replace(
         row, sampling="random", supervised=0, steps=row.unpaired_steps, unpaired_steps=0, pairs=0
@@ -202,18 +196,15 @@ def status_mb(line: str) -> float:
     return int(kilobytes) / 1024
 
 
-def shipped_table(name: str) -> Path:
+def shipped_table_file(name: str) -> Path:
     """Where the table of a study lies that comes with the course, if there is one."""
     return data_folder() / "studies" / f"{name}.csv"
 
 
-def shipped(name: str) -> pd.DataFrame:
+def shipped_table(name: str) -> pd.DataFrame:
     """The table of a study that comes with the course: data/studies/NAME.csv."""
     # Before version 3.1, pandas itself reads the last digit inexactly.
-    return pd.read_csv(shipped_table(name), converters={"value": float})
-
-
-# ---- statistics over seeds
+    return pd.read_csv(shipped_table_file(name), converters={"value": float})
 
 
 def over_seeds(results: pd.DataFrame) -> pd.DataFrame:
@@ -221,14 +212,15 @@ def over_seeds(results: pd.DataFrame) -> pd.DataFrame:
 
     The interval of a share is cut off at 0 and 1, which no share can pass.
     """
-    summaries = _summaries(results)
+    summaries = summarise_rows(results)
     of_shares = summaries["metric"].isin(SHARES)
     for end in ("low", "high"):
         summaries.loc[of_shares, end] = summaries.loc[of_shares, end].clip(0, 1)
     return summaries
 
 
-def _summaries(results: pd.DataFrame) -> pd.DataFrame:
+def summarise_rows(results: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % interval of each row and measure, in the columns of a summary."""
     rows = [
         (row, measure, *mean_interval(values))
         for (row, measure), values in results.groupby(["row", "measure"], sort=False)["value"]
@@ -254,7 +246,7 @@ def differences(results: pd.DataFrame, reference: str) -> pd.DataFrame:
     pairs = results[~is_reference].merge(
         results[is_reference], on=["measure", "seed"], suffixes=("", "_of_reference")
     )
-    return _summaries(pairs.assign(value=pairs["value"] - pairs["value_of_reference"]))
+    return summarise_rows(pairs.assign(value=pairs["value"] - pairs["value_of_reference"]))
 
 
 def core_hours(rows: Mapping[str, Settings], seeds: int, results: pd.DataFrame) -> float:
@@ -273,7 +265,7 @@ def core_hours(rows: Mapping[str, Settings], seeds: int, results: pd.DataFrame) 
     return seeds * one_seed / 3600
 
 
-def mean_interval(values) -> tuple[float, float, float, int]:
+def mean_interval(values: ArrayLike) -> tuple[float, float, float, int]:
     """Mean and 95 % interval of values from different seeds.
 
     Student's t with n - 1 degrees of freedom, so that three seeds give a wide interval. NaN are

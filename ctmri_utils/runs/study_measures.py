@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -24,7 +26,7 @@ SCORED = ("MAE HU", "soft-tissue MAE HU", "bone MAE HU", "bone Dice")
 # The receive field of the patients on whom smuggling is measured.
 STRONG_FIELD_PERCENT = 40.0
 
-# As many real CTs are compared with the fake ones by KID.
+# KID compares the fake CTs with this many real ones.
 REAL_CTS = 200
 
 
@@ -47,16 +49,16 @@ def measure_translation(fake_hu: np.ndarray, scans: UnpairedScans) -> dict[str, 
         "KID": to real CTs of other patients.
     """
     truth = scans.test.truth
-    measures = _mean_scores(fake_hu, scans)
+    measures = mean_scores(fake_hu, scans)
     if truth.lesion.any():
-        measures |= _lesion_measures(fake_hu, truth)
+        measures |= lesion_measures(fake_hu, truth)
 
     shifts = [
         faithfulness.shift_px(fake, true) for fake, true in zip(fake_hu, truth.ct_hu, strict=True)
     ]
     measures["drift px"] = float(np.mean([np.hypot(*shift) for shift in shifts]))
     measures["drift to the right px"] = float(np.mean([shift[1] for shift in shifts]))
-    measures["inverted"] = _inverted_share(fake_hu, truth)
+    measures["inverted"] = inverted_share(fake_hu, truth)
 
     fake_ct = torch.from_numpy((fake_hu / 1000).clip(-1, 1)).float()[:, None]
     real_ct = scans.train.ct[:REAL_CTS]
@@ -65,7 +67,7 @@ def measure_translation(fake_hu: np.ndarray, scans: UnpairedScans) -> dict[str, 
     return measures
 
 
-def _mean_scores(fake_hu: np.ndarray, scans: UnpairedScans) -> dict[str, float]:
+def mean_scores(fake_hu: np.ndarray, scans: UnpairedScans) -> dict[str, float]:
     """The mean of each scored metric over the patients."""
     metrics = {name: CT_METRICS[name] for name in SCORED}
     scores = evaluate({"": lambda split: fake_hu}, scans.test, scans.spacing_mm, metrics)
@@ -74,7 +76,7 @@ def _mean_scores(fake_hu: np.ndarray, scans: UnpairedScans) -> dict[str, float]:
     return {name: float(np.nanmean(values.get_group(name))) for name in SCORED}
 
 
-def _lesion_measures(fake_hu: np.ndarray, truth: SyntheticPatients) -> dict[str, float]:
+def lesion_measures(fake_hu: np.ndarray, truth: SyntheticPatients) -> dict[str, float]:
     """How well lesions keep their contrast, and how often they are seen and invented."""
     present = truth.lesion.any((1, 2))
     white_matter = truth.labels == TISSUES["white matter"].label
@@ -97,9 +99,9 @@ def _lesion_measures(fake_hu: np.ndarray, truth: SyntheticPatients) -> dict[str,
     }
 
 
-def _inverted_share(fake_hu: np.ndarray, truth: SyntheticPatients) -> float:
+def inverted_share(fake_hu: np.ndarray, truth: SyntheticPatients) -> float:
     """The share of patients whose translation is a negative of the truth."""
-    # A constant translation has no correlation: NaN, which is not below zero.
+    # The correlation of a constant translation is NaN, which is not below zero.
     with np.errstate(divide="ignore", invalid="ignore"):
         correlations = [
             np.corrcoef(fake[head], true[head])[0, 1]
@@ -123,12 +125,8 @@ def measure_cycle(model: Translator, seed: int, scans: UnpairedScans) -> dict[st
         "bias from true CT": the same of the MR from the true CT, which cannot know the field.
     """
 
-    def to_ct(images):
-        return model.translate(images, "ct")
-
-    def to_mri(images):
-        return model.translate(images, "mri")
-
+    to_ct = partial(model.translate, to="ct")
+    to_mri = partial(model.translate, to="mri")
     test = scans.test
     head = torch.from_numpy(mri_head_mask(test.mri[:, 0].numpy()))[:, None]
     honesty = faithfulness.honesty_ratio(to_ct, to_mri, test.mri, test.ct, head)

@@ -18,11 +18,11 @@ import pandas as pd
 import torch
 
 from ..evaluation.distributions import FEWEST_FOR_KID
-from ..evaluation.predictors import translated
+from ..evaluation.predictors import as_predictor
 from ..files import atomic_write
 from ..machine import ONE_THREAD, environment_variables
 from ..seeds import set_up
-from .studies import Row, core_hours, patients_of, shipped, shipped_table, train_row
+from .studies import Row, core_hours, patients_of, shipped_table, shipped_table_file, train_row
 from .study_measures import measure_cycle, measure_translation
 
 Measures = dict[str, float]
@@ -67,7 +67,7 @@ def run_study(
             lines += [(name, seed, *measure) for measure in measures[name, seed].items()]
     table = pd.DataFrame(lines, columns=["row", "seed", "measure", "value"])
 
-    # The format of the tables that come with the course, on every system.
+    # On every system the table has the format of those that come with the course.
     table.to_csv(folder / "table.csv", index=False, na_rep="nan", lineterminator="\r\n")
     return table
 
@@ -135,7 +135,7 @@ def train_and_measure(row: Row, seed: int, checkpoint: Path) -> Measures:
 
     scans = patients_of(row, seed)
     model, costs = train_row(row, seed, scans, checkpoint)
-    fake_hu = translated(model, scans.ct_scale)(scans.test)
+    fake_hu = as_predictor(model, scans.ct_scale)(scans.test)
     translation = measure_translation(fake_hu, scans)
     cycle = measure_cycle(model, seed, scans)
     return translation | cycle | costs
@@ -153,15 +153,15 @@ def earlier_measures(path: Path, row: Row) -> Measures:
 
     settings = asdict(row)
     if earlier != settings:
-        other = [key for key, value in settings.items() if earlier.get(key) != value]
+        changed = [name for name, value in settings.items() if earlier.get(name) != value]
         raise ValueError(
-            f"{path} was made with another {', '.join(other)}: choose another folder "
+            f"{path} was made with another {', '.join(changed)}: choose another folder "
             "with --output, or move it away"
         )
     return measures
 
 
-def print_study(
+def run_and_report(
     study: str,
     profile: str,
     rows: dict[str, Row],
@@ -170,8 +170,8 @@ def print_study(
     processes: int,
 ) -> None:
     """As `run_study`, and print how long it takes, where the course knows it, and where it is."""
-    if profile == "laptop" and shipped_table(study).is_file():
-        hours = core_hours(rows, len(seeds), shipped(study))
+    if profile == "laptop" and shipped_table_file(study).is_file():
+        hours = core_hours(rows, len(seeds), shipped_table(study))
         print(
             f"{len(rows) * len(seeds)} training run(s), by the table that comes with the "
             f"course {hours:.1f} hours of one core; finished runs are not repeated",

@@ -20,16 +20,17 @@ from ..cyclegan.resume import load_checkpoint
 from ..cyclegan.training import fit
 from ..files import check_writable
 from ..issue_report import report_text
-from ..machine import import_optional, run_folder, several_processes
+from ..machine import import_optional, start_accelerator, training_device
+from ..options import to_toml
 from ..scans.datasets import load_scans
 from ..scans.unpaired import UnpairedScans
 from ..seeds import set_up
-from ..settings import DATASETS, Run, Settings, read_settings, to_toml
+from ..settings import DATASETS, Run, Settings, read_settings
 from ..viewers.figures import evenly_chosen
 from ..viewers.progress import Progress
 from .contract import contract_for, settings_for_scans
-from .recognise import locate
-from .start import Start, start_from
+from .locations import CHECKPOINT, locate, run_folder
+from .start import start_from
 
 # Slices of each modality that the strips show.
 WATCHED = 4
@@ -59,26 +60,27 @@ def train(
     run, requested = read_settings(path, changes or {})
     requested = replace(requested, steps=requested.training_steps(run.dataset))
     folder = Path(output or run_folder(run_name(run.dataset), run.profile, run.seed))
-    checkpoint = folder / "checkpoint.pt"
-
     check_writable(folder)
-    run = with_full_start(run, checkpoint)
-    engine = several_processes()
-    settings, model, start, scans = prepare(run, requested, engine)
-    model.contract = contract_for(scans, settings, run.seed, settings.steps, run.start)
+    run = with_full_start(run, folder)
+
+    accelerator = start_accelerator()
+    device = accelerator.device if accelerator else training_device()
+    set_up(run.seed)
+
+    # What may be refused comes before the scans, which take time.
+    check_memory(requested, device)
+    scans = load_scans(run.dataset, requested, run.seed)
+    settings = settings_for_scans(requested, scans)
+    model = new_model(run, settings, scans).to(device)
+    start = start_from(model, run.start) if run.start else None
 
     # One of several processes writes the folder and the screen.
     log = None
-    if engine is None or engine.is_main_process:
-        about = scans.describe()
-        if settings != requested:
-            about += f"\nCT is in {scans.ct_scale.unit}s: the networks see it without a CT map"
-        print(about)
+    if accelerator is None or accelerator.is_main_process:
+        records = describe_run(run, scans, settings, requested)
+        print(records["data.txt"], end="")
         if start:
             print(start.summary)
-
-        settings_file = to_toml(asdict(run) | asdict(settings))
-        records = {"settings.toml": settings_file, "data.txt": f"{about}\n"}
         log = RunLog(folder, model, scans, settings.steps, records, tensorboard)
 
     with log or nullcontext():
@@ -87,7 +89,7 @@ def train(
             scans.train,
             settings.training,
             seed=run.seed,
-            checkpoint=checkpoint,
+            checkpoint=folder / CHECKPOINT,
             on_step=log,
             start=start.digest if start else None,
         )
@@ -96,64 +98,56 @@ def train(
     return folder
 
 
-def prepare(
-    run: Run, settings: Settings, engine
-) -> tuple[Settings, CycleGAN, Start | None, UnpairedScans]:
-    """The settings that fit the scans, a model, what it starts from if anything, and the scans.
-
-    Args:
-        run: says data set, seed, and the path of the weights to start from.
-        settings: as they were asked for.
-        engine: what `several_processes` returned.
-    """
-    # What may be refused comes before the scans, which take time.
-    model, start = new_model(run, settings, engine)
-    scans = load_scans(run.dataset, settings, run.seed)
-    fitting = settings_for_scans(settings, scans)
-    if fitting != settings:
-        model, start = new_model(run, fitting, engine)
-    return fitting, model, start, scans
-
-
 def run_name(dataset: str) -> str:
     """What a run on this data set is called: the set's name, or that of its folder."""
     return dataset if dataset in DATASETS else Path(dataset).resolve().name
 
 
-def with_full_start(run: Run, checkpoint: Path) -> Run:
+def with_full_start(run: Run, folder: Path) -> Run:
     """The run with the full path of the file whose weights it starts from, if it does.
 
+    Args:
+        run: the run.
+        folder: where it is written.
+
     Raises:
-        ValueError: that is the run's own checkpoint.
+        ValueError: that file is the run's own checkpoint.
         FileNotFoundError: there is no such file.
     """
     if not run.start:
         return run
     path = locate(run.start).resolve()
-    if path == checkpoint.resolve():
+    if path == (folder / CHECKPOINT).resolve():
         raise ValueError(
-            f"start = {run.start!r} is the run in {checkpoint.parent} itself: leave start out to "
+            f"start = {run.start!r} is the run in {folder} itself: leave start out to "
             "resume it, or give another folder with --output for a new run"
         )
     return replace(run, start=str(path))
 
 
-def new_model(run: Run, settings: Settings, engine) -> tuple[CycleGAN, Start | None]:
-    """The model on the device that it is trained on, and what it starts from, if anything."""
-    device = set_up(run.seed)
-    if engine:
-        device = engine.device
-    check_memory(settings, device)
+def new_model(run: Run, settings: Settings, scans: UnpairedScans) -> CycleGAN:
+    """The untrained model of a run, with its contract."""
     torch.manual_seed(run.seed)
-    model = CycleGAN(settings.architecture, settings.objective).to(device)
-    return model, start_from(model, run.start) if run.start else None
+    model = CycleGAN(settings.architecture, settings.objective)
+    model.contract = contract_for(scans, settings, run.seed, settings.steps, run.start)
+    return model
+
+
+def describe_run(
+    run: Run, scans: UnpairedScans, settings: Settings, requested: Settings
+) -> dict[str, str]:
+    """The texts that describe a run, by the name of their file: its settings and its data."""
+    data = f"{scans.describe()}\n"
+    if settings != requested:
+        data += f"CT is in {scans.ct_scale.unit}s: the networks see it without a CT map\n"
+    return {"settings.toml": to_toml(asdict(run) | asdict(settings)), "data.txt": data}
 
 
 def check_memory(settings: Settings, device: torch.device) -> None:
     """Refuse networks that need more memory than there is: the system would end the process.
 
-    Weights count, and of those trained their gradient and Adam's two means; 4 bytes each. Where the
-    system does not tell its memory (Windows), nothing is refused.
+    Each weight takes 4 bytes; one that is trained also has a gradient and Adam's two means. Where
+    the system does not tell its memory (Windows), nothing is refused.
 
     Raises:
         ValueError: in one sentence.
@@ -162,10 +156,10 @@ def check_memory(settings: Settings, device: torch.device) -> None:
     with torch.device("meta"):
         model = CycleGAN(settings.architecture, settings.objective)
 
-    numbers = 0
+    needed = 0
     for weight in model.parameters():
-        numbers += weight.numel() * (4 if weight.requires_grad else 1)
-    needed = 4 * numbers
+        copies = 4 if weight.requires_grad else 1
+        needed += 4 * copies * weight.numel()
 
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory
@@ -216,18 +210,19 @@ class RunLog(Progress):
         if tensorboard:
             import_optional("tensorboard", "train")
 
-        # The losses of the steps before this call.
-        checkpoint = folder / "checkpoint.pt"
+        # A resumed run keeps the losses of the steps before this call.
+        checkpoint = folder / CHECKPOINT
         self.earlier = load_checkpoint(checkpoint)["losses"] if checkpoint.exists() else []
 
     def __enter__(self) -> RunLog:
         return self
 
     def __exit__(self, *_) -> None:
-        # The bar's line ends before an error's begins.
+        # An error must not be printed on the line of the progress bar.
         self.bar.close()
 
     def begin(self, step: int) -> None:
+        """Also write the records and the environment, and open TensorBoard's log."""
         super().begin(step)
         for name, text in self.records.items():
             (self.run / name).write_text(text, encoding="utf-8")
@@ -245,6 +240,7 @@ class RunLog(Progress):
                 self.board.add_scalar(f"losses/{name}", loss, step)
 
     def refresh(self, step: int) -> bytes:
+        """Also write losses.csv, and give TensorBoard the strip."""
         strip = super().refresh(step)
         self.write_losses(step)
         if self.board:
@@ -254,6 +250,7 @@ class RunLog(Progress):
         return strip
 
     def finish(self, losses: list[dict[str, float]]) -> None:
+        """Also print where the run is, or that there was nothing left to train."""
         trained = bool(self.history)
         super().finish(losses)
         if trained:

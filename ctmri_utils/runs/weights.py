@@ -14,11 +14,11 @@ from ..cyclegan.model import CycleGAN, Translator
 from ..cyclegan.networks import Generator
 from ..cyclegan.resume import load_checkpoint
 from ..files import atomic_write
-from ..machine import checkpoint_file, data_folder
-from ..settings import DATASETS, Architecture
+from ..settings import Architecture
 from ..units import CT_MAPS
 from .contract import Contract
-from .recognise import Networks, SavedModel, locate, recognise
+from .locations import checkpoint_file, locate, weights_file
+from .recognise import Networks, SavedModel, recognise
 from .reference import check_weights, choose_network, generators_by_direction, grey_generator
 
 
@@ -28,9 +28,8 @@ def load_translator(
     """The trained model in a file, of this package or in the layout of the reference.
 
     Args:
-        source: a run's folder or name, a checkpoint of `fit`, weights such as
-            data/weights/heads.safetensors, or a file that `load_reference` reads. Generators for
-            colour are made grey, see `grey_state`.
+        source: a run's folder or name, shipped weights (heads, phantom), a file of weights, or one
+            that `load_reference` reads. Generators for colour are made grey, see `grey_state`.
         to: "mri" or "ct": what a single generator of the reference makes, since its file does not
             say it. None takes both generators where a file holds two and their names say which.
         padding: see `load_reference`.
@@ -39,8 +38,8 @@ def load_translator(
         FileNotFoundError, ValueError: as `recognise`.
 
     Example:
-        >>> from ctmri_utils import load_translator, runs
-        >>> model = load_translator(runs.weights_file("heads"))
+        >>> from ctmri_utils import load_translator
+        >>> model = load_translator("heads")
         >>> model.contract.size, model.contract.pixel_mm
         (128, 1.75)
     """
@@ -71,11 +70,11 @@ def saved_translator(saved: SavedModel) -> Translator:
     def build() -> Translator:
         if saved.is_checkpoint:
             return CycleGAN.from_settings(saved.settings)
-        return Translator(Architecture.of(saved.settings))
+        return Translator(Architecture(**saved.settings))
 
     path = saved.path
     try:
-        # Shapes without numbers: memory is taken only for what the file really holds.
+        # On the meta device a model takes no memory, whatever sizes a damaged file names.
         with torch.device("meta"):
             empty = build()
         contract = Contract.of(saved.contract)
@@ -110,7 +109,7 @@ def reference_translator(
             f"{contents.path} does not say what its network makes: give --to mri or --to ct"
         )
     return ReferenceTranslator(
-        {made: grey_generator(state, contents.path, padding) for made, state in states.items()}
+        {to: grey_generator(state, contents.path, padding) for to, state in states.items()}
     )
 
 
@@ -124,7 +123,7 @@ class ReferenceTranslator(Translator):
     """
 
     def __init__(self, generators: dict[str, Generator]):
-        # Not `Translator`'s: these networks are built already.
+        # `Translator.__init__` would build networks, and these are built already.
         nn.Module.__init__(self)
         self.architecture = Architecture()
         self.ct_map = CT_MAPS[self.architecture.ct_map]
@@ -133,6 +132,7 @@ class ReferenceTranslator(Translator):
 
     @property
     def current(self) -> dict[str, nn.Module]:
+        """The same generators: the file of another program holds no second set."""
         return dict(self.averaged)
 
 
@@ -157,7 +157,7 @@ def save_weights(model: Translator, path: Path) -> None:
         check_map(model.contract, model)
         card["contract"] = asdict(model.contract)
 
-    # One entry only: safetensors writes several in an order that changes from call to call.
+    # Everything is in one entry: safetensors writes several in an order that varies.
     with atomic_write(path) as temporary:
         save_file(weights, temporary, {"card": json.dumps(card)})
 
@@ -167,14 +167,8 @@ def check_map(contract: Contract, model: Translator) -> None:
     if contract.ct_map != model.architecture.ct_map:
         raise ValueError(
             f"the contract says ct_map = {contract.ct_map!r} and the networks have "
-            f"{model.architecture.ct_map!r}: state theirs"
+            f"{model.architecture.ct_map!r}: correct the contract"
         )
-
-
-def weights_file(dataset: str) -> Path:
-    """Where the weights that come with the project for a data set lie, if there are any."""
-    name = DATASETS.get(dataset, {}).get("weights", dataset)
-    return data_folder() / "weights" / f"{name}.safetensors"
 
 
 def trained_translator(dataset: str, profile: str, seed: int) -> tuple[Translator, str]:

@@ -1,13 +1,13 @@
 """Everything that becomes `UnpairedScans`: embedded slices, phantom, Kaggle, any folder."""
 
-import lazy_loader
+from ..lazy_names import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
     submodules=["kaggle", "phantom", "physics"],
     submod_attrs={
         "checks": ["Report", "check_folder"],
-        "datasets": ["SYNTHETIC", "load_scans", "phantom_dataset", "phantom_scans"],
+        "datasets": ["PHANTOM_OPTIONS", "load_scans", "default_phantom", "phantom_scans"],
         "folders": ["folder_scans"],
         "kaggle": ["download"],
         "phantom": ["SyntheticPatients", "synthetic_patients"],

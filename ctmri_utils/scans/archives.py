@@ -22,15 +22,15 @@ from pathlib import Path
 MOST_FILES = 100_000
 MOST_BYTES = 8 * 2**30
 LARGEST_FILE = 2**26  # bytes
-# Bytes of a zip that may be read into memory at once.
+# At most this many bytes of a zip are read into memory at once.
 LARGEST_READ = 2**23
 
-# What no part of a name may hold on one system or another.
+# On one system or another, no part of a name may hold these characters.
 FORBIDDEN = r'[\x00-\x1f\x7f\\:*?"<>|]|[ .]$'
 MOST_PARTS = 16
 LONGEST_PART = 200  # bytes
 
-# What zipfile and zlib can raise for bytes made to break them; these have no common ancestor but
+# zipfile and zlib raise these for bytes made to break them. Their only common ancestor is
 # Exception.
 DAMAGE = (
     zipfile.BadZipFile,
@@ -67,10 +67,10 @@ def unpack(archive: Path, folder: Path, reserved: Sequence[str] = ()) -> dict[st
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        with _LimitedReads(archive) as stream, zipfile.ZipFile(stream) as zipped:
-            entries = _plain_files(zipped, reserved)
+        with LimitedReads(archive) as stream, zipfile.ZipFile(stream) as zipped:
+            entries = plain_files(zipped, reserved)
             check_room(folder, sum(entry.file_size for entry in entries))
-            return {entry.filename: _extract(zipped, entry, folder) for entry in entries}
+            return {entry.filename: extract_entry(zipped, entry, folder) for entry in entries}
     except DAMAGE as error:
         raise BadArchive(f"the zip is damaged or refused ({error}): get it again") from error
     except OSError as error:
@@ -99,7 +99,7 @@ def check_room(folder: Path, needed: int) -> None:
         )
 
 
-class _LimitedReads(io.FileIO):
+class LimitedReads(io.FileIO):
     """A file that refuses large reads: zipfile would load a table of contents of any size."""
 
     def read(self, size=-1):
@@ -111,7 +111,7 @@ class _LimitedReads(io.FileIO):
         return super().read(size)
 
 
-def _plain_files(zipped: zipfile.ZipFile, reserved: Sequence[str]) -> list[zipfile.ZipInfo]:
+def plain_files(zipped: zipfile.ZipFile, reserved: Sequence[str]) -> list[zipfile.ZipInfo]:
     """The entries to extract, all of them checked."""
     entries = [entry for entry in zipped.infolist() if not entry.is_dir()]
     total = sum(entry.file_size for entry in entries)
@@ -123,7 +123,7 @@ def _plain_files(zipped: zipfile.ZipFile, reserved: Sequence[str]) -> list[zipfi
         # Names that differ only in case are one file on some systems.
         parts = entry.filename.casefold().split("/")
 
-        problem = _name_problem(parts, reserved) or _content_problem(entry)
+        problem = name_problem(parts, reserved) or content_problem(entry)
         if problem:
             raise zipfile.BadZipFile(f"{entry.filename[:80]!r} {problem}")
         files.add("/".join(parts))
@@ -134,7 +134,7 @@ def _plain_files(zipped: zipfile.ZipFile, reserved: Sequence[str]) -> list[zipfi
     return entries
 
 
-def _name_problem(parts: list[str], reserved: Sequence[str]) -> str:
+def name_problem(parts: list[str], reserved: Sequence[str]) -> str:
     """What is wrong with a name, "" if nothing."""
     if parts[0] in reserved or any(part in ("", ".", "..") for part in parts):
         return "has an unsafe path"
@@ -146,7 +146,7 @@ def _name_problem(parts: list[str], reserved: Sequence[str]) -> str:
     return ""
 
 
-def _content_problem(entry: zipfile.ZipInfo) -> str:
+def content_problem(entry: zipfile.ZipInfo) -> str:
     """What is wrong with the kind, size or packing of an entry, "" if nothing."""
     # Zips made on some systems say nothing about the kind: 0.
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
@@ -160,7 +160,7 @@ def _content_problem(entry: zipfile.ZipInfo) -> str:
     return ""
 
 
-def _extract(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> dict:
+def extract_entry(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> dict:
     """Write one entry below a folder and return its size and digest."""
     # zipfile never writes more than the declared size, and compares the checksum at the end.
     path = Path(zipped.extract(entry, folder))

@@ -32,7 +32,7 @@ from .physics import TISSUES
 # Part of the seed, so that the families draw different numbers.
 STREAM = 3
 
-# Uniform between patients. They are drawn from top to bottom, so their order matters.
+# Each is uniform between patients. They are drawn from top to bottom, so their order matters.
 RANGES = {
     "scale_x": (0.92, 1.04),
     "scale_y": (0.90, 1.02),
@@ -131,15 +131,15 @@ def draw_shape(rng: np.random.Generator) -> dict:
     """Draw what `RANGES` do not hold: the side, the warp, and the texture of fat and lesion."""
     shape = {
         "mirrored": bool(rng.random() < 0.5),
-        "wide_warp": _draw_warp(rng, WIDE_TERMS, WIDE_WARP_MM),
-        "fine_warp": _draw_warp(rng, FINE_TERMS, FINE_WARP_MM),
+        "wide_warp": draw_warp(rng, WIDE_TERMS, WIDE_WARP_MM),
+        "fine_warp": draw_warp(rng, FINE_TERMS, FINE_WARP_MM),
         "texture": rng.standard_normal(TEXTURE_TERMS).tolist(),
     }
-    shape["warp_factor"] = _warp_factor(shape)
+    shape["warp_factor"] = strain_limit(shape)
     return shape
 
 
-def _draw_warp(rng: np.random.Generator, terms: tuple[int, int, int], sd_mm: float) -> list:
+def draw_warp(rng: np.random.Generator, terms: tuple[int, int, int], sd_mm: float) -> list:
     """Coefficients (3 components, z, y, x) of a smooth random displacement."""
     frequencies = np.indices(terms)  # (3, *terms)
     order = np.sqrt(np.square(frequencies).sum(axis=0))
@@ -147,33 +147,33 @@ def _draw_warp(rng: np.random.Generator, terms: tuple[int, int, int], sd_mm: flo
     # The constant term would only shift the head.
     smooth[0, 0, 0] = 0
 
-    # A cosine has a mean square of 1/2; the constant one of an axis has 1.
+    # As for `TEXTURE_SD`, but term by term.
     mean_square = 0.5 ** np.count_nonzero(frequencies, axis=0)
     sd = np.sqrt((smooth**2 * mean_square).sum())
     return (rng.standard_normal((3, *terms)) * smooth * sd_mm / sd).tolist()
 
 
-def _warp_factor(shape: dict) -> float:
+def strain_limit(shape: dict) -> float:
     """What the warp is multiplied by, so that no strain exceeds `MOST_STRAIN`.
 
     The strain is the largest row sum of the displacement's absolute derivatives. Where it is below
     1, the Jacobian matrix of the warp is strictly diagonally dominant, so its determinant is
     positive and the warp is one to one.
     """
-    places = [np.arange(low, high, STRAIN_STEP_MM) for low, high in HEAD_BOX_MM]
+    positions = [np.arange(low, high, STRAIN_STEP_MM) for low, high in HEAD_BOX_MM]
     strain = 0.0
     for axis in range(3):
-        derivative = _warp(shape, places, derivative_along=axis)
+        derivative = displacement(shape, positions, derivative_along=axis)
         strain = strain + np.abs(derivative)
     return float(min(1, MOST_STRAIN / strain.max()))
 
 
-def _warp(shape: dict, places, derivative_along: int | None = None) -> np.ndarray:
+def displacement(shape: dict, positions, derivative_along: int | None = None) -> np.ndarray:
     """The displacement (z, y, x) in mm on a grid, or its derivative, before `warp_factor`.
 
     Args:
         shape: from `draw_shape`, or a patient.
-        places: three arrays of mm: heights, rows and columns.
+        positions: three arrays of mm: heights, rows and columns.
         derivative_along: the axis to take the derivative along.
 
     Returns:
@@ -184,10 +184,10 @@ def _warp(shape: dict, places, derivative_along: int | None = None) -> np.ndarra
         coefficients = np.asarray(shape[name])
         for axis in (2, 1, 0):
             functions = cosine_derivatives if axis == derivative_along else cosines
-            along = functions(coefficients.shape[1 + axis], places[axis])  # (places, terms)
-            coefficients = np.moveaxis(
-                np.tensordot(coefficients, along, (1 + axis, 1)), -1, 1 + axis
-            )
+            along = functions(coefficients.shape[1 + axis], positions[axis])  # (positions, terms)
+            # tensordot puts the positions last; they go where the terms were.
+            summed = np.tensordot(coefficients, along, (1 + axis, 1))
+            coefficients = np.moveaxis(summed, -1, 1 + axis)
         total = total + coefficients
     return total
 
@@ -203,13 +203,13 @@ def lesion_centre_mm(patient: dict, side: int) -> list[float]:
     # The depth is looked up on a grid of 2 mm, of which only the ray's rows and columns are needed.
     columns_mm, column = np.unique(2 * np.rint(x / 2), return_inverse=True)
     rows_mm, row = np.unique(2 * np.rint(y / 2), return_inverse=True)
-    on_ray = _sample(patient, columns_mm, rows_mm, patient["level_mm"]).cavity[row, column]
+    on_ray = sample_plane(patient, columns_mm, rows_mm, patient["level_mm"]).cavity[row, column]
     deep_enough = np.flatnonzero(on_ray > 0.9 * patient["lesion_radius_mm"])
     chosen = deep_enough[-1] if len(deep_enough) else on_ray.argmax()
     return [float(x[chosen]), float(y[chosen])]
 
 
-class _Plane(NamedTuple):
+class AtlasPlane(NamedTuple):
     """What the atlas holds at the points of one plane, (H, W) float32 each."""
 
     # Depth in mm under the surface of the head, the skull and the cavity, and in the ventricles.
@@ -229,26 +229,27 @@ class _Plane(NamedTuple):
     y: np.ndarray
 
 
-def _sample(patient: dict, x_mm: np.ndarray, y_mm: np.ndarray, z_mm: float) -> _Plane:
+def sample_plane(patient: dict, x_mm: np.ndarray, y_mm: np.ndarray, z_mm: float) -> AtlasPlane:
     """Sample the atlas at columns (W,) and rows (H,) of the patient's plane at a height."""
-    x, y, z = _to_atlas(patient, x_mm, y_mm, z_mm)
-    places = np.stack([x, y, z], axis=-1)  # (H, W, 3)
+    x, y, z = to_atlas(patient, x_mm, y_mm, z_mm)
+    positions = np.stack([x, y, z], axis=-1)  # (H, W, 3)
 
     sampled = []
     for volumes, spacing_mm in zip(load_head(), (COARSE_MM, FINE_MM), strict=True):
         # grid_sample counts from -1 at the first voxel to 1 at the last.
-        voxels = (places - np.array(ORIGIN_MM[::-1])) / spacing_mm
-        last = np.array(volumes.shape[:1:-1]) - 1
+        voxels = (positions - np.array(ORIGIN_MM[::-1])) / spacing_mm
+        depth, height, width = volumes.shape[2:]
+        last = np.array([width, height, depth]) - 1
         grid = torch.from_numpy((2 * voxels / last - 1).astype(np.float32))[None, None]
         values = grid_sample(volumes, grid, padding_mode="border", align_corners=True)
         sampled.extend(values[0, :, 0].numpy())
-    return _Plane(*sampled, side=np.abs(x), z=z, y=y)
+    return AtlasPlane(*sampled, side=np.abs(x), z=z, y=y)
 
 
-def _to_atlas(patient: dict, x_mm: np.ndarray, y_mm: np.ndarray, z_mm: float) -> tuple:
+def to_atlas(patient: dict, x_mm: np.ndarray, y_mm: np.ndarray, z_mm: float) -> tuple:
     """Where the points of a patient's plane lie in the atlas: x, y and z in mm, (H, W) each."""
-    places = (np.array([z_mm]), y_mm, x_mm)
-    moved = patient["warp_factor"] * _warp(patient, places)[:, 0]
+    positions = (np.array([z_mm]), y_mm, x_mm)
+    moved = patient["warp_factor"] * displacement(patient, positions)[:, 0]
     x, y = picture_to_head(patient, x_mm + moved[2], y_mm[:, None] + moved[1])
     z = z_mm + moved[0]
 
@@ -276,12 +277,12 @@ def head_labels(
         uint8 (H, W) of `TISSUES` labels, and what the table's HU are multiplied by in bone,
         float32 (H, W).
     """
-    plane = _sample(patient, x_mm, y_mm, z_mm)
+    plane = sample_plane(patient, x_mm, y_mm, z_mm)
     texture = cosine_series(np.asarray(patient["texture"]), x_mm, y_mm, z_mm)
 
-    labels = _scalp_labels(patient, plane, texture)
-    _paint_skull(labels, patient, plane)
-    _paint_brain(labels, patient, plane)
+    labels = scalp_labels(patient, plane, texture)
+    paint_skull(labels, patient, plane)
+    paint_brain(labels, patient, plane)
     if lesion != "none":
         uneven = texture / TEXTURE_SD
         inside = in_lesion(patient, x_mm, y_mm[:, None], z_mm, plane.cavity, uneven)
@@ -291,7 +292,7 @@ def head_labels(
     return labels, np.where(bone, plane.bone.clip(*BONE_FACTOR), 1).astype(np.float32)
 
 
-def _scalp_labels(patient: dict, plane: _Plane, texture: np.ndarray) -> np.ndarray:
+def scalp_labels(patient: dict, plane: AtlasPlane, texture: np.ndarray) -> np.ndarray:
     """Air around the head, then skin, fat and muscle; the skull is painted over them."""
     # A thicker skull pushes the scalp outwards, and never comes through it.
     skull = plane.skull + patient["skull_growth_mm"]
@@ -309,7 +310,7 @@ def _scalp_labels(patient: dict, plane: _Plane, texture: np.ndarray) -> np.ndarr
     return labels
 
 
-def _paint_skull(labels: np.ndarray, patient: dict, plane: _Plane) -> None:
+def paint_skull(labels: np.ndarray, patient: dict, plane: AtlasPlane) -> None:
     """Two tables with diploe between them where there is room, and the frontal sinuses."""
     outside = plane.skull + patient["skull_growth_mm"]
     inside = -plane.cavity
@@ -323,7 +324,7 @@ def _paint_skull(labels: np.ndarray, patient: dict, plane: _Plane) -> None:
     labels[in_sinus & in_front & (wall > SINUS_WALL_MM)] = TISSUES["sinus air"].label
 
 
-def _paint_brain(labels: np.ndarray, patient: dict, plane: _Plane) -> None:
+def paint_brain(labels: np.ndarray, patient: dict, plane: AtlasPlane) -> None:
     """Grey and white matter, CSF in the sulci, over the brain and in the ventricles, the falx."""
     atrophy = patient["atrophy"]
     cavity = plane.cavity > 0
@@ -339,5 +340,5 @@ def _paint_brain(labels: np.ndarray, patient: dict, plane: _Plane) -> None:
 
     # The falx hangs in the fissure between the hemispheres, above and around the midbrain.
     fissure = cavity & in_sulcus & (plane.side < 0.9) & ~in_ventricle
-    around = (np.abs(plane.y) > FALX_FROM_MIDDLE_MM) | (plane.z > FALX_HEIGHT_MM)
-    labels[fissure & around] = TISSUES["dura"].label
+    around_callosum = (np.abs(plane.y) > FALX_FROM_MIDDLE_MM) | (plane.z > FALX_HEIGHT_MM)
+    labels[fissure & around_callosum] = TISSUES["dura"].label

@@ -17,10 +17,9 @@ from PIL import Image
 from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
 from ..discovery import left_out_notes, listed, printable
-from ..people import Evidence, find_people
-from .copies import THUMB, perceptual_hash
-from .findings import SATURATED, Finding, find_problems
-from .manifest import Row, manifest_name, read_manifest
+from ..patients import Evidence, find_patients
+from .findings import SATURATED, THUMB, Finding, find_problems, perceptual_hash
+from .manifest import ManifestRow, manifest_name, read_manifest
 from .slices import FOLDERS, UNKNOWN, UNREADABLE, Key, find_images, image_folder, read_slice
 
 # The outer shell of a head, by depth relative to its middle: CT shows the skull there.
@@ -47,7 +46,7 @@ class Report:
 
     def __str__(self) -> str:
         table = (COLUMNS, *self.contents)
-        widths = [max(len(cell) for cell in column) for column in zip(*table)]
+        widths = [max(map(len, column)) for column in zip(*table)]
 
         lines = []
         for row in table:
@@ -55,9 +54,9 @@ class Report:
             lines.append("  ".join(cells).rstrip())
 
         lines += ["", "slices  finding" if self.findings else "no problems found"]
-        for found in self.findings:
-            lines.append(f"{len(found.files):6}  {found.kind}: {found.seen}")
-            lines.append(f"{'':8}{found.advice}")
+        for finding in self.findings:
+            lines.append(f"{len(finding.files):6}  {finding.kind}: {finding.summary}")
+            lines.append(f"{'':8}{finding.advice}")
         lines += [f"note: {note}" for note in self.notes]
         return printable("\n".join(lines))
 
@@ -88,48 +87,53 @@ def check_folder(folder: str | Path) -> Report:
     folder = image_folder(Path(folder))
     manifest = read_manifest(folder)
     images, left_out = find_images(folder)
-    slices = _look_at_all(folder, images)
-    people = _people_by_folders(slices) if manifest is None else _people_listed(slices, manifest)
-    patients = [people.get(name, "") for name in slices["name"]]
-    slices["patient"] = pd.Series(patients, dtype=object)
+    slices = inspect_all(folder, images)
+    if manifest is None:
+        patients = patients_by_folder(slices)
+    else:
+        patients = patients_in_manifest(slices, manifest)
+    names = [patients.get(name, "") for name in slices["name"]]
+    slices["patient"] = pd.Series(names, dtype=object)
 
     notes = []
-    if manifest is None and not people:
+    if manifest is None and not patients:
         notes.append(
             "no manifest.csv, so whether a person is in both train and test cannot be checked"
         )
     notes += left_out_notes(left_out)
 
     by_folder = slices.groupby(["side", "modality"], sort=False)
-    contents = tuple(_contents(FOLDERS[key], group) for key, group in by_folder)
+    contents = tuple(contents_row(FOLDERS[key], group) for key, group in by_folder)
     return Report(folder, contents, tuple(find_problems(slices)), tuple(notes))
 
 
-def _people_listed(slices: pd.DataFrame, manifest: dict[str, Row]) -> dict[str, str]:
+def patients_in_manifest(slices: pd.DataFrame, manifest: dict[str, ManifestRow]) -> dict[str, str]:
     """The patient of each file, as the manifest says; its names are spelled as they are here."""
     rows = {name: manifest.get(manifest_name(name)) for name in slices["name"]}
     return {name: row.patient for name, row in rows.items() if row is not None}
 
 
-def _people_by_folders(slices: pd.DataFrame) -> dict[str, str]:
+def patients_by_folder(slices: pd.DataFrame) -> dict[str, str]:
     """The patient of each file that lies in a folder inside trainA and so on."""
     names = [name for name in slices["name"] if len(Path(name).parts) > 2]
-    people = find_people([Evidence(Path(name).parts[1:-1], has_file_name=False) for name in names])
-    return {name: person or UNKNOWN for name, person in zip(names, people.of, strict=True)}
+    patients = find_patients(
+        [Evidence(Path(name).parts[1:-1], has_file_name=False) for name in names]
+    )
+    return {name: label or UNKNOWN for name, label in zip(names, patients.labels, strict=True)}
 
 
-def _look_at_all(folder: Path, images: dict[Key, list[Path]]) -> pd.DataFrame:
-    """Look at every image, on all cores; a row for each."""
+def inspect_all(folder: Path, images: dict[Key, list[Path]]) -> pd.DataFrame:
+    """Inspect every image, on all cores; a row for each."""
     files = [(path, *key) for key, paths in images.items() for path in paths]
 
     # Threads help, because Pillow decodes without Python's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = pool.map(lambda file: look_at(folder, *file), files)
+        rows = pool.map(lambda file: inspect_slice(folder, *file), files)
         # As objects: Arrow's strings refuse file names that are no UTF-8.
-        return pd.DataFrame(list(_with_progress(rows, len(files))), dtype=object)
+        return pd.DataFrame(list(with_progress(rows, len(files))), dtype=object)
 
 
-def _with_progress(rows: Iterator[dict], total: int) -> Iterator[dict]:
+def with_progress(rows: Iterator[dict], total: int) -> Iterator[dict]:
     """Show a bar in a terminal, if tqdm is installed."""
     try:
         from tqdm import tqdm
@@ -138,8 +142,8 @@ def _with_progress(rows: Iterator[dict], total: int) -> Iterator[dict]:
     return tqdm(rows, total=total, unit="slice", disable=None, leave=False)
 
 
-def look_at(folder: Path, path: Path, side: str, modality: str) -> dict:
-    """Look at one image file.
+def inspect_slice(folder: Path, path: Path, side: str, modality: str) -> dict:
+    """Inspect one image file.
 
     Args:
         folder: holds the four folders.
@@ -187,11 +191,11 @@ def look_at(folder: Path, path: Path, side: str, modality: str) -> dict:
         "is_saturated": pixels.dtype == np.uint8 and (pixels == 255).mean() >= SATURATED,
         "digest": hashlib.sha256(content).hexdigest(),
         "bits": perceptual_hash(thumb),
-        "rim": _rim(thumb),
+        "rim": rim_brightness(thumb),
     }
 
 
-def _rim(thumb: np.ndarray) -> float:
+def rim_brightness(thumb: np.ndarray) -> float:
     """Brightness of the head's rim over that of its inside; not a number if one is missing."""
     thumb = thumb - thumb.min()
     head = binary_fill_holes(thumb > thumb.mean() / 2)
@@ -206,7 +210,7 @@ def _rim(thumb: np.ndarray) -> float:
     return float(rim.mean() / inside.mean())
 
 
-def _contents(folder: str, slices: pd.DataFrame) -> tuple[str, ...]:
+def contents_row(folder: str, slices: pd.DataFrame) -> tuple[str, ...]:
     """A row of the table of contents; patterns of names have # for their numbers."""
     readable = slices[slices["problem"] == ""]
     values = "none"
@@ -217,15 +221,15 @@ def _contents(folder: str, slices: pd.DataFrame) -> tuple[str, ...]:
     return (
         folder,
         str(len(slices)),
-        _most_common(slices["type"]),
-        _most_common(slices["mode"]),
-        _most_common(slices["pixels"]),
+        most_common_values(slices["type"]),
+        most_common_values(slices["mode"]),
+        most_common_values(slices["pixels"]),
         values,
         listed(pattern for pattern, _ in patterns.most_common()),
     )
 
 
-def _most_common(values: Sequence[str]) -> str:
+def most_common_values(values: Sequence[str]) -> str:
     """The four commonest values, with their counts unless all are the same."""
     texts = []
     for value, count in Counter(values).most_common(4):

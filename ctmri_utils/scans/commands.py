@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def download() -> None:
-    """Download the Kaggle data set darren2020/ct-to-mri-cgan and check it."""
+    """Download and check the data set darren2020/ct-to-mri-cgan."""
     from .checks import check_folder
     from .kaggle import download as fetch
 

@@ -19,11 +19,14 @@ from .notes import PERCENTILES, clipping_notes
 from .phantom import VOLUME_MM, SyntheticPatients, synthetic_patients
 from .unpaired import Split, UnpairedScans
 
-SYNTHETIC = {name: row["synthetic"] for name, row in DATASETS.items() if "synthetic" in row}
-"""Options of `synthetic_patients` by the name of the data set."""
+# The options of `synthetic_patients` for each synthetic data set.
+PHANTOM_OPTIONS = {name: row["synthetic"] for name, row in DATASETS.items() if "synthetic" in row}
+
+# Finds the folder of each named data set of slices.
+SLICE_FOLDERS = {"scans": lambda: data_folder() / "scans", "kaggle": downloaded}
 
 
-def phantom_dataset() -> str:
+def default_phantom() -> str:
     """The phantom by which the lessons judge: "atlas", or "phantom" without data/atlas."""
     return "atlas" if head_file().is_file() else "phantom"
 
@@ -58,7 +61,7 @@ def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedSc
             f"the data set {dataset!r} must be a string: choose {', '.join(DATASETS)}, or the path "
             "of a folder"
         )
-    if dataset in SYNTHETIC:
+    if dataset in PHANTOM_OPTIONS:
         return phantom_scans(
             settings.patients,
             settings.test_patients,
@@ -66,13 +69,11 @@ def load_scans(dataset: str | Path, settings: Settings, seed: int) -> UnpairedSc
             seed,
             name=dataset,
             paired=settings.sampling == "paired",
-            **SYNTHETIC[dataset],
+            **PHANTOM_OPTIONS[dataset],
         )
 
-    if dataset == "scans":
-        folder = data_folder() / "scans"
-    elif dataset == "kaggle":
-        folder = downloaded()
+    if dataset in SLICE_FOLDERS:
+        folder = SLICE_FOLDERS[dataset]()
     else:
         folder = existing_folder(dataset)
     return folder_scans(folder, settings.scans_size)
@@ -124,12 +125,12 @@ def phantom_scans(
     with_mri = synthetic_patients(patients, size, 3 * seed + 1, **options, **mri_options)
     for_test = synthetic_patients(test_patients, size, 3 * seed + 2, **options, **test_options)
 
-    scales = _scales_by_name(with_mri) | _scales_by_name(for_test)
+    scales = scales_by_name(with_mri) | scales_by_name(for_test)
     notes = clipping_notes(with_ct.ct_hu, for_test.ct_hu, HU)
     return UnpairedScans(
         name=name,
-        train=_phantom_split(with_mri if paired else with_ct, with_mri, scales),
-        test=_phantom_split(for_test, for_test, scales),
+        train=phantom_split(with_mri if paired else with_ct, with_mri, scales),
+        test=phantom_split(for_test, for_test, scales),
         ct_scale=HU,
         mri_scales=scales,
         spacing_mm=for_test.spacing_mm,
@@ -137,25 +138,26 @@ def phantom_scans(
     )
 
 
-def _patient_names(group: SyntheticPatients) -> tuple[str, ...]:
+def patient_names(group: SyntheticPatients) -> tuple[str, ...]:
+    """A name for each patient, the same in every data set that holds it."""
     family = "atlas" if group.parameters[0]["anatomy"] == "atlas" else "phantom"
     patients = enumerate(group.parameters)
     return tuple(f"{family}-{patient['seed']}-{i}" for i, patient in patients)
 
 
-def _scales_by_name(group: SyntheticPatients) -> dict[str, Scale]:
+def scales_by_name(group: SyntheticPatients) -> dict[str, Scale]:
     """The MR scale of each patient, found as for real scans: without the true head mask."""
-    names = _patient_names(group)
+    names = patient_names(group)
     return {
         name: mri_scale(mri, mri_head_mask(mri)) for name, mri in zip(names, group.mri, strict=True)
     }
 
 
-def _phantom_split(
+def phantom_split(
     with_ct: SyntheticPatients, with_mri: SyntheticPatients, scales: dict[str, Scale]
 ) -> Split:
     """CT of one group and MR of another; paired, with truth, if they are the same group."""
-    ct_names, mri_names = _patient_names(with_ct), _patient_names(with_mri)
+    ct_names, mri_names = patient_names(with_ct), patient_names(with_mri)
     ct = HU.to_network(with_ct.ct_hu)
     mri = [
         scales[name].to_network(image) for name, image in zip(mri_names, with_mri.mri, strict=True)
@@ -169,11 +171,11 @@ def _phantom_split(
         mri_patients=mri_names,
         truth=with_ct if with_ct is with_mri else None,
         paired=with_ct is with_mri,
-        positions=(_relative_levels(with_ct), _relative_levels(with_mri)),
+        positions=(relative_levels(with_ct), relative_levels(with_mri)),
     )
 
 
-def _relative_levels(group: SyntheticPatients) -> tuple[float, ...]:
+def relative_levels(group: SyntheticPatients) -> tuple[float, ...]:
     """The height of each patient's slice within a volume, 0 to 1."""
     lowest, highest = VOLUME_MM
     return tuple(

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.fft import dctn
 
 from ..discovery import listed
-from .copies import nearest_copies
+from ..units import other_modality
 from .slices import UNKNOWN
 
-# Share of an 8-bit picture at 255 from which its window seems to cut something off.
+# The window of an 8-bit picture cuts something off if at least this share of it is 255.
 SATURATED = 0.01
 
-# Ratio of MR's rim over CT's from which the folders look swapped. It is 0.1 to 0.8 in every window
-# of our own data.
+# The folders look swapped if MR's rim over CT's is at least this. It is 0.1 to 0.8 in every window
+# of the embedded data.
 SWAPPED = 1.1
 
-# How a file name says its modality.
-NAMED_CT = r"ct(?![a-z])"
-NAMED_MRI = r"(mri?|t[12]w?|flair)(?![a-z])"
+# A file name that says its modality begins like this.
+MODALITY_IN_NAME = {"ct": r"ct(?![a-z])", "mri": r"(mri?|t[12]w?|flair)(?![a-z])"}
 
-# What to make of each kind of problem. What is wrong with a file that is no slice says it itself.
+# The perceptual hash: signs of 16 x 16 cosine coefficients, less the mean, of a 32 x 32 thumbnail.
+THUMB = 32
+FREQUENCIES = 16
+
+# Hashes of 255 bits that differ in at most this many are of copies or of neighbours in one scan.
+# Those of two people differ in 26 or more.
+COPY_BITS = 12
+
+# What to do about each kind of problem. The error of a file that is no slice gives its own advice.
 ADVICE = {
     "duplicate, CT and MR": "a slice has one modality: move the misplaced one",
     "duplicate, train and test": "scores on them are meaningless: keep one of each",
@@ -61,13 +71,13 @@ class Finding:
     Args:
         kind: its name.
         files: the slices it concerns, pairs next to each other.
-        seen: what was seen.
-        advice: what to make of it.
+        summary: what is wrong, with examples.
+        advice: what to do about it.
     """
 
     kind: str
     files: tuple[str, ...]
-    seen: str
+    summary: str
     advice: str
 
 
@@ -75,8 +85,8 @@ def find_problems(slices: pd.DataFrame) -> list[Finding]:
     """Find everything that could spoil training or a score.
 
     Args:
-        slices: a row for each slice of the four folders, as `checks.look_at` makes it, and its
-            `patient`: a name, `UNKNOWN`, or "" where nothing names one.
+        slices: a row for each slice of the four folders, as `checks.inspect_slice` makes it, and
+            its `patient`: a name, `UNKNOWN`, or "" where nothing names one.
 
     Returns:
         The findings, one for each kind of problem.
@@ -89,24 +99,25 @@ def find_problems(slices: pd.DataFrame) -> list[Finding]:
             advice = bad["sentence"].iloc[0]
             findings.append(Finding(kind, tuple(bad["name"]), listed(bad["name"]), advice))
 
-    for kind, names, seen in (
-        *_copies(readable),
-        *_near_copies(readable),
-        *_saturated(readable),
-        *_mixed_sizes(readable),
-        *_formats(slices),
-        *_people(slices),
-        *_swapped(slices),
+    for kind, names, summary in (
+        *find_duplicates(readable),
+        *find_near_duplicates(readable),
+        *find_saturated(readable),
+        *find_mixed_sizes(readable),
+        *find_one_sided_jpeg(slices),
+        *find_shared_patients(slices),
+        *find_swapped(slices),
     ):
-        findings.append(Finding(kind, tuple(names), seen, ADVICE[kind]))
+        findings.append(Finding(kind, tuple(names), summary, ADVICE[kind]))
     return findings
 
 
-# Each of these yields the kind, the names of the files, and what was seen.
+# Each of these yields the kind, the names of the files, and a summary.
 Problems = Iterator[tuple[str, list[str], str]]
 
 
-def _copies(slices: pd.DataFrame) -> Problems:
+def find_duplicates(slices: pd.DataFrame) -> Problems:
+    """Slices with the same pixels, by where the copies lie."""
     copies = {"duplicate, CT and MR": [], "duplicate, train and test": [], "duplicate": []}
     for _, group in slices.groupby("digest", sort=False):
         several_modalities = group["modality"].nunique() > 1
@@ -124,83 +135,139 @@ def _copies(slices: pd.DataFrame) -> Problems:
             yield kind, [*pd.concat(groups)["name"]], listed(equations, "; ", 2)
 
 
-def _near_copies(slices: pd.DataFrame) -> Problems:
+def find_near_duplicates(slices: pd.DataFrame) -> Problems:
+    """Slices that look alike but differ in pixels, across train and test or within one of them."""
     if slices.empty:
         return
     is_test = (slices["side"] == "test").to_numpy()
     # Identical pixels get the same number: they are copies, not near-copies.
     content, _ = pd.factorize(slices["digest"])
 
-    def across_sides(rows: slice) -> np.ndarray:
-        return (is_test[rows, None] != is_test) & (content[rows, None] != content)
-
-    def within_a_side(rows: slice) -> np.ndarray:
-        return (is_test[rows, None] == is_test) & (content[rows, None] != content)
+    def may_be_paired(rows: slice, within_a_side: bool) -> np.ndarray:
+        same_side = is_test[rows, None] == is_test
+        return (same_side == within_a_side) & (content[rows, None] != content)
 
     names = [*slices["name"]]
     bits = np.stack([*slices["bits"]])
-    for kind, allowed in (
-        ("near-duplicate, train and test", across_sides),
-        ("near-duplicate", within_a_side),
-    ):
+    kinds = {"near-duplicate, train and test": False, "near-duplicate": True}
+    for kind, within_a_side in kinds.items():
+        nearest = nearest_copies(bits, partial(may_be_paired, within_a_side=within_a_side))
+
         # Every pair once, the lower index first.
-        nearest = enumerate(nearest_copies(bits, allowed).tolist())
-        pairs = dict.fromkeys((min(i, j), max(i, j)) for i, j in nearest if j >= 0)
-        if pairs:
-            in_pairs = dict.fromkeys(names[k] for pair in pairs for k in pair)
-            equations = [f"{names[i]} ~ {names[j]}" for i, j in pairs]
-            yield kind, [*in_pairs], listed(equations, "; ", 2)
+        equations = {}
+        for i, j in enumerate(nearest):
+            if j >= 0:
+                first, second = names[min(i, j)], names[max(i, j)]
+                equations[first, second] = f"{first} ~ {second}"
+
+        if equations:
+            files = dict.fromkeys(chain.from_iterable(equations))
+            yield kind, list(files), listed(equations.values(), "; ", 2)
 
 
-def _saturated(slices: pd.DataFrame) -> Problems:
+def find_saturated(slices: pd.DataFrame) -> Problems:
+    """8-bit pictures of which too much is 255."""
     names = [*slices["name"][slices["is_saturated"].astype(bool)]]
     if names:
         yield "saturated", names, listed(names)
 
 
-def _mixed_sizes(slices: pd.DataFrame) -> Problems:
+def find_mixed_sizes(slices: pd.DataFrame) -> Problems:
+    """Slices of another size than most."""
     sizes = Counter(slices["pixels"])
     if len(sizes) > 1:
-        (usual, _), *others = sizes.most_common()
+        (usual, _), *rarer = sizes.most_common()
         odd = [*slices["name"][slices["pixels"] != usual]]
-        counts = listed(f"{count} of {pixels}" for pixels, count in others)
+        counts = listed(f"{count} of {pixels}" for pixels, count in rarer)
         yield "mixed sizes", odd, f"{counts} instead of {usual} pixels: {listed(odd)}"
 
 
-def _formats(slices: pd.DataFrame) -> Problems:
+def find_one_sided_jpeg(slices: pd.DataFrame) -> Problems:
+    """JPEG files of the modality that has more of them, where the shares differ."""
     is_jpeg = slices["type"] == "JPEG"
     share = is_jpeg.groupby(slices["modality"]).mean()
     if abs(share["ct"] - share["mri"]) > 0.1:
         names = [*slices["name"][is_jpeg & (slices["modality"] == share.idxmax())]]
-        seen = f"{share['ct']:.0%} of the CT and {share['mri']:.0%} of the MR are JPEG"
-        yield "JPEG on one side", names, seen
+        summary = f"{share['ct']:.0%} of the CT and {share['mri']:.0%} of the MR are JPEG"
+        yield "JPEG on one side", names, summary
 
 
-def _people(slices: pd.DataFrame) -> Problems:
+def find_shared_patients(slices: pd.DataFrame) -> Problems:
+    """Test slices of patients who are in training too."""
     known = slices[~slices["patient"].isin(["", UNKNOWN])]
     in_test = known[known["side"] == "test"]
-    both = {*known["patient"][known["side"] == "train"]} & {*in_test["patient"]}
-    if both:
-        names = [*in_test["name"][in_test["patient"].isin(both)]]
-        yield "patients, train and test", names, listed(sorted(both))
+    shared = {*known["patient"][known["side"] == "train"]} & {*in_test["patient"]}
+    if shared:
+        names = [*in_test["name"][in_test["patient"].isin(shared)]]
+        yield "patients, train and test", names, listed(sorted(shared))
 
 
-def _swapped(slices: pd.DataFrame) -> Problems:
+def find_swapped(slices: pd.DataFrame) -> Problems:
     """CT in the MR folders, seen by the bright skull, or by the file names."""
     rim = slices["rim"].astype(float).groupby(slices["modality"]).median()
     if rim["mri"] > SWAPPED * rim["ct"]:
         examples = slices.groupby(["side", "modality"]).head(2)
-        seen = (
+        summary = (
             "the heads' rim, where CT shows the skull, is brighter than their inside by a factor "
             f"of {rim['ct']:.2f} in the A folders and {rim['mri']:.2f} in the B folders"
         )
-        yield "swapped?", [*examples["name"]], seen
+        yield "swapped?", [*examples["name"]], summary
         return
 
-    named = []
+    misnamed = []
     for name, modality in zip(slices["name"], slices["modality"], strict=True):
-        other = NAMED_MRI if modality == "ct" else NAMED_CT
-        if re.match(other, Path(name).name.lower()):
-            named.append(name)
-    if named:
-        yield "swapped?", named, f"{listed(named)}: named like the other modality"
+        pattern = MODALITY_IN_NAME[other_modality(modality)]
+        if re.match(pattern, Path(name).name.lower()):
+            misnamed.append(name)
+    if misnamed:
+        yield "swapped?", misnamed, f"{listed(misnamed)}: named like the other modality"
+
+
+def perceptual_hash(thumb: np.ndarray) -> np.ndarray:
+    """Hash a thumbnail by which low cosine coefficients, without the mean, exceed their median.
+
+    The hash hardly changes when a picture is resized, saved as JPEG, smoothed or made brighter. It
+    changes when the head moves or turns.
+
+    Args:
+        thumb: (32, 32).
+
+    Returns:
+        (255,) bool.
+
+    Source: Zauner 2010, "pHash", here with 16 x 16 coefficients.
+    """
+    coefficients = dctn(thumb.astype(np.float64), norm="ortho")
+    low_frequencies = coefficients[:FREQUENCIES, :FREQUENCIES].ravel()
+    without_mean = low_frequencies[1:]
+    return without_mean > np.median(without_mean)
+
+
+def nearest_copies(
+    bits: np.ndarray, allowed: Callable[[slice], np.ndarray], block: int = 512
+) -> np.ndarray:
+    """Find the nearest near-copy of each slice.
+
+    A block of rows at a time, so that 5,000 hashes take a second and memory stays small.
+
+    Args:
+        bits: one hash per slice, (N, K) bool.
+        allowed: allowed(rows) -> (len(rows), N) bool says which slices may be paired.
+        block: rows at a time.
+
+    Returns:
+        (N,) int: the index of the allowed slice whose hash is nearest, or -1 if all of them differ
+        in more than COPY_BITS bits.
+    """
+    # The product of two hashes of +-1 is K - 2 x their Hamming distance.
+    signs = np.where(bits, 1, -1).astype(np.float32)
+    nearest = np.full(len(bits), -1)
+    for start in range(0, len(bits), block):
+        rows = slice(start, start + block)
+        distance = (bits.shape[1] - signs[rows] @ signs.T) / 2
+        distance = np.where(allowed(rows), distance, np.inf)
+
+        best = distance.argmin(1)
+        best_distance = distance[np.arange(len(best)), best]
+        nearest[rows] = np.where(best_distance <= COPY_BITS, best, -1)
+    return nearest

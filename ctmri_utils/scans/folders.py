@@ -14,8 +14,8 @@ from ..files import large_tensor
 from ..masks import mri_head_mask
 from ..settings import check_network_size
 from ..units import AIR_HU, GREY, HU, MRI_GREY, Scale, mri_scale
-from .manifest import Row
-from .notes import PERCENTILES, clipping_notes, file_notes, place_notes
+from .manifest import ManifestRow
+from .notes import PERCENTILES, clipping_notes, file_notes, folder_notes
 from .slice_files import (
     Files,
     SliceFile,
@@ -51,8 +51,8 @@ def folder_scans(folder: Path, size: int) -> UnpairedScans:
         ValueError: the size, a file or the manifest is bad; see `read_slice` and `read_manifest`.
     """
     check_network_size(size)
-    place = image_folder(folder)
-    slices, left_out = list_slices(place)
+    slice_folder = image_folder(folder)
+    slices, left_out = list_slices(slice_folder)
 
     files: Files = {}
     images: Images = {}
@@ -60,17 +60,17 @@ def folder_scans(folder: Path, size: int) -> UnpairedScans:
         images[key] = large_tensor((len(entries), 1, size, size), torch.float32)
         files[key] = []
         for image, (path, row) in zip(images[key], entries, strict=True):
-            file, resized = _read_at_size(path, row, size)
+            file, resized = read_at_size(path, row, size)
             image.copy_(resized)
             files[key].append(file)
-    check_files(files, place)
+    check_files(files, slice_folder)
 
     # Scales and notes are about the physical values, so they come before scaling.
     first_ct = files["train", "ct"][0]
     ct_scale = HU if first_ct.row.unit == HU.unit else GREY
-    mri_scales = _mri_scales(files, images)
+    mri_scales = scales_by_patient(files, images)
     notes = [
-        *place_notes(folder, place),
+        *folder_notes(folder, slice_folder),
         *left_out_notes(left_out),
         *file_notes(files, size),
         *clipping_notes(images["train", "ct"].numpy(), images["test", "ct"].numpy(), ct_scale),
@@ -78,7 +78,7 @@ def folder_scans(folder: Path, size: int) -> UnpairedScans:
     if files["train", "mri"][0].row.unit != GREY.unit:
         notes.append(PERCENTILES)
 
-    train, test = (_split(side, files, images, ct_scale, mri_scales) for side in SIDES)
+    train, test = (make_split(side, files, images, ct_scale, mri_scales) for side in SIDES)
     return UnpairedScans(
         name=folder.name,
         train=train,
@@ -90,7 +90,7 @@ def folder_scans(folder: Path, size: int) -> UnpairedScans:
     )
 
 
-def _read_at_size(path: Path, row: Row, size: int) -> tuple[SliceFile, Tensor]:
+def read_at_size(path: Path, row: ManifestRow, size: int) -> tuple[SliceFile, Tensor]:
     """Read a slice, pad it to a square with background and resize it to (1, size, size)."""
     file, pixels = read_slice_file(path, row)
     height, width = file.shape
@@ -109,7 +109,7 @@ def _read_at_size(path: Path, row: Row, size: int) -> tuple[SliceFile, Tensor]:
     return file, image[0]
 
 
-def _mri_scales(files: Files, images: Images) -> dict[str, Scale]:
+def scales_by_patient(files: Files, images: Images) -> dict[str, Scale]:
     """One scale per MR patient, over all slices of that patient.
 
     8-bit pictures keep 0 to 255, which is all that is known of them.
@@ -129,7 +129,7 @@ def _mri_scales(files: Files, images: Images) -> dict[str, Scale]:
     return scales
 
 
-def _split(
+def make_split(
     side: str, files: Files, images: Images, ct_scale: Scale, mri_scales: dict[str, Scale]
 ) -> Split:
     """Scale the slices of one side in place: there may be room for one copy only."""
@@ -148,8 +148,8 @@ def _split(
     for file, image in zip(mri_files, mri, strict=True):
         image.copy_(mri_scales[file.row.patient].to_network(image))
 
-    ct_heights = _heights(ct_files, files["train", "ct"] + files["test", "ct"])
-    mri_heights = _heights(mri_files, files["train", "mri"] + files["test", "mri"])
+    ct_heights = relative_heights(ct_files, files["train", "ct"] + files["test", "ct"])
+    mri_heights = relative_heights(mri_files, files["train", "mri"] + files["test", "mri"])
     return Split(
         ct=ct,
         mri=mri,
@@ -163,19 +163,19 @@ def _split(
     )
 
 
-def _heights(files: list[SliceFile], everything: list[SliceFile]) -> tuple[float, ...]:
-    """The height of each slice between its patient's lowest and highest of `everything`, 0 to 1.
+def relative_heights(files: list[SliceFile], all_files: list[SliceFile]) -> tuple[float, ...]:
+    """The height of each slice between its patient's lowest and highest of all files, 0 to 1.
 
     Empty if the height of one of them is not known.
     """
-    known: dict[str, list[float]] = {}
-    for file in everything:
+    heights_mm: dict[str, list[float]] = {}
+    for file in all_files:
         if file.row.z_mm is None or file.row.patient == UNKNOWN:
             return ()
-        known.setdefault(file.row.patient, []).append(file.row.z_mm)
+        heights_mm.setdefault(file.row.patient, []).append(file.row.z_mm)
 
-    lowest = {patient: min(heights) for patient, heights in known.items()}
-    extent = {patient: max(heights) - min(heights) for patient, heights in known.items()}
+    lowest = {patient: min(heights) for patient, heights in heights_mm.items()}
+    extent = {patient: max(heights) - min(heights) for patient, heights in heights_mm.items()}
     if 0 in extent.values():
         return ()
     return tuple(

@@ -16,7 +16,7 @@ from .physics import TISSUES
 # Part of the seed, so that the families draw different numbers.
 STREAM = 0
 
-# Uniform between adult patients. They are drawn from top to bottom, so their order matters.
+# Each is uniform between adult patients. They are drawn from top to bottom, so their order matters.
 RANGES = {
     "half_width_mm": (73, 83),
     "half_length_mm": (90, 100),
@@ -37,10 +37,10 @@ RANGES = {
     "level_mm": (-5, 35),
 }
 
-# Directions in which the radial outlines are tabulated.
+# The radial outlines are tabulated in these directions.
 ANGLES = np.linspace(0, 2 * np.pi, 1024, endpoint=False)
 
-# What a ray from outside the head to its centre crosses.
+# A ray from outside the head to its centre crosses these layers.
 LAYERS = (
     "air",
     "skin",
@@ -118,8 +118,8 @@ def head_labels(
     theta = np.arctan2(y, x)
     ray = np.rint(theta * (len(ANGLES) / (2 * np.pi))).astype(np.intp) % len(ANGLES)
 
-    depth = _depth_under_skin(patient, x, y, z_mm, ray)
-    edges = _layer_edges(patient, z_mm)
+    depth = depth_under_skin(patient, x, y, z_mm, ray)
+    edges = layer_edges(patient, z_mm)
     layer = sum((depth > edge[ray]).view(np.uint8) for edge in edges)
 
     layer_labels = np.array([TISSUES[name].label for name in LAYERS], np.uint8)
@@ -130,7 +130,7 @@ def head_labels(
         labels[in_front & in_frontal_sinus(patient, np.abs(x))] = TISSUES["sinus air"].label
 
     brain = layer == LAYERS.index("white matter")
-    points = _BrainPoints(
+    points = BrainPoints(
         x=x[brain],
         y=y[brain],
         z=z_mm,
@@ -138,11 +138,11 @@ def head_labels(
         depth=(depth - edges[-1][ray])[brain],
         warp=[cosine_series(np.asarray(w), x_mm, y_mm, z_mm)[brain] for w in patient["warp"]],
     )
-    labels[brain] = _brain_labels(patient, points, lesion)
+    labels[brain] = brain_labels(patient, points, lesion)
     return labels, np.ones(labels.shape, np.float32)
 
 
-def _depth_under_skin(patient: dict, x, y, z_mm: float, ray: np.ndarray) -> np.ndarray:
+def depth_under_skin(patient: dict, x, y, z_mm: float, ray: np.ndarray) -> np.ndarray:
     """Depth in mm under the skin along the ray to the centre, (H, W)."""
     half_width = patient["half_width_mm"]
     half_length = patient["half_length_mm"]
@@ -155,12 +155,12 @@ def _depth_under_skin(patient: dict, x, y, z_mm: float, ray: np.ndarray) -> np.n
     radius = np.sqrt(x * x + y * y + z_mm**2 + 1e-3)
 
     # The fourth harmonic makes a blunt forehead.
-    irregular = _harmonics(patient["outline"], z_mm)
+    irregular = harmonic_curve(patient["outline"], z_mm)
     outline = (1 - 0.014 * np.cos(4 * ANGLES) + 0.012 * irregular).astype(np.float32)
     return radius * (outline[ray] / relative_radius - 1)
 
 
-def _harmonics(pairs, z_mm: float) -> np.ndarray:
+def harmonic_curve(pairs, z_mm: float) -> np.ndarray:
     """A smooth closed curve on `ANGLES` that turns slowly with z.
 
     The sum of a cos(k t) + b sin(k t) over k = 2, 3 ...
@@ -171,7 +171,7 @@ def _harmonics(pairs, z_mm: float) -> np.ndarray:
     return a @ np.cos(t) + b @ np.sin(t)
 
 
-def _layer_edges(patient: dict, z_mm: float) -> np.ndarray:
+def layer_edges(patient: dict, z_mm: float) -> np.ndarray:
     """Depth in mm under the skin at which each layer below air begins, (8 layers, angles)."""
     # From -pi/2 in front over 0 at the sides to pi/2 at the back.
     around = np.arctan2(np.sin(ANGLES), np.abs(np.cos(ANGLES)))
@@ -190,7 +190,7 @@ def _layer_edges(patient: dict, z_mm: float) -> np.ndarray:
         * np.clip((patient["sinus_top_mm"] - z_mm) / 8, 0, 1)
     )
 
-    wobble = 1 + 0.25 * _harmonics(patient["bone_outline"], z_mm)
+    wobble = 1 + 0.25 * harmonic_curve(patient["bone_outline"], z_mm)
     thicker_at_ends = 0.45 + 0.55 * np.abs(np.sin(around))
     diploe = patient["diploe_mm"] * thicker_at_ends * wobble.clip(0.4, 1.6) + sinus
 
@@ -207,7 +207,7 @@ def _layer_edges(patient: dict, z_mm: float) -> np.ndarray:
     return np.cumsum(thicknesses, axis=0).astype(np.float32)
 
 
-class _BrainPoints(NamedTuple):
+class BrainPoints(NamedTuple):
     """The points of one plane that lie inside the brain's surface, as 1-D arrays."""
 
     x: np.ndarray  # mm
@@ -220,7 +220,7 @@ class _BrainPoints(NamedTuple):
     warp: list[np.ndarray]
 
 
-def _brain_labels(patient: dict, points: _BrainPoints, lesion: str) -> np.ndarray:
+def brain_labels(patient: dict, points: BrainPoints, lesion: str) -> np.ndarray:
     """Label the points inside the brain; what is painted later covers what was painted before."""
     z, depth = points.z, points.depth
     x = (points.x + 2 * points.warp[0]) / patient["brain_size"]
@@ -230,7 +230,7 @@ def _brain_labels(patient: dict, points: _BrainPoints, lesion: str) -> np.ndarra
     # The fissure between the hemispheres ends where the corpus callosum bridges it.
     callosum = 33 * np.sqrt(max(0, 1 - (z / 32) ** 2)) - np.abs(y - 2)
     fissure = np.hypot(side, callosum.clip(0))
-    sulcus = _sulcus_distance(patient, points)
+    sulcus = sulcus_distance(patient, points)
     width = 0.5 + 0.7 * patient["atrophy"]
 
     # Cortex lies along everything that borders on CSF.
@@ -247,13 +247,13 @@ def _brain_labels(patient: dict, points: _BrainPoints, lesion: str) -> np.ndarra
         inside = in_lesion(patient, points.x, points.y, z, depth, points.warp[2])
         labels[inside] = TISSUES[lesion].label
 
-    labels[_in_ventricles(side, y, z, patient["atrophy"])] = TISSUES["csf"].label
+    labels[in_ventricles(side, y, z, patient["atrophy"])] = TISSUES["csf"].label
     falx = (side < 0.9) & (callosum < -4)
     labels[falx] = TISSUES["dura"].label
     return labels
 
 
-def _sulcus_distance(patient: dict, points: _BrainPoints) -> np.ndarray:
+def sulcus_distance(patient: dict, points: BrainPoints) -> np.ndarray:
     """Distance in mm to the nearest sulcus."""
     z = points.z
     in_plane = np.hypot(points.x, points.y)
@@ -277,7 +277,7 @@ def _sulcus_distance(patient: dict, points: _BrainPoints) -> np.ndarray:
     return np.hypot(across, beyond.clip(0))
 
 
-def _in_ventricles(side: np.ndarray, y: np.ndarray, z: float, atrophy: float) -> np.ndarray:
+def in_ventricles(side: np.ndarray, y: np.ndarray, z: float, atrophy: float) -> np.ndarray:
     """Whether a point lies in the lateral ventricles or in the third ventricle."""
     inside = np.zeros(side.shape, bool)
 
@@ -288,7 +288,7 @@ def _in_ventricles(side: np.ndarray, y: np.ndarray, z: float, atrophy: float) ->
     if opening > 0:
         for start, end in zip(chain[:-1], chain[1:], strict=True):
             # The septum keeps the two sides apart.
-            inside |= _in_tapered_rod(side, y, start, end) & (side > 0.8)
+            inside |= in_tapered_rod(side, y, start, end) & (side > 0.8)
 
     # The third ventricle is a narrow slit on the midline.
     if z < 10:
@@ -296,7 +296,7 @@ def _in_ventricles(side: np.ndarray, y: np.ndarray, z: float, atrophy: float) ->
     return inside
 
 
-def _in_tapered_rod(x: np.ndarray, y: np.ndarray, start, end) -> np.ndarray:
+def in_tapered_rod(x: np.ndarray, y: np.ndarray, start, end) -> np.ndarray:
     """Whether a point lies between two discs, (x, y, radius) each; the radius changes evenly."""
     start_x, start_y, start_radius = start
     end_x, end_y, end_radius = end

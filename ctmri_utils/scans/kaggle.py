@@ -25,9 +25,9 @@ DATASET = "darren2020/ct-to-mri-cgan"
 PAGE = f"https://www.kaggle.com/datasets/{DATASET}"
 TOKENS = "https://www.kaggle.com/settings/api"
 
-# Written last, so it tells a finished download.
+# It is written last, so it marks a finished download.
 MANIFEST = "manifest.json"
-# Where everything lies until the download is finished.
+# The folder of the files until the download is finished.
 UNFINISHED = ".unfinished"
 
 
@@ -46,14 +46,14 @@ def download() -> Path:
         ModuleNotFoundError: Kaggle's client is not installed.
         ValueError: see `attached`.
     """
-    found = attached()
-    if found:
-        return found
+    attached_folder = attached()
+    if attached_folder:
+        return attached_folder
 
     target = data_folder() / "kaggle"
     try:
         if not is_complete(target):
-            _install(target)
+            install_dataset(target)
         if (target / UNFINISHED).exists():
             shutil.rmtree(target / UNFINISHED)
         return image_folder(target)
@@ -70,14 +70,14 @@ def download() -> Path:
         ) from None
 
 
-def _install(target: Path) -> None:
+def install_dataset(target: Path) -> None:
     """Fetch, unpack, move and record the data set."""
     unfinished = target / UNFINISHED
     unfinished.mkdir(parents=True, exist_ok=True)
     (target / MANIFEST).unlink(missing_ok=True)
 
     archive = fetch(unfinished / "archive.zip")
-    files = _unpacked(archive, unfinished / "files")
+    files = unpack_dataset(archive, unfinished / "files")
     for name in files:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(unfinished / "files" / name, target / name)
@@ -88,7 +88,7 @@ def _install(target: Path) -> None:
     os.replace(unfinished / MANIFEST, target / MANIFEST)
 
 
-def _unpacked(archive: Path, folder: Path) -> dict[str, dict]:
+def unpack_dataset(archive: Path, folder: Path) -> dict[str, dict]:
     """Unpack the archive and check that it holds the folders that the course knows.
 
     A bad archive is deleted, so that it is fetched again.
@@ -125,16 +125,16 @@ def attached() -> Path | None:
     """
     if not on_kaggle():
         return None
-    found = image_folders(machine.KAGGLE / "input")
-    ours = [folder for folder in found if DATASET.split("/")[1] in folder.parts]
-    if ours or len(found) == 1:
-        return (ours or found)[0]
-    if found:
+    folders = image_folders(machine.KAGGLE / "input")
+    for folder in folders:
+        if DATASET.split("/")[1] in folder.parts:
+            return folder
+    if len(folders) > 1:
         raise ValueError(
             f"several attached data sets have trainA, trainB, testA and testB "
-            f"({', '.join(map(str, found))}): name one of these folders as DATASET"
+            f"({', '.join(map(str, folders))}): name one of these folders as DATASET"
         )
-    return None
+    return folders[0] if folders else None
 
 
 def downloaded() -> Path:
@@ -147,9 +147,9 @@ def downloaded() -> Path:
         FileNotFoundError: it is missing or unfinished; says how to get it.
         ValueError: see `attached`.
     """
-    found = attached()
-    if found:
-        return found
+    attached_folder = attached()
+    if attached_folder:
+        return attached_folder
 
     target = data_folder() / "kaggle"
     shown = target
@@ -188,14 +188,15 @@ def fetch(archive: Path) -> Path:
         with sdk.KaggleClient(
             username=credential.username, password=credential.key, api_token=credential.token
         ) as kaggle:
-            _fetch_with(kaggle, api, archive)
+            fetch_with_client(kaggle, api, archive)
     except (RequestException, HTTPError, ValueError) as error:
         response = getattr(error, "response", None)
         raise DownloadFailed(explain(response, credential, unusable)) from None
     return archive
 
 
-def _fetch_with(kaggle, api, archive: Path) -> None:
+def fetch_with_client(kaggle, api, archive: Path) -> None:
+    """Ask Kaggle for the data set, and write what is still missing of its zip."""
     from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
 
     request = ApiDownloadDatasetRequest()
@@ -241,7 +242,7 @@ def explain(response, credential: Credential, unusable: list[str]) -> str:
         )
     status = response.status_code
     if status in (401, 403):
-        return _explain_refusal(status, credential, unusable)
+        return explain_refusal(status, credential, unusable)
     if status == 404:
         return (
             f'Kaggle has no data set {DATASET} any more (404): check {PAGE}, or use DATASET="scans"'
@@ -253,9 +254,10 @@ def explain(response, credential: Credential, unusable: list[str]) -> str:
     return f'Kaggle answered with an error ({status}): try again later, or use DATASET="scans"'
 
 
-def _explain_refusal(status: int, credential: Credential, unusable: list[str]) -> str:
+def explain_refusal(status: int, credential: Credential, unusable: list[str]) -> str:
+    """Say why Kaggle refuses a credential, and what to do."""
     not_used = f" (not used: {'; '.join(unusable)})" if unusable else ""
-    if not credential.place:
+    if not credential.source:
         return (
             f"Kaggle requires authentication ({status}), and no usable credential was "
             f"found{not_used}: create a token at {TOKENS} and put it into ~/.kaggle/access_token, "
@@ -263,10 +265,10 @@ def _explain_refusal(status: int, credential: Credential, unusable: list[str]) -
         )
     if status == 401:
         return (
-            f"Kaggle does not accept {credential.place} (401){not_used}: create a new token at "
+            f"Kaggle does not accept {credential.source} (401){not_used}: create a new token at "
             f"{TOKENS} and put it there, or sign in again"
         )
     return (
-        f"Kaggle does not let {credential.place} download this data set (403){not_used}: sign in "
+        f"Kaggle does not let {credential.source} download this data set (403){not_used}: sign in "
         f"at {PAGE} and see what it asks for"
     )

@@ -26,13 +26,13 @@ class Credential:
     """What Kaggle is shown. Its repr leaves the secrets out.
 
     Args:
-        place: where it was found, "" if there is none.
+        source: where it was found, "" if there is none.
         username: of a key.
         key: belongs to the username.
         token: instead of username and key.
     """
 
-    place: str = ""
+    source: str = ""
     username: str | None = None
     key: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
@@ -84,24 +84,25 @@ def find_credential() -> tuple[Credential, list[str]]:
             it in its complaint.
     """
     unusable: list[str] = []
-    for find in (_token, _colab_token, _key, _colab_key, _sign_in):
+    for find in (token_credential, colab_token, key_credential, colab_key, stored_sign_in):
         credential = find(unusable)
         if credential:
-            _check_credential(credential)
+            check_credential(credential)
             return credential, unusable
     return Credential(), unusable
 
 
-def _check_credential(credential: Credential) -> None:
+def check_credential(credential: Credential) -> None:
+    """Raise DownloadFailed for a credential with characters that none has."""
     for secret in (credential.username, credential.key, credential.token):
         if secret is not None and not re.fullmatch("[!-~]+", secret):
             raise DownloadFailed(
-                f"{credential.place} cannot be right, because it is empty or has characters that "
+                f"{credential.source} cannot be right, because it is empty or has characters that "
                 "no credential has: copy it again, or remove it"
             )
 
 
-def _token(unusable: list[str]) -> Credential | None:
+def token_credential(unusable: list[str]) -> Credential | None:
     """A token that the client finds: in a Kaggle notebook, a variable or a file."""
     _, sdk = client()
     try:
@@ -119,8 +120,8 @@ def _token(unusable: list[str]) -> Credential | None:
 
     if token:
         in_file = source == "access_token"
-        place = "~/.kaggle/access_token" if in_file else f"the variable {source}"
-        return Credential(place, token=token.strip())
+        title = "~/.kaggle/access_token" if in_file else f"the variable {source}"
+        return Credential(title, token=token.strip())
 
     # The client reports an empty file as no token.
     if token is None and source:
@@ -130,30 +131,30 @@ def _token(unusable: list[str]) -> Credential | None:
     return None
 
 
-def _key(unusable: list[str]) -> Credential | None:
+def key_credential(unusable: list[str]) -> Credential | None:
     """A username with its key, from kaggle.json and the variables; the variables win."""
-    values, places = {}, []
-    path = _kaggle_json()
+    values, sources = {}, []
+    path = kaggle_json()
     if path is not None:
-        values = _read_kaggle_json(path)
-        places.append(str(path))
+        values = read_kaggle_json(path)
+        sources.append(str(path))
 
     for name in ("username", "key"):
         variable = f"KAGGLE_{name.upper()}"
         if os.environ.get(variable):
             values[name] = os.environ[variable].strip()
-            places.append(f"the variable {variable}")
+            sources.append(f"the variable {variable}")
 
     if len(values) == 2:
-        return Credential(" with ".join(places), **values)
-    if places:
+        return Credential(" with ".join(sources), **values)
+    if sources:
         missing = "a username" if "key" in values else "a key"
-        unusable.append(f"{' with '.join(places)} lacks {missing}")
+        unusable.append(f"{' with '.join(sources)} lacks {missing}")
     return None
 
 
-def _kaggle_json() -> Path | None:
-    """The first kaggle.json in the places where the client looks."""
+def kaggle_json() -> Path | None:
+    """The first kaggle.json in the folders where the client looks."""
     default = Path.home() / ".kaggle"
     configured = os.environ.get("KAGGLE_CONFIG_DIR") or default
     xdg_config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
@@ -164,7 +165,8 @@ def _kaggle_json() -> Path | None:
     return None
 
 
-def _read_kaggle_json(path: Path) -> dict[str, str]:
+def read_kaggle_json(path: Path) -> dict[str, str]:
+    """The username and the key in a kaggle.json."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         names = [name for name in ("username", "key") if content.get(name)]
@@ -175,7 +177,7 @@ def _read_kaggle_json(path: Path) -> dict[str, str]:
         ) from None
 
 
-def _colab(name: str, unusable: list[str]) -> str | None:
+def colab_secret(name: str, unusable: list[str]) -> str | None:
     """A secret of Google Colab, None if there is none or this is not Colab."""
     if "google.colab" not in sys.modules:
         return None
@@ -196,16 +198,18 @@ def _colab(name: str, unusable: list[str]) -> str | None:
     return None
 
 
-def _colab_token(unusable: list[str]) -> Credential | None:
-    token = _colab("KAGGLE_API_TOKEN", unusable)
+def colab_token(unusable: list[str]) -> Credential | None:
+    """A token in the secrets of Google Colab."""
+    token = colab_secret("KAGGLE_API_TOKEN", unusable)
     if token is None:
         return None
     return Credential("the Colab secret KAGGLE_API_TOKEN", token=token)
 
 
-def _colab_key(unusable: list[str]) -> Credential | None:
-    username = _colab("KAGGLE_USERNAME", unusable)
-    key = _colab("KAGGLE_KEY", unusable)
+def colab_key(unusable: list[str]) -> Credential | None:
+    """A username with its key in the secrets of Google Colab."""
+    username = colab_secret("KAGGLE_USERNAME", unusable)
+    key = colab_secret("KAGGLE_KEY", unusable)
     if (username is None) != (key is None):
         missing = "KAGGLE_KEY" if key is None else "KAGGLE_USERNAME"
         unusable.append(f"the Colab secret {missing} is missing")
@@ -214,7 +218,7 @@ def _colab_key(unusable: list[str]) -> Credential | None:
     return None
 
 
-def _sign_in(unusable: list[str]) -> Credential | None:
+def stored_sign_in(unusable: list[str]) -> Credential | None:
     """The sign-in that `kaggle auth login` stored."""
     _, sdk = client()
     try:

@@ -1,4 +1,4 @@
-"""manifest.csv: what the numbers in each image file mean, whose they are, and what is a pair.
+"""manifest.csv: unit, patient and pair of each image file.
 
 The columns are explained in docs/your_scans.md.
 """
@@ -27,11 +27,11 @@ NUMBERS = {
 
 
 @dataclass(frozen=True)
-class Row:
+class ManifestRow:
     """What the manifest says of one image file.
 
     Args:
-        place: the manifest and the row, for messages.
+        location: the manifest and the row, for messages.
         patient: a name, or `UNKNOWN`.
         unit: of stored value x gain + offset: "HU", "grey level" or any unit of MR.
         gain: not zero.
@@ -42,7 +42,7 @@ class Row:
         pair: what the pair that it belongs to is called, "" if none.
     """
 
-    place: str
+    location: str
     patient: str
     unit: str
     gain: float = 1.0
@@ -53,7 +53,7 @@ class Row:
     pair: str = ""
 
 
-def read_manifest(folder: Path) -> dict[str, Row] | None:
+def read_manifest(folder: Path) -> dict[str, ManifestRow] | None:
     """Read and check folder/manifest.csv.
 
     Args:
@@ -69,19 +69,19 @@ def read_manifest(folder: Path) -> dict[str, Row] | None:
     if not path.is_file():
         return None
 
-    header, numbered_lines = _read_table(path)
-    rows: dict[str, Row] = {}
+    header, numbered_lines = read_table(path)
+    rows: dict[str, ManifestRow] = {}
     for number, entries in numbered_lines:
         name = manifest_name(entries["file"] or "")
-        place = f"{path}, row {name or f'at line {number}'}"
+        location = f"{path}, row {name or f'at line {number}'}"
         if None in entries or None in entries.values():
             raise ValueError(
-                f"{place}: it does not have {len(header)} entries like the header: correct it"
+                f"{location}: it does not have {len(header)} entries like the header: correct it"
             )
         if name in rows:
-            raise ValueError(f"{place}: the file is listed twice: delete one of the rows")
-        rows[name] = _row(name, entries, place)
-    _check_pairs(rows, path)
+            raise ValueError(f"{location}: the file is listed twice: delete one of the rows")
+        rows[name] = parse_row(name, entries, location)
+    check_pairs(rows, path)
     return rows
 
 
@@ -93,7 +93,7 @@ def manifest_name(name: str) -> str:
     return unicodedata.normalize("NFC", name.strip().replace("\\", "/")).removeprefix("./")
 
 
-def _read_table(path: Path) -> tuple[list[str], list[tuple[int, dict]]]:
+def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict]]]:
     """The header, and the entries of every row with its line number."""
     try:
         # Excel writes a byte order mark, which "utf-8-sig" skips.
@@ -124,30 +124,31 @@ def _read_table(path: Path) -> tuple[list[str], list[tuple[int, dict]]]:
     return header, numbered_lines
 
 
-def _row(name: str, entries: dict[str, str], place: str) -> Row:
+def parse_row(name: str, entries: dict[str, str], location: str) -> ManifestRow:
     """Check the entries of one row."""
     keys = [key for key, folder in FOLDERS.items() if name.startswith(f"{folder}/")]
     if not keys:
         raise ValueError(
-            f"{place}: the file lies in none of {', '.join(FOLDERS.values())}: correct it, or "
+            f"{location}: the file lies in none of {', '.join(FOLDERS.values())}: correct it, or "
             "delete the row"
         )
     side, modality = keys[0]
     for column, expected in (("split", side), ("modality", modality)):
         if entries.get(column) and entries[column] != expected:
             raise ValueError(
-                f"{place}: {column} {entries[column]!r} contradicts the folder, for {expected!r}: "
-                "move the file or correct it"
+                f"{location}: {column} {entries[column]!r} contradicts the folder, for "
+                f"{expected!r}: move the file or correct it"
             )
     if not entries["patient"].strip():
         raise ValueError(
-            f"{place}: the patient is empty: give each person a name, {UNKNOWN!r} if nobody knows"
+            f"{location}: the patient is empty: give each person a name, {UNKNOWN!r} if nobody "
+            "knows"
         )
 
-    numbers = {column: _number(entries, column, place) for column in NUMBERS}
-    _check_unit(entries["unit"], modality, place)
-    return Row(
-        place=place,
+    numbers = {column: parse_number(entries, column, location) for column in NUMBERS}
+    check_unit(entries["unit"], modality, location)
+    return ManifestRow(
+        location=location,
         patient=entries["patient"],
         unit=entries["unit"],
         sha256=entries.get("sha256", "").strip().lower(),
@@ -156,7 +157,7 @@ def _row(name: str, entries: dict[str, str], place: str) -> Row:
     )
 
 
-def _number(entries: dict[str, str], column: str, place: str) -> float | None:
+def parse_number(entries: dict[str, str], column: str, location: str) -> float | None:
     """The number in a column, None if it may be left out and is."""
     text = entries.get(column, "")
     if not text and column not in REQUIRED_COLUMNS:
@@ -168,24 +169,25 @@ def _number(entries: dict[str, str], column: str, place: str) -> float | None:
 
     is_out_of_range = (column == "gain" and number == 0) or (column == "spacing_mm" and number <= 0)
     if not math.isfinite(number) or is_out_of_range:
-        raise ValueError(f"{place}: {column} {text!r} is not {NUMBERS[column]}: correct it")
+        raise ValueError(f"{location}: {column} {text!r} is not {NUMBERS[column]}: correct it")
     return number
 
 
-def _check_unit(unit: str, modality: str, place: str) -> None:
+def check_unit(unit: str, modality: str, location: str) -> None:
+    """Raise ValueError for a unit that the modality cannot have."""
     if modality == "ct" and unit not in (HU.unit, GREY.unit):
         raise ValueError(
-            f'{place}: unit {unit!r} is unknown for CT: write "{HU.unit}", or "{GREY.unit}" for '
+            f'{location}: unit {unit!r} is unknown for CT: write "{HU.unit}", or "{GREY.unit}" for '
             "8-bit pictures"
         )
     if modality == "mri" and (not unit.strip() or unit.strip().upper() == HU.unit):
         raise ValueError(
-            f'{place}: unit {unit!r} does not suit MR, which has no Hounsfield units: write "MR '
+            f'{location}: unit {unit!r} does not suit MR, which has no Hounsfield units: write "MR '
             f'unit" or "{GREY.unit}"'
         )
 
 
-def _check_pairs(rows: dict[str, Row], path: Path) -> None:
+def check_pairs(rows: dict[str, ManifestRow], path: Path) -> None:
     """Refuse a pair that is not a CT and an MR slice of one patient on one side."""
     members = defaultdict(list)
     for name, row in rows.items():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from ..discovery import listed, printable
-from ..units import HU, Scale
+from ..units import HU, MODALITIES, Scale
 from .slice_files import Files, are_paired
 from .slices import SIDES, UNKNOWN, image_folders
 
@@ -23,30 +24,32 @@ PERCENTILES = (
 )
 
 
-def place_notes(folder: Path, place: Path) -> list[str]:
-    """Where the slices lie, if not in the folder itself, and where others lie."""
-    if place == folder:
+def folder_notes(folder: Path, slice_folder: Path) -> list[str]:
+    """Which folder below the given one was read, and which were not."""
+    if slice_folder == folder:
         return []
-    others = [printable(other.relative_to(folder)) for other in image_folders(folder)[1:]]
-    also = f"; not read: {', '.join(others)}" if others else ""
-    return [f"the slices were found in {printable(place.relative_to(folder))}{also}"]
+    note = f"the slices were found in {printable(slice_folder.relative_to(folder))}"
+    unread = [printable(path.relative_to(folder)) for path in image_folders(folder)[1:]]
+    if unread:
+        note += f"; not read: {', '.join(unread)}"
+    return [note]
 
 
 def file_notes(files: Files, size: int) -> list[str]:
     """What was resized or converted, is on both sides, or differs between CT and MR."""
     return [
-        *_size_notes(files, size),
-        *_width_notes(files),
-        *_overlap_notes(files),
-        *_pairing_notes(files),
+        *size_notes(files, size),
+        *width_notes(files),
+        *train_test_notes(files),
+        *pairing_notes(files),
     ]
 
 
-def _size_notes(files: Files, size: int) -> list[str]:
+def size_notes(files: Files, size: int) -> list[str]:
     """Which files were resized or converted."""
     notes = []
-    everything = [file for group in files.values() for file in group]
-    shapes = Counter(file.shape for file in everything)
+    all_files = list(chain.from_iterable(files.values()))
+    shapes = Counter(file.shape for file in all_files)
     for (height, width), count in sorted(shapes.items()):
         if (height, width) != (size, size):
             padded = "" if height == width else "padded to a square and "
@@ -54,13 +57,13 @@ def _size_notes(files: Files, size: int) -> list[str]:
                 f"{count} slice(s) of {height}x{width} pixels were {padded}resized to {size}x{size}"
             )
 
-    conversions = Counter(file.conversion for file in everything if file.conversion)
+    conversions = Counter(file.conversion for file in all_files if file.conversion)
     for conversion, count in sorted(conversions.items()):
         notes.append(f"{count} file(s) hold {conversion}")
     return notes
 
 
-def _width_notes(files: Files) -> list[str]:
+def width_notes(files: Files) -> list[str]:
     """Whether CT and MR slices show fields of different widths."""
     ct_mm = files["train", "ct"][0].width_mm
     mri_files = files["train", "mri"] + files["test", "mri"]
@@ -75,10 +78,10 @@ def _width_notes(files: Files) -> list[str]:
     ]
 
 
-def _overlap_notes(files: Files) -> list[str]:
+def train_test_notes(files: Files) -> list[str]:
     """Which patients and slices are in train and in test."""
     notes = []
-    for modality in ("ct", "mri"):
+    for modality in MODALITIES:
         train, test = files["train", modality], files["test", modality]
         patients = {file.row.patient for file in train} & {file.row.patient for file in test}
         patients.discard(UNKNOWN)
@@ -98,7 +101,7 @@ def _overlap_notes(files: Files) -> list[str]:
     return notes
 
 
-def _pairing_notes(files: Files) -> list[str]:
+def pairing_notes(files: Files) -> list[str]:
     """Whether only some slices of a side have a partner."""
     notes = []
     for side in SIDES:

@@ -52,9 +52,12 @@ COMMON_RANGES = {
     "ct_noise_hu": (3, 6),
 }
 
-# Lowest and highest slice of a volume; the formula's 0 is its widest level, the
-# atlas' 0 is the plane through both commissures.
+# Lowest and highest slice of a volume. The formula's 0 is its widest level, and the atlas' 0 is the
+# plane through both commissures.
 VOLUME_MM = (-10.0, 50.0)
+
+# Its multiples are spread evenly over [0, 1), counted modulo 1.
+GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,37 +144,27 @@ def synthetic_patients(
         >>> patients.ct_hu.shape, patients.lesion.any((1, 2)).tolist()
         ((2, 64, 64), [True, True])
     """
-    _check_numbers(int, n=n, size=size, seed=seed, slices=slices, first=first)
-    _check_numbers(
-        float,
-        lesion_fraction=lesion_fraction,
-        mri_noise_percent=mri_noise_percent,
-        bias_percent=bias_percent,
-        fov_mm=fov_mm,
-    )
-    _check_choice("anatomy", anatomy, FAMILIES)
-    _check_choice("mri_contrast", mri_contrast, CONTRASTS)
-    _check_choice("lesion kind", lesion, ("none", *LESIONS))
-    if lesion == "none" and lesion_fraction > 0:
-        raise ValueError(
-            f"synthetic_patients: lesion_fraction {lesion_fraction} needs a lesion kind, one of "
-            f"{', '.join(LESIONS)}"
-        )
+    check_numbers(int, n=n, size=size, seed=seed, slices=slices, first=first)
+    check_numbers(float, lesion_fraction=lesion_fraction, fov_mm=fov_mm)
+    check_numbers(float, mri_noise_percent=mri_noise_percent, bias_percent=bias_percent)
+    check_choice("anatomy", anatomy, FAMILIES)
+    check_choice("mri_contrast", mri_contrast, CONTRASTS)
+    check_lesion(lesion, lesion_fraction)
 
     heights_mm, step_mm = np.linspace(*VOLUME_MM, slices, retstep=True)
     parameters = []
     for i in range(n):
         patient = draw_patient(anatomy, int(seed), int(first + i))
-        patient["lesion"] = lesion if _has_lesion(patient, lesion_fraction) else "none"
+        patient["lesion"] = lesion if has_lesion(patient, lesion_fraction) else "none"
         patient["fov_mm"] = float(fov_mm)
         patient["z_mm"] = [patient["level_mm"]] if slices == 1 else heights_mm.tolist()
         patient["mri_noise_percent"] = float(mri_noise_percent)
         patient["bias_percent"] = float(bias_percent)
-        patient["contrast"] = _contrast(patient, mri_contrast)
+        patient["contrast"] = patient_contrast(patient, mri_contrast)
         parameters.append(patient)
 
     return SyntheticPatients(
-        **_scan_all(parameters, size),
+        **scan_patients(parameters, size),
         spacing_mm=fov_mm / size,
         slice_spacing_mm=None if slices == 1 else float(step_mm),
         parameters=tuple(parameters),
@@ -209,7 +202,7 @@ def draw_patient(anatomy: str, seed: int, index: int) -> dict:
     return patient
 
 
-def _check_numbers(kind: type, **numbers) -> None:
+def check_numbers(kind: type, **numbers) -> None:
     """Raise ValueError unless each value is a number of this kind within its limits."""
     kinds = (int, np.integer) if kind is int else (int, float, np.number)
     for name, value in numbers.items():
@@ -222,7 +215,7 @@ def _check_numbers(kind: type, **numbers) -> None:
             )
 
 
-def _check_choice(name: str, value, choices) -> None:
+def check_choice(name: str, value, choices) -> None:
     """Raise ValueError unless the value is one of the choices."""
     if value not in tuple(choices):
         raise ValueError(
@@ -230,26 +223,35 @@ def _check_choice(name: str, value, choices) -> None:
         )
 
 
-def _has_lesion(patient: dict, lesion_fraction: float) -> bool:
+def check_lesion(lesion: str, lesion_fraction: float) -> None:
+    """Raise ValueError unless the kind is known, and given where patients have lesions."""
+    check_choice("lesion kind", lesion, ("none", *LESIONS))
+    if lesion == "none" and lesion_fraction > 0:
+        raise ValueError(
+            f"synthetic_patients: lesion_fraction {lesion_fraction} needs a lesion kind, one of "
+            f"{', '.join(LESIONS)}"
+        )
+
+
+def has_lesion(patient: dict, lesion_fraction: float) -> bool:
     """Whether this patient is among the fraction with a lesion."""
-    # Multiples of the golden ratio spread the patients evenly over [0, 1).
     phase = np.random.default_rng([patient["seed"], 0, 2]).random()
-    place = (patient["index"] * (5**0.5 - 1) / 2 + phase) % 1
-    return place < lesion_fraction
+    position = (patient["index"] * GOLDEN_RATIO + phase) % 1
+    return position < lesion_fraction
 
 
-def _contrast(patient: dict, mri_contrast: str) -> dict:
+def patient_contrast(patient: dict, mri_contrast: str) -> dict:
     """The MR protocol of this patient."""
     if mri_contrast == "fixed":
         return dict(DEFAULT_CONTRAST)
     return draw_contrast(np.random.default_rng([patient["seed"], patient["index"], 4]))
 
 
-def _scan_all(parameters: list[dict], size: int) -> dict[str, np.ndarray]:
+def scan_patients(parameters: list[dict], size: int) -> dict[str, np.ndarray]:
     """The arrays of `SyntheticPatients`, without Z if there is one slice per patient."""
     scans: dict[str, np.ndarray] = {}
     for i, patient in enumerate(parameters):
-        for name, values in _scan(patient, size).items():
+        for name, values in scan_patient(patient, size).items():
             if len(values) == 1:
                 values = values[0]
             if name not in scans:
@@ -258,7 +260,7 @@ def _scan_all(parameters: list[dict], size: int) -> dict[str, np.ndarray]:
     return scans
 
 
-def _scan(patient: dict, size: int) -> dict[str, np.ndarray]:
+def scan_patient(patient: dict, size: int) -> dict[str, np.ndarray]:
     """The arrays of `SyntheticPatients` for one patient, (Z, size, size) each."""
     ct_hu_clean, mri_clean, labels = render(patient, size)
     head = labels != TISSUES["air"].label
@@ -314,14 +316,14 @@ def render(patient: dict, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
     # In 64 bits, and rounded at the end: processors add in different orders, and in 32 bits that
     # would give each machine other patients.
-    shrink = _shrink(size)
+    shrink = shrink_matrix(size)
     ct_hu = shrink @ (tissue_hu[fine] * density) @ shrink.T
     mri = shrink @ (signals * MRI_UNITS)[fine] @ shrink.T
-    return ct_hu.astype(np.float32), mri.astype(np.float32), _majority(fine)
+    return ct_hu.astype(np.float32), mri.astype(np.float32), majority_labels(fine)
 
 
 @lru_cache(maxsize=8)
-def _shrink(size: int) -> np.ndarray:
+def shrink_matrix(size: int) -> np.ndarray:
     """Matrix (size, 2 size) that blurs the fine grid and averages pairs; rows sum to 1."""
     # A Gaussian of SD 0.5 output pixels, which is 1 fine pixel.
     fine = np.arange(2 * size)
@@ -332,14 +334,14 @@ def _shrink(size: int) -> np.ndarray:
     return pairs.mean(1)
 
 
-def _majority(labels: np.ndarray) -> np.ndarray:
+def majority_labels(labels: np.ndarray) -> np.ndarray:
     """The commonest label of each 2 x 2 block, (..., 2H, 2W) -> (..., H, W).
 
     A tie goes to the higher label, so no direction is favoured.
     """
     corners = [labels[..., i::2, j::2] for i in (0, 1) for j in (0, 1)]
-    four = np.stack(corners)
+    candidates = np.stack(corners)  # (4, ..., H, W)
 
-    # Rank by votes first, then by label, in one number: there are fewer than 32 labels.
-    votes = (four[:, None] == four).sum(0, dtype=np.uint8)
-    return (votes * 32 + four).max(0) % 32
+    votes = (candidates[:, None] == candidates).sum(0)
+    has_most_votes = votes == votes.max(0)
+    return np.where(has_most_votes, candidates, 0).max(0)

@@ -27,7 +27,8 @@ class Tissue(NamedTuple):
     t2_ms: float
 
 
-# Columns: label, HU, SD of HU, proton density, T1 in ms, T2 in ms.
+# CT numbers and MR constants of every tissue. The columns are label (as in
+# `SyntheticPatients.labels`), HU, SD of HU, proton density, T1 in ms and T2 in ms.
 #
 # The MR constants of fat, muscle, CSF, grey and white matter are BrainWeb's. Those of skin (scalp),
 # diploe (with the proton density of fatty marrow) and tumour are from Gach 2008. Sinus air is
@@ -54,7 +55,6 @@ TISSUES = {
     # The nuclei hold more iron than the cortex: T1 between grey and white matter (assumed).
     "deep grey matter": Tissue(14, 37, 1.5, 0.84, 700, 75),
 }
-"""Mean CT number and MR constants of every tissue; labels as in `SyntheticPatients.labels`."""
 
 LESIONS = ("acute", "subacute", "tumour")
 

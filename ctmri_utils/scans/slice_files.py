@@ -1,4 +1,4 @@
-"""The slices of a folder: each image file with what the manifest says of it, in physical units."""
+"""The slices of a folder: each image file with its row of the manifest, in physical units."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..units import GREY
-from .manifest import Row, manifest_name, read_manifest
+from ..units import GREY, MODALITIES
+from .manifest import ManifestRow, manifest_name, read_manifest
 from .slices import FOLDERS, SIDES, UNKNOWN, Key, find_images, read_slice
 
 
@@ -28,7 +28,7 @@ class SliceFile:
     """
 
     path: Path
-    row: Row
+    row: ManifestRow
     shape: tuple[int, int]
     conversion: str
     digest: str
@@ -44,7 +44,7 @@ class SliceFile:
 Files = dict[Key, list[SliceFile]]
 
 
-def list_slices(folder: Path) -> tuple[dict[Key, list[tuple[Path, Row]]], Counter]:
+def list_slices(folder: Path) -> tuple[dict[Key, list[tuple[Path, ManifestRow]]], Counter]:
     """List the slices of trainA, trainB, testA and testB.
 
     Args:
@@ -70,7 +70,7 @@ def list_slices(folder: Path) -> tuple[dict[Key, list[tuple[Path, Row]]], Counte
             name = manifest_name(path.relative_to(folder).as_posix())
             names.add(name)
             if manifest is None:
-                row = Row(place=str(path), patient=UNKNOWN, unit=GREY.unit)
+                row = ManifestRow(location=str(path), patient=UNKNOWN, unit=GREY.unit)
             elif name in manifest:
                 row = manifest[name]
             else:
@@ -92,7 +92,7 @@ def list_slices(folder: Path) -> tuple[dict[Key, list[tuple[Path, Row]]], Counte
     return slices, left_out
 
 
-def read_slice_file(path: Path, row: Row) -> tuple[SliceFile, np.ndarray]:
+def read_slice_file(path: Path, row: ManifestRow) -> tuple[SliceFile, np.ndarray]:
     """Read one slice.
 
     Args:
@@ -109,13 +109,13 @@ def read_slice_file(path: Path, row: Row) -> tuple[SliceFile, np.ndarray]:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if row.sha256 and row.sha256 != digest:
         raise ValueError(
-            f"{row.place}: the sha256 does not match the file: the file was changed, so restore "
+            f"{row.location}: the sha256 does not match the file: the file was changed, so restore "
             "it, or correct the row"
         )
     if row.unit == GREY.unit and pixels.dtype != np.uint8:
         raise ValueError(
-            f"{row.place}: the image is 16-bit, so its numbers are no grey levels from 0 to 255: "
-            "say what they mean in a manifest.csv with unit, gain and offset (see "
+            f"{row.location}: the image is 16-bit, so its numbers are no grey levels from 0 to "
+            "255: say what they mean in a manifest.csv with unit, gain and offset (see "
             "docs/your_scans.md), or save it as 8-bit"
         )
     physical = pixels.astype(np.float32) * row.gain + row.offset
@@ -133,7 +133,7 @@ def check_files(files: Files, folder: Path) -> None:
         ValueError: the slices of one modality differ in unit, those of CT in width, or the two of
             a pair in pixels or spacing.
     """
-    for modality in ("ct", "mri"):
+    for modality in MODALITIES:
         group = files["train", modality] + files["test", modality]
         units = sorted({file.row.unit for file in group})
         if len(units) > 1:
@@ -144,20 +144,21 @@ def check_files(files: Files, folder: Path) -> None:
             )
 
     # Only one pixel size is passed on.
-    first, *others = files["train", "ct"] + files["test", "ct"]
-    for other in others:
-        one_is_unknown = (first.width_mm is None) != (other.width_mm is None)
-        if one_is_unknown or _differ_in_width(first, other):
+    first, *rest = files["train", "ct"] + files["test", "ct"]
+    for file in rest:
+        only_one_known = (first.width_mm is None) != (file.width_mm is None)
+        if only_one_known or differ_in_width(first, file):
+            sizes = f"{size_in_words(first, folder)} and {size_in_words(file, folder)}"
             raise ValueError(
-                f"{_size(first, folder)} and {_size(other, folder)} in {folder} do not share one "
-                "spacing_mm: correct manifest.csv, or resample them"
+                f"{sizes} in {folder} do not share one spacing_mm: correct manifest.csv, or "
+                "resample them"
             )
 
     for side in SIDES:
         partners = {file.row.pair: file for file in files[side, "mri"] if file.row.pair}
         for file in files[side, "ct"]:
             partner = partners.get(file.row.pair, file)
-            if file.shape != partner.shape or _differ_in_width(file, partner):
+            if file.shape != partner.shape or differ_in_width(file, partner):
                 raise ValueError(
                     f"{file.path} and {partner.path} are a pair, but differ in pixels or "
                     "spacing_mm: resample them to one grid, or empty their pair in manifest.csv"
@@ -170,13 +171,15 @@ def are_paired(ct: list[SliceFile], mri: list[SliceFile]) -> bool:
     return all(pairs) and pairs == [file.row.pair for file in mri]
 
 
-def _differ_in_width(first: SliceFile, other: SliceFile) -> bool:
-    if first.width_mm is None or other.width_mm is None:
+def differ_in_width(first: SliceFile, second: SliceFile) -> bool:
+    """Whether two slices have widths in mm that are known and differ."""
+    if first.width_mm is None or second.width_mm is None:
         return False
-    return not math.isclose(first.width_mm, other.width_mm, rel_tol=1e-3)
+    return not math.isclose(first.width_mm, second.width_mm, rel_tol=1e-3)
 
 
-def _size(file: SliceFile, folder: Path) -> str:
+def size_in_words(file: SliceFile, folder: Path) -> str:
+    """The name of a slice with its pixels and their size."""
     name = file.path.relative_to(folder).as_posix()
     spacing_mm = file.row.spacing_mm
     pixel = "unknown size" if spacing_mm is None else f"{spacing_mm:g} mm"

@@ -22,12 +22,13 @@ from ..discovery import (
     looks_like_labels,
     printable,
 )
+from ..units import MODALITIES
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 SIDES = ("train", "test")
 
-# A side, and a modality, "ct" or "mri".
+# A key is a side and a modality, "ct" or "mri".
 Key = tuple[str, str]
 
 FOLDERS: dict[Key, str] = {
@@ -36,19 +37,20 @@ FOLDERS: dict[Key, str] = {
     ("test", "ct"): "testA",
     ("test", "mri"): "testB",
 }
+MODALITY_OF_FOLDER = {name: modality for (_, modality), name in FOLDERS.items()}
 
-# The patient of a file that no manifest explains.
+# A file that no manifest explains has this patient.
 UNKNOWN = "unknown"
 
-# Notes on files whose pixels had to be converted.
+# These notes are on files whose pixels had to be converted.
 GREY_AS_COLOUR = "grey stored as colour; one channel was kept"
 NEAR_GREY = "grey stored as colour whose channels differ by rounding; their median was kept"
 UPRIGHT = "a picture rotated by its EXIF data; it was turned upright"
 
-# Encoders round the three channels of a grey picture by so many levels.
+# Encoders round the three channels of a grey picture by at most this many levels.
 MOST_ROUNDING = 3
 
-# Entries of a folder that a message lists.
+# A message lists at most this many entries of a folder.
 MOST_SHOWN = 6
 
 # EXIF's tag for how a picture is to be turned; 1 is upright.
@@ -79,11 +81,11 @@ class BadSlice(ValueError):
     """An image file that cannot be a slice; the message is one sentence.
 
     Args:
-        kind: "unreadable", "blank", "colour" or "mask".
         sentence: the message.
+        kind: "unreadable", "blank", "colour" or "mask".
     """
 
-    def __init__(self, kind: str, sentence: str):
+    def __init__(self, sentence: str, kind: str = "unreadable"):
         super().__init__(sentence)
         self.kind = kind
 
@@ -103,39 +105,39 @@ def read_slice(path: Path) -> tuple[np.ndarray, str]:
         OSError: the system does not let it be read.
     """
     try:
-        pixels, is_turned = _decode(path)
+        pixels, is_turned = decode_image(path)
     except BadSlice:
         raise
     except UNREADABLE as error:
-        raise _reading_error(path, error) from error
+        raise reading_error(path, error) from error
 
     conversion = ""
     if pixels.ndim == 3:
-        pixels, conversion = _one_channel(path, pixels)
+        pixels, conversion = one_channel(path, pixels)
     if is_turned:
         conversion = f"{UPRIGHT}; {conversion}" if conversion else UPRIGHT
 
     if pixels.min() == pixels.max():
         raise BadSlice(
-            "blank",
             f"{path} is blank (every pixel is {pixels.flat[0]}): move it out of the set, because "
             "instance norm cannot learn from it",
+            kind="blank",
         )
     if looks_like_labels(pixels, few=3, most=16):
         raise BadSlice(
-            "mask",
             f"{path} holds {len(np.unique(pixels))} different values in large pieces: it is a mask "
             "or label map, not a slice, so move it elsewhere",
+            kind="mask",
         )
     return pixels, conversion
 
 
-def _decode(path: Path) -> tuple[np.ndarray, bool]:
+def decode_image(path: Path) -> tuple[np.ndarray, bool]:
     """The pixels, (H, W) or (H, W, 3), and whether they had to be turned."""
     with Image.open(path) as image:
         if image.width * image.height > MOST_SLICE_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels are too many for a slice")
-        _check_format(path, image)
+        check_format(path, image)
 
         mode = image.mode
         image.load()
@@ -148,53 +150,50 @@ def _decode(path: Path) -> tuple[np.ndarray, bool]:
             least_opaque, _ = image.convert("RGBA").getchannel("A").getextrema()
             if least_opaque < 255:
                 raise BadSlice(
-                    "unreadable",
                     f"{path} has transparent pixels, whose grey level is ambiguous: export it "
-                    "without transparency",
+                    "without transparency"
                 )
         if may_be_transparent or mode in CONVERTED:
             image = image.convert("RGB")
         return np.asarray(image), is_turned
 
 
-def _reading_error(path: Path, error: Exception) -> Exception:
+def reading_error(path: Path, error: Exception) -> Exception:
+    """What to raise for an image that Pillow or the system cannot read."""
     # Errors with a number come from the system; the others are about the content.
     if isinstance(error, OSError) and error.errno:
         return type(error)(
             f"{path} cannot be opened ({error.strerror}): check its permissions and the disk"
         )
     return BadSlice(
-        "unreadable",
         f"{path} cannot be read ({error}): it is damaged or not an image, so replace it or move it "
-        "away",
+        "away"
     )
 
 
-def _check_format(path: Path, image: Image.Image) -> None:
+def check_format(path: Path, image: Image.Image) -> None:
     """Refuse what cannot be one 8-bit or 16-bit slice, before the image is loaded."""
     pages = getattr(image, "n_frames", 1)
     if pages > 1:
         raise BadSlice(
-            "unreadable",
             f"{path} holds {pages} pages, but each file must be one slice: save each page as a "
-            "separate file",
+            "separate file"
         )
     if image.mode in THIRTY_TWO_BIT:
         raise BadSlice(
-            "unreadable",
             f"{path} holds {image.mode}-mode (32-bit) pixels: save it as 8-bit grey, or as 16-bit "
-            "with a manifest.csv",
+            "with a manifest.csv"
         )
     # Pillow reads 16-bit RGB as 8-bit.
     if ";16" in str(image.tile) and not image.mode.startswith("I"):
         raise BadSlice(
-            "colour",
             f"{path} holds 16-bit colour, which would be cut down to 8-bit: save it as 16-bit grey "
             "with a manifest.csv",
+            kind="colour",
         )
 
 
-def _one_channel(path: Path, pixels: np.ndarray) -> tuple[np.ndarray, str]:
+def one_channel(path: Path, pixels: np.ndarray) -> tuple[np.ndarray, str]:
     """One channel of three that must be alike, (H, W, 3) -> (H, W), and what was done."""
     spread = int((pixels.max(-1) - pixels.min(-1)).max())
     if spread == 0:
@@ -202,9 +201,9 @@ def _one_channel(path: Path, pixels: np.ndarray) -> tuple[np.ndarray, str]:
     if spread <= MOST_ROUNDING:
         return np.median(pixels, axis=-1).astype(pixels.dtype), NEAR_GREY
     raise BadSlice(
-        "colour",
         f"{path} is a colour picture: CT and MR slices are grey, so export it without "
         "overlays or colour maps",
+        kind="colour",
     )
 
 
@@ -219,12 +218,11 @@ def image_folders(folder: Path) -> list[Path]:
     if any((folder / name).is_dir() for name in FOLDERS.values()):
         return [folder]
 
-    found = [
-        candidate
-        for candidate in list_folders(folder)
-        if all((candidate / name).is_dir() for name in FOLDERS.values())
-    ]
-    return sorted(found, key=lambda path: (len(path.parts), path))
+    complete = []
+    for subfolder in list_folders(folder):
+        if all((subfolder / name).is_dir() for name in FOLDERS.values()):
+            complete.append(subfolder)
+    return sorted(complete, key=lambda path: (len(path.parts), path))
 
 
 def image_folder(folder: Path) -> Path:
@@ -240,12 +238,15 @@ def image_folder(folder: Path) -> Path:
     Raises:
         FileNotFoundError: there is none; says what is there.
     """
-    found = image_folders(folder)
-    if found:
-        return found[0]
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{printable(folder)} is not a folder: check the path")
+
+    folders = image_folders(folder)
+    if folders:
+        return folders[0]
 
     kinds = Counter(ending(path) for path in list_files(folder).files).most_common(MOST_SHOWN)
-    contents = ", ".join([*_names_in(folder), *(f"{count} x {kind}" for kind, count in kinds)])
+    contents = ", ".join([*visible_names(folder), *(f"{count} x {kind}" for kind, count in kinds)])
     raise FileNotFoundError(
         f"{printable(folder)} holds no {', '.join(FOLDERS.values())}, at any depth (found: "
         f"{contents or 'nothing'}): name a folder that does, or rename its folders"
@@ -282,21 +283,21 @@ def find_images(folder: Path) -> tuple[dict[Key, list[Path]], Counter]:
                 images[key].append(path)
 
         if not images[key]:
-            raise FileNotFoundError(_nothing_in(subfolder, listing.left_out))
+            raise FileNotFoundError(no_images_message(subfolder, listing.left_out))
         left_out += listing.left_out
     return images, left_out
 
 
-def _nothing_in(subfolder: Path, left_out: Counter) -> str:
+def no_images_message(subfolder: Path, left_out: Counter) -> str:
     """Say that a folder is missing, is empty or holds other files only."""
-    kind = "CT" if subfolder.name.endswith("A") else "MR"
+    modality = MODALITIES[MODALITY_OF_FOLDER[subfolder.name]]
     looked_for = f"looked for {' '.join(IMAGE_SUFFIXES)}"
-    advice = f'put the {kind} slices there, or pass DATASET="scans" for the embedded ones'
+    advice = f'put the {modality} slices there, or pass DATASET="scans" for the embedded ones'
 
     if not subfolder.is_dir():
-        found = ", ".join(_names_in(subfolder.parent))
+        names = ", ".join(visible_names(subfolder.parent))
         return (
-            f"there is no {subfolder.name} here (found: {found}), so {subfolder} holds no images: "
+            f"there is no {subfolder.name} here (found: {names}), so {subfolder} holds no images: "
             f"{advice}"
         )
     if not left_out:
@@ -305,7 +306,7 @@ def _nothing_in(subfolder: Path, left_out: Counter) -> str:
     return f"{subfolder} holds no images ({looked_for}; found: {counts}): {advice}"
 
 
-def _names_in(folder: Path) -> list[str]:
+def visible_names(folder: Path) -> list[str]:
     """The first visible names in a folder, as text that any screen can show."""
     paths = folder.iterdir() if folder.is_dir() else ()
     names = sorted(path.name for path in paths if not is_hidden(path.name))

@@ -61,21 +61,12 @@ class Split:
     paired: bool = False
 
     def __repr__(self) -> str:
-        return f"Split of {_pixels(self.ct)} pixels: {self._counts()}"
-
-    def _counts(self) -> str:
-        """How many slices of how many patients there are, and whether they are paired."""
-        ct = f"{len(self.ct)} CT slices of {_count_patients(self.ct_patients)} patient(s)"
-        mri = f"{len(self.mri)} MR slices of {_count_patients(self.mri_patients)} patient(s)"
-        pairing = "unpaired"
-        if self.paired:
-            pairing = "paired" if self.truth is None else "paired, with truth"
-        return f"{ct}, {mri}; {pairing}"
+        return f"Split of {pixels_in_words(self.ct)} pixels: {counts_in_words(self)}"
 
 
 @dataclass(frozen=True)
 class UnpairedScans:
-    """CT and MR slices, as a rule of different people, split into train and test.
+    """CT and MR slices, split into train and test; unpaired unless `Split.paired`.
 
     Nothing downstream asks where they came from.
 
@@ -98,11 +89,12 @@ class UnpairedScans:
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        spacing = f"of {self.spacing_mm:.2f} mm" if self.spacing_mm else "of unknown size"
+        spacing = f"{self.spacing_mm:.2f} mm" if self.spacing_mm else "unknown size"
+        pixels = f"{pixels_in_words(self.train.ct)} pixels of {spacing}"
         lines = [
-            f"{self.name}: {_pixels(self.train.ct)} pixels {spacing}, CT in {self.ct_scale.unit}",
-            f"  train: {self.train._counts()}",
-            f"  test: {self.test._counts()}",
+            f"{self.name}: {pixels}, CT in {self.ct_scale.unit}",
+            f"  train: {counts_in_words(self.train)}",
+            f"  test: {counts_in_words(self.test)}",
         ]
         return "\n".join(lines)
 
@@ -112,10 +104,22 @@ class UnpairedScans:
         return "\n".join([repr(self), *notes])
 
 
-def _pixels(images: Tensor) -> str:
+def pixels_in_words(images: Tensor) -> str:
+    """The height and width of images."""
     height, width = images.shape[-2:]
     return f"{height} x {width}"
 
 
-def _count_patients(patients: Sequence[str]) -> int | str:
+def counts_in_words(split: Split) -> str:
+    """How many slices of how many patients there are, and whether they are paired."""
+    ct = f"{len(split.ct)} CT slices of {count_patients(split.ct_patients)} patient(s)"
+    mri = f"{len(split.mri)} MR slices of {count_patients(split.mri_patients)} patient(s)"
+    pairing = "unpaired"
+    if split.paired:
+        pairing = "paired" if split.truth is None else "paired, with truth"
+    return f"{ct}, {mri}; {pairing}"
+
+
+def count_patients(patients: Sequence[str]) -> int | str:
+    """How many patients there are, or "unknown"."""
     return "unknown" if UNKNOWN in patients else len(set(patients))

@@ -4,9 +4,9 @@
 `checks_N.py` those to assignment N.
 """
 
-import lazy_loader
+from ..lazy_names import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
     submod_attrs={
         "checking": ["check_answer"],

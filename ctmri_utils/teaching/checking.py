@@ -19,7 +19,7 @@ from dataclasses import dataclass
 class Check:
     """One thing that a right answer does.
 
-    Attributes:
+    Args:
         claim: what it does, as a sentence about "your answer".
         hint: what to think about if it does not.
         holds: takes the answers and returns whether the claim holds.

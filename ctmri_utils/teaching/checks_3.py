@@ -35,33 +35,33 @@ def air_does_not_dilute(masked_cycle_loss):
 
 @check("A3.2", "other shapes are refused", "PyTorch silently broadcasts a dimension of 1")
 def refuses_shapes(masked_cycle_loss):
-    two, one = torch.zeros(2, 1, 2, 2), torch.zeros(1, 1, 2, 2)
-    return refuses(masked_cycle_loss, two, one, two == 0)
+    pair, single = torch.zeros(2, 1, 2, 2), torch.zeros(1, 1, 2, 2)
+    return refuses(masked_cycle_loss, pair, single, pair == 0)
 
 
 @check("A3.3", "a full pool shows old images, too", "what is a pool for?")
 def shows_old(pool):
     torch.manual_seed(0)
-    images, made = torch.arange(60.0).reshape(60, 1, 1, 1), pool(2)
-    shown = [made(images[i : i + 1]).item() for i in range(60)]
+    images, image_pool = torch.arange(60.0).reshape(60, 1, 1, 1), pool(2)
+    shown = [image_pool(images[i : i + 1]).item() for i in range(60)]
     return any(value != i for i, value in enumerate(shown)) and shown[:2] == [0, 1]
 
 
 @check("A3.3", "an image that was replaced is gone", "the old one leaves the pool as it is shown")
 def shows_once(pool):
     torch.manual_seed(0)
-    images, made = torch.arange(60.0).reshape(60, 1, 1, 1), pool(3)
-    shown = [made(images[i : i + 1]).item() for i in range(3, 60)][3:]
+    images, image_pool = torch.arange(60.0).reshape(60, 1, 1, 1), pool(3)
+    shown = [image_pool(images[i : i + 1]).item() for i in range(3, 60)][3:]
     return len(shown) == len(set(shown))
 
 
 @check("A3.3", "the pool keeps copies", "the caller may overwrite a tensor later")
 def keeps_copies(pool):
     torch.manual_seed(0)
-    image, made = torch.zeros(1, 1, 1, 1), pool(1)
-    made(image)
+    image, image_pool = torch.zeros(1, 1, 1, 1), pool(1)
+    image_pool(image)
     image.fill_(7.0)
-    shown = [made(torch.full((1, 1, 1, 1), 3.0)).item() for _ in range(20)]
+    shown = [image_pool(torch.full((1, 1, 1, 1), 3.0)).item() for _ in range(20)]
     return 7.0 not in shown
 
 

@@ -31,10 +31,10 @@ def fits_brain_window(greys):
     return abs(float(greys) - expected) < 0.3
 
 
-def largest_difference(mri: np.ndarray, other: np.ndarray) -> float:
+def largest_difference(mri: np.ndarray, changed: np.ndarray) -> float:
     """Between the network's values of two volumes of one head, each scaled by its own scale."""
     head = mri_head_mask(mri)
-    scaled = [mri_scale(volume, head).to_network(volume) for volume in (mri, other)]
+    scaled = [mri_scale(volume, head).to_network(volume) for volume in (mri, changed)]
     return float(np.abs(scaled[1] - scaled[0]).max())
 
 
@@ -89,8 +89,8 @@ def mri_share(contrast, truth):
 
 
 @check("1.4", "your folder holds CT in HU", "what does the column `unit` say of the CT files?")
-def in_hu(own: UnpairedScans, people):
-    return own.ct_scale.unit == HU.unit
+def in_hu(scans: UnpairedScans, people):
+    return scans.ct_scale.unit == HU.unit
 
 
 @check(
@@ -98,8 +98,8 @@ def in_hu(own: UnpairedScans, people):
     "it holds two slices of each kind, at 128 pixels",
     "which files lie in the four subfolders, and what does `scans_size` ask for?",
 )
-def two_of_each(own: UnpairedScans, people):
-    tensors = (own.train.ct, own.train.mri, own.test.ct, own.test.mri)
+def two_of_each(scans: UnpairedScans, people):
+    tensors = (scans.train.ct, scans.train.mri, scans.test.ct, scans.test.mri)
     return all(tuple(slices.shape) == (2, 1, 128, 128) for slices in tensors)
 
 
@@ -108,10 +108,12 @@ def two_of_each(own: UnpairedScans, people):
     "the CT comes back to within 1 HU",
     "a PNG holds no negative numbers: do `gain` and `offset` undo what you did about that?",
 )
-def comes_back(own: UnpairedScans, people):
+def comes_back(scans: UnpairedScans, people):
     true_hu = people.ct_hu[:4].clip(HU.low, HU.high)
-    ct_hu = own.ct_scale.from_network(np.concatenate([own.train.ct, own.test.ct])[:, 0])
+    ct_hu = scans.ct_scale.from_network(np.concatenate([scans.train.ct, scans.test.ct])[:, 0])
 
     # The files may have any names, so any order.
-    errors = [min(np.abs(image - true).max() for true in true_hu) for image in ct_hu]
+    errors = []
+    for image in ct_hu:
+        errors.append(min(np.abs(image - true).max() for true in true_hu))
     return max(errors) < 1

@@ -29,8 +29,8 @@ def slices() -> torch.Tensor:
     return torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def same(images, others) -> bool:
-    return images.shape == others.shape and bool((images - others).abs().max() < 1e-5)
+def same(images, expected) -> bool:
+    return images.shape == expected.shape and bool((images - expected).abs().max() < 1e-5)
 
 
 @check(

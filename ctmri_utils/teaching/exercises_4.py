@@ -117,7 +117,7 @@ def names_all_allowed(letters):
 
 def chosen(letters) -> set[str]:
     """The letters of an answer such as "ac" or "a, c"."""
-    found = {letter for letter in "".join(letters).lower() if letter.isalpha()}
-    if not found or not found <= set("abcdefg"):
+    answers = {letter for letter in "".join(letters).lower() if letter.isalpha()}
+    if not answers or not answers <= set("abcdefg"):
         raise ValueError(f'{letters!r} names no answers: give letters from a to g, as "ac"')
-    return found
+    return answers

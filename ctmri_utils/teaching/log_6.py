@@ -67,8 +67,8 @@ class Entry:
     @property
     def count(self) -> str:
         """In how many the worsening matters, such as "3 of 40"."""
-        known = self.worsening[~np.isnan(self.worsening)]
-        return f"{(known >= self.matters).sum()} of {len(known)}"
+        defined = self.worsening[~np.isnan(self.worsening)]
+        return f"{(defined >= self.matters).sum()} of {len(defined)}"
 
 
 class Log:
@@ -122,7 +122,7 @@ class Log:
         entries = self.entries
         figure = Figure(figsize=(8, 0.6 + 0.27 * len(entries)), layout="constrained")
         axis = figure.subplots()
-        seen = {}
+        handles = {}
         for row, entry in enumerate(entries):
             values = entry.worsening / entry.matters
             mean, low, high, _ = mean_interval(values)
@@ -131,19 +131,17 @@ class Log:
             rows = np.full(len(values), row)
             axis.plot(values, rows, ".", color="grey", alpha=0.35, markersize=5)
             axis.hlines(row, low, high, color=colour, linewidth=2)
-            [seen[entry.verdict]] = axis.plot(mean, row, marker, color=colour, markersize=7)
+            [handles[entry.verdict]] = axis.plot(mean, row, marker, color=colour, markersize=7)
 
         axis.axvline(0, color="black", linewidth=1)
         axis.axvline(1, color="black", linewidth=1, linestyle="--")
         axis.set_xscale("symlog", linthresh=1)
         axis.xaxis.set_major_formatter("{x:g}")
-        axis.set(
-            xlabel="change for the worse, in multiples of what matters (dashed line)",
-            yticks=range(len(entries)),
-            yticklabels=[entry.failure for entry in entries],
-            ylim=(len(entries) - 0.4, -0.6),
-        )
+        axis.set_xlabel("change for the worse, in multiples of what matters (dashed line)")
+        figures.rows_from_top(axis, [entry.failure for entry in entries])
         axis.tick_params(labelsize=8)
         axis.grid(axis="y", alpha=0.3)
-        axis.legend(seen.values(), seen.keys(), fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+        axis.legend(
+            handles.values(), handles.keys(), fontsize=8, loc="upper left", bbox_to_anchor=(1, 1)
+        )
         return figure

@@ -5,7 +5,7 @@ She is the same at every size, whatever the lessons' SEED, and no training draws
 
 from __future__ import annotations
 
-from ..scans.datasets import SYNTHETIC, phantom_dataset, phantom_scans
+from ..scans.datasets import PHANTOM_OPTIONS, default_phantom, phantom_scans
 from ..scans.phantom import SyntheticPatients, synthetic_patients
 from ..scans.unpaired import UnpairedScans
 
@@ -23,7 +23,7 @@ def mira(size: int, lesion: str = "acute") -> UnpairedScans:
     Raises:
         ValueError: an argument is out of range.
     """
-    return phantom_scans(1, 1, size, SEED, name="Mira", groups=({}, {}, _options(lesion)))
+    return phantom_scans(1, 1, size, SEED, name="Mira", groups=({}, {}, phantom_options(lesion)))
 
 
 def mira_volume(size: int, slices: int, lesion: str = "acute") -> SyntheticPatients:
@@ -38,9 +38,9 @@ def mira_volume(size: int, slices: int, lesion: str = "acute") -> SyntheticPatie
         ValueError: an argument is out of range.
     """
     # The seed of the test patient in `phantom_scans`.
-    return synthetic_patients(1, size, 3 * SEED + 2, slices=slices, **_options(lesion))
+    return synthetic_patients(1, size, 3 * SEED + 2, slices=slices, **phantom_options(lesion))
 
 
-def _options(lesion: str) -> dict:
+def phantom_options(lesion: str) -> dict:
     share = 0.0 if lesion == "none" else 1.0
-    return {**SYNTHETIC[phantom_dataset()], "lesion": lesion, "lesion_fraction": share}
+    return {**PHANTOM_OPTIONS[default_phantom()], "lesion": lesion, "lesion_fraction": share}

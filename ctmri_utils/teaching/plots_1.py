@@ -15,7 +15,7 @@ from ..evaluation import mae_hu
 from ..scans.phantom import SyntheticPatients
 from ..scans.unpaired import UnpairedScans
 from ..viewers import figures
-from ..viewers.figures import Figure, Row
+from ..viewers.figures import Figure, ImageRow
 from ..windows import WINDOWS
 
 # Which slices stand for a data set, as shares of their number: low and high ones of several people.
@@ -48,8 +48,10 @@ def overview(scans: UnpairedScans) -> Figure:
 
     CT that is not in HU has no such windows and is shown as it is.
     """
-    ct = torch.cat([_some(scans.train.ct, TRAIN_SHOWN), _some(scans.test.ct, TEST_SHOWN)])
-    mri = torch.cat([_some(scans.train.mri, TRAIN_SHOWN), _some(scans.test.mri, TEST_SHOWN)])
+    ct = torch.cat([slices_at(scans.train.ct, TRAIN_SHOWN), slices_at(scans.test.ct, TEST_SHOWN)])
+    mri = torch.cat(
+        [slices_at(scans.train.mri, TRAIN_SHOWN), slices_at(scans.test.mri, TEST_SHOWN)]
+    )
 
     rows = figures.ct_windows("CT", ct, scans.ct_scale)
     rows["MR"] = figures.network_row(mri)
@@ -58,7 +60,7 @@ def overview(scans: UnpairedScans) -> Figure:
     return figures.montage(rows, titles, 1.45)
 
 
-def _some(slices: torch.Tensor, shares: Sequence[float]) -> torch.Tensor:
+def slices_at(slices: torch.Tensor, shares: Sequence[float]) -> torch.Tensor:
     return slices[[int(share * len(slices)) for share in shares]]
 
 
@@ -122,11 +124,11 @@ def joint_histogram(
     figure.colorbar(mesh, label="log10(1 + pixels)")
 
     style = {"textcoords": "offset points", "fontsize": 8, "color": figures.COLOURS[1]}
-    for name, place in tissues.items():
+    for name, point in tissues.items():
         # Grey and white matter lie close together.
         shift = (3, -10) if name == "grey matter" else (3, 6)
-        axis.plot(*place, "o", color=style["color"], markersize=4)
-        axis.annotate(name, place, shift, **style)
+        axis.plot(*point, "o", color=style["color"], markersize=4)
+        axis.annotate(name, point, shift, **style)
     axis.set(xlabel="MR signal, white matter = 1", ylabel="HU")
     return figure
 
@@ -143,10 +145,10 @@ def patients(groups: dict[str, SyntheticPatients]) -> Figure:
 
     rows = {
         "CT, brain": figures.ct_row(together("ct_hu"), "brain"),
-        "MR": Row(together("mri"), 0, 130),
-        "labels": Row(together("labels"), 0, 19, "tab20"),
-        "lesion": Row(together("lesion"), 0, 1),
-        "bias field": Row(together("bias_field"), 0.9, 1.1, "PuOr", "factor"),
+        "MR": ImageRow(together("mri"), 0, 130),
+        "labels": ImageRow(together("labels"), 0, 19, "tab20"),
+        "lesion": ImageRow(together("lesion"), 0, 1),
+        "bias field": ImageRow(together("bias_field"), 0.9, 1.1, "PuOr", "factor"),
     }
     titles = [name for name, group in groups.items() for _ in group.parameters]
     return figures.montage(rows, titles, 1.5)
@@ -166,8 +168,8 @@ def likeness_curve(
     axis = figure.axes[0]
     axis.axvline(gap_mm, color="black", linewidth=1)
 
-    place = (gap_mm, min(map(min, lines.values())))
-    axis.annotate("guard gap", place, (4, 0), textcoords="offset points", fontsize=8)
+    label_position = (gap_mm, min(map(min, lines.values())))
+    axis.annotate("guard gap", label_position, (4, 0), textcoords="offset points", fontsize=8)
     return figure
 
 

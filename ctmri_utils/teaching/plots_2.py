@@ -34,7 +34,8 @@ def windows_and_range(ct: Tensor, scale: Scale) -> Figure:
         for name in ("brain", "bone"):
             pictures[f"{name} window"] = WINDOWS[name].apply(ct_hu)
     pictures["the whole range"] = (ct[0, 0].numpy() + 1) / 2
-    return figures.montage({"CT": figures.Row(list(pictures.values()), 0, 1)}, list(pictures), 2.2)
+    row = figures.ImageRow(list(pictures.values()), 0, 1)
+    return figures.montage({"CT": row}, list(pictures), 2.2)
 
 
 def extent(gradient: Tensor) -> tuple[int, int, int, int]:
@@ -93,7 +94,7 @@ def gradient_maps(
     for gradient in gradients.values():
         relative = gradient / gradient.max()
         maps.append(relative.clamp_min(1e-9).log10().numpy())
-    row = figures.Row(maps, -DECADES, 0, "magma", "log10, 0 = strongest")
+    row = figures.ImageRow(maps, -DECADES, 0, "magma", "log10, 0 = strongest")
 
     figure = figures.montage({label: row}, list(gradients), size=2)
     for axis, box in zip(figure.axes, boxes, strict=False):
@@ -119,7 +120,7 @@ def stretched_rows(rows: Mapping[str, Sequence[Tensor]], titles: Sequence[str]) 
     """Rows of images (1, 1, H, W), each stretched to its own darkest and brightest value."""
     pictures = {}
     for name, images in rows.items():
-        pictures[name] = figures.Row([stretched(image[0, 0]) for image in images], 0, 1)
+        pictures[name] = figures.ImageRow([stretched(image[0, 0]) for image in images], 0, 1)
     return figures.montage(pictures, titles, size=2.2)
 
 

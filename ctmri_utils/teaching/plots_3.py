@@ -65,10 +65,10 @@ def loss_panels(losses: list[dict[str, float]]) -> Figure:
         axis.plot(steps, means, color=colour, linestyle=dash, label=name)
 
     right_edge = game.get_yaxis_transform()
-    place = {"fontsize": 8, "va": "bottom", "ha": "right"}
+    text_style = {"fontsize": 8, "va": "bottom", "ha": "right"}
     for name, cost in UNDECIDED.items():
         game.axhline(cost, color="0.4", linestyle=":")
-        game.text(1, cost, f"{name}, undecided", transform=right_edge, **place)
+        game.text(1, cost, f"{name}, undecided", transform=right_edge, **text_style)
 
     distances.set_title("distances: lower is better", fontsize=9)
     game.set_title("scores of a game: a flat curve can hide progress", fontsize=9)

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..evaluation import features, fid, kid_of
-from ..evaluation.distributions import FEWEST_FOR_KID
+from ..evaluation.distributions import FEWEST_FOR_KID, fid
+from ..evaluation.features import features, kid_of
 from ..viewers import figures
-from ..viewers.figures import Row
+from ..viewers.figures import ImageRow
 
 # Bins of the Bland-Altman plot, and the fewest pixels that make a percentile of one.
 HU_EDGES = np.arange(-1000, 1401, 100)
@@ -21,7 +21,7 @@ FEWEST_PIXELS = 20
 
 def truth_rows(
     mri: Tensor, fake_ct_hu: np.ndarray, true_ct_hu: np.ndarray, window: str = "everything"
-) -> dict[str, Row]:
+) -> dict[str, ImageRow]:
     """Rows of a montage: MR, translated CT, true CT, and their difference.
 
     Args:
@@ -109,12 +109,12 @@ def set_distances(sets: dict[str, Sequence[Tensor]], extractor: str, seed: int) 
         `figures.interval_plot` draws, and the FID beside it.
     """
     rows = []
-    for label, (one, other) in sets.items():
-        row = {"method": label, "metric": "KID", "n": f"{len(one)} and {len(other)}"}
-        if min(len(one), len(other)) >= FEWEST_FOR_KID:
-            kid = kid_of(one, other, extractor, seed)
-            seen = [features.features(images, extractor) for images in (one, other)]
-            row |= {"mean": kid.value, "low": kid.low, "high": kid.high, "FID": fid(*seen)}
+    for label, (images_a, images_b) in sets.items():
+        row = {"method": label, "metric": "KID", "n": f"{len(images_a)} and {len(images_b)}"}
+        if min(len(images_a), len(images_b)) >= FEWEST_FOR_KID:
+            kid = kid_of(images_a, images_b, extractor, seed)
+            distance = fid(features(images_a, extractor), features(images_b, extractor))
+            row |= {"mean": kid.value, "low": kid.low, "high": kid.high, "FID": distance}
         rows.append(row)
     columns = ["method", "metric", "n", "mean", "low", "high", "FID"]
     return pd.DataFrame(rows).reindex(columns=columns)

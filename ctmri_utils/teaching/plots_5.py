@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..evaluation.inputs import AIR_BELOW_HU
+from ..evaluation.checked_inputs import AIR_BELOW_HU
 from ..evaluation.metrics import BONE_ABOVE_HU
 from ..viewers import figures
-from ..viewers.figures import Row
+from ..viewers.figures import ImageRow
 from .exercises_5 import PLANTED
 
 
@@ -24,7 +24,7 @@ def same_and_own_window(ct_hu: np.ndarray, denser_hu: float) -> Figure:
     low, high = pair.min(axis=(1, 2)), pair.max(axis=(1, 2))
     fitted = (pair - low[:, None, None]) / (high - low)[:, None, None]
     rows = {"brain window,\nthe same for both": figures.ct_row(pair, "brain")}
-    rows["its own smallest\nto largest value"] = Row(fitted, 0, 1)
+    rows["its own smallest\nto largest value"] = ImageRow(fitted, 0, 1)
     return figures.montage(rows, ["true CT", f"{denser_hu:.0f} HU denser"], size=2)
 
 

@@ -69,14 +69,14 @@ def usual_numbers(cases: Mapping[str, tuple]) -> pd.DataFrame:
         cases: {name: (MR-to-CT, CT-to-MR, the split with its truth)}.
     """
     numbers = {}
-    for name, (G, F, split) in cases.items():
-        fake_hu = HU.from_network(G(split.mri)[:, 0]).numpy()
+    for name, (to_ct, to_mri, split) in cases.items():
+        fake_hu = HU.from_network(to_ct(split.mri)[:, 0]).numpy()
         head = mri_head_mask(split.mri[:, 0].numpy())[:, None]
-        of_patients = scores(fake_hu, split.truth)
+        patient_scores = scores(fake_hu, split.truth)
         numbers[name] = {
-            "cycle error": faithfulness.cycle_error(G, F, split.mri, head),
-            "MAE HU": of_patients["MAE HU"].mean(),
-            "SSIM": of_patients["SSIM"].mean(),
+            "cycle error": faithfulness.cycle_error(to_ct, to_mri, split.mri, head),
+            "MAE HU": patient_scores["MAE HU"].mean(),
+            "SSIM": patient_scores["SSIM"].mean(),
         }
     return pd.DataFrame(numbers).T.round({"cycle error": 3, "MAE HU": 1, "SSIM": 3})
 
@@ -137,7 +137,7 @@ def seeds_plot(results: pd.DataFrame, rows: Sequence[str], measures: Mapping[str
         axis.set_title(title, fontsize=9)
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.3)
-        axis.set(yticks=range(len(rows)), yticklabels=rows, ylim=(len(rows) - 0.5, -0.5))
+        figures.rows_from_top(axis, rows)
     panels[-1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -247,8 +247,9 @@ def message(
     for label, (with_field, without) in pairs.items():
         change = (with_field - without)[patients, 0].numpy()
         rows[label] = figures.difference_row(change, 0.5, "of 2")
-        # The translation comes between the MR and its round trip.
-        rows.setdefault("in fake_ct", figures.difference_row(message_hu[patients], 50))
+        if len(rows) == 2:
+            # The translation comes between the MR and its round trip.
+            rows["in fake_ct"] = figures.difference_row(message_hu[patients], 50)
     figure = figures.montage(rows)
 
     # Room for the labels, which four colour bars would push off the edge.
@@ -279,5 +280,5 @@ def outputs(drawn: Mapping[str, np.ndarray], count: int = 5) -> Figure:
     rows = {}
     for kind, images in drawn.items():
         low, high = np.percentile(images[:count], [1, 99])
-        rows[kind] = figures.Row(images[:count], low, high)
+        rows[kind] = figures.ImageRow(images[:count], low, high)
     return figures.montage(rows, [f"seed {seed}" for seed in range(count)])

@@ -11,20 +11,22 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from ..evaluation.predictors import baselines
 from ..runs import studies
 from ..runs.studies import Row, patients_of
-from ..scans.datasets import SYNTHETIC
+from ..runs.study_measures import measure_translation
+from ..scans.datasets import PHANTOM_OPTIONS
 from ..scans.phantom import synthetic_patients
-from ..viewers.figures import COLOURS
+from ..viewers.figures import COLOURS, rows_from_top
 
 BASELINES = ("constant", "histogram matching", "lookup E[CT | MR]")
 TRUE_CT = "true CT"
 
-# A histogram needs no more, and the test patients do not depend on it.
+# The baselines' histogram needs no more patients, and the test patients do not depend on it.
 TRAINING_PATIENTS = 50
 
 BETTER, WORSE = COLOURS[0], COLOURS[1]
@@ -56,24 +58,24 @@ def baseline_results(row: Row, seeds: Sequence[int]) -> pd.DataFrame:
     Returns:
         Results.
     """
-    few = replace(row, patients=TRAINING_PATIENTS)
+    smaller = replace(row, patients=TRAINING_PATIENTS)
     results = []
     for seed in seeds:
-        scans = patients_of(few, seed)
+        scans = patients_of(smaller, seed)
         pairs = synthetic_patients(
             row.test_patients,
             row.size,
             3 * seed + 100,
             lesion=row.lesion,
             lesion_fraction=row.ct_lesions,
-            **SYNTHETIC[row.dataset],
+            **PHANTOM_OPTIONS[row.dataset],
         )
         predictors = baselines(scans.train, pairs, seed)
         predictions = {name: predictors[name](scans.test) for name in BASELINES}
         predictions[TRUE_CT] = scans.test.truth.ct_hu
 
         for name, ct_hu in predictions.items():
-            measures = studies.measure_translation(ct_hu, scans)
+            measures = measure_translation(ct_hu, scans)
             results += [(name, seed, measure, value) for measure, value in measures.items()]
     return pd.DataFrame(results, columns=["row", "seed", "measure", "value"])
 
@@ -92,11 +94,11 @@ def against_few_pairs(results: pd.DataFrame) -> pd.DataFrame:
         results: of the study "pairs".
     """
     changes = {}
-    for few in ("5 pairs", "25 pairs"):
-        differences = studies.differences(results, few)
+    for pairs in ("5 pairs", "25 pairs"):
+        differences = studies.differences(results, pairs)
         errors = differences[differences["metric"] == "MAE HU"].set_index("method")
-        for row in ("unpaired", f"unpaired, then {few}"):
-            changes[f"{row}, against {few}"] = errors.loc[row, ["mean", "low", "high"]]
+        for row in ("unpaired", f"unpaired, then {pairs}"):
+            changes[f"{row}, against {pairs}"] = errors.loc[row, ["mean", "low", "high"]]
 
     table = pd.DataFrame(changes).T.astype(float).round(1)
     clear = [table["high"] < 0, table["low"] > 0]
@@ -128,7 +130,7 @@ def contrast_by_error(results: pd.DataFrame) -> Figure:
     by_row = results.pivot_table("value", "row", "measure").sort_values("MAE HU")
     contrasts = results[results["measure"] == "lesion contrast"]
 
-    figure, axis = _strip(len(by_row))
+    figure, axis = figure_of_rows(len(by_row))
     axis.axvline(0, color="#999999", linewidth=0.8)
     axis.axvline(1, color=COLOURS[2], linewidth=1.5)
     for k, name in enumerate(by_row.index):
@@ -137,7 +139,8 @@ def contrast_by_error(results: pd.DataFrame) -> Figure:
         axis.plot(values.mean(), k, "|", color=COLOURS[1], markersize=16, markeredgewidth=2)
 
     labels = [f"{name}: {mae:.0f} HU" for name, mae in by_row["MAE HU"].items()]
-    axis.set(yticks=range(len(by_row)), yticklabels=labels, ylabel="rows by MAE, lowest on top")
+    rows_from_top(axis, labels)
+    axis.set_ylabel("rows by MAE, lowest on top")
     axis.set_xlabel("contrast of bleeds over the true one (0 erased, 1 kept)")
     return figure
 
@@ -152,7 +155,7 @@ def detector_rates(summaries: pd.DataFrame) -> Figure:
     true_positives, false_positives = rates["lesion TPR"], rates["lesion FPR"]
     gaps = (true_positives - false_positives).sort_values(ascending=False)
 
-    figure, axis = _strip(len(gaps))
+    figure, axis = figure_of_rows(len(gaps))
     for k, (name, gap) in enumerate(gaps.items()):
         ends = [false_positives[name], true_positives[name]]
         axis.plot(ends, [k, k], color="#BBBBBB", linewidth=3, zorder=1)
@@ -161,17 +164,17 @@ def detector_rates(summaries: pd.DataFrame) -> Figure:
     order = range(len(gaps))
     axis.scatter(true_positives[gaps.index], order, color=COLOURS[0], label="TPR")
     axis.scatter(false_positives[gaps.index], order, color=COLOURS[1], marker="s", label="FPR")
-    axis.set(yticks=order, yticklabels=gaps.index, xlim=(-0.03, 1.16))
+    rows_from_top(axis, list(gaps.index))
+    axis.set_xlim(-0.03, 1.16)
     axis.set_xlabel("share of the patients called; at the right TPR - FPR")
     axis.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     return figure
 
 
-def _strip(rows: int):
-    """A figure and its axis, with so many rows from the top."""
-    figure = Figure(figsize=(7, 0.9 + 0.32 * rows), layout="constrained")
+def figure_of_rows(count: int) -> tuple[Figure, Axes]:
+    """A figure with room for so many rows, and its axis."""
+    figure = Figure(figsize=(7, 0.9 + 0.32 * count), layout="constrained")
     axis = figure.subplots()
-    axis.set_ylim(rows - 0.5, -0.5)
     axis.grid(alpha=0.3)
     return figure, axis
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..viewers.figures import COLOURS, Row, clear_axis, ct_row, draw_image, montage
+from ..viewers.figures import COLOURS, ImageRow, clear_axis, ct_row, draw_image, montage
 from ..volumes.axial_slices import axial
 from ..volumes.volume import Volume
 
@@ -23,7 +23,7 @@ OUTLINE = COLOURS[5]
 
 
 def planes(
-    volumes: dict[str, Row],
+    volumes: dict[str, ImageRow],
     voxel: Sequence[int],
     spacing_mm: Sequence[float],
     outline: np.ndarray | None = None,
@@ -47,11 +47,13 @@ def planes(
     axes = figure.subplots(3, len(volumes), squeeze=False, height_ratios=sides_mm)
     aspects = (row_mm / column_mm, slice_mm / column_mm, slice_mm / row_mm)
     for column, (title, row) in zip(axes.T, volumes.items(), strict=True):
-        for axis, image, aspect in zip(column, _cuts(row.images, voxel), aspects, strict=True):
+        for axis, image, aspect in zip(
+            column, cuts_through(row.images, voxel), aspects, strict=True
+        ):
             picture = draw_image(axis, image, row, aspect)
             clear_axis(axis)
         if outline is not None:
-            _draw_outline(column, outline, voxel)
+            draw_outline(column, outline, voxel)
 
         column[0].set_title(title, fontsize=9)
         if row.unit:
@@ -62,13 +64,13 @@ def planes(
     return figure
 
 
-def _draw_outline(column, outline: np.ndarray, voxel) -> None:
-    for axis, inside in zip(column, _cuts(outline, voxel), strict=True):
+def draw_outline(column, outline: np.ndarray, voxel) -> None:
+    for axis, inside in zip(column, cuts_through(outline, voxel), strict=True):
         if inside.any():
             axis.contour(inside, [0.5], colors=OUTLINE, linewidths=1)
 
 
-def _cuts(volume: np.ndarray, voxel) -> list[np.ndarray]:
+def cuts_through(volume: np.ndarray, voxel) -> list[np.ndarray]:
     """The axial, coronal and sagittal slices through a voxel, the top of the head up."""
     z, y, x = voxel
     return [volume[z], volume[::-1, y], volume[::-1, :, x]]
@@ -94,7 +96,7 @@ def before_and_after(scan: Volume, translated: Volume, columns: int = 5) -> Figu
                 rows[f"{name},\n{window} window"] = ct_row(slices, window)
         else:
             low, high = np.percentile(stack.values[stack.head], [0.5, 99.5])
-            rows[f"{name} MR"] = Row(slices, low, high)
+            rows[f"{name} MR"] = ImageRow(slices, low, high)
     return montage(rows, size=1.4)
 
 

@@ -1,8 +1,8 @@
 """What a reader sees: figures, the progress of training, interactive viewers."""
 
-import lazy_loader
+from ..lazy_names import attach
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
     submodules=["figures"],
     submod_attrs={

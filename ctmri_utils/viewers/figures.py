@@ -6,12 +6,16 @@ import math
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
+from torch import Tensor
 
+from ..cyclegan.model import Translator
 from ..discovery import printable
+from ..scans.checks import Report
 from ..scans.slices import MOST_SLICE_PIXELS, UNREADABLE
 from ..units import HU, Scale
 from ..windows import WINDOWS
@@ -22,16 +26,21 @@ try:
 except ImportError as error:
     raise ImportError('figures need matplotlib: pip install "ctmri-utils[course]"') from error
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .viewer import Viewer
+
 # Okabe and Ito's colours, which people with colour blindness can tell apart, and dashes for prints
 # without colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 
-# In `offenders`: the colour of saturated pixels, red, green and blue in [0, 1].
+# The colour of saturated pixels in `offenders`: red, green and blue in [0, 1].
 SATURATED_COLOUR = (0.84, 0.37, 0)
 
 
-class Row(NamedTuple):
+class ImageRow(NamedTuple):
     """One row of a montage.
 
     Args:
@@ -49,7 +58,7 @@ class Row(NamedTuple):
     unit: str = ""
 
 
-def ct_row(ct_hu, window: str = "brain") -> Row:
+def ct_row(ct_hu: ArrayLike, window: str = "brain") -> ImageRow:
     """CT slices through one of the clinical `WINDOWS`.
 
     Args:
@@ -57,21 +66,21 @@ def ct_row(ct_hu, window: str = "brain") -> Row:
         window: a name in `WINDOWS`.
 
     Raises:
-        KeyError: there is no such window; the message names the known ones.
+        ValueError: there is no such window.
     """
     if window not in WINDOWS:
-        raise KeyError(f"unknown window {window!r}: choose one of {', '.join(WINDOWS)}")
+        raise ValueError(f"unknown window {window!r}: choose one of {', '.join(WINDOWS)}")
     level = WINDOWS[window].level
     width = WINDOWS[window].width
-    return Row(np.asarray(ct_hu), level - width / 2, level + width / 2)
+    return ImageRow(np.asarray(ct_hu), level - width / 2, level + width / 2)
 
 
-def network_row(images) -> Row:
+def network_row(images: ArrayLike) -> ImageRow:
     """Network tensors (N, 1, H, W) in [-1, 1], black to white."""
-    return Row(np.asarray(images)[:, 0], -1, 1)
+    return ImageRow(np.asarray(images)[:, 0], -1, 1)
 
 
-def ct_windows(name: str, ct, scale: Scale) -> dict[str, Row]:
+def ct_windows(name: str, ct: ArrayLike, scale: Scale) -> dict[str, ImageRow]:
     """Rows of a montage: network tensors (N, 1, H, W) of CT in the brain and in the bone window.
 
     Args:
@@ -85,7 +94,7 @@ def ct_windows(name: str, ct, scale: Scale) -> dict[str, Row]:
     return {f"{name},\n{window}": ct_row(ct_hu, window) for window in ("brain", "bone")}
 
 
-def difference_row(difference, limit: float, unit: str = "HU") -> Row:
+def difference_row(difference: ArrayLike, limit: float, unit: str = "HU") -> ImageRow:
     """Signed differences: blue too low, red too high, white equal.
 
     Args:
@@ -93,10 +102,10 @@ def difference_row(difference, limit: float, unit: str = "HU") -> Row:
         limit: differences beyond +-limit get the full colour.
         unit: of both.
     """
-    return Row(np.asarray(difference), -limit, limit, "RdBu_r", unit)
+    return ImageRow(np.asarray(difference), -limit, limit, "RdBu_r", unit)
 
 
-def montage(rows: dict[str, Row], titles: Sequence[str] = (), size: float = 1.5) -> Figure:
+def montage(rows: dict[str, ImageRow], titles: Sequence[str] = (), size: float = 1.5) -> Figure:
     """A grid with one labelled row per entry and one column per slice.
 
     Limits are those of the row, the same for every slice in it, so that brightness can be compared
@@ -114,13 +123,14 @@ def montage(rows: dict[str, Row], titles: Sequence[str] = (), size: float = 1.5)
 
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for row_axes, (label, row) in zip(axes, rows.items(), strict=True):
-        _draw_row(figure, row_axes, label, row)
+        draw_row(figure, row_axes, label, row)
     for axis, title in zip(axes[0], titles, strict=False):
         axis.set_title(title, fontsize=8)
     return figure
 
 
-def _draw_row(figure: Figure, axes: np.ndarray, label: str, row: Row) -> None:
+def draw_row(figure: Figure, axes: np.ndarray, label: str, row: ImageRow) -> None:
+    """Draw the images of a row, its label on the left, and its colour bar."""
     for axis in axes:
         clear_axis(axis)
     for axis, image in zip(axes, row.images, strict=False):
@@ -137,7 +147,7 @@ def clear_axis(axis: Axes) -> None:
     axis.spines[:].set_visible(False)
 
 
-def draw_image(axis: Axes, image: np.ndarray, row: Row, aspect: float = 1):
+def draw_image(axis: Axes, image: np.ndarray, row: ImageRow, aspect: float = 1):
     """Draw one image of a row; `aspect` is the height of its pixels over their width."""
     return axis.imshow(
         image,
@@ -149,7 +159,7 @@ def draw_image(axis: Axes, image: np.ndarray, row: Row, aspect: float = 1):
     )
 
 
-def first_look(viewer) -> Figure:
+def first_look(viewer: Viewer) -> Figure:
     """What a `Viewer` shows at first, as a montage with a row per scan.
 
     Four slices are shown, evenly spaced, or the worst ones if the viewer has a table.
@@ -166,9 +176,9 @@ def first_look(viewer) -> Figure:
     for image in spec["images"]:
         level, width = image["window"] or first_window
         values = viewer.values[image["source"], slices] * image["gain"] + image["offset"]
-        row = Row(values, level - width / 2, level + width / 2)
+        row = ImageRow(values, level - width / 2, level + width / 2)
 
-        # Only an uncertainty map has a limit.
+        # Among the images, only an uncertainty map has a limit.
         if "limit" in image:
             row = row._replace(colours="inferno", unit=image["unit"])
 
@@ -180,11 +190,11 @@ def first_look(viewer) -> Figure:
     return montage(rows, titles)
 
 
-def translation_rows(model, ct, mri) -> Figure:
+def translation_rows(model: Translator, ct: Tensor, mri: Tensor) -> Figure:
     """Both directions and both round trips of a CycleGAN, trained or in training.
 
     Args:
-        model: the CycleGAN.
+        model: translates both ways.
         ct: (N, 1, H, W) in [-1, 1].
         mri: the same.
     """
@@ -241,7 +251,12 @@ def line_axis(x_label: str, y_label: str, height: float = 3) -> tuple[Figure, Ax
     return figure, axis
 
 
-def interval_plot(summaries, metrics: Sequence[str]) -> Figure:
+def rows_from_top(axis: Axes, labels: Sequence[str]) -> None:
+    """Name the rows 0, 1, 2, ... of an axis, of which the first one stands on top."""
+    axis.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))
+
+
+def interval_plot(summaries: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     """Means with their 95 % intervals: a panel per metric, methods from the top as in the table.
 
     A mean that is infinite, or that no patient has, is written at the right edge.
@@ -272,18 +287,19 @@ def interval_plot(summaries, metrics: Sequence[str]) -> Figure:
             raise ValueError(f"unknown metric {metric!r}: choose from {known}")
 
         for summary in of_metric.itertuples():
-            _draw_interval(axis, methods.index(summary.method), summary)
+            draw_interval(axis, methods.index(summary.method), summary)
         axis.set_title(metric, fontsize=9)
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.3)
-        axis.set(yticks=range(len(methods)), yticklabels=methods, ylim=(len(methods) - 0.5, -0.5))
+        rows_from_top(axis, methods)
 
     for axis in panels[len(metrics) :]:
         axis.set_visible(False)
     return figure
 
 
-def _draw_interval(axis, row: int, summary) -> None:
+def draw_interval(axis: Axes, row: int, summary: NamedTuple) -> None:
+    """Draw one row of `evaluation.summarise`: its mean and interval, or a word at the edge."""
     colour = COLOURS[row % len(COLOURS)]
     if np.isfinite(summary.mean):
         axis.plot(summary.mean, row, "o", color=colour, markersize=5)
@@ -296,7 +312,7 @@ def _draw_interval(axis, row: int, summary) -> None:
     axis.text(0.98, row, text, color=colour, fontsize=8, transform=right_edge, **alignment)
 
 
-def offenders(report, most: int = 6) -> Figure:
+def offenders(report: Report, most: int = 6) -> Figure:
     """The first slices of each finding of `check_folder`, one row per finding, with their names.
 
     Saturated pixels are drawn orange.
@@ -319,8 +335,8 @@ def offenders(report, most: int = 6) -> Figure:
         label = f"{finding.kind} ({len(finding.files)})"
         label = label.replace(", ", ",\n").replace(" (", "\n(")
         saturated = finding.kind == "saturated"
-        images = [_read_colours(report.folder / name, saturated) for name in finding.files[:most]]
-        rows[label] = Row(images, 0, 1)
+        images = [read_colours(report.folder / name, saturated) for name in finding.files[:most]]
+        rows[label] = ImageRow(images, 0, 1)
 
     figure = montage(rows, size=1.2)
     axes = np.reshape(figure.axes, (len(rows), -1))
@@ -331,7 +347,7 @@ def offenders(report, most: int = 6) -> Figure:
     return figure
 
 
-def _read_colours(path: Path, mark_saturated: bool) -> np.ndarray:
+def read_colours(path: Path, mark_saturated: bool) -> np.ndarray:
     """(H, W, 3) in [0, 1], the brightest value 1; a frame for a file that is unreadable or huge."""
     try:
         with Image.open(path) as image:
@@ -369,16 +385,13 @@ def show(figure: Figure) -> None:
     """Display the figure in a notebook.
 
     What it shows is described in the cell's metadata, as "alt", which the site reads aloud.
-
-    Args:
-        figure: what to show.
     """
     from IPython.display import Image, display
 
     display(Image(png(figure)))
 
 
-def evenly_chosen(slices, most: int):
+def evenly_chosen(slices: Tensor, most: int) -> Tensor:
     """At most so many of the slices, from the first one on, equally far apart."""
     step = math.ceil(len(slices) / most)
     return slices[::step]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .pages import PAGE, POLICY, frame_element, joined, write_page
+from .html_pages import PAGE, POLICY, frame_element, joined, write_page
 
 TITLE = "A CycleGAN to play with"
 

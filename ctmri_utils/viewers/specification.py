@@ -26,8 +26,8 @@ MAX_VALUES = 2**24
 STORED_STEPS = 4095
 
 
-class Scan(NamedTuple):
-    """One stack to be shown.
+class ShownScan(NamedTuple):
+    """One scan to be shown.
 
     Args:
         name: what it is called; "" for the only one.
@@ -41,7 +41,7 @@ class Scan(NamedTuple):
 
 
 def specification(
-    scans: Sequence[Scan],
+    scans: Sequence[ShownScan],
     modes: list[str],
     *,
     alt: str,
@@ -79,7 +79,8 @@ def specification(
     windows = {}
     images = []
     stored = []
-    for source, (stack, (name, _, unit)) in enumerate(zip(stacks, scans, strict=True)):
+    for source, (name, _, unit) in enumerate(scans):
+        stack = stacks[source]
         gain, offset, own_windows = scale_and_windows(stack, unit)
         windows.setdefault(unit, own_windows)
 

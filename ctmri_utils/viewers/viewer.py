@@ -14,11 +14,13 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from ..evaluation.ct_metrics import CT_METRICS
+from ..machine import import_optional
 from ..units import HU
 from ..windows import WINDOWS
+from .html_pages import SCRIPT, STYLE, frame_element, jpeg_element, page, viewer_section, write_page
 from .packing import pack
-from .pages import SCRIPT, STYLE, frame_element, jpeg_element, page, viewer_section, write_page
-from .specification import Scan, specification
+from .specification import ShownScan, specification
+from .strips import strip_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,16 +65,10 @@ class Viewer:
         widgets, which is its default where this package is installed.
 
         Raises:
-            ImportError: anywidget is not installed.
+            ModuleNotFoundError: anywidget is not installed.
         """
-        try:
-            import anywidget
-            import traitlets
-        except ImportError as error:
-            raise ImportError(
-                'the live viewer needs anywidget: pip install "ctmri-utils[course]", or save a '
-                "page instead"
-            ) from error
+        anywidget = import_optional("anywidget")
+        import traitlets
 
         class ViewerWidget(anywidget.AnyWidget):
             _esm = SCRIPT
@@ -171,12 +167,12 @@ def compare(
             f"units={units!r}"
         )
 
-    scans = [Scan(names[0], real, units[0]), Scan(names[1], translated, units[1])]
+    scans = [ShownScan(names[0], real, units[0]), ShownScan(names[1], translated, units[1])]
     modes = list(COMPARISONS)
     if units[0] != units[1]:
         modes.remove("difference")
     if uncertainty is not None:
-        scans.append(Scan("uncertainty", uncertainty, units[1]))
+        scans.append(ShownScan("uncertainty", uncertainty, units[1]))
         modes.append("uncertainty")
 
     spec, values = specification(
@@ -205,9 +201,14 @@ def browse(
 
     Args:
         slices: (N, H, W), or one slice (H, W).
+        alt: what is to be seen, in one sentence.
+        unit: "HU", windowed as CT, or another name.
         spacing_mm: size of a pixel. Three numbers (z, y, x) make the stack a volume, z upward.
+        labels: what to call each slice.
+        marks: letters for left, right, top and bottom, "" if unknown.
 
-    The other arguments and errors are those of `compare`.
+    Raises:
+        ValueError: as in `compare`.
 
     Example:
         >>> from ctmri_utils import browse, synthetic_patients
@@ -217,7 +218,7 @@ def browse(
     is_ct = unit == HU.unit
     modes = ["side", "single"] if is_ct else ["single"]
     spec, values = specification(
-        [Scan("", slices, unit)],
+        [ShownScan("", slices, unit)],
         modes,
         alt=alt,
         spacing_mm=spacing_mm,
@@ -225,7 +226,7 @@ def browse(
         marks=marks,
     )
     if is_ct:
-        _add_window(spec, "bone")
+        add_window(spec, "bone")
     return Viewer(spec, values)
 
 
@@ -241,22 +242,27 @@ def window_level(
 
     Args:
         ct_hu: (N, H, W), or one slice (H, W), in HU.
+        alt: what is to be seen, in one sentence.
+        spacing_mm: size of a pixel, or (z, y, x) of a volume.
+        labels: what to call each slice.
+        marks: letters for left, right, top and bottom, "" if unknown.
 
-    The other arguments and errors are those of `compare`.
+    Raises:
+        ValueError: as in `compare`.
     """
     spec, values = specification(
-        [Scan("your window", ct_hu, HU.unit)],
+        [ShownScan("your window", ct_hu, HU.unit)],
         ["side", "wipe"],
         alt=alt,
         spacing_mm=spacing_mm,
         labels=labels,
         marks=marks,
     )
-    _add_window(spec, "everything")
+    add_window(spec, "everything")
     return Viewer(spec, values)
 
 
-def _add_window(spec: dict, name: str) -> None:
+def add_window(spec: dict, name: str) -> None:
     """Let a second image draw the same stored values, always in one window."""
     window = WINDOWS[name]
     fixed = {"name": name, "window": [window.level, window.width]}
@@ -269,15 +275,14 @@ def training_strip(folder: str | Path, *, alt: str) -> Viewer:
     Raises:
         FileNotFoundError: the folder holds no strips.
     """
-    files = sorted(Path(folder).glob("step-*.png"))
+    files = strip_files(Path(folder))
     if not files:
         raise FileNotFoundError(
             f"{folder} holds no strips (step-000100.png): train with LiveProgress(..., folder=...) "
             "first"
         )
-    strips = [np.asarray(Image.open(file).convert("L")) for file in files]
-    steps = [int(file.stem.removeprefix("step-")) for file in files]
-    labels = [f"step {step}" for step in steps]
+    strips = [np.asarray(Image.open(file).convert("L")) for file in files.values()]
+    labels = [f"step {step}" for step in files]
     viewer = browse(strips, alt=alt, unit="grey level", marks="", labels=labels)
 
     # Pictures are shown as they are: no window to choose, no values to read.
@@ -315,16 +320,16 @@ def error_explorer(
         ValueError: a patient or a score is missing, or see `compare`.
     """
     patients = [str(patient) for patient in patients]
-    values = _checked_values(scores, method, patients, metrics)
+    values = scores_of(scores, method, patients, metrics)
 
-    def severity(patient: str) -> float:
-        return _severity(metrics[0], values[patient, metrics[0]])
+    def first_severity(patient: str) -> float:
+        return severity(metrics[0], values[patient, metrics[0]])
 
     viewer = compare(real_hu, translated_hu, alt=alt, spacing_mm=spacing_mm, labels=patients)
     distinct_patients = dict.fromkeys(patients)
     rows = []
-    for patient in sorted(distinct_patients, key=severity, reverse=True):
-        numbers = [_json_number(values[patient, metric]) for metric in metrics]
+    for patient in sorted(distinct_patients, key=first_severity, reverse=True):
+        numbers = [json_number(values[patient, metric]) for metric in metrics]
         rows.append({"name": patient, "start": patients.index(patient), "numbers": numbers})
 
     viewer.spec["table"] = {"columns": ["patient", *metrics], "rows": rows}
@@ -332,7 +337,7 @@ def error_explorer(
     return viewer
 
 
-def _checked_values(
+def scores_of(
     scores: pd.DataFrame, method: str, patients: list[str], metrics: Sequence[str]
 ) -> dict[tuple[str, str], float]:
     """{(patient, metric): value} of one method; ValueError if any is missing."""
@@ -341,8 +346,8 @@ def _checked_values(
             f"a table needs patients and metrics, got {len(patients)} and {len(metrics)}"
         )
 
-    of_method = scores[scores["method"] == method]
-    values = of_method.set_index(["patient", "metric"])["value"].to_dict()
+    method_scores = scores[scores["method"] == method]
+    values = method_scores.set_index(["patient", "metric"])["value"].to_dict()
     for patient, metric in itertools.product(patients, metrics):
         if (patient, metric) not in values:
             raise ValueError(
@@ -352,7 +357,7 @@ def _checked_values(
     return values
 
 
-def _severity(metric: str, value: float) -> float:
+def severity(metric: str, value: float) -> float:
     """How bad a score is: undefined ones come last, and a bias of either sign counts."""
     if math.isnan(value):
         return -math.inf
@@ -360,7 +365,7 @@ def _severity(metric: str, value: float) -> float:
     return -value if known and known.higher_is_better else abs(value)
 
 
-def _json_number(value: float) -> float | str:
+def json_number(value: float) -> float | str:
     """The value, or a sign for what JSON does not know: infinity, and an undefined score."""
     if math.isfinite(value):
         return value

@@ -10,10 +10,10 @@ from scipy import ndimage, optimize
 
 from ..masks import volume_head_mask
 from ..settings import check_network_size
-from .head_checks import head_notes, with_air
+from .input_checks import head_notes, with_air
 from .volume import Volume, check_shape, corner_indices, voxel_sides_mm
 
-# Side of the embedded slices, on which the networks were trained.
+# The embedded slices, on which the networks were trained, have this side.
 FIELD_MM = 224.0
 
 
@@ -42,10 +42,10 @@ def resample(
     new_to_old_index = np.linalg.inv(affine) @ to_affine
 
     # How many old steps one new step spans, along the new axis nearest to each old one.
-    old = affine[:3, :3] / voxel_sides_mm(affine)
-    new = to_affine[:3, :3] / voxel_sides_mm(to_affine)
-    partner = optimize.linear_sum_assignment(-np.abs(old.T @ new))[1]
-    coarser = np.abs(new_to_old_index[range(3), partner])
+    old_directions = affine[:3, :3] / voxel_sides_mm(affine)
+    new_directions = to_affine[:3, :3] / voxel_sides_mm(to_affine)
+    nearest_new_axis = nearest_axes(old_directions.T @ new_directions)
+    coarser = np.abs(new_to_old_index[range(3), nearest_new_axis])
 
     if (coarser > 1.01).any():
         values = ndimage.gaussian_filter(values, ((coarser - 1) / 2).clip(0), mode="nearest")
@@ -60,6 +60,16 @@ def resample(
     )
 
 
+def nearest_axes(cosines: np.ndarray) -> tuple[int, int, int]:
+    """The column that lies nearest to the axis of each row; every column is taken once.
+
+    Args:
+        cosines: (3, 3), of the angles between one set of axes (rows) and another (columns).
+    """
+    _, columns = optimize.linear_sum_assignment(-np.abs(cosines))
+    return tuple(columns.tolist())
+
+
 @dataclass(frozen=True)
 class AxialStack:
     """A volume as the networks see it: lowest slice first, forehead up, right on the left.
@@ -69,7 +79,7 @@ class AxialStack:
         head: (Z, size, size) bool.
         affine: (4, 4), index (z, y, x) -> mm, RAS+.
         background: the value outside the volume.
-        notes: one sentence for everything that was lost.
+        notes: a sentence for each thing that was lost.
         heights: (Z,), for slices that lie unevenly: where each lies along the first axis, in steps
             of the affine, from 0 to Z - 1; None if they lie evenly.
     """
@@ -105,7 +115,7 @@ class AxialStack:
             (I, J, K), the shape of the volume.
         """
         if self.heights is not None:
-            return _uneven_back(volume, self, values, background)
+            return uneven_back(volume, self, values, background)
         return resample(values, self.affine, volume.affine, volume.values.shape, background)
 
 
@@ -131,7 +141,7 @@ def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> A
     if not 0.05 <= spacing_mm <= 50:
         raise ValueError(f"pixels of {spacing_mm:g} mm do not suit any scan: choose 0.05 to 50 mm")
 
-    affine, shape = _axial_grid(volume, spacing_mm)
+    affine, shape = axial_grid(volume, spacing_mm)
     check_shape(shape)
     check_shape((shape[0], size, size))
 
@@ -142,7 +152,7 @@ def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> A
     if volume.heights is None:
         values = resample(values, volume.affine, affine, shape, volume.background)
     else:
-        values, heights = _uneven_axial(volume, values, affine, shape)
+        values, heights = uneven_axial(volume, values, affine, shape)
     head = volume_head_mask(values, volume.modality)
     if not head.any():
         raise ValueError(
@@ -151,10 +161,12 @@ def axial(volume: Volume, size: int = 128, spacing_mm: float | None = None) -> A
     notes += head_notes(head, voxel_sides_mm(affine))
 
     # Cut a square out, the head in its middle.
-    top, left = (math.floor(middle - (size - 1) / 2) for middle in _middle(head))
+    middle_row, middle_column = head_middle(head)
+    top = math.floor(middle_row - (size - 1) / 2)
+    left = math.floor(middle_column - (size - 1) / 2)
     affine[:3, 3] += affine[:3, 1:3] @ [top, left]
-    square = _window(values, top, left, size, volume.background)
-    head_in_square = _window(head, top, left, size, False)
+    square = cut_square(values, top, left, size, volume.background)
+    head_in_square = cut_square(head, top, left, size, False)
 
     lost = 1 - head_in_square.sum() / head.sum()
     if lost > 1e-3:
@@ -184,28 +196,30 @@ def axial_like(volume: Volume, stack: AxialStack) -> AxialStack:
     return AxialStack(values, head, stack.affine, volume.background, tuple(notes))
 
 
-def _axial_axes(affine: np.ndarray) -> tuple[np.ndarray, float]:
+def axial_axes(affine: np.ndarray) -> tuple[np.ndarray, float]:
     """Unit vectors to the head, the back and the left as columns, and the step of the slices."""
     # Orthogonal axes; the first two stay in their plane, also when the gantry was tilted.
-    turn, steps = np.linalg.qr(affine[:3, :3])
-    turn = turn * np.sign(np.diag(steps))
-    steps = np.abs(np.diag(steps))
+    directions, triangle = np.linalg.qr(affine[:3, :3])
+    steps = np.diag(triangle)
+    directions = directions * np.sign(steps)
 
-    # Which axis is nearest to right-left, to back-front and to foot-head.
-    x, y, z = optimize.linear_sum_assignment(-np.abs(turn))[1]
-    signs = np.sign([turn[2, z], -turn[1, y], -turn[0, x]])
-    return turn[:, [z, y, x]] * signs, steps[z]
+    # In RAS+, x grows to the right, y to the front and z to the head.
+    x_axis, y_axis, z_axis = nearest_axes(directions)
+    to_head = directions[:, z_axis] * np.sign(directions[2, z_axis])
+    to_back = directions[:, y_axis] * -np.sign(directions[1, y_axis])
+    to_left = directions[:, x_axis] * -np.sign(directions[0, x_axis])
+    return np.stack([to_head, to_back, to_left]).T, abs(steps[z_axis])
 
 
-def _axial_grid(volume: Volume, spacing_mm: float) -> tuple[np.ndarray, tuple[int, int, int]]:
+def axial_grid(volume: Volume, spacing_mm: float) -> tuple[np.ndarray, tuple[int, int, int]]:
     """Affine and shape (Z, Y, X) of the axial grid that covers the volume."""
-    axes, slice_mm = _axial_axes(volume.affine)
+    axes, slice_mm = axial_axes(volume.affine)
     step = np.array([slice_mm, spacing_mm, spacing_mm])
 
     # The volume's eight corners, in mm along the new axes.
     corners = corner_indices(volume.values.shape)
-    along = axes.T @ (volume.affine[:3, :3] @ corners + volume.affine[:3, 3:])
-    low, high = along.min(1), along.max(1)
+    corners_mm = axes.T @ (volume.affine[:3, :3] @ corners + volume.affine[:3, 3:])
+    low, high = corners_mm.min(1), corners_mm.max(1)
 
     slice_steps = round((high[0] - low[0]) / step[0])
     pixel_steps = np.ceil((high[1:] - low[1:]) / spacing_mm - 1e-6)
@@ -219,7 +233,7 @@ def _axial_grid(volume: Volume, spacing_mm: float) -> tuple[np.ndarray, tuple[in
     return affine, tuple(shape.tolist())
 
 
-def _uneven_axial(
+def uneven_axial(
     volume: Volume, values: np.ndarray, affine: np.ndarray, shape: tuple[int, int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each slice by itself on an axial grid, (Z, Y, X), and the heights of the slices, (Z,).
@@ -232,12 +246,12 @@ def _uneven_axial(
     if np.abs(rows_and_columns).max() > 1e-3:
         raise ValueError("its slices lie unevenly and are not axial: resample it evenly first")
 
-    order = _upwards(volume, affine)
+    order = upward_order(volume, affine)
     heights = volume.heights
     if order[0] > 0:
         heights = heights[-1] - heights[::-1]
-    old = _slice_affines(volume.affine, volume.heights, 2)
-    new = _slice_affines(affine, heights, 0)
+    old = slice_affines(volume.affine, volume.heights, 2)
+    new = slice_affines(affine, heights, 0)
 
     slices = [
         resample(values[:, :, [k]], old[k], new[z], (1, *shape[1:]), volume.background)
@@ -246,41 +260,41 @@ def _uneven_axial(
     return np.concatenate(slices), heights
 
 
-def _uneven_back(
+def uneven_back(
     volume: Volume, stack: AxialStack, values: np.ndarray, background: float
 ) -> np.ndarray:
-    """What `_uneven_axial` did, undone: (Z, Y, X) -> (I, J, K)."""
-    old = _slice_affines(volume.affine, volume.heights, 2)
-    new = _slice_affines(stack.affine, stack.heights, 0)
+    """What `uneven_axial` did, undone: (Z, Y, X) -> (I, J, K)."""
+    old = slice_affines(volume.affine, volume.heights, 2)
+    new = slice_affines(stack.affine, stack.heights, 0)
     shape = (*volume.values.shape[:2], 1)
 
     result = np.empty(volume.values.shape, values.dtype)
-    for z, k in enumerate(_upwards(volume, stack.affine)):
+    for z, k in enumerate(upward_order(volume, stack.affine)):
         result[:, :, [k]] = resample(values[[z]], new[z], old[k], shape, background)
     return result
 
 
-def _upwards(volume: Volume, affine: np.ndarray) -> np.ndarray:
+def upward_order(volume: Volume, affine: np.ndarray) -> np.ndarray:
     """The slices (K,) of an axial volume in the order of an axial grid."""
     order = np.arange(volume.values.shape[2])
     return order if affine[:3, 0] @ volume.affine[:3, 2] > 0 else order[::-1]
 
 
-def _slice_affines(affine: np.ndarray, heights: np.ndarray, axis: int) -> np.ndarray:
+def slice_affines(affine: np.ndarray, heights: np.ndarray, axis: int) -> np.ndarray:
     """The affine of each slice across an axis, as a volume of its own, (N, 4, 4)."""
     affines = np.repeat(affine[None], len(heights), axis=0)
     affines[:, :, 3] += heights[:, None] * affine[:, axis]
     return affines
 
 
-def _middle(head: np.ndarray) -> tuple[float, float]:
+def head_middle(head: np.ndarray) -> tuple[float, float]:
     """Row and column halfway between the head's first and last."""
     rows = np.flatnonzero(head.any((0, 2)))
     columns = np.flatnonzero(head.any((0, 1)))
     return rows[[0, -1]].mean(), columns[[0, -1]].mean()
 
 
-def _window(stack: np.ndarray, top: int, left: int, size: int, fill) -> np.ndarray:
+def cut_square(stack: np.ndarray, top: int, left: int, size: int, fill) -> np.ndarray:
     """A square of every slice from (top, left) on, `fill` where it lies outside of the slice."""
     rows = slice(max(top, 0), max(top + size, 0))
     columns = slice(max(left, 0), max(left + size, 0))

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from ..command_line import Number, Switch, WholeNumber, default_is
+from ..command_line import Number, Switch, UsageError, WholeNumber, default_is, optional
 
 NetworkSize = Annotated[int | None, default_is("as the weights say, or 128", "N")]
 NetworkSpacing = Annotated[float | None, default_is("as the weights say, or 224 / SIZE", "X")]
@@ -21,9 +21,9 @@ def prepare(
     output: Positional[Path],
     /,
     *,
-    ct: Annotated[str | None, default_is("none; with --pairs, by name", "PATH")] = None,
-    mri: Annotated[str | None, default_is("none; with --pairs, by name", "PATH")] = None,
-    pairs: Annotated[Path | None, default_is("none", "FOLDER")] = None,
+    ct: Annotated[str | None, default_is("by name, with --pairs", "PATH")] = None,
+    mri: Annotated[str | None, default_is("by name, with --pairs", "PATH")] = None,
+    pairs: Annotated[Path | None, optional("FOLDER")] = None,
     size: WholeNumber = 128,
     test_share: Number = 0.2,
     seed: WholeNumber = 0,
@@ -46,12 +46,12 @@ def prepare(
         person: a regular expression; whatever it (or its first group) matches in a scan's path
             identifies the person, such as "patient[0-9]+".
     """
-    from .packages import progress_bar
+    from ..machine import progress_bar
     from .prepare import Preparation, prepare_pairs, prepare_slices
 
     if pairs is None and None in (ct, mri):
-        raise ValueError("nothing to prepare: give --ct and --mri, or --pairs")
-    options = Preparation(size=size, test_share=test_share, seed=seed, person=person)
+        raise UsageError("nothing to prepare: give --ct and --mri, or --pairs")
+    options = Preparation(size=size, test_share=test_share, seed=seed, pattern=person)
     bar = progress_bar("scan")
     if pairs is None:
         notes = prepare_slices(output, Path(ct), Path(mri), options, bar)
@@ -71,12 +71,14 @@ def translate(
     to: Annotated[Literal["ct", "mri"] | None, default_is("MR for a CT, CT for an MR")] = None,
     size: NetworkSize = None,
     spacing_mm: NetworkSpacing = None,
-    smooth_mm: Number = 0.0,
+    smooth_mm: Number = 0,
     padding: Literal["reflect", "replicate"] = "reflect",
     round_trip: Switch = False,
     uncertainty: Switch = False,
 ) -> None:
-    """Translate NIfTI, MetaImage, NRRD and DICOM scans, each on its own grid.
+    """Translate scans: NIfTI, MetaImage, NRRD or DICOM.
+
+    A translation lies on the grid of its scan.
 
     Not for clinical use: a translation can invent or remove findings.
 
@@ -84,10 +86,10 @@ def translate(
         input: a .nii, .nii.gz, .mha, .mhd, .nrrd or DICOM file, the folder of a DICOM series, or a
             folder of any of these.
         output: the result: a file with one of these endings, or a folder.
-        weights: a run, weights such as data/weights/heads.safetensors, or, with --to, a .pth.
+        weights: a run, shipped weights (heads, phantom), a file of weights, or, with --to, a .pth.
         to: the modality to make; a scan's own is read from its file, or guessed from its values.
-        size: pixels per side of the network's slices, for weights that do not record it.
-        spacing_mm: pixel size of the network's slices, for weights that do not record it.
+        size: pixels per side of the network's slices.
+        spacing_mm: pixel size of the network's slices.
         smooth_mm: smooth across slices with a Gaussian of this standard deviation, in mm.
         padding: padding in the blocks of a reference network, which its weights do not record.
         round_trip: also translate translations that this package made; by default they are skipped.
@@ -116,7 +118,7 @@ def evaluate(
     mask: Annotated[
         Path | None, default_is("from the pairs, else the head in the true CT", "PATH")
     ] = None,
-    weights: Annotated[str | None, default_is("none", "FILE")] = None,
+    weights: Annotated[str | None, optional("FILE")] = None,
     output: Annotated[Path | None, default_is("build/evaluations/NAME", "FOLDER")] = None,
     page: Switch = False,
     baselines: Switch = False,
@@ -124,7 +126,7 @@ def evaluate(
     size: NetworkSize = None,
     spacing_mm: NetworkSpacing = None,
 ) -> None:
-    """Score synthetic CT volumes against the true ones, by person, as SynthRAD does.
+    """Score synthetic CT against the true CT, as SynthRAD does.
 
     Metrics: MAE, PSNR, SSIM, MS-SSIM, errors by tissue, bone Dice and HD95, WEPL.
 
@@ -136,26 +138,27 @@ def evaluate(
         truth: the true CT, or a folder of them; people are matched by names and folders, as in
             `prepare`.
         mask: the region to score, a file or a folder.
-        weights: a run or weights, with which the MR of each pair is translated first.
+        weights: a run, shipped weights (heads, phantom) or a file of weights, with which the MR of
+            each pair is translated first.
         output: the folder of scores.csv and of metrics.json, which has the challenge's layout.
         page: also write page.html, which shows the scans, worst first.
         baselines: also score baselines without a network: a constant, the true CT shifted by one
             voxel, and, with --weights, two fits on the other people.
         person: a regular expression, as in `prepare`.
-        size: pixels per side of the network's slices, for weights that do not record it.
-        spacing_mm: pixel size of the network's slices, for weights that do not record it.
+        size: pixels per side of the network's slices.
+        spacing_mm: pixel size of the network's slices.
     """
     from .evaluation_files import EvaluationOptions, evaluate_files, evaluate_pairs
 
     options = EvaluationOptions(output=output, page=page, baselines=baselines)
     if weights is None:
         if truth is None:
-            raise ValueError("nothing to compare with: give --truth, or --weights for pairs")
+            raise UsageError("nothing to compare with: give --truth, or --weights for pairs")
         evaluate_files(scans, truth, mask, person, options)
         return
 
     if truth or mask or person:
-        raise ValueError(
+        raise UsageError(
             "--weights takes true CT and masks from the pairs: leave --truth, --mask and --person "
             "out"
         )
@@ -163,13 +166,13 @@ def evaluate(
 
 
 def translator(weights: Positional[str], output: Positional[Path], /) -> None:
-    """Write an HTML page that translates the NIfTI files that are dropped on it.
+    """Write a page that translates the NIfTI files dropped on it.
 
     It needs a browser and no network, and the files never leave the computer.
 
     Args:
-        weights: a run or weights that record their slices, such as
-            data/weights/heads.safetensors.
+        weights: a run, shipped weights (heads, phantom), or a file of weights that records its
+            slices.
         output: the page to write, an HTML file of about 9 MB.
     """
     from .translation_page import write_translation_page

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..discovery import ERROR_MAP, OTHER_DICOM, is_dicom, labels_error_map, list_files
+from ..units import MODALITIES
 from .dicom_files import own_label, read_file, tag_numbers, tag_text
 from .dicom_geometry import slices_in_place
-from .packages import quiet_readers
-from .volume import LOWEST_HU, MODALITIES, Volume, check_shape, cleaned
+from .volume import LOWEST_HU, Volume, check_shape, cleaned, quiet_readers
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+    from pydicom.uid import UID
 
 MODALITY_OF_TAG = {name: modality for modality, name in MODALITIES.items()}
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -41,7 +46,7 @@ def list_series(files: Sequence[Path]) -> tuple[dict[tuple[Path, ...], bool], Co
                 series[path].append(path)
                 continue
 
-            if not _is_slice(header):
+            if not is_slice(header):
                 left_out[OTHER_DICOM] += 1
                 continue
             label = own_label(header)
@@ -56,15 +61,15 @@ def list_series(files: Sequence[Path]) -> tuple[dict[tuple[Path, ...], bool], Co
     return {tuple(files): key in synthetic for key, files in series.items()}, left_out
 
 
-def _is_slice(header) -> bool:
+def is_slice(header: Dataset) -> bool:
     """Whether it is a CT or MR image, but no localizer and no picture of a screen."""
     is_image = tag_text(header, "Modality") in MODALITY_OF_TAG and "Rows" in header
     is_localizer = "LOCALIZER" in tag_text(header, "ImageType")
 
-    # Dose reports and screenshots call themselves CT, but lie nowhere.
+    # Dose reports and screenshots call themselves CT, but have no position in space.
     is_capture = tag_text(header, "SOPClassUID").startswith(SECONDARY_CAPTURE)
-    lies_somewhere = "ImagePositionPatient" in header
-    return is_image and not is_localizer and (lies_somewhere or not is_capture)
+    has_position = "ImagePositionPatient" in header
+    return is_image and not is_localizer and (has_position or not is_capture)
 
 
 def read_series(source: Path | Sequence[Path]) -> Volume:
@@ -83,52 +88,52 @@ def read_series(source: Path | Sequence[Path]) -> Volume:
             modalities, slices that differ in size or direction, that lie double or with one
             missing, several frames, colour, and damage.
     """
-    files = _one_series(Path(source)) if isinstance(source, Path | str) else source
-    place = files[0] if len(files) == 1 else files[0].parent
+    files = files_of_one_series(Path(source)) if isinstance(source, Path | str) else source
+    source_path = files[0] if len(files) == 1 else files[0].parent
 
     if sum(path.stat().st_size for path in files) > MOST_SERIES_BYTES:
         raise ValueError(
-            f"{place}: its {len(files)} files have more than {MOST_SERIES_BYTES >> 30} GB: pass "
-            "the files of one part"
+            f"{source_path}: its {len(files)} files have more than {MOST_SERIES_BYTES >> 30} GB: "
+            "pass the files of one part"
         )
 
     with quiet_readers():
         datasets = [read_file(path) for path in files]
         try:
-            return _volume(datasets)
+            return assemble_volume(datasets)
         except ValueError as error:
-            raise ValueError(f"{place}: {error}") from None
+            raise ValueError(f"{source_path}: {error}") from None
 
 
-def _one_series(place: Path) -> Sequence[Path]:
+def files_of_one_series(source: Path) -> Sequence[Path]:
     """The files of the only series in a folder, or the file itself."""
-    if not place.is_dir():
-        return [place]
+    if not source.is_dir():
+        return [source]
 
-    series, _ = list_series([path for path in list_files(place).files if is_dicom(path)])
+    series, _ = list_series([path for path in list_files(source).files if is_dicom(path)])
     if len(series) != 1:
         counts = ", ".join(str(len(files)) for files in series) or "no"
         raise ValueError(
-            f"{place} holds {len(series)} CT or MR series ({counts} slices): pass the "
+            f"{source} holds {len(series)} CT or MR series ({counts} slices): pass the "
             "folder or the files of one"
         )
     [files] = series
     return files
 
 
-def _volume(datasets: list) -> Volume:
+def assemble_volume(datasets: list[Dataset]) -> Volume:
     """The slices of one series, in any order, as a volume."""
-    modality, rows, columns = _check_alike(datasets)
-    datasets, copies = _without_copies(datasets)
+    modality, rows, columns = check_consistent(datasets)
+    datasets, copies = without_copies(datasets)
     datasets, affine, heights, notes = slices_in_place(datasets)
     notes += copies
 
     values = np.empty((len(datasets), rows, columns), np.float32)
     padded = 0
     for slice_, dataset in zip(values, datasets, strict=True):
-        padded += _decode_into(slice_, dataset)
+        padded += decode_into(slice_, dataset)
 
-    # HU mean the same however they are shown, but MR values have no meaning beyond their looks.
+    # HU mean the same however they are shown, but MR values mean only what the picture shows.
     if modality == "mri" and is_negative(datasets[0]):
         values = values.max() + values.min() - values
         notes.append("stored as a negative (MONOCHROME1), so its grey levels were inverted back")
@@ -139,26 +144,26 @@ def _volume(datasets: list) -> Volume:
     return Volume(values, affine, modality, (*notes, *notes_on_values), heights=heights)
 
 
-def _without_copies(datasets: list) -> tuple[list, list[str]]:
-    """Every slice once, where whole files lie there twice, and a note on that."""
+def without_copies(datasets: list[Dataset]) -> tuple[list[Dataset], list[str]]:
+    """The slices without exact copies, and a note on how many were left out."""
     slices = {}
     for dataset in datasets:
-        # Slices that share a UID, but neither place nor pixels, are left to be refused as doubled.
+        # Slices that share a UID, but not position and pixels, are refused later as doubled.
         uid = tag_text(dataset, "SOPInstanceUID") or id(dataset)
-        place = tag_text(dataset, "ImagePositionPatient")
-        slices.setdefault((uid, place, hash(tag_text(dataset, "PixelData"))), dataset)
+        position = tag_text(dataset, "ImagePositionPatient")
+        slices.setdefault((uid, position, hash(tag_text(dataset, "PixelData"))), dataset)
 
     count = len(datasets) - len(slices)
     notes = [f"{count} exact copies of its slices (same SOPInstanceUID) were left out"]
     return list(slices.values()), notes if count else []
 
 
-def is_negative(dataset) -> bool:
-    """Whether low values are shown bright."""
+def is_negative(dataset: Dataset) -> bool:
+    """Whether a DICOM image shows low values bright."""
     return tag_text(dataset, "PhotometricInterpretation") == "MONOCHROME1"
 
 
-def _check_alike(datasets: list) -> tuple[str, int, int]:
+def check_consistent(datasets: list[Dataset]) -> tuple[str, int, int]:
     """The modality, rows and columns that all slices share; ValueError where they do not."""
     first = datasets[0]
     modality = tag_text(first, "Modality")
@@ -166,7 +171,7 @@ def _check_alike(datasets: list) -> tuple[str, int, int]:
         raise ValueError("it is neither CT nor MR (by its tag Modality): only these are read")
 
     for dataset in datasets:
-        _check_grey_slice(dataset)
+        check_grey_slice(dataset)
 
     for keyword in ("Modality", "PhotometricInterpretation", "SeriesInstanceUID", "PatientID"):
         if len({tag_text(dataset, keyword) for dataset in datasets}) > 1:
@@ -193,7 +198,7 @@ def _check_alike(datasets: list) -> tuple[str, int, int]:
     return MODALITY_OF_TAG[modality], rows, columns
 
 
-def _check_grey_slice(dataset) -> None:
+def check_grey_slice(dataset: Dataset) -> None:
     """Raise ValueError unless it is one frame of grey values."""
     if tag_text(dataset, "PhotometricInterpretation") not in ("MONOCHROME1", "MONOCHROME2"):
         raise ValueError(
@@ -206,18 +211,18 @@ def _check_grey_slice(dataset) -> None:
         )
 
 
-def _decode_into(slice_: np.ndarray, dataset) -> int:
+def decode_into(slice_: np.ndarray, dataset: Dataset) -> int:
     """Fill (rows, columns) float32 with rescaled pixels, and return how many are padding."""
     from pydicom.pixels import apply_modality_lut, get_decoder
 
-    syntax = _readable_syntax(dataset)
+    syntax = readable_syntax(dataset)
     # gdcm decodes JPEG 2000 too, but prints what it finds wrong; Pillow does not.
     if "pillow" in get_decoder(syntax).available_plugins:
         dataset.pixel_array_options(decoding_plugin="pillow")
     try:
         stored = dataset.pixel_array
         slice_[:] = apply_modality_lut(stored, dataset)
-        padding = _padding(stored, dataset)
+        padding = padding_mask(stored, dataset)
     except Exception as error:
         advice = f"; if it is intact, {PLUGINS}" if syntax.is_compressed else ""
         raise ValueError(
@@ -236,7 +241,7 @@ def _decode_into(slice_: np.ndarray, dataset) -> int:
     return int(padding.sum())
 
 
-def _readable_syntax(dataset):
+def readable_syntax(dataset: Dataset) -> UID:
     """How the pixels are stored, if a decoder for that is installed."""
     from pydicom.pixels import get_decoder
 
@@ -255,7 +260,7 @@ def _readable_syntax(dataset):
     return syntax
 
 
-def _padding(stored: np.ndarray, dataset) -> np.ndarray:
+def padding_mask(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Where stored values are padding, bool."""
     if dataset.get("PixelPaddingValue") is None:
         return np.zeros(stored.shape, bool)
@@ -263,7 +268,10 @@ def _padding(stored: np.ndarray, dataset) -> np.ndarray:
     value = int(dataset.PixelPaddingValue)
     limit = dataset.get("PixelPaddingRangeLimit")
     limit = value if limit is None else int(limit)
-    low, span = min(value, limit), abs(value - limit)
+    lowest, highest = min(value, limit), max(value, limit)
 
-    # The tags may count as signed what the pixels count as unsigned, so distances wrap around.
-    return (stored.astype(np.int64) - low) % 2 ** int(dataset.BitsAllocated) <= span
+    # The tags may count as signed what the pixels count as unsigned: -2000 and 63536 are the same
+    # 16 bits. Modulo the number of levels, the two agree.
+    levels = 2 ** int(dataset.BitsAllocated)
+    above_lowest = (stored.astype(np.int64) - lowest) % levels
+    return above_lowest <= highest - lowest

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..discovery import begins_like_a_data_set, label_in
 from ..machine import import_optional
 
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 MOST_FILE_BYTES = 2**28
 
 
-def read_file(path: Path, pixels: bool = True):
-    """The pydicom dataset of one file.
+def read_file(path: Path, pixels: bool = True) -> Dataset:
+    """The tags of one file, and its pixels.
 
     Args:
         path: the file.
@@ -49,7 +53,7 @@ def read_file(path: Path, pixels: bool = True):
             BytesIO(content), stop_before_pixels=not pixels, force=not has_mark
         )
         if not has_mark:
-            _name_encoding(dataset)
+            record_encoding(dataset)
         return dataset
     except Exception as error:
         # The errors are of many kinds, and their words may quote a patient's name.
@@ -58,7 +62,7 @@ def read_file(path: Path, pixels: bool = True):
         ) from None
 
 
-def _name_encoding(dataset) -> None:
+def record_encoding(dataset: Dataset) -> None:
     """Write down how a data set without the mark is encoded, which pydicom found by trying."""
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -74,7 +78,7 @@ def _name_encoding(dataset) -> None:
     dataset.file_meta = meta
 
 
-def own_label(dataset) -> str:
+def own_label(dataset: Dataset) -> str:
     """What the tags of an image that this package made say of it; "" of others."""
     texts = [
         tag_text(dataset, keyword)
@@ -84,7 +88,7 @@ def own_label(dataset) -> str:
     return label_in(" ".join(texts)) if is_derived else ""
 
 
-def tag_text(dataset, keyword: str) -> str:
+def tag_text(dataset: Dataset, keyword: str) -> str:
     """A tag as text, "" if it is missing or broken."""
     try:
         return str(dataset.get(keyword) or "").strip()
@@ -92,7 +96,7 @@ def tag_text(dataset, keyword: str) -> str:
         return ""
 
 
-def tag_numbers(dataset, keyword: str, count: int) -> np.ndarray:
+def tag_numbers(dataset: Dataset, keyword: str, count: int) -> np.ndarray:
     """The numbers of a tag.
 
     Returns:

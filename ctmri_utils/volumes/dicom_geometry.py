@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .dicom_files import tag_numbers
 from .volume import LPS_TO_RAS
 
-# How far off its place a slice may be, in slice distances: rounding.
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+# How far off its place rounding may put a slice, in slice distances.
 OFF_LINE = 0.2
 
-# Slices nearer than this lie on each other.
+# Two slices that are nearer than this lie in the same place.
 DOUBLED_MM = 1e-3
 
-# A tilt of the gantry is mentioned from here on.
+# A note mentions a tilt of the gantry that is larger than this.
 TILTED_DEG = 0.5
 STEEPEST_TILT_DEG = 45
 
 
 def slices_in_place(
-    datasets: list,
-) -> tuple[list, np.ndarray, np.ndarray | None, list[str]]:
+    datasets: list[Dataset],
+) -> tuple[list[Dataset], np.ndarray, np.ndarray | None, list[str]]:
     """Sort the slices of one series along their normal.
 
     Args:
-        datasets: of pydicom, one a slice, in any order.
+        datasets: one a slice, in any order.
 
     Returns:
         The datasets in order, the affine (4, 4) from (column, row, slice) to mm in RAS+, the
@@ -36,21 +41,21 @@ def slices_in_place(
     Source: DICOM PS3.3, C.7.6.2.1.1.
     """
     first = datasets[0]
-    along_row, along_column = _directions(first)
+    along_row, along_column = slice_directions(first)
     normal = np.cross(along_row, along_column)
 
     positions = np.stack([tag_numbers(dataset, "ImagePositionPatient", 3) for dataset in datasets])
     order = np.argsort(positions @ normal, kind="stable")
     positions = positions[order]
 
-    thickness = np.array([_thickness_mm(datasets[i]) for i in order])
+    thickness = np.array([slice_thickness_mm(datasets[i]) for i in order])
     if len(datasets) == 1:
         step = normal * (thickness[0] or 1.0)
         heights, notes = None, []
     else:
         step = (positions[-1] - positions[0]) / (len(datasets) - 1)
-        heights, notes = _heights(positions @ normal, thickness)
-        notes += _check_line(positions, step, normal)
+        heights, notes = slice_heights(positions @ normal, thickness)
+        notes += check_line(positions, step, normal)
 
     row_distance, column_distance = tag_numbers(first, "PixelSpacing", 2)
     affine = np.eye(4)
@@ -60,7 +65,7 @@ def slices_in_place(
     return [datasets[i] for i in order], affine, heights, notes
 
 
-def _directions(dataset) -> tuple[np.ndarray, np.ndarray]:
+def slice_directions(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors along a row and along a column."""
     along_row, along_column = tag_numbers(dataset, "ImageOrientationPatient", 6).reshape(2, 3)
 
@@ -75,7 +80,7 @@ def _directions(dataset) -> tuple[np.ndarray, np.ndarray]:
     return along_row, along_column
 
 
-def _thickness_mm(dataset) -> float:
+def slice_thickness_mm(dataset: Dataset) -> float:
     """The thickness of a slice, 0 if it is not given."""
     try:
         return max(float(tag_numbers(dataset, "SliceThickness", 1)[0]), 0.0)
@@ -83,7 +88,7 @@ def _thickness_mm(dataset) -> float:
         return 0.0
 
 
-def _check_line(positions: np.ndarray, step: np.ndarray, normal: np.ndarray) -> list[str]:
+def check_line(positions: np.ndarray, step: np.ndarray, normal: np.ndarray) -> list[str]:
     """A note on a tilt; ValueError unless the sorted slices lie on one line."""
     length = np.linalg.norm(step)
     from_first = positions - positions[0]
@@ -103,7 +108,7 @@ def _check_line(positions: np.ndarray, step: np.ndarray, normal: np.ndarray) -> 
     ]
 
 
-def _heights(along: np.ndarray, thickness: np.ndarray) -> tuple[np.ndarray | None, list[str]]:
+def slice_heights(along: np.ndarray, thickness: np.ndarray) -> tuple[np.ndarray | None, list[str]]:
     """Where the slices lie, in mean slice distances, None if evenly, and notes.
 
     Args:
@@ -126,19 +131,19 @@ def _heights(along: np.ndarray, thickness: np.ndarray) -> tuple[np.ndarray | Non
     off_mm = np.abs(heights - np.arange(len(heights))).max() * mean
     is_even = off_mm <= OFF_LINE * np.median(distances)
     if not is_even:
-        _check_complete(distances, thickness)
-    return None if is_even else heights, _distance_notes(distances, thickness, is_even)
+        check_complete(distances, thickness)
+    return None if is_even else heights, distance_notes(distances, thickness, is_even)
 
 
-def _check_complete(distances: np.ndarray, thickness: np.ndarray) -> None:
+def check_complete(distances: np.ndarray, thickness: np.ndarray) -> None:
     """Raise ValueError where a distance has room for another slice of the same thickness."""
     # Slices of one thickness lie equally far apart, so a protocol that changes the distance half
     # way up is told from a gap. Where two thicknesses meet, the larger distance may come first.
     usual = np.zeros(len(thickness))
-    are_alike = thickness[1:] == thickness[:-1]
+    is_same = thickness[1:] == thickness[:-1]
     for mm in np.unique(thickness):
-        alike = distances[are_alike & (thickness[1:] == mm)]
-        usual[thickness == mm] = np.quantile(alike, 0.5, method="lower") if alike.size else mm
+        between = distances[is_same & (thickness[1:] == mm)]
+        usual[thickness == mm] = np.quantile(between, 0.5, method="lower") if between.size else mm
     usual = np.maximum(usual[1:], usual[:-1])
 
     gaps = np.flatnonzero(distances > (2 - OFF_LINE) * usual)
@@ -151,7 +156,7 @@ def _check_complete(distances: np.ndarray, thickness: np.ndarray) -> None:
         )
 
 
-def _distance_notes(distances: np.ndarray, thickness: np.ndarray, is_even: bool) -> list[str]:
+def distance_notes(distances: np.ndarray, thickness: np.ndarray, is_even: bool) -> list[str]:
     """Sentences on slices that lie unevenly, and on what lies between them."""
     notes = []
     if not is_even:
@@ -162,15 +167,15 @@ def _distance_notes(distances: np.ndarray, thickness: np.ndarray, is_even: bool)
 
     covered = (thickness[1:] + thickness[:-1]) / 2
     is_known = (thickness[1:] > 0) & (thickness[:-1] > 0)
-    apart = is_known & (covered < 0.9 * distances)
-    if apart.all() and is_even and np.ptp(thickness) == 0:
+    has_gap = is_known & (covered < 0.9 * distances)
+    if has_gap.all() and is_even and np.ptp(thickness) == 0:
         notes.append(
             f"slices of {thickness[0]:g} mm lie {distances.mean():.2f} mm apart: what is between "
             "them was not scanned"
         )
-    elif apart.any():
+    elif has_gap.any():
         notes.append(
-            f"{apart.sum()} of its {len(distances)} distances are larger than the slices are "
+            f"{has_gap.sum()} of its {len(distances)} distances are larger than the slices are "
             "thick: what is between these was not scanned"
         )
     return notes

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..machine import import_optional
-from .volume import LPS_TO_RAS, MODALITIES, Volume, as_int16, atomic_create, voxel_sides_mm
+from ..units import MODALITIES
+from .volume import LPS_TO_RAS, Volume, as_int16, atomic_create, voxel_sides_mm
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 SHARED_TAGS = {
     "PatientName": "SYNTHETIC^NOT FOR CLINICAL USE",
@@ -75,24 +81,24 @@ def write_series(volume: Volume, folder: Path) -> None:
     import_optional("pydicom")
     stored = as_int16(volume)
     affine = LPS_TO_RAS @ volume.affine[:3]
-    series_tags = SHARED_TAGS | _kind_tags(volume) | _grid_tags(affine, stored.shape)
+    series_tags = SHARED_TAGS | modality_tags(volume) | grid_tags(affine, stored.shape)
     heights = np.arange(stored.shape[2]) if volume.heights is None else volume.heights
-    steps = _nearest_steps(heights)
+    steps = nearest_steps(heights)
 
     with atomic_create(folder) as temporary:
         temporary.mkdir()
         for k in range(stored.shape[2]):
             slice_tags = {
                 "InstanceNumber": k + 1,
-                "ImagePositionPatient": _decimals(affine[:, 2] * heights[k] + affine[:, 3]),
-                **_depth_tags(affine, steps[k]),
+                "ImagePositionPatient": decimal_strings(affine[:, 2] * heights[k] + affine[:, 3]),
+                **depth_tags(affine, steps[k]),
                 "PixelData": np.ascontiguousarray(stored[:, :, k].T).astype("<i2").tobytes(),
             }
-            image = _dataset(series_tags | slice_tags)
+            image = slice_dataset(series_tags | slice_tags)
             image.save_as(temporary / f"{k + 1:04d}.dcm", enforce_file_format=True)
 
 
-def _kind_tags(volume: Volume) -> dict:
+def modality_tags(volume: Volume) -> dict:
     """What a series of this modality says of itself, its warnings too, with new UIDs."""
     from pydicom.uid import CTImageStorage, MRImageStorage, generate_uid
 
@@ -117,7 +123,7 @@ def _kind_tags(volume: Volume) -> dict:
     return common | MRI_TAGS | {"SOPClassUID": MRImageStorage}
 
 
-def _grid_tags(affine: np.ndarray, shape: tuple[int, int, int]) -> dict:
+def grid_tags(affine: np.ndarray, shape: tuple[int, int, int]) -> dict:
     """Size and orientation of the slices, from an affine (3, 4) in DICOM's directions."""
     sides = voxel_sides_mm(affine)
     directions = affine[:, :2] / sides[:2]
@@ -129,12 +135,12 @@ def _grid_tags(affine: np.ndarray, shape: tuple[int, int, int]) -> dict:
     return {
         "Rows": shape[1],
         "Columns": shape[0],
-        "ImageOrientationPatient": _decimals(directions.T.ravel()),
-        "PixelSpacing": _decimals([sides[1], sides[0]]),
+        "ImageOrientationPatient": decimal_strings(directions.T.ravel()),
+        "PixelSpacing": decimal_strings([sides[1], sides[0]]),
     }
 
 
-def _nearest_steps(heights: np.ndarray) -> np.ndarray:
+def nearest_steps(heights: np.ndarray) -> np.ndarray:
     """The distance of each slice to the nearer of its neighbours; 1 for a single slice."""
     distances = np.diff(heights)
     if not distances.size:
@@ -144,16 +150,16 @@ def _nearest_steps(heights: np.ndarray) -> np.ndarray:
     return np.minimum(below, above)
 
 
-def _depth_tags(affine: np.ndarray, step: float) -> dict:
+def depth_tags(affine: np.ndarray, step: float) -> dict:
     """Thickness and distance of a slice whose neighbour is so many steps of the affine away."""
     normal = np.cross(*affine[:, :2].T)
     normal /= np.linalg.norm(normal)
-    [slice_distance] = _decimals([abs(normal @ affine[:, 2]) * step])
+    [slice_distance] = decimal_strings([abs(normal @ affine[:, 2]) * step])
     return {"SliceThickness": slice_distance, "SpacingBetweenSlices": slice_distance}
 
 
-def _dataset(tags: dict):
-    """A pydicom dataset with these tags and a UID of its own."""
+def slice_dataset(tags: dict) -> Dataset:
+    """A slice with these tags and a UID of its own."""
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -168,7 +174,7 @@ def _dataset(tags: dict):
     return image
 
 
-def _decimals(values) -> list:
+def decimal_strings(values: Iterable[float]) -> list:
     """Numbers as DICOM's decimal strings of at most 16 characters."""
     from pydicom.valuerep import DSfloat
 

@@ -14,13 +14,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
+from ..cyclegan.model import Translator
 from ..evaluation.uncertainty import UncertaintyMap, disagreement
 from ..scans.datasets import phantom_scans
+from ..units import other_modality
 from .axial_slices import FIELD_MM
 from .network_slices import SCALES, in_batches, network_slices, slice_grid, translate_slices
-from .volume import OTHER, Volume
+from .volume import Volume
 
-# Synthetic patients of each family that calibrate, one slice each; as many others check it.
+# The map is calibrated on this many synthetic patients of each family, one slice each, and checked
+# on as many others.
 PATIENTS = 10
 FAMILIES = ("formula", "atlas")
 SEED = 41
@@ -61,19 +64,22 @@ class Calibration:
     def describe(self) -> str:
         """One line: what it was fitted on, and how it fares on others."""
         unit = SCALES[self.to].unit
-        found = " and ".join(
-            f"{family} expects a mean error of {one.expected:.0f} {unit} where it is "
-            f"{one.true:.0f}, with {one.below_twice:.0%} of the pixels below twice the expected one"
-            for family, one in self.held_out.items()
-        )
+        results = []
+        for family, held_out in self.held_out.items():
+            results.append(
+                f"{family} expects a mean error of {held_out.expected:.0f} {unit} where it is "
+                f"{held_out.true:.0f}, with {held_out.below_twice:.0%} of the pixels below twice "
+                "the expected one"
+            )
         return (
             f"calibrated on phantoms: fitted on {len(self.held_out) * self.patients} synthetic "
-            f"patients; on as many others, {found}; expect larger errors in real heads"
+            f"patients; on as many others, {' and '.join(results)}; expect larger errors in real "
+            "heads"
         )
 
 
 def calibrate(
-    model,
+    model: Translator,
     to: str,
     size: int | None = None,
     spacing_mm: float | None = None,
@@ -95,16 +101,16 @@ def calibrate(
     """
     size, spacing_mm, _ = slice_grid(model, to, size, spacing_mm)
     fov_mm = size * spacing_mm if spacing_mm else FIELD_MM
-    known, others = {}, {}
+    for_fit, for_check = [], {}
     for family in progress(FAMILIES):
-        everything = _signs_and_errors(model, to, size, fov_mm, family, 2 * patients)
-        known[family] = [part[:patients] for part in everything]
-        others[family] = [part[patients:] for part in everything]
+        arrays = signs_and_errors(model, to, size, fov_mm, family, 2 * patients)
+        for_fit.append([array[:patients] for array in arrays])
+        for_check[family] = [array[patients:] for array in arrays]
 
-    signs, errors, heads = map(np.concatenate, zip(*known.values(), strict=True))
+    signs, errors, heads = (np.concatenate(arrays) for arrays in zip(*for_fit, strict=True))
     uncertainty_map = UncertaintyMap.calibrated({DISAGREEMENT: signs}, errors, heads)
     held_out = {}
-    for family, (signs, errors, heads) in others.items():
+    for family, (signs, errors, heads) in for_check.items():
         expected = uncertainty_map({DISAGREEMENT: signs})[heads]
         true = np.abs(errors[heads])
         below_twice = float((true <= 2 * expected).mean())
@@ -112,8 +118,8 @@ def calibrate(
     return Calibration(to, uncertainty_map, patients, held_out)
 
 
-def _signs_and_errors(
-    model, to: str, size: int, fov_mm: float, family: str, patients: int
+def signs_and_errors(
+    model: Translator, to: str, size: int, fov_mm: float, family: str, patients: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Disagreement, error and head of synthetic patients, (N, H, W) each."""
     options = {"anatomy": family, "mri_contrast": "varied", "fov_mm": fov_mm}
@@ -121,12 +127,14 @@ def _signs_and_errors(
     images, truth = (split.mri, split.ct) if to == "ct" else (split.ct, split.mri)
 
     scale = SCALES[to]
-    made = translate_slices(model, images, to)
-    errors = scale.from_network(made) - scale.from_network(truth[:, 0].numpy())
+    translated = translate_slices(model, images, to)
+    errors = scale.from_network(translated) - scale.from_network(truth[:, 0].numpy())
     return disagreement_of(model, images, to), errors, split.truth.head
 
 
-def disagreement_of(model, images, to: str, progress: Callable = iter) -> np.ndarray:
+def disagreement_of(
+    model: Translator, images: Tensor, to: str, progress: Callable[[Iterable], Iterable] = iter
+) -> np.ndarray:
     """`evaluation.uncertainty.disagreement` of many slices, (N, H, W), a batch at a time."""
 
     def of_batch(part: Tensor) -> np.ndarray:
@@ -136,7 +144,7 @@ def disagreement_of(model, images, to: str, progress: Callable = iter) -> np.nda
 
 
 def expected_error(
-    model,
+    model: Translator,
     volume: Volume,
     calibration: Calibration,
     size: int | None = None,
@@ -160,7 +168,7 @@ def expected_error(
     Raises:
         ValueError: as `translate_volume`, or the calibration is of the other direction.
     """
-    to = OTHER[volume.modality]
+    to = other_modality(volume.modality)
     if calibration.to != to:
         raise ValueError(
             f"the calibration is for making {calibration.to}, and this scan becomes {to}: "

@@ -28,59 +28,175 @@ swapped is not seen, nor is a mirrored one.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
-from .axial_slices import AxialStack
-from .volume import Volume
+from ..masks import CT_THRESHOLD_HU
+from ..units import AIR_HU
+from .volume import CT_REACHES, Volume
+
+if TYPE_CHECKING:
+    from .axial_slices import AxialStack
+
+# A program filled in a value if this share of the volume, connected to a corner, is exactly that
+# value, which is not air.
+LEAST_FILLED = 0.01
+
+# A CT was clipped to a window if a larger share than this is exactly at its lowest value, or at a
+# highest value that dense bone exceeds.
+DENSE_BONE_HU = 1200.0
+MOST_SATURATED = 0.02
+
+# Head and neck of an adult have 5 to 6 L, and the largest slice of a newborn's head has 75 cm2.
+LARGEST_HEAD_LITRES = 8.0
+SMALLEST_SLICE_CM2 = 40.0
+MOST_BORDER = 0.5
 
 # Slices of at least this share of the largest one's area show the profile of a head.
 LARGE_SLICE = 0.6
-# Deep inside is what lies this share of the greatest depth under the surface.
+# A pixel is deep inside if its depth under the surface is at least this share of the greatest.
 DEEP = 1 / 3
-# Depths, in mm, where scalp and skull lie, and all that counts as the rim of a head.
+# Depths in mm of the layers of the scalp, of those of the skull, and of the rim of a head.
 SCALP_MM = (0.0, 3.0, 6.0, 9.0)
 SKULL_MM = (9.0, 12.0, 15.0, 20.0)
 RIM_MM = 20.0
 BONE_HU = 300.0
 
-# Refused: brain in HU lies between these, and its middle half spans no more.
+# A CT is refused unless its brain lies between these and the middle half of it spans no more.
 BRAIN_HU = (-20.0, 100.0)
 MOST_SPREAD_HU = 100.0
-# Refused: in MR, the middle half of the brain spans at least this share of its median. A CT that
-# is stored without its offset of 1024 spans 0.01.
+# An MR is refused unless the middle half of its brain spans this share of the median. A CT that is
+# stored without its offset of 1024 spans 0.01.
 LEAST_SPREAD = 0.04
-# Refused: width over length of a head.
+# A head is refused unless its width over its length lies between these.
 WIDTH_TO_LENGTH = (0.55, 1.05)
-# Refused: the lowest slice has less than this share of the largest area, the highest so much more.
+# A head is upside down if its lowest slice has less than this share of the largest area, and its
+# highest slice this much more.
 VERTEX = 0.3
 MORE_THAN_VERTEX = 0.25
 
-# Warned: the skull of an MR is darker than this share of the scalp; bone makes up this share of the
-# rim of a CT.
+# There is a skull if that of an MR is darker than this share of the scalp, or if this share of the
+# rim of a CT is bone.
 DARK_SKULL = 0.7
 LEAST_BONE = 0.2
-# Warned: grey values deep inside lean to the bright side by more than this, from -1 to 1. T1 leans
-# to the dark side, unless half of what lies there is fluid.
+# An MR is not T1 if its grey values deep inside lean to the bright side by more than this, from -1
+# to 1. T1 leans to the dark side, unless half of what lies there is fluid.
 T1_LEAN = 0.05
-# Warned: the largest slice of an adult's head.
+# The largest slice of an adult's head has an area between these.
 LARGEST_SLICE_CM2 = (100.0, 340.0)
-# Warned: so many of the slices touch the border of the scan over so many mm.
-CUT_MM = 20.0
+# A head is cut off if a larger share of its slices than this touches the border of the scan, each
+# over more mm than this.
 MOST_CUT = 0.2
+CUT_MM = 20.0
 
-# So far, in voxels, an index may be off by rounding.
+# Rounding may put an index off by this much, in voxels.
 ROUNDING = 1e-6
 
 
-class Look(NamedTuple):
-    """What is measured in a scan.
+def with_air(ct_hu: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Give a CT back the air around the head, where another value was filled in.
+
+    Programs that mask, turn or register a scan fill what was outside with 0, which is water in HU.
+
+    Args:
+        ct_hu: (I, J, K) in HU; not changed.
+
+    Returns:
+        The CT, a copy if it was changed, and notes.
+
+    Raises:
+        ValueError: it shows no air, because it was clipped to a window or masked.
+    """
+    low, high = float(ct_hu.min()), float(ct_hu.max())
+    notes = []
+
+    fill = fill_value(ct_hu)
+    region = np.zeros(ct_hu.shape, bool)
+    if fill is not None and fill > low:
+        region = connected_to_corners(ct_hu == fill)
+    is_filled = region.mean() >= LEAST_FILLED
+    measured = ct_hu[~region] if is_filled else ct_hu
+    clipped_below = np.mean(measured == low) > MOST_SATURATED
+    if low > CT_REACHES and (clipped_below or not is_filled):
+        raise ValueError(
+            f"it shows no air, with values of {low:.0f} to {high:.0f} HU, as after clipping to a "
+            "window, so where the head ends cannot be seen: export it in the full range of HU"
+        )
+
+    if is_filled:
+        if low <= CT_REACHES:
+            # Interpolation left a rim between the real air and the filling.
+            rim = ndimage.binary_dilation(region, np.ones((3, 3, 3)))
+            region |= rim & (ct_hu < fill)
+        ct_hu = np.where(region, np.float32(AIR_HU), ct_hu)
+        notes.append(
+            f"{region.mean():.1%} of the voxels are exactly {fill:g} HU from the corners on, as if "
+            "filled in by a program, and were taken for air"
+        )
+
+    saturated = (ct_hu == high).sum() / (ct_hu > CT_THRESHOLD_HU).sum().clip(1)
+    if high < DENSE_BONE_HU and saturated > MOST_SATURATED:
+        notes.append(
+            f"{saturated:.1%} of what is denser than air is exactly {high:g} HU, the highest "
+            "value: it was clipped to a window, so bone is too dark"
+        )
+    return ct_hu, notes
+
+
+def fill_value(ct_hu: np.ndarray) -> float | None:
+    """The commonest value at the volume's eight corners, if it is no air."""
+    corners = ct_hu[np.ix_(*[[0, length - 1] for length in ct_hu.shape])]
+    values, counts = np.unique(corners[corners > CT_THRESHOLD_HU], return_counts=True)
+    return float(values[np.argmax(counts)]) if counts.size else None
+
+
+def connected_to_corners(mask: np.ndarray) -> np.ndarray:
+    """The connected parts of a mask that reach a corner of the volume."""
+    labels, _ = ndimage.label(mask)
+    corners = labels[np.ix_(*[[0, length - 1] for length in mask.shape])]
+    return mask & np.isin(labels, corners)
+
+
+def head_notes(head: np.ndarray, spacing_mm: tuple[float, float, float]) -> list[str]:
+    """Sentences on a head whose size or position is not that of a head.
+
+    Args:
+        head: (Z, Y, X) bool, over the whole field of the scan, not empty.
+        spacing_mm: distances of slices, rows and columns.
+    """
+    slice_mm, row_mm, column_mm = spacing_mm
+    litres = head.sum() * slice_mm * row_mm * column_mm / 1e6
+    largest_cm2 = head.sum((1, 2)).max() * row_mm * column_mm / 100
+
+    with_head = head[head.any((1, 2))]
+    border = np.concatenate(
+        [with_head[:, 0], with_head[:, -1], with_head[:, :, 0], with_head[:, :, -1]], axis=1
+    )
+
+    notes = []
+    if litres > LARGEST_HEAD_LITRES:
+        notes.append(f"the head that was found has {litres:.1f} L, more than a head and neck have")
+    if largest_cm2 < SMALLEST_SLICE_CM2:
+        notes.append(
+            f"the head that was found has {largest_cm2:.0f} cm2 in its largest slice, less than a "
+            "newborn's head"
+        )
+    if border.mean() > MOST_BORDER:
+        notes.append(
+            f"{border.mean():.0%} of the border of the field was found to be head, so the scan was "
+            "cut, or its background is not dark"
+        )
+    return notes
+
+
+class HeadMeasures(NamedTuple):
+    """What `measure_head` finds in a scan.
 
     Args:
         width_to_length: of the head, in its large slices.
-        lowest: area of the lowest slice of the head, of the largest one's.
+        lowest: area of the lowest slice of the head, as a share of the largest one's.
         highest: likewise, of the highest slice.
         largest_cm2: area of the largest slice.
         cut: share of the slices that touch the border of the scan.
@@ -115,77 +231,79 @@ def check_input(volume: Volume, stack: AxialStack) -> tuple[str, ...]:
     Raises:
         ValueError: another modality or unit than it says, or a head that lies in another way.
     """
-    look = look_at(volume, stack)
-    check_orientation(look)
-    check_modality(look, volume.modality)
-    return tuple(oddities(look, volume.modality))
+    measures = measure_head(volume, stack)
+    check_orientation(measures)
+    check_modality(measures, volume.modality)
+    return tuple(oddities(measures, volume.modality))
 
 
-def check_orientation(look: Look) -> None:
+def check_orientation(measures: HeadMeasures) -> None:
     """Raise ValueError for a head that does not lie as its file says."""
     low, high = WIDTH_TO_LENGTH
-    if look.cut <= MOST_CUT and not low <= look.width_to_length <= high:
+    if measures.cut <= MOST_CUT and not low <= measures.width_to_length <= high:
         raise ValueError(
-            f"its head is {look.width_to_length:.2f} times as wide as long, so its axes are not "
-            "what the file says: correct the orientation in its header"
+            f"its head is {measures.width_to_length:.2f} times as wide as long, so its axes are "
+            "not what the file says: correct the orientation in its header"
         )
-    if look.lowest < VERTEX and look.highest > look.lowest + MORE_THAN_VERTEX:
+    if measures.lowest < VERTEX and measures.highest > measures.lowest + MORE_THAN_VERTEX:
         raise ValueError(
             "its head narrows downwards, so it stands upside down: correct the orientation in its "
             "header"
         )
 
 
-def check_modality(look: Look, modality: str) -> None:
+def check_modality(measures: HeadMeasures, modality: str) -> None:
     """Raise ValueError for values that the modality does not have."""
-    if modality == "mri" and look.spread < LEAST_SPREAD * abs(look.middle):
+    if modality == "mri" and measures.spread < LEAST_SPREAD * abs(measures.middle):
         raise ValueError(
-            f"its brain is almost uniform (half of it within {look.spread:.3g} of "
-            f"{look.middle:.4g}), as in a CT whose offset was not applied: it is not an MR; if it "
-            "is a CT, export it in HU"
+            f"its brain is almost uniform (half of it within {measures.spread:.3g} of "
+            f"{measures.middle:.4g}), as in a CT whose offset was not applied: it is not an MR; "
+            "if it is a CT, export it in HU"
         )
-    in_hu = BRAIN_HU[0] <= look.middle <= BRAIN_HU[1] and look.spread <= MOST_SPREAD_HU
+    has_level_of_brain = BRAIN_HU[0] <= measures.middle <= BRAIN_HU[1]
+    in_hu = has_level_of_brain and measures.spread <= MOST_SPREAD_HU
     if modality == "ct" and not in_hu:
         raise ValueError(
-            f"its brain lies at {look.middle:.0f} (half of it within {look.spread:.0f}), where a "
-            "CT has 20 to 45 HU: it is an MR, or not in HU; export it in HU or say what it is"
+            f"its brain lies at {measures.middle:.0f} (half of it within "
+            f"{measures.spread:.0f}), where a CT has 20 to 45 HU: it is an MR, or not in HU; "
+            "export it in HU or say what it is"
         )
 
 
-def oddities(look: Look, modality: str) -> list[str]:
-    """What of a scan the networks have not seen; none of it is refused."""
-    found = []
-    if modality == "mri" and look.skull > DARK_SKULL:
-        found.append(
+def oddities(measures: HeadMeasures, modality: str) -> list[str]:
+    """A sentence for everything that the networks have not seen; none of it is refused."""
+    notes = []
+    if modality == "mri" and measures.skull > DARK_SKULL:
+        notes.append(
             "no skull: no dark skull was found under a brighter scalp, as after skull stripping; "
             "the networks know whole heads and may paint bone over the brain"
         )
-    if modality == "ct" and look.skull < LEAST_BONE:
-        found.append(
-            f"no skull: {look.skull:.1%} of the head's rim is bone, as after skull stripping; the "
-            "networks know whole heads"
+    if modality == "ct" and measures.skull < LEAST_BONE:
+        notes.append(
+            f"no skull: {measures.skull:.1%} of the head's rim is bone, as after skull stripping; "
+            "the networks know whole heads"
         )
-    if modality == "mri" and look.lean > T1_LEAN:
-        found.append(
+    if modality == "mri" and measures.lean > T1_LEAN:
+        notes.append(
             "contrast: fluid is not the darkest part of the brain, as in T2, FLAIR or proton "
             "density; the networks know T1"
         )
-    if look.cut > MOST_CUT:
-        found.append(
-            f"cut off: {look.cut:.0%} of the slices show a head that reaches the border of the "
+    if measures.cut > MOST_CUT:
+        notes.append(
+            f"cut off: {measures.cut:.0%} of the slices show a head that reaches the border of the "
             "scan; what lies beyond is missing"
         )
     smallest, largest = LARGEST_SLICE_CM2
-    if not smallest <= look.largest_cm2 <= largest:
-        found.append(
-            f"size: the largest slice of the head has {look.largest_cm2:.0f} cm2, an adult's "
+    if not smallest <= measures.largest_cm2 <= largest:
+        notes.append(
+            f"size: the largest slice of the head has {measures.largest_cm2:.0f} cm2, an adult's "
             f"{smallest:.0f} to {largest:.0f}; the networks know adults, slices from the eyes up"
         )
-    return found
+    return notes
 
 
-def look_at(volume: Volume, stack: AxialStack) -> Look:
-    """Measure a scan, see `Look`."""
+def measure_head(volume: Volume, stack: AxialStack) -> HeadMeasures:
+    """Measure the head in a scan."""
     _, row_mm, column_mm = stack.spacing_mm
     area = stack.head.sum((1, 2)) * (row_mm * column_mm / 100)
     with_head = np.flatnonzero(area)
@@ -193,48 +311,50 @@ def look_at(volume: Volume, stack: AxialStack) -> Look:
 
     values, head = stack.values[large], stack.head[large]
     depth_mm = np.stack(
-        [ndimage.distance_transform_edt(one, sampling=(row_mm, column_mm)) for one in head]
+        [ndimage.distance_transform_edt(mask, sampling=(row_mm, column_mm)) for mask in head]
     )
     deep = values[depth_mm > DEEP * depth_mm.max()]
     dark, lower, middle, upper, bright = np.percentile(deep, [5, 25, 50, 75, 95])
 
-    return Look(
-        width_to_length=_width_to_length(head) * column_mm / row_mm,
+    return HeadMeasures(
+        width_to_length=median_width_to_length(head) * column_mm / row_mm,
         lowest=float(area[with_head[0]] / area.max()),
         highest=float(area[with_head[-1]] / area.max()),
         largest_cm2=float(area.max()),
-        cut=_cut_share(volume, stack),
+        cut=cut_share(volume, stack),
         middle=float(middle),
         spread=float(upper - lower),
         lean=float((bright - 2 * middle + dark) / max(bright - dark, 1e-9)),
-        skull=_skull(values, depth_mm, volume.modality),
+        skull=skull_contrast(values, depth_mm, volume.modality),
     )
 
 
-def _width_to_length(head: np.ndarray) -> float:
+def median_width_to_length(head: np.ndarray) -> float:
     """Columns over rows that the head covers, median over slices (Z, H, W)."""
     rows = head.any(2)
     columns = head.any(1)
-    return float(np.median(_extent(columns) / _extent(rows)))
+    return float(np.median(extents(columns) / extents(rows)))
 
 
-def _extent(lines: np.ndarray) -> np.ndarray:
+def extents(lines: np.ndarray) -> np.ndarray:
     """From the first true entry of each row to its last one, (Z, N) -> (Z,)."""
     return lines.shape[1] - np.argmax(lines[:, ::-1], 1) - np.argmax(lines, 1)
 
 
-def _skull(values: np.ndarray, depth_mm: np.ndarray, modality: str) -> float:
-    """See `Look.skull`."""
+def skull_contrast(values: np.ndarray, depth_mm: np.ndarray, modality: str) -> float:
+    """See `HeadMeasures.skull`."""
     if modality == "ct":
         rim = (depth_mm > 0) & (depth_mm <= RIM_MM)
         return float((values[rim] > BONE_HU).mean())
 
-    scalp = max(_medians(values, depth_mm, SCALP_MM))
-    skull = min(_medians(values, depth_mm, SKULL_MM), default=scalp)
+    scalp = max(layer_medians(values, depth_mm, SCALP_MM))
+    skull = min(layer_medians(values, depth_mm, SKULL_MM), default=scalp)
     return float(skull / max(scalp, 1e-9))
 
 
-def _medians(values: np.ndarray, depth_mm: np.ndarray, ends_mm: tuple[float, ...]) -> list[float]:
+def layer_medians(
+    values: np.ndarray, depth_mm: np.ndarray, ends_mm: tuple[float, ...]
+) -> list[float]:
     """The median value of each layer between neighbouring depths, where there is one."""
     layers = [
         values[(depth_mm > above) & (depth_mm <= below)]
@@ -243,7 +363,7 @@ def _medians(values: np.ndarray, depth_mm: np.ndarray, ends_mm: tuple[float, ...
     return [float(np.median(layer)) for layer in layers if layer.size]
 
 
-def _cut_share(volume: Volume, stack: AxialStack) -> float:
+def cut_share(volume: Volume, stack: AxialStack) -> float:
     """Share of the head's slices that touch the border of the volume, see `CUT_MM`.
 
     The first and the last slice do not count: a scan may begin and end inside of the head.

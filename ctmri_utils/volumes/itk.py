@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,12 +24,15 @@ from .volume import (
     three_dimensions,
 )
 
-# In this much of a file, its header says where it lies in space, and where its voxels are.
+if TYPE_CHECKING:
+    from SimpleITK import Image
+
+# Within its first bytes, a header says where the volume lies in space, and where its voxels are.
 HEADER_BYTES = 2**14
 SAYS_ORIENTATION = re.compile(rb"(?m)^(TransformMatrix|Orientation|Rotation|space)\b")
 DATA_FILE = re.compile(rb"(?m)^ElementDataFile\s*=\s*([^\r\n]+)")
 
-# zlib packs no tighter.
+# zlib compresses by less than this factor.
 MOST_PACKED = 1100
 
 
@@ -50,7 +55,7 @@ def read_itk(path: Path, modality: str | None = None, *, labels: bool = True) ->
     path = Path(path)
     header = read_start(path, HEADER_BYTES)
     try:
-        values, affine = _read(simple_itk, path, header)
+        values, affine = read_checked(simple_itk, path, header)
         volume = measured_volume(values, affine, modality, labels)
         if SAYS_ORIENTATION.search(header):
             return volume
@@ -65,7 +70,9 @@ def read_itk(path: Path, modality: str | None = None, *, labels: bool = True) ->
         ) from error
 
 
-def _read(simple_itk, path: Path, header: bytes) -> tuple[np.ndarray, np.ndarray]:
+def read_checked(
+    simple_itk: ModuleType, path: Path, header: bytes
+) -> tuple[np.ndarray, np.ndarray]:
     """Values (I, J, K), float32, and affine of an open file, whose claims are checked first."""
     simple_itk.ProcessObject.GlobalWarningDisplayOff()
     reader = simple_itk.ImageFileReader()
@@ -80,7 +87,7 @@ def _read(simple_itk, path: Path, header: bytes) -> tuple[np.ndarray, np.ndarray
             "its voxels are colours, vectors or complex numbers: save the grey values or the "
             "magnitude"
         )
-    if np.prod(shape, dtype=float) > MOST_PACKED * _bytes_of(path, header):
+    if np.prod(shape, dtype=float) > MOST_PACKED * bytes_on_disk(path, header):
         raise ValueError(
             f"it claims {' x '.join(map(str, shape))} voxels, more than its bytes can hold: copy "
             "or export it again"
@@ -90,10 +97,10 @@ def _read(simple_itk, path: Path, header: bytes) -> tuple[np.ndarray, np.ndarray
     # What is too large for float32 is counted by `cleaned`.
     with np.errstate(all="ignore"):
         values = simple_itk.GetArrayViewFromImage(image).T.astype(np.float32).reshape(shape)
-    return values, _affine(image)
+    return values, affine_of(image)
 
 
-def _bytes_of(path: Path, header: bytes) -> int:
+def bytes_on_disk(path: Path, header: bytes) -> int:
     """How large a file is, with that of its voxels."""
     name = data_file(path, header)
     if name is None:
@@ -113,7 +120,7 @@ def data_file(path: Path, header: bytes) -> Path | None:
     return None if name == "LOCAL" or several_files else path.parent / name
 
 
-def _affine(image) -> np.ndarray:
+def affine_of(image: Image) -> np.ndarray:
     """(4, 4), index -> mm, RAS+."""
     dimensions = image.GetDimension()
     directions = np.reshape(image.GetDirection(), (dimensions, dimensions))[:3, :3]
@@ -153,7 +160,7 @@ def write_itk(volume: Volume, path: Path) -> None:
     image.SetMetaData("Comment", "; ".join([volume.label, *volume.warnings]))
 
     try:
-        _write(simple_itk, image, path)
+        write_packed(simple_itk, image, path)
     except RuntimeError as error:
         # What SimpleITK raises has many lines, and a temporary name.
         raise OSError(
@@ -161,7 +168,7 @@ def write_itk(volume: Volume, path: Path) -> None:
         ) from error
 
 
-def _write(simple_itk, image, path: Path) -> None:
+def write_packed(simple_itk: ModuleType, image: Image, path: Path) -> None:
     """Write an image packed; the voxels of a .mhd into a .zraw beside it."""
     if path.suffix.lower() != ".mhd":
         with atomic_create(path) as temporary:

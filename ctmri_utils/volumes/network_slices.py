@@ -8,29 +8,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..units import HU, Scale, mri_scale
+from ..cyclegan.model import Translator
+from ..units import HU, MODALITIES, Scale, mri_scale, other_modality
 from .axial_slices import AxialStack, axial
-from .volume import MODALITIES, OTHER, Volume
+from .volume import Volume
 
 # MR has no unit of its own: 12 bits, as scanners store it.
 TRANSLATED_MRI = Scale(0.0, 4095.0, "MR unit")
 
-# Of what the networks make, in the range of the networks.
+# The scales that turn translations from the range of the networks into HU and MR units.
 SCALES = {"ct": HU, "mri": TRANSLATED_MRI}
 
-# Pixels per side for networks without a contract.
+# Networks without a contract get slices with this many pixels per side.
 ASSUMED_SIZE = 128
 
-# Memory for the activations of one batch, on the CPU.
+# On the CPU, the activations of one batch may take this much memory.
 BATCH_BYTES = 2**29
 
-# A generator holds as many images of its largest size at once, per slice: measured, 3.5 to 5.
+# A generator holds this many images of its largest size at once, per slice: measured, 3.5 to 5.
 IMAGES_AT_ONCE = 5
 MOST_SLICES_AT_ONCE = 32
 
 
 def network_slices(
-    model, volume: Volume, size: int | None = None, spacing_mm: float | None = None
+    model: Translator, volume: Volume, size: int | None = None, spacing_mm: float | None = None
 ) -> tuple[AxialStack, Tensor, tuple[str, ...]]:
     """Turn a volume into the slices that a model translates.
 
@@ -40,7 +41,7 @@ def network_slices(
         The axial slices; the same in the range of the networks, background outside the head,
         (Z, 1, size, size) float32 in [-1, 1]; and notes on what was assumed of the model.
     """
-    size, spacing_mm, notes = slice_grid(model, OTHER[volume.modality], size, spacing_mm)
+    size, spacing_mm, notes = slice_grid(model, other_modality(volume.modality), size, spacing_mm)
     stack = axial(volume, size, spacing_mm)
     scale = HU if volume.modality == "ct" else mri_scale(stack.values, stack.head)
     values = np.where(stack.head_and_rim, scale.to_network(stack.values), -1)
@@ -48,7 +49,7 @@ def network_slices(
 
 
 def slice_grid(
-    model, to: str, size: int | None = None, spacing_mm: float | None = None
+    model: Translator, to: str, size: int | None = None, spacing_mm: float | None = None
 ) -> tuple[int, float | None, tuple[str, ...]]:
     """Pixels per side and pixel size of the slices that a model translates, see `axial`, and notes.
 
@@ -67,10 +68,10 @@ def slice_grid(
 
     contract.check_slices(size, spacing_mm)
     if to not in contract.makes:
-        made = " and ".join(MODALITIES[modality] for modality in contract.makes)
+        outputs = " and ".join(MODALITIES[modality] for modality in contract.makes)
         raise ValueError(
-            f"these weights make {made}, not {MODALITIES[to]}: choose other weights for "
-            f"{MODALITIES[OTHER[to]]}"
+            f"these weights make {outputs}, not {MODALITIES[to]}: choose other weights for "
+            f"{MODALITIES[other_modality(to)]}"
         )
     if contract.ct_unit != HU.unit:
         raise ValueError(
@@ -80,7 +81,7 @@ def slice_grid(
     return contract.size, spacing_mm or contract.pixel_mm, ()
 
 
-def check_one_channel(model, weights: str) -> None:
+def check_one_channel(model: Translator, weights: str) -> None:
     """Raise ValueError, which names the weights, for networks of several channels."""
     channels = max(model.architecture.ct_channels, model.architecture.mri_channels)
     if channels > 1:
@@ -91,7 +92,7 @@ def check_one_channel(model, weights: str) -> None:
 
 
 def translate_slices(
-    model, images: Tensor, to: str, progress: Callable[[Iterable], Iterable] = iter
+    model: Translator, images: Tensor, to: str, progress: Callable[[Iterable], Iterable] = iter
 ) -> np.ndarray:
     """Translate slices (N, 1, H, W) in [-1, 1]; the result is (N, H, W), in the same range."""
 
@@ -102,12 +103,12 @@ def translate_slices(
 
 
 def in_batches(
-    model,
+    model: Translator,
     images: Tensor,
     of_batch: Callable[[Tensor], np.ndarray],
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> np.ndarray:
-    """What a function gives for many slices, called with as many as fit into memory at once.
+    """Apply a function to many slices, as many at a time as fit into memory.
 
     Args:
         model: what the function uses.
@@ -120,7 +121,7 @@ def in_batches(
     return np.concatenate([of_batch(images[first : first + at_once]) for first in firsts])
 
 
-def batch_size(model, size: int) -> int:
+def batch_size(model: Translator, size: int) -> int:
     """How many slices of size x size fit into memory at once, 1 to 32.
 
     They may take half of what the GPU has free, or 512 MB on the CPU.

@@ -6,13 +6,14 @@ import gzip
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from ..discovery import GZIP_MAGIC, NIFTI, NIFTI2_HEADER_BYTES
 from ..files import read_start
 from ..machine import import_optional
-from .packages import quiet_readers
 from .volume import (
     Volume,
     as_int16,
@@ -21,14 +22,19 @@ from .volume import (
     check_shape,
     is_plausible,
     measured_volume,
+    quiet_readers,
     three_dimensions,
     voxel_sides_mm,
 )
 
+if TYPE_CHECKING:
+    # NIfTI-2 derives from NIfTI-1.
+    from nibabel import Nifti1Header, Nifti1Image
+
 MOST_HEADER_BYTES = 2**26
 READ_AT_ONCE_BYTES = 2**24
 
-# What a file begins with that was not fetched, and what to do.
+# Files that were not fetched begin in one of these ways; the sentence says what to do.
 NOT_FETCHED = {
     b"version https://git-lfs": "it is a pointer of git-lfs, not the file: run git lfs pull",
     b"<!DOCTYPE": "it is a web page, such as that of a login: download it again",
@@ -60,8 +66,8 @@ def read_nifti(path: Path, modality: str | None = None, *, labels: bool = True) 
     opener = gzip.open if is_packed else open
     try:
         with quiet_readers(), opener(path, "rb") as file:
-            image, notes = _bounded_image(nibabel, file)
-        volume = _volume(image, modality, labels)
+            image, notes = bounded_image(nibabel, file)
+        volume = volume_of_image(image, modality, labels)
         return replace(volume, notes=(*notes, *volume.notes))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -73,17 +79,17 @@ def read_nifti(path: Path, modality: str | None = None, *, labels: bool = True) 
         ) from error
 
 
-def _bounded_image(nibabel, file):
+def bounded_image(nibabel: ModuleType, file: BinaryIO) -> tuple[Nifti1Image, list[str]]:
     """The image in an open file, of which no more is read than a reasonable header needs; notes."""
-    # With the four bytes that say whether something follows the header.
+    # Four bytes behind the header say whether something follows it.
     start = file.read(NIFTI2_HEADER_BYTES + 4)
-    kind = _kind(nibabel, start)
+    kind = image_class(nibabel, start)
     header = kind.header_class(start[: kind.header_class.sizeof_hdr], check=False)
     if not 1 <= header["dim"][0] <= 7:
         raise ValueError(
             "its header does not give 1 to 7 dimensions: it is damaged; copy or export it again"
         )
-    notes = _mend_header(header, start)
+    notes = mend_header(header, start)
 
     shape = three_dimensions(header.get_data_shape())
     check_shape(shape)
@@ -106,9 +112,9 @@ def _bounded_image(nibabel, file):
     return kind.from_bytes(bytes(content)), notes
 
 
-def _mend_header(header, start: bytes) -> list[str]:
+def mend_header(header: Nifti1Header, start: bytes) -> list[str]:
     """Put right in place what can only have been meant one way; notes."""
-    notes = _mend_voxel_offset(header, start)
+    notes = mend_voxel_offset(header, start)
 
     intercept = float(header["scl_inter"])
     if not math.isfinite(intercept) and float(header["scl_slope"]):
@@ -137,7 +143,7 @@ def _mend_header(header, start: bytes) -> list[str]:
     return notes
 
 
-def _mend_voxel_offset(header, start: bytes) -> list[str]:
+def mend_voxel_offset(header: Nifti1Header, start: bytes) -> list[str]:
     """Let the voxels of a single file begin after its header, where the offset lies inside it."""
     size = header.sizeof_hdr
     is_single = bytes(header["magic"].item()).startswith((b"n+1", b"n+2"))
@@ -152,7 +158,7 @@ def _mend_voxel_offset(header, start: bytes) -> list[str]:
     return [f"its vox_offset lies inside its header; its voxels were read from byte {size + 4} on"]
 
 
-def _kind(nibabel, start: bytes):
+def image_class(nibabel: ModuleType, start: bytes) -> type[Nifti1Image]:
     """The class of image, NIfTI-1 or 2, that a file begins like."""
     for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
         if kind.header_class.may_contain_header(start):
@@ -163,7 +169,7 @@ def _kind(nibabel, start: bytes):
     raise ValueError("it does not begin like a NIfTI file: it is damaged or something else")
 
 
-def _volume(image, modality: str | None, labels: bool) -> Volume:
+def volume_of_image(image: Nifti1Image, modality: str | None, labels: bool) -> Volume:
     """A nibabel image as a volume, if it is one of real numbers in millimetres."""
     if image.get_data_dtype().kind not in "iuf":
         raise ValueError(
@@ -220,14 +226,14 @@ def write_nifti(volume: Volume, path: Path) -> None:
 
     image.header.set_xyzt_units("mm")
     image.header.set_slope_inter(1, 0)
-    image.header["descrip"] = _description(volume)
+    image.header["descrip"] = header_description(volume)
     for warning in volume.warnings:
         image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", warning.encode()))
     with atomic_create(path) as temporary:
         nibabel.save(image, temporary)
 
 
-def _description(volume: Volume) -> str:
+def header_description(volume: Volume) -> str:
     """What the header says of a synthetic volume, in the 79 characters that it has."""
     text = volume.label
     if volume.warnings:

@@ -1,4 +1,4 @@
-"""Pairs of scans: CT and MR of one person that lie upon each other, found in a folder and checked.
+"""Registered pairs: CT and MR of one patient, found in a folder and checked.
 
 A pair's files share their path up to the last word, which says what each is: `1BA001/ct.nii.gz`,
 `1BA001/mr.nii.gz` and perhaps `1BA001/mask.nii.gz`, as in SynthRAD; `p7_ct.mha` and `p7_t1.mha`; or
@@ -26,9 +26,10 @@ from ..discovery import (
     stem,
 )
 from ..evaluation.metrics import dice
+from ..units import MODALITIES
 from .axial_slices import AxialStack, axial, axial_like, resample
 from .scan_files import Scan, scan_of_file, without_voxel_files
-from .volume import MODALITIES, Volume, check_even, corner_indices
+from .volume import Volume, check_even, corner_indices
 
 CHANNELS = ("0000", "0001")
 ROLES = {"mask": {"mask"}, "ct": MODALITY_WORDS["ct"], "mri": MODALITY_WORDS["mri"]}
@@ -38,20 +39,21 @@ LAST_WORD = re.compile(r"(.*?)[-_ ./]*([^-_ ./]*)[-_ ./]*", flags=re.DOTALL)
 
 # Overlap (Dice) of the two whole heads, on the slices that both scans show: 0.98 in registered
 # phantoms; 0.91 to 0.93, 0.83 to 0.87 and 0.75 to 0.81 after a shift in the plane by 10, 20 and
-# 30 mm; still 0.95 after 20 mm up. Below the first number they are refused, below the second named.
+# 30 mm; still 0.95 after 20 mm up. A pair below the first number is refused; one below the second
+# gets a note.
 LEAST_OVERLAP = 0.8
 GOOD_OVERLAP = 0.9
 
-# So far apart, the middles of the two heads are named.
+# A pair whose heads have their middles further apart than this gets a note.
 FAR_MM = 4.0
 
-# Grids whose corners lie so near are one.
+# Two grids are one if their corners lie nearer to each other than this.
 SAME_GRID_MM = 0.01
 
-# If more of the MR's head than this lies outside of the CT's field, the pair is refused.
+# A pair is refused if more of the MR's head than this lies outside of the CT's field.
 MOST_OUTSIDE = 0.5
 
-# If more of the head is cut away than this, it is said. A rim of the skin always is.
+# A note says so if more of the head than this is cut away. A rim of the skin always is.
 MOST_CUT = 0.1
 
 
@@ -62,7 +64,7 @@ class Pair:
     Args:
         name: what their paths share.
         ct, mri: the two scans; of channels, in their order.
-        mask: where both are to be looked at, or None.
+        mask: the region in which both count, or None.
         is_named: whether the names say which is the CT.
     """
 
@@ -110,13 +112,15 @@ def find_pairs(
     if not source.is_dir():
         raise FileNotFoundError(f"{source} is not a folder: give one that holds the pairs")
 
-    found, left_out = _by_name(source, ct, mri)
-    pairs, notes, alone = [], [], []
-    for name, scans in sorted(found.items()):
-        roles = ("ct", "mri") if scans["ct"] or scans["mri"] else CHANNELS
-        cts, mris, masks = (scans[role] for role in (*roles, "mask"))
+    by_pair, left_out = scans_by_pair(source, ct, mri)
+    pairs, notes, unpaired = [], [], []
+    for name, scans in sorted(by_pair.items()):
+        is_named = bool(scans["ct"] or scans["mri"])
+        ct_role, mri_role = ("ct", "mri") if is_named else CHANNELS
+        cts, mris, masks = scans[ct_role], scans[mri_role], scans["mask"]
         if not (cts and mris):
-            alone += [scan.name for of_role in scans.values() for scan in of_role]
+            for scans_of_role in scans.values():
+                unpaired += [scan.name for scan in scans_of_role]
         elif max(len(cts), len(mris), len(masks)) > 1:
             notes.append(
                 f"left out: {printable(name)}: it has {len(cts)} CT, {len(mris)} MR and "
@@ -125,11 +129,11 @@ def find_pairs(
             )
         else:
             mask = masks[0] if masks else None
-            pairs.append(Pair(name, cts[0], mris[0], mask, is_named=roles is not CHANNELS))
+            pairs.append(Pair(name, cts[0], mris[0], mask, is_named))
 
-    if alone:
-        number = f"{len(alone)} volume{'s' if len(alone) > 1 else ''}"
-        notes.append(printable(f"no partner was found for {number}: {listed(sorted(alone))}"))
+    if unpaired:
+        number = f"{len(unpaired)} volume{'s' if len(unpaired) > 1 else ''}"
+        notes.append(printable(f"no partner was found for {number}: {listed(sorted(unpaired))}"))
     notes += left_out_notes(left_out)
     if not pairs:
         raise FileNotFoundError(
@@ -140,29 +144,32 @@ def find_pairs(
     return pairs, notes
 
 
-def _by_name(
+def scans_by_pair(
     source: Path, ct: str | None, mri: str | None
 ) -> tuple[dict[str, dict[str, list[Scan]]], Counter]:
-    """Name of a pair -> role -> the scans below a folder that have both; and what is left out."""
+    """The scans below a folder, by the name of their pair and their role; and what is left out."""
     listing = list_files(source)
     left_out = Counter(listing.left_out)
-    found = defaultdict(lambda: defaultdict(list))
+    by_pair = defaultdict(lambda: defaultdict(list))
     for path in without_voxel_files(listing.files):
-        name, role = _name_and_role(path.relative_to(source).as_posix(), ct, mri)
+        name, role = name_and_role(path.relative_to(source).as_posix(), ct, mri)
         scan = scan_of_file(path, source)
         if not role or not scan.is_file:
             left_out[ending(path)] += 1
         elif scan.synthetic:
             left_out[TRANSLATED] += 1
         else:
-            found[name][role].append(scan)
-    return found, left_out
+            by_pair[name][role].append(scan)
+    return by_pair, left_out
 
 
-def _name_and_role(path: str, ct: str | None, mri: str | None) -> tuple[str, str]:
-    """What a path shares with its partner's, and "ct", "mri", "mask", a channel or ""."""
+def name_and_role(path: str, ct: str | None, mri: str | None) -> tuple[str, str]:
+    """The name that a path shares with its partner's, and its role.
+
+    The role is "ct", "mri", "mask", a channel, or "" for a path that is none of these.
+    """
     for role, pattern in (("ct", ct), ("mri", mri)):
-        match = re.fullmatch(_expression(pattern), path) if pattern else None
+        match = re.fullmatch(pattern_expression(pattern), path) if pattern else None
         if match:
             return "".join(match.groups()).strip("/-_ ."), role
 
@@ -178,14 +185,14 @@ def _name_and_role(path: str, ct: str | None, mri: str | None) -> tuple[str, str
 
 def shared_name(path: str) -> str:
     """What a path shares with its partner's; the file's own name where that is nothing."""
-    name, _ = _name_and_role(path, None, None)
+    name, _ = name_and_role(path, None, None)
     return name or stem(path)
 
 
-def _expression(pattern: str) -> str:
+def pattern_expression(pattern: str) -> str:
     """A regular expression for a pattern; what `*` and `?` stand for are its groups."""
-    signs = {"*": "(.*)", "?": "(.)"}
-    return "".join(signs.get(sign, re.escape(sign)) for sign in pattern)
+    groups = {"*": "(.*)", "?": "(.)"}
+    return "".join(groups.get(character, re.escape(character)) for character in pattern)
 
 
 def read_pair(pair: Pair) -> PairedVolumes:
@@ -202,12 +209,13 @@ def read_pair(pair: Pair) -> PairedVolumes:
                 f"by their values both channels are {MODALITIES[first.modality]}: tell "
                 "them apart by --ct and --mri"
             )
-        ct, mri = (first, second) if first.modality == "ct" else (second, first)
-        return PairedVolumes(ct, mri, mask)
+        if first.modality == "ct":
+            return PairedVolumes(first, second, mask)
+        return PairedVolumes(second, first, mask)
     try:
         return PairedVolumes(pair.ct.read("ct"), pair.mri.read("mri"), mask)
     except ValueError:
-        if _are_swapped(pair):
+        if are_swapped(pair):
             raise ValueError(
                 "its CT and its MR look swapped, judging by their values: rename them, or tell "
                 "them apart by --ct and --mri"
@@ -227,7 +235,7 @@ def read_mask(scan: Scan) -> Volume:
     return replace(volume, values=(volume.values > 0).astype(np.float32))
 
 
-def _are_swapped(pair: Pair) -> bool:
+def are_swapped(pair: Pair) -> bool:
     """Whether each of the two can be read as the other, and not by chance: the MR as a CT."""
     try:
         pair.ct.read("mri")
@@ -236,13 +244,13 @@ def _are_swapped(pair: Pair) -> bool:
         return False
 
 
-def same_grid(one: Volume, other: Volume) -> bool:
+def same_grid(first: Volume, second: Volume) -> bool:
     """Whether two volumes have the same voxels, to a hundredth of a millimetre."""
-    if one.values.shape != other.values.shape:
+    if first.values.shape != second.values.shape:
         return False
-    apart = one.affine - other.affine
-    apart_mm = apart[:3, :3] @ corner_indices(one.values.shape) + apart[:3, 3:]
-    return bool(np.abs(apart_mm).max() < SAME_GRID_MM)
+    difference = first.affine - second.affine
+    offsets_mm = difference[:3, :3] @ corner_indices(first.values.shape) + difference[:3, 3:]
+    return bool(np.abs(offsets_mm).max() < SAME_GRID_MM)
 
 
 def axial_pair(volumes: PairedVolumes, size: int) -> tuple[AxialStack, AxialStack, list[str]]:
@@ -267,26 +275,26 @@ def axial_pair(volumes: PairedVolumes, size: int) -> tuple[AxialStack, AxialStac
     if not same_grid(volumes.ct, volumes.mri):
         notes.append("CT and MR have different grids: the CT was resampled onto the MR's slices")
 
-    in_ct = _shown(volumes.ct, mri)
+    in_ct = covered_pixels(volumes.ct, mri)
     outside = np.mean(~in_ct[mri.head])
     if outside > MOST_OUTSIDE:
         raise ValueError(
             f"{outside:.0%} of the head in the MR lies outside the CT: they are not registered, "
             "or hardly show the same, so register them or give a CT of the whole head"
         )
-    # Before anything is cut: where only one of the two shows a head, the other lies elsewhere. But
-    # a scan may end lower or higher than the other.
-    both = in_ct.any((1, 2))
-    notes += overlap_notes(ct.head[both], mri.head[both], mri.affine)
+    # The heads are compared before anything is cut, but only on slices that both scans show: one
+    # of them may end lower or higher.
+    in_both = in_ct.any((1, 2))
+    notes += overlap_notes(ct.head[in_both], mri.head[in_both], mri.affine)
 
-    common = in_ct & _shown(volumes.mri, mri)
+    shared_region = in_ct & covered_pixels(volumes.mri, mri)
     if volumes.mask is not None:
         mask = volumes.mask
-        common &= resample(mask.values, mask.affine, mri.affine, mri.values.shape, 0) > 0.5
-        notes += [f"the mask: {note}" for note in volumes.mask.notes]
-        if not same_grid(volumes.mask, volumes.mri):
+        shared_region &= resample(mask.values, mask.affine, mri.affine, mri.values.shape, 0) > 0.5
+        notes += [f"the mask: {note}" for note in mask.notes]
+        if not same_grid(mask, volumes.mri):
             notes.append("mask and MR have different grids: the mask was resampled onto the MR's")
-    cut = np.mean(~common[mri.head])
+    cut = np.mean(~shared_region[mri.head])
     if cut == 1:
         raise ValueError("its mask leaves nothing of the head: give the mask of this pair")
     if cut > MOST_CUT:
@@ -294,12 +302,12 @@ def axial_pair(volumes: PairedVolumes, size: int) -> tuple[AxialStack, AxialStac
             f"{cut:.0%} of the head in the MR lies outside the CT or the mask, and became "
             "background"
         )
-    ct = replace(ct, head=ct.head & common)
-    mri = replace(mri, head=mri.head & common)
+    ct = replace(ct, head=ct.head & shared_region)
+    mri = replace(mri, head=mri.head & shared_region)
     return ct, mri, notes
 
 
-def _shown(volume: Volume, stack: AxialStack) -> np.ndarray:
+def covered_pixels(volume: Volume, stack: AxialStack) -> np.ndarray:
     """Which pixels of a stack lie in a voxel of a volume, bool."""
     pixels = np.indices(stack.values.shape).reshape(3, -1)
     return covered(volume, stack.affine, pixels).reshape(stack.values.shape)
@@ -321,14 +329,14 @@ def covered(volume: Volume, affine: np.ndarray, index: np.ndarray) -> np.ndarray
 
 
 def overlap_notes(ct_head: np.ndarray, mri_head: np.ndarray, affine: np.ndarray) -> list[str]:
-    """A sentence on two heads that do not quite lie upon each other.
+    """A sentence on two heads that do not quite overlap.
 
     Args:
         ct_head, mri_head: (Z, H, W) bool.
         affine: of both, index -> mm.
 
     Raises:
-        ValueError: they are two heads, or lie elsewhere.
+        ValueError: they hardly overlap.
     """
     overlap = dice(ct_head, mri_head)
     if not overlap > LEAST_OVERLAP:
@@ -337,11 +345,11 @@ def overlap_notes(ct_head: np.ndarray, mri_head: np.ndarray, affine: np.ndarray)
             "registered, or of two people, so register them first"
         )
     middles = [np.argwhere(head).mean(0) for head in (ct_head, mri_head)]
-    apart = affine[:3, :3] @ (middles[0] - middles[1])
-    distance = float(np.linalg.norm(apart))
+    offset_mm = affine[:3, :3] @ (middles[0] - middles[1])
+    distance = float(np.linalg.norm(offset_mm))
     if overlap >= GOOD_OVERLAP and distance <= FAR_MM:
         return []
-    right, front, up = apart
+    right, front, up = offset_mm
     return [
         f"the heads in CT and MR overlap by {overlap:.2f} (Dice), and the CT's middle lies "
         f"{distance:.0f} mm from the MR's ({right:+.0f} to the right, {front:+.0f} to the front, "

@@ -1,4 +1,4 @@
-"""Volumes become a folder of slices to train on, split by person.
+"""Volumes become a folder of slices to train on, split by patient.
 
 `ctmri prepare OUTPUT --ct FOLDER --mri FOLDER`, or `ctmri prepare OUTPUT --pairs FOLDER`.
 """
@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..discovery import printable
-from ..people import LINK, Evidence, find_people, merged, people_in_words
+from ..discovery import listed, printable
+from ..patients import LINK, Evidence, find_patients, merged_labels, people_in_words
 from ..scans.slices import FOLDERS
-from ..units import HU, STORED_HU_OFFSET, mri_scale
+from ..units import HU, MODALITIES, STORED_HU_OFFSET, mri_scale
 from .axial_slices import AxialStack, axial
 from .pairs import Pair, axial_pair, find_pairs, read_pair
 from .scan_files import Scan, evidence, list_scans
-from .volume import MODALITIES, Volume, atomic_create
+from .volume import Volume, atomic_create
 
 COLUMNS = (
     "file",
@@ -37,13 +37,13 @@ COLUMNS = (
     "sha256",
 )
 
-# Share of a slice; with less head it is the scalp's top or the room.
+# A slice with a smaller share of head than this shows the scalp's top or the room.
 LEAST_HEAD = 0.05
 
-# Reasons that an error quotes.
+# An error quotes at most this many reasons.
 MOST_REASONS = 3
 
-# "MR unit" between a scan's percentiles.
+# Each MR is stored with this many units between its percentiles.
 MRI_SPAN = 1000.0
 
 LARGEST_UINT16 = 65535
@@ -55,9 +55,9 @@ class Preparation:
 
     Args:
         size: pixels per side of the slices.
-        test_share: of the people, between 0 and 1.
+        test_share: of the patients, between 0 and 1.
         seed: of the draw that splits them.
-        person: a regular expression that finds the person in a scan's path, see `find_people`.
+        pattern: a regular expression that finds the patient in a path, see `find_patients`.
 
     Raises:
         ValueError: the share leaves one side empty.
@@ -66,7 +66,7 @@ class Preparation:
     size: int = 128
     test_share: float = 0.2
     seed: int = 0
-    person: str | None = None
+    pattern: str | None = None
 
     def __post_init__(self):
         if not 0 < self.test_share < 1:
@@ -105,9 +105,9 @@ class Source:
     """A scan or a pair, before it is read.
 
     Args:
-        name: where it lies, for notes.
-        evidence: of the person.
-        read: of the pixels per side; gives the heads and notes, or raises ValueError.
+        name: its path, for notes.
+        evidence: of the patient.
+        read: takes the pixels per side, and returns the heads and notes or raises ValueError.
     """
 
     name: str
@@ -124,37 +124,38 @@ def prepare_slices(
 ) -> list[str]:
     """Write the axial slices of all scans as a folder that `scans.folder_scans` reads.
 
-    The slices are 16-bit PNG beside a manifest.csv. What lies outside the head becomes background,
-    slices with hardly any head are left out. MR is stored so that percentiles 0.5 and 99.5 of each
-    scan's head are 0 and 1000: a person's scans share one scale when they are read. Who a person is
-    says `people`; people are split by `split_people` and called person-001 ...; no name, id or
-    date is written. A scan that cannot be read or that gives no slices is left out, with a note;
-    copies of a scan stay on one side; masks, label maps and translations never come in.
+    * Slices are 16-bit PNG beside a manifest.csv. What lies outside the head becomes background.
+    * MR is stored so that percentiles 0.5 and 99.5 of each scan's head are 0 and 1000: a patient's
+      scans share one scale when they are read.
+    * Patients are found as `patients` says, split by `split_patients` and called person-001 ...;
+      no name, id or date is written. Copies of a scan stay on one side.
+    * Slices with hardly any head are left out, and so are masks, label maps, translations and, with
+      a note, scans that cannot be read or give no slices.
 
     Args:
         output: a new folder.
-        ct: where the CT volumes lie, see `find_scans`.
-        mri: where the MR volumes lie.
+        ct: the file or folder of the CT volumes, see `find_scans`.
+        mri: likewise, of the MR volumes.
         options: of the slices and the split.
         progress: wraps the loop over the scans.
 
     Returns:
-        Notes: how many people there are and how they were told apart, what was left out or changed.
+        Notes: how many patients there are and how they were found, what was left out or changed.
 
     Raises:
-        ValueError: nobody is left to train or test on.
-        FileNotFoundError: no scan of a modality.
+        ValueError: no patient is left to train or test on.
+        FileNotFoundError: there is no scan of a modality.
         FileExistsError: the output is not empty.
     """
     sources, notes = [], []
     for modality, folder in (("ct", Path(ct)), ("mri", Path(mri))):
-        scans, left_out = list_scans(folder).chosen(modality, round_trip=False)
+        scans, left_out = list_scans(folder).select(modality, round_trip=False)
         notes += [f"{folder}: {note}" for note in left_out]
         for scan in scans:
-            read = partial(_read_scan, scan, modality, f"scan {len(sources) + 1}")
-            sources.append(Source(str(scan.place), evidence(scan, folder), read))
+            read = partial(heads_of_scan, scan, modality, f"scan {len(sources) + 1}")
+            sources.append(Source(str(scan.location), evidence(scan, folder), read))
 
-    _, notes = _prepare(Path(output), sources, notes, options, progress)
+    _, notes = write_folder(Path(output), sources, notes, options, progress)
     return [printable(note) for note in notes]
 
 
@@ -166,7 +167,7 @@ def prepare_pairs(
     options: Preparation = DEFAULTS,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[str]:
-    """As `prepare_slices`, from CT and MR that lie upon each other; the manifest says which do.
+    """As `prepare_slices`, from registered CT and MR; the manifest says which are pairs.
 
     Both come onto the MR's slices. What only one of them shows, or lies outside of the pair's mask,
     becomes background, and a level counts where both show a head.
@@ -187,15 +188,15 @@ def prepare_pairs(
     source = Path(source)
     pairs, notes = find_pairs(source, ct, mri)
     sources = [
-        Source(pair.name, evidence(pair.ct, source), partial(_read_pair, pair)) for pair in pairs
+        Source(pair.name, evidence(pair.ct, source), partial(heads_of_pair, pair)) for pair in pairs
     ]
-    table, notes = _prepare(Path(output), sources, notes, options, progress)
+    table, notes = write_folder(Path(output), sources, notes, options, progress)
     in_test = table.loc[table["split"] == "test", "source"].unique()
     names = sorted(pairs[k].name for k in in_test)
     return [printable(note) for note in (*notes, f"in the test: {', '.join(names)}")]
 
 
-def _read_scan(scan: Scan, modality: str, name: str, size: int) -> tuple[list[Head], list[str]]:
+def heads_of_scan(scan: Scan, modality: str, name: str, size: int) -> tuple[list[Head], list[str]]:
     """The head in a scan, and notes; see `Source.read`."""
     volume = scan.read(modality)
     stack = axial(volume, size)
@@ -205,10 +206,10 @@ def _read_scan(scan: Scan, modality: str, name: str, size: int) -> tuple[list[He
             f"no slice shows at least {LEAST_HEAD:.0%} head, the largest {share.max():.1%}"
         )
     notes = [f"{name}: {note}" for note in (*volume.notes, *stack.notes)]
-    return [_head(name, volume, stack, share >= LEAST_HEAD)], notes
+    return [head_slices(name, volume, stack, share >= LEAST_HEAD)], notes
 
 
-def _read_pair(pair: Pair, size: int) -> tuple[list[Head], list[str]]:
+def heads_of_pair(pair: Pair, size: int) -> tuple[list[Head], list[str]]:
     """The heads in the CT and the MR of a pair, and notes; see `Source.read`."""
     volumes = read_pair(pair)
     ct, mri, notes = axial_pair(volumes, size)
@@ -216,13 +217,13 @@ def _read_pair(pair: Pair, size: int) -> tuple[list[Head], list[str]]:
     if not levels.any():
         raise ValueError(f"no slice shows at least {LEAST_HEAD:.0%} head in both scans")
     heads = [
-        _head(f"ct of {pair.name}", volumes.ct, ct, levels),
-        _head(f"mri of {pair.name}", volumes.mri, mri, levels),
+        head_slices(f"ct of {pair.name}", volumes.ct, ct, levels),
+        head_slices(f"mri of {pair.name}", volumes.mri, mri, levels),
     ]
     return heads, [f"{pair.name}: {note}" for note in notes]
 
 
-def _head(name: str, volume: Volume, stack: AxialStack, levels: np.ndarray) -> Head:
+def head_slices(name: str, volume: Volume, stack: AxialStack, levels: np.ndarray) -> Head:
     """The slices of a stack as whole numbers, background outside of the head."""
     values = np.where(stack.head_and_rim, stack.values, stack.background)
     if volume.modality == "ct":
@@ -237,45 +238,47 @@ def _head(name: str, volume: Volume, stack: AxialStack, levels: np.ndarray) -> H
     return Head(name, volume, stack, levels, pixels, scale)
 
 
-def _prepare(
+def write_folder(
     output: Path,
     sources: list[Source],
     notes: list[str],
     options: Preparation,
     progress: Callable[[Iterable], Iterable],
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Write the slices of all sources, split by person.
+    """Write the slices of all sources, split by patient.
 
     Returns:
         The manifest, with two more columns: "source", which one a slice comes from, and "content",
-        a digest of its volume. And the notes, on the people first.
+        a digest of its volume. And the notes, on the patients first.
     """
-    people = find_people([source.evidence for source in sources], options.person)
+    patients = find_patients([source.evidence for source in sources], options.pattern)
     with atomic_create(output) as folder:
         folder.mkdir()
-        rows, more_notes = _write_slices(folder, progress(sources), options.size)
+        rows, more_notes = write_slices(folder, progress(sources), options.size)
         table = pd.DataFrame(rows, columns=["source", "content", *COLUMNS, "pair"])
 
-        # Only now it is known who can be read.
-        notes = [people.sentence(sorted(set(table["source"]))), *notes, *more_notes]
-        table["patient"] = [people.of[k] for k in table["source"]]
+        # Which patients have a scan that can be read is known only now.
+        notes = [patients.sentence(sorted(set(table["source"]))), *notes, *more_notes]
+        table["patient"] = [patients.labels[k] for k in table["source"]]
         try:
-            table["split"] = _sides(table, options)
+            table["split"] = draw_sides(table, options)
         except ValueError as error:
-            raise ValueError(f"{error} ({'; '.join(_shortest(notes))})") from None
+            reasons = [note for note in notes if note.startswith("left out")]
+            details = listed([notes[0], *reasons], "; ", 1 + MOST_REASONS)
+            raise ValueError(f"{error} ({details})") from None
 
-        table["patient"] = _without_names(table["patient"], options.seed)
-        table["file"] = _moved_to_sides(folder, table)
+        table["patient"] = numbered_patients(table["patient"], options.seed)
+        table["file"] = move_to_sides(folder, table)
         columns = COLUMNS if table["pair"].isna().all() else (*COLUMNS, "pair")
         table.to_csv(folder / "manifest.csv", columns=columns, index=False, lineterminator="\n")
     return table, notes
 
 
-def _write_slices(
+def write_slices(
     folder: Path, sources: Iterable[Source], size: int
 ) -> tuple[list[dict], list[str]]:
     """Write the slices of all sources into one folder; a row for each, and notes."""
-    rows, notes, seen = [], [], {}
+    rows, notes, name_of_content = [], [], {}
     for k, source in enumerate(sources):
         try:
             heads, source_notes = source.read(size)
@@ -287,17 +290,19 @@ def _write_slices(
         notes += source_notes
         for head in heads:
             content = hashlib.sha256(head.volume.values.tobytes()).hexdigest()
-            first = seen.setdefault(content, head.name)
-            if first != head.name:
-                notes.append(f"{head.name} has the same values as {first}: is it a copy?")
-            about = {"source": k, "content": content, "modality": head.volume.modality}
-            for row in _write_head(folder, k + 1, head):
-                pair = {"pair": f"{k + 1:03d}-{row['file'][-8:-4]}"} if len(heads) > 1 else {}
-                rows.append(about | row | pair)
+            first_name = name_of_content.setdefault(content, head.name)
+            if first_name != head.name:
+                notes.append(f"{head.name} has the same values as {first_name}: is it a copy?")
+            for row in write_head(folder, k + 1, head):
+                row |= {"source": k, "content": content, "modality": head.volume.modality}
+                if len(heads) > 1:
+                    level = Path(row["file"]).stem.rpartition("_")[2]
+                    row["pair"] = f"{k + 1:03d}-{level}"
+                rows.append(row)
     return rows, notes
 
 
-def _write_head(folder: Path, number: int, head: Head) -> Iterator[dict[str, str]]:
+def write_head(folder: Path, number: int, head: Head) -> Iterator[dict[str, str]]:
     """Write the slices of one volume, and yield their part of a manifest row."""
     slice_mm, pixel_mm, _ = head.stack.spacing_mm
     heights = head.stack.heights
@@ -314,72 +319,63 @@ def _write_head(folder: Path, number: int, head: Head) -> Iterator[dict[str, str
         }
 
 
-def _sides(table: pd.DataFrame, options: Preparation) -> np.ndarray:
-    """ "train" or "test" for each slice: whoever has the same scan stays on one side."""
+def draw_sides(table: pd.DataFrame, options: Preparation) -> np.ndarray:
+    """ "train" or "test" for each slice: patients who share a scan stay on one side."""
     keys = [[("", row.patient), (LINK, row.content)] for row in table.itertuples()]
-    groups = pd.Series(merged(keys), dtype=object)
+    groups = pd.Series(merged_labels(keys), dtype=object)
     by_modality = {modality: set(groups[table["modality"] == modality]) for modality in MODALITIES}
-    test = split_people(by_modality, options.test_share, options.seed)
+    test = split_patients(by_modality, options.test_share, options.seed)
     return np.where(groups.isin(test), "test", "train")
 
 
-def split_people(people: dict[str, set], test_share: float, seed: int) -> set:
-    """Draw the people of the test side: this share of each modality's, at least one.
+def split_patients(by_modality: dict[str, set], test_share: float, seed: int) -> set:
+    """Draw the patients of the test side: this share of each modality's, at least one.
 
     Args:
-        people: modality -> its people, who may have both.
+        by_modality: the patients of each modality; one who has both is in both sets.
         test_share: between 0 and 1.
         seed: of the draw.
 
     Raises:
-        ValueError: a modality has nobody left to train on.
+        ValueError: a modality has no patient left to train on.
     """
     draw = np.random.default_rng(seed)
     test = set()
-    for names in people.values():
-        order = sorted(names - test)
+    for patients in by_modality.values():
+        order = sorted(patients - test)
         draw.shuffle(order)
 
         # Some may be in the test already, on account of the other modality.
-        goal = max(1, round(test_share * len(names)))
-        missing = max(0, goal - len(names & test))
+        goal = max(1, round(test_share * len(patients)))
+        missing = max(0, goal - len(patients & test))
         test |= set(order[:missing])
 
-    for modality, names in people.items():
-        if not names - test:
+    for modality, patients in by_modality.items():
+        if not patients - test:
             raise ValueError(
-                f"{people_in_words(len(names))} with {modality} (by PatientID, folder or name) "
+                f"{people_in_words(len(patients))} with {modality} (by PatientID, folder or name) "
                 "cannot be split so that nobody is both in train and in test: give at least two "
                 "for each modality, lower the test share, or tell people apart by --person"
             )
     return test
 
 
-def _shortest(notes: list[str]) -> list[str]:
-    """The notes that explain a refusal, or their number where they are many."""
-    left_out = [note for note in notes if note.startswith("left out")]
-    if len(left_out) > MOST_REASONS:
-        more = len(left_out) - MOST_REASONS
-        left_out = [*left_out[:MOST_REASONS], f"and {more} more were left out"]
-    return [notes[0], *left_out]
-
-
-def _without_names(patients: pd.Series, seed: int) -> pd.Series:
-    """The people called person-001 ..., in an order that says nothing about the alphabet."""
+def numbered_patients(patients: pd.Series, seed: int) -> pd.Series:
+    """The patients called person-001 ..., in an order that says nothing about the alphabet."""
     order = sorted(set(patients))
     np.random.default_rng(seed).shuffle(order)
-    names = {person: f"person-{number:03d}" for number, person in enumerate(order, start=1)}
+    names = {patient: f"person-{number:03d}" for number, patient in enumerate(order, start=1)}
     return patients.map(names)
 
 
-def _moved_to_sides(folder: Path, table: pd.DataFrame) -> list[str]:
-    """Move every slice to trainA, trainB, testA or testB; where each lies then."""
+def move_to_sides(folder: Path, table: pd.DataFrame) -> list[str]:
+    """Move every slice to trainA, trainB, testA or testB, and return its path there."""
     for name in FOLDERS.values():
         (folder / name).mkdir()
 
-    places = []
+    paths = []
     for row in table.itertuples():
-        place = f"{FOLDERS[row.split, row.modality]}/{row.file}"
-        (folder / row.file).rename(folder / place)
-        places.append(place)
-    return places
+        path = f"{FOLDERS[row.split, row.modality]}/{row.file}"
+        (folder / row.file).rename(folder / path)
+        paths.append(path)
+    return paths

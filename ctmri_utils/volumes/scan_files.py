@@ -1,4 +1,4 @@
-"""Scans on disk: NIfTI, MetaImage, NRRD and DICOM, found, read and written alike."""
+"""Scans on disk, as NIfTI, MetaImage, NRRD or DICOM: finding, reading and writing them."""
 
 from __future__ import annotations
 
@@ -7,39 +7,19 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..discovery import (
-    ERROR_MAP,
-    ITK,
-    LABELS,
-    LOCKED,
-    NIFTI,
-    OTHER_MODALITY,
-    SYNTHETIC,
-    TRANSLATED,
-    ending,
-    is_dicom,
-    is_named_as_error_map,
-    is_named_as_labels,
-    labels_error_map,
-    left_out_notes,
-    list_files,
-    named_modality,
-    own_label,
-    printable,
-    words_of,
-)
+from .. import discovery
 from ..files import read_start
-from ..people import Evidence
+from ..patients import Evidence
+from ..units import MODALITIES, other_modality
 from .dicom import list_series, read_series
 from .dicom_files import read_file, tag_text
 from .dicom_write import write_series
 from .itk import HEADER_BYTES, data_file, read_itk, write_itk
 from .nifti import read_nifti, write_nifti
-from .packages import quiet_readers
-from .volume import MODALITIES, OTHER, Volume
+from .volume import Volume, quiet_readers
 
-# Endings of files that hold one volume each.
-VOLUME_FILES = NIFTI + ITK
+# Files with these endings hold one volume each.
+VOLUME_FILES = discovery.NIFTI + discovery.ITK
 
 
 @dataclass(frozen=True)
@@ -63,19 +43,20 @@ class Scan:
 
     @property
     def source(self) -> str:
-        """Where it lies: its file, or the first one of a series."""
-        more = len(self.files) - 1
-        return str(self.files[0]) + (f" and {more} more" if more else "")
+        """Its file, or the first file of a series and how many more there are."""
+        if len(self.files) == 1:
+            return str(self.files[0])
+        return f"{self.files[0]} and {len(self.files) - 1} more"
 
     @property
-    def place(self) -> Path:
+    def location(self) -> Path:
         """Its file, or the folder of a series."""
         return self.files[0] if self.is_file else self.files[0].parent
 
     @property
     def modality_in_name(self) -> str:
         """What a file is called: "ct", "mri", "other", or "" if its name does not say."""
-        return named_modality(self.files[0].name) if self.is_file else ""
+        return discovery.named_modality(self.files[0].name) if self.is_file else ""
 
     def read(self, modality: str | None = None, labels: bool = False) -> Volume:
         """Read the volume.
@@ -90,7 +71,7 @@ class Scan:
         """
         if self.is_file:
             self._check_label(modality)
-            read = read_itk if self.name.lower().endswith(ITK) else read_nifti
+            read = read_itk if self.name.lower().endswith(discovery.ITK) else read_nifti
             return read(self.files[0], modality, labels=labels)
 
         volume = read_series(self.files)
@@ -105,10 +86,10 @@ class Scan:
         """Raise ValueError for a translation that says it is of another modality."""
         if modality is None:
             return
-        expected, other = MODALITIES[modality], MODALITIES[OTHER[modality]]
-        if own_label(self.files[0]) == SYNTHETIC.format(other):
+        expected, opposite = MODALITIES[modality], MODALITIES[other_modality(modality)]
+        if discovery.own_label(self.files[0]) == discovery.SYNTHETIC_LABEL.format(opposite):
             raise ValueError(
-                f"{self.files[0]}: its header says that it is a synthetic {other}, not a "
+                f"{self.files[0]}: its header says that it is a synthetic {opposite}, not a "
                 f"{expected}: give the {expected}"
             )
 
@@ -127,8 +108,8 @@ class ScanListing:
     scans: tuple[Scan, ...]
     left_out: Counter
 
-    def chosen(self, modality: str | None, round_trip: bool) -> tuple[list[Scan], list[str]]:
-        """The scans to work on, and notes on what is left out.
+    def select(self, modality: str | None, round_trip: bool) -> tuple[list[Scan], list[str]]:
+        """Select the scans to work on. Returns them, and notes on what is left out.
 
         Args:
             modality: "ct" or "mri" leaves out files that are named as another modality, unless all
@@ -142,22 +123,24 @@ class ScanListing:
         scans = list(self.scans)
         if not round_trip:
             scans = [scan for scan in self.scans if not scan.synthetic]
-            left_out[TRANSLATED] = sum(len(scan.files) for scan in self.scans if scan.synthetic)
+            left_out[discovery.TRANSLATED] = sum(
+                len(scan.files) for scan in self.scans if scan.synthetic
+            )
 
-        named = [scan for scan in scans if scan.modality_in_name in ("", modality)]
-        if modality and named:
-            left_out[OTHER_MODALITY] = len(scans) - len(named)
-            scans = named
+        of_modality = [scan for scan in scans if scan.modality_in_name in ("", modality)]
+        if modality and of_modality:
+            left_out[discovery.OTHER_MODALITY] = len(scans) - len(of_modality)
+            scans = of_modality
 
-        notes = left_out_notes(+left_out)
+        notes = discovery.left_out_notes(+left_out)
         advice = "give another file or folder"
-        if left_out[TRANSLATED]:
+        if left_out[discovery.TRANSLATED]:
             advice = "give real scans, because only `translate --round-trip` takes translations"
         if not scans:
             instead = "".join(f"; {note}" for note in notes)
             raise FileNotFoundError(
-                f"{printable(self.source)} holds no scan (looked for {', '.join(VOLUME_FILES)}, "
-                f"and CT or MR images in DICOM{instead}): {advice}"
+                f"{discovery.printable(self.source)} holds no scan (looked for "
+                f"{', '.join(VOLUME_FILES)}, and CT or MR images in DICOM{instead}): {advice}"
             )
         return scans, notes
 
@@ -172,14 +155,17 @@ def list_scans(source: Path) -> ScanListing:
         FileNotFoundError: the source does not exist.
     """
     source = Path(source)
-    check_exists(source)
+    if not source.exists():
+        raise FileNotFoundError(
+            f"{source} does not exist: give a NIfTI, .mha or DICOM file, or a folder of them"
+        )
     folder = source if source.is_dir() else source.parent
-    listing = list_files(source)
+    listing = discovery.list_files(source)
     left_out = Counter(listing.left_out)
 
     scans, dicom = [], []
     for path in without_voxel_files(listing.files):
-        reason = _reason_to_leave_out(path, path.relative_to(folder).parts, path == source)
+        reason = reason_to_leave_out(path, path.relative_to(folder).parts, path == source)
         if reason:
             left_out[reason] += 1
         elif is_volume_file(path):
@@ -194,31 +180,25 @@ def list_scans(source: Path) -> ScanListing:
     return ScanListing(source, tuple(real_first), left_out + other_objects)
 
 
-def _reason_to_leave_out(path: Path, parts: tuple[str, ...], is_source: bool) -> str:
+def reason_to_leave_out(path: Path, parts: tuple[str, ...], is_source: bool) -> str:
     """Why a file is no scan, "" if it may be one; its parts are the path below the source."""
     if is_volume_file(path):
-        if is_named_as_labels(parts) and not is_source:
-            return LABELS
-        is_error_map = is_named_as_error_map(path.name) or labels_error_map(own_label(path))
-        return ERROR_MAP if is_error_map else ""
+        if discovery.is_named_as_labels(parts) and not is_source:
+            return discovery.LABELS
+        is_named = discovery.is_named_as_error_map(path.name)
+        if is_named or discovery.labels_error_map(discovery.own_label(path)):
+            return discovery.ERROR_MAP
+        return ""
     try:
-        return "" if is_dicom(path) else ending(path)
+        return "" if discovery.is_dicom(path) else discovery.ending(path)
     except OSError:
-        return LOCKED
-
-
-def check_exists(source: Path) -> None:
-    """Raise FileNotFoundError unless there is such a file or folder."""
-    if not source.exists():
-        raise FileNotFoundError(
-            f"{source} does not exist: give a NIfTI, .mha or DICOM file, or a folder of them"
-        )
+        return discovery.LOCKED
 
 
 def list_masks(source: Path) -> list[Scan]:
     """The files of one volume in a folder that are named as masks; of a file, the file itself.
 
-    In a folder of which no file is named so, all of them.
+    If no file of the folder is named as a mask, all of them.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -226,14 +206,14 @@ def list_masks(source: Path) -> list[Scan]:
     source = Path(source)
     if source.is_file():
         return [scan_of_file(source, source.parent)]
-    volumes = [path for path in list_files(source).files if is_volume_file(path)]
+    volumes = [path for path in discovery.list_files(source).files if is_volume_file(path)]
     if not volumes:
         raise FileNotFoundError(
-            f"{printable(source)} holds no mask (looked for {', '.join(VOLUME_FILES)}): give "
-            "another file or folder"
+            f"{discovery.printable(source)} holds no mask (looked for {', '.join(VOLUME_FILES)}): "
+            "give another file or folder"
         )
-    named = [path for path in volumes if "mask" in words_of(path.name)]
-    return [scan_of_file(path, source) for path in named or volumes]
+    masks = [path for path in volumes if "mask" in discovery.words_of(path.name)]
+    return [scan_of_file(path, source) for path in masks or volumes]
 
 
 def is_volume_file(path: str | Path) -> bool:
@@ -243,7 +223,7 @@ def is_volume_file(path: str | Path) -> bool:
 
 def scan_of_file(path: Path, folder: Path) -> Scan:
     """The scan in a file of one volume, called by its path below the folder."""
-    return Scan((path,), path.relative_to(folder).as_posix(), bool(own_label(path)))
+    return Scan((path,), path.relative_to(folder).as_posix(), bool(discovery.own_label(path)))
 
 
 def without_voxel_files(files: tuple[Path, ...]) -> list[Path]:
@@ -256,7 +236,7 @@ def without_voxel_files(files: tuple[Path, ...]) -> list[Path]:
 
 
 def evidence(scan: Scan, source: Path) -> Evidence:
-    """What is known of the person in a scan, for comparison only; it is never written.
+    """What is known of the patient in a scan, for comparison only; it is never written.
 
     Args:
         scan: the scan.
@@ -292,7 +272,7 @@ def find_scans(source: Path, round_trip: bool = True) -> list[Scan]:
     Raises:
         FileNotFoundError: there is nothing to read; says what was found instead.
     """
-    scans, _ = list_scans(source).chosen(None, round_trip)
+    scans, _ = list_scans(source).select(None, round_trip)
     return scans
 
 
@@ -331,9 +311,9 @@ def write_volume(volume: Volume, path: Path) -> None:
 
     The errors are those of `write_nifti`, `write_itk` and `write_series`.
     """
-    if path.name.lower().endswith(NIFTI):
+    if path.name.lower().endswith(discovery.NIFTI):
         write_nifti(volume, path)
-    elif path.name.lower().endswith(ITK):
+    elif path.name.lower().endswith(discovery.ITK):
         write_itk(volume, path)
     else:
         write_series(volume, path)

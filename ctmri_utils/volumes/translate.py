@@ -8,39 +8,41 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
+from ..cyclegan.model import Translator
 from ..discovery import ERROR_MAP_ENDING, printable, stem
+from ..machine import progress_bar
 from ..runs.weights import ReferenceTranslator, load_translator
 from ..seeds import set_up
+from ..units import MODALITIES, other_modality
 from .error_maps import Calibration, calibrate, expected_error
 from .input_checks import check_input
 from .network_slices import SCALES, check_one_channel, network_slices, translate_slices
-from .packages import progress_bar
-from .scan_files import Scan, check_exists, is_volume_file, list_scans, write_volume
-from .volume import MODALITIES, OTHER, Volume, check_even, check_free
+from .scan_files import Scan, is_volume_file, list_scans, write_volume
+from .volume import Volume, check_even, check_free
 
 
 def translate_volume(
-    model,
+    model: Translator,
     volume: Volume,
     size: int | None = None,
     spacing_mm: float | None = None,
     smooth_mm: float = 0.0,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Volume:
-    """A CT made from an MR volume, or an MR from a CT, on the very grid of the volume.
+    """Translate an MR volume into a CT, or a CT into an MR, on the grid of the volume.
 
     The head is found in the volume itself; what lies outside is background before and after the
-    network.
+    network. The stages are `network_slices`, `check_input`, `translate_slices`, and
+    `AxialStack.back_onto`.
 
     Args:
-        model: anything with `translate(images, to)`, a CycleGAN for example. Its `contract`, if it
-            has one, says which slices it knows.
+        model: a CycleGAN, or anything else with `translate(images, to)`. Its `contract`, if it has
+            one, says which slices it knows.
         volume: the scan.
         size: pixels per side of the network's slices, see `axial`; None as the contract says, and
             128 without one.
@@ -53,9 +55,8 @@ def translate_volume(
         networks have not seen, see `input_checks`.
 
     Raises:
-        ValueError: there is no head, it is a scan that the networks cannot know, a size that
-            contradicts the contract, or the smoothing is none from 0 to 100 mm, or across slices
-            that lie unevenly.
+        ValueError: there is no head, the networks cannot know such a scan, the size contradicts the
+            contract, or the smoothing is not 0 to 100 mm or is across slices that lie unevenly.
 
     Example:
         >>> import numpy as np
@@ -74,10 +75,10 @@ def translate_volume(
         check_even(volume, "they are smoothed only where even: leave the smoothing out")
 
     stack, images, notes = network_slices(model, volume, size, spacing_mm)
-    # What a network painted may be odd in any way.
+    # The checks were made for scanned heads, so what a network painted is not checked.
     warnings = () if volume.synthetic else check_input(volume, stack)
 
-    to = OTHER[volume.modality]
+    to = other_modality(volume.modality)
     result = translate_slices(model, images, to, progress)
     if smooth_mm:
         sd_slices = smooth_mm / stack.spacing_mm[0]
@@ -99,7 +100,8 @@ class TranslationOptions:
     """How scans on disk are translated.
 
     Args:
-        to: "ct" or "mri", what to make; None: as each scan says of itself, or looks like.
+        to: "ct" or "mri", what to make; None: the other modality of each scan, which its file says,
+            or else its values.
         size: pixels per side of the network's slices, as in `translate_volume`.
         spacing_mm: their pixel size, likewise.
         smooth_mm: SD of a Gaussian across the slices of the result.
@@ -118,14 +120,67 @@ class TranslationOptions:
 
 
 def translate_files(source: Path, output: Path, weights: Path, options: TranslationOptions) -> None:
-    """Translate scans with the weights in a file, see `translate_scans`."""
+    """Translate every scan in a file or folder, and print a line for each.
+
+    A scan that cannot be read is reported and left out.
+
+    Args:
+        source: a NIfTI, .mha, .mhd, .nrrd or DICOM file, or a folder of them.
+        output: what to make, see the command's help.
+        weights: a run or weights, see `load_translator`.
+        options: see `TranslationOptions`.
+
+    Raises:
+        FileNotFoundError: there is no scan.
+        FileExistsError: an output exists; raised before any work.
+        ValueError: the weights do not suit, or scans were left out; the latter at the end.
+    """
     if options.uncertainty and options.smooth_mm:
         raise ValueError(
             "the expected error is calibrated without smoothing: leave --smooth-mm or "
             "--uncertainty out"
         )
-    # Before the weights are loaded, which takes longer.
-    check_exists(Path(source))
+    # What can be refused at once comes before the weights, which take longer to load.
+    scans = list_translations(source, output, options)
+    model = load_networks(weights, options)
+    translate_scans(scans, model, options)
+
+
+def list_translations(
+    source: Path, output: Path, options: TranslationOptions
+) -> list[tuple[Scan, Path]]:
+    """The scans to translate, each with the path of its translation, which is free.
+
+    Raises:
+        FileNotFoundError: there is no scan.
+        FileExistsError: an output exists.
+    """
+    modality = None if options.to is None else other_modality(options.to)
+    scans, notes = list_scans(source).select(modality, options.round_trip)
+    for note in notes:
+        print(f"note: {note}")
+
+    paths = output_paths(scans, Path(output))
+    for path in paths:
+        check_free(path)
+        if options.uncertainty:
+            check_free(error_map_of(path))
+    return list(zip(scans, paths, strict=True))
+
+
+def output_paths(scans: list[Scan], output: Path) -> list[Path]:
+    """The path of each translation: the output itself, or a file or folder in it."""
+    if len(scans) == 1 and (is_volume_file(output) or not scans[0].is_file):
+        return [output]
+    return [output / scan.name for scan in scans]
+
+
+def load_networks(weights: Path, options: TranslationOptions) -> Translator:
+    """The model in a run or a file, which suits the options; prints what it knows.
+
+    Raises:
+        ValueError: the weights cannot be used, or contradict the options.
+    """
     model = load_translator(weights, options.to, options.padding).to(set_up(seed=0))
     if isinstance(model, ReferenceTranslator):
         print(
@@ -133,96 +188,86 @@ def translate_files(source: Path, output: Path, weights: Path, options: Translat
             "1000 HU, and MR scaled by its own head, become -1 to 1"
         )
     if model.contract:
-        # Before any scan is read.
         model.contract.check_slices(options.size, options.spacing_mm)
         print(f"The networks know {model.contract.describe()}.")
     check_one_channel(model, weights)
-    translate_scans(source, output, model, options)
+    return model
 
 
-def translate_scans(source: Path, output: Path, model, options: TranslationOptions) -> None:
-    """Translate every scan of `source` to `output`, and print a line for each.
-
-    A scan that cannot be read is reported and left out.
+def translate_scans(
+    scans: list[tuple[Scan, Path]], model: Translator, options: TranslationOptions
+) -> None:
+    """Translate scans, each to its path, and print a line for each.
 
     Args:
-        source: a NIfTI, .mha, .mhd, .nrrd or DICOM file, or a folder of them.
-        output: what to make, see the command's help.
+        scans: from `list_translations`.
         model: as in `translate_volume`.
         options: see `TranslationOptions`.
 
     Raises:
-        FileExistsError: an output exists; raised before any work.
         ValueError: scans were left out; raised at the end.
     """
-    modality = None if options.to is None else OTHER[options.to]
-    scans, notes = list_scans(source).chosen(modality, options.round_trip)
-    targets = _targets(scans, Path(output))
-    for target in targets:
-        check_free(target)
-        if options.uncertainty:
-            check_free(error_map_of(target))
-    for note in notes:
-        print(f"note: {note}")
-
-    # Calibrated when it is first needed, once for each direction.
-    calibration_for = cache(partial(_calibrated, model, options))
+    calibrations: dict[str, Calibration] = {}
     failed = 0
-    for k, (scan, target) in enumerate(zip(scans, targets, strict=True), start=1):
-        place = f"scan {k} of {len(scans)}"
+    for k, (scan, path) in enumerate(scans, start=1):
+        title = f"scan {k} of {len(scans)}"
         try:
-            volume = replace(scan.read(modality), synthetic=scan.synthetic)
-            grid = options.size, options.spacing_mm
-            bar = progress_bar("batch", place)
-            result = translate_volume(model, volume, *grid, options.smooth_mm, bar)
-            write_volume(result, target)
-
-            about = replace(volume, notes=result.notes, warnings=result.warnings).describe()
-            made = f"{MODALITIES[result.modality]} made from {about}"
-            print(printable(f"{target}, from {scan.source}: {made}"))
+            volume = translate_scan(scan, path, model, options, title)
             if options.uncertainty:
-                calibration = calibration_for(result.modality)
-                _write_error_map(model, volume, calibration, error_map_of(target), options)
+                write_error_map(volume, error_map_of(path), model, options, calibrations)
         except (ValueError, PermissionError) as error:
             failed += 1
-            whose = "" if str(scan.files[0].parent) in str(error) else f"{scan.source}: "
-            print(printable(f"{place} is left out: {whose}{error}"), file=sys.stderr)
+            is_named = str(scan.files[0].parent) in str(error)
+            source = "" if is_named else f"{scan.source}: "
+            print(printable(f"{title} is left out: {source}{error}"), file=sys.stderr)
     if failed:
         raise ValueError(f"{failed} of {len(scans)} scans were not translated: see above")
 
 
-def _calibrated(model, options: TranslationOptions, to: str) -> Calibration:
-    """The calibration of what is made, "ct" or "mri", and a line on the screen."""
-    grid = options.size, options.spacing_mm
-    found = calibrate(model, to, *grid, progress=progress_bar("batch", "calibrating"))
-    print(f"The expected error of {MODALITIES[to]} is {found.describe()}.")
-    return found
+def translate_scan(
+    scan: Scan, path: Path, model: Translator, options: TranslationOptions, title: str
+) -> Volume:
+    """Read a scan, write its translation and say so. Returns the scan."""
+    modality = None if options.to is None else other_modality(options.to)
+    volume = replace(scan.read(modality), synthetic=scan.synthetic)
+    grid = (options.size, options.spacing_mm)
+    bar = progress_bar("batch", title)
+    result = translate_volume(model, volume, *grid, options.smooth_mm, bar)
+    write_volume(result, path)
+
+    description = replace(volume, notes=result.notes, warnings=result.warnings).describe()
+    translation = f"{MODALITIES[result.modality]} made from {description}"
+    print(printable(f"{path}, from {scan.source}: {translation}"))
+    return volume
 
 
-def _write_error_map(
-    model, volume: Volume, calibration: Calibration, target: Path, options: TranslationOptions
+def write_error_map(
+    volume: Volume,
+    path: Path,
+    model: Translator,
+    options: TranslationOptions,
+    calibrations: dict[str, Calibration],
 ) -> None:
-    """Write the error to expect of a volume's translation, and say so."""
+    """Write the error to expect of a volume's translation, and say so.
+
+    The first map of a direction calibrates it, and adds the calibration.
+    """
+    to = other_modality(volume.modality)
+    grid = (options.size, options.spacing_mm)
+    if to not in calibrations:
+        bar = progress_bar("batch", "calibrating")
+        calibrations[to] = calibrate(model, to, *grid, progress=bar)
+        print(f"The expected error of {MODALITIES[to]} is {calibrations[to].describe()}.")
+
     bar = progress_bar("batch", "expected error")
-    errors = expected_error(model, volume, calibration, options.size, options.spacing_mm, bar)
-    write_volume(errors, target)
+    errors = expected_error(model, volume, calibrations[to], *grid, bar)
+    write_volume(errors, path)
     mean = errors.values[errors.values > 0].mean()
-    unit = SCALES[errors.modality].unit
-    print(f"{printable(target)}: the expected error, {mean:.0f} {unit} on average in the head")
+    unit = SCALES[to].unit
+    print(f"{printable(path)}: the expected error, {mean:.0f} {unit} on average in the head")
 
 
 def error_map_of(target: Path) -> Path:
     """Where the error to expect of a translation lies: p1.nii.gz has p1_uncertainty.nii.gz."""
     name = stem(target.name)
     return target.with_name(f"{name}{ERROR_MAP_ENDING}{target.name[len(name) :]}")
-
-
-def _targets(scans: list[Scan], output: Path) -> list[Path]:
-    """Where the translation of each scan goes: the output itself, or a place in it."""
-    if len(scans) > 1:
-        return [output / scan.name for scan in scans]
-
-    [scan] = scans
-    if scan.is_file and not is_volume_file(output):
-        return [output / scan.name]
-    return [output]

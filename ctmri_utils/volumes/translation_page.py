@@ -22,15 +22,15 @@ import numpy as np
 
 from .. import discovery, masks, units
 from ..cyclegan.model import Translator
-from ..evaluation import inputs
+from ..evaluation import checked_inputs
 from ..machine import data_folder
 from ..runs.export import PhysicalGenerator, export_onnx
 from ..runs.weights import load_translator
-from ..viewers import pages, specification
+from ..units import MODALITIES, other_modality
+from ..viewers import html_pages, specification
 from ..viewers.viewer import compare
-from . import axial_slices, head_checks, input_checks, network_slices, nifti, scan_files, volume
+from . import axial_slices, input_checks, network_slices, nifti, scan_files, volume
 from .network_slices import SCALES, check_one_channel, slice_grid
-from .volume import MODALITIES, OTHER
 
 TITLE = "Translate your own scan"
 FOLDER = Path(__file__).parent / "browser"
@@ -58,18 +58,17 @@ SOURCES = (
     units,
     masks,
     discovery,
-    inputs,
+    checked_inputs,
     specification,
     volume,
     nifti,
     axial_slices,
-    head_checks,
     input_checks,
     scan_files,
     network_slices,
 )
 
-# How the scripts ask for one of Python's sentences: by its beginning.
+# The scripts ask for one of Python's sentences by its beginning.
 USE_OF_SENTENCE = re.compile(r'\b(?:say|refuse)\(\s*"([^"]+)"')
 
 
@@ -100,17 +99,17 @@ def write_translation_page(weights: Path, output: Path) -> None:
         for name, part in parts.items()
     ]
     scripts = own_scripts()
-    about = json.dumps(facts(model, scripts), allow_nan=False).replace("<", "\\u003c")
-    embedded.append(f'<script type="application/json" id="python">{about}</script>')
-    viewer = pages.SCRIPT.replace("export default", "const viewer =")
-    document = pages.PAGE.format(
+    facts_json = json.dumps(facts(model, scripts), allow_nan=False).replace("<", "\\u003c")
+    embedded.append(f'<script type="application/json" id="python">{facts_json}</script>')
+    viewer = html_pages.SCRIPT.replace("export default", "const viewer =")
+    document = html_pages.PAGE.format(
         title=TITLE,
         policy=POLICY,
-        css=pages.STYLE + (FOLDER / "page.css").read_text(encoding="utf-8"),
+        css=html_pages.STYLE + (FOLDER / "page.css").read_text(encoding="utf-8"),
         script=f"{viewer}\n{scripts}",
         body=(FOLDER / "page.html").read_text(encoding="utf-8") + "\n".join(embedded),
     )
-    pages.write_page(output, document)
+    html_pages.write_page(output, document)
 
 
 def check_contract(model: Translator, weights: Path) -> None:
@@ -175,13 +174,13 @@ def facts(model: Translator, scripts: str) -> dict:
 
 def numbers() -> dict:
     """The numbers and texts that are written in capitals in `SOURCES`."""
-    found = {}
+    constants = {}
     for module in SOURCES:
         for name, value in vars(module).items():
             if name.isupper() and isinstance(value, (int, float, str, tuple)):
-                found[name] = value
+                constants[name] = value
     not_fetched = {start.decode(): text for start, text in nifti.NOT_FETCHED.items()}
-    return found | {"NOT_FETCHED": not_fetched, "OWN_LABEL": discovery.OWN_LABEL.pattern}
+    return constants | {"NOT_FETCHED": not_fetched, "OWN_LABEL": discovery.OWN_LABEL.pattern}
 
 
 def sentences(scripts: str) -> dict[str, str]:
@@ -193,16 +192,16 @@ def sentences(scripts: str) -> dict[str, str]:
         ValueError: no sentence begins so, or several do.
     """
     texts = set().union(*(texts_of(module) for module in SOURCES))
-    found = {}
+    by_beginning = {}
     for beginning in USE_OF_SENTENCE.findall(scripts):
-        alike = [text for text in texts if text.startswith(beginning)]
-        if len(alike) != 1:
+        matches = [text for text in texts if text.startswith(beginning)]
+        if len(matches) != 1:
             raise ValueError(
-                f"{len(alike)} sentences of the package begin with {beginning!r}: correct the "
+                f"{len(matches)} sentences of the package begin with {beginning!r}: correct the "
                 f"scripts in {FOLDER}"
             )
-        found[beginning] = alike[0]
-    return found
+        by_beginning[beginning] = matches[0]
+    return by_beginning
 
 
 def texts_of(module: ModuleType) -> set[str]:
@@ -233,18 +232,18 @@ def template(node: ast.AST) -> str:
 def viewer_of(to: str, size: int, pixel_mm: float) -> dict:
     """The specification of a viewer for a stack of one slice, which the page fits to its scan."""
     empty = np.zeros((1, size, size))
-    other = OTHER[to]
-    names = (f"your {MODALITIES[other]}", discovery.SYNTHETIC.format(MODALITIES[to]))
-    made = compare(
+    source = other_modality(to)
+    names = (f"your {MODALITIES[source]}", discovery.SYNTHETIC_LABEL.format(MODALITIES[to]))
+    viewer = compare(
         empty,
         empty,
-        alt=f"Your {MODALITIES[other]} and the synthetic {MODALITIES[to]} made from it.",
-        units=(SCALES[other].unit, SCALES[to].unit),
+        alt=f"Your {MODALITIES[source]} and the synthetic {MODALITIES[to]} made from it.",
+        units=(SCALES[source].unit, SCALES[to].unit),
         names=names,
         spacing_mm=(1.0, pixel_mm, pixel_mm),
     )
     if to == "mri":
         scale = SCALES[to]
         window = [(scale.low + scale.high) / 2, scale.high - scale.low]
-        made.spec["images"][1] |= {"gain": 1.0, "offset": 0.0, "window": window}
-    return made.spec
+        viewer.spec["images"][1] |= {"gain": 1.0, "offset": 0.0, "window": window}
+    return viewer.spec

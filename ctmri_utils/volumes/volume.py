@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,18 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..discovery import EXPECTED_ERROR, SYNTHETIC, looks_like_labels
-from ..evaluation.inputs import check_hu
+from ..discovery import EXPECTED_ERROR, SYNTHETIC_LABEL, looks_like_labels
+from ..evaluation.checked_inputs import check_hu
 from ..files import atomic_write
-from ..units import AIR_HU, STORED_HU_OFFSET
-
-MODALITIES = {"ct": "CT", "mri": "MR"}
-OTHER = {"ct": "mri", "mri": "ct"}
+from ..units import AIR_HU, MODALITIES, STORED_HU_OFFSET
 
 # DICOM and ITK count millimetres towards the patient's left and back, we towards right and front.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
-# What lies lower has no density: it is a scanner's mark for "not measured".
+# Nothing has a lower density: scanners mark by it what was not measured.
 LOWEST_HU = -float(STORED_HU_OFFSET)
 
 # MR magnitudes never reach so low, and a CT always holds air.
@@ -32,10 +31,10 @@ CT_REACHES = -500.0
 FAT_HU = -50.0
 RINGING = 0.05
 
-# No measured value is so large.
+# Measured values are smaller than this.
 IMPOSSIBLE_VALUE = 1e9
 
-# 1024 slices of 512 x 512, which are 1 GB as float32.
+# The largest volume has 1024 slices of 512 x 512, which are 1 GB as float32.
 MOST_VOXELS = 2**28
 
 
@@ -48,7 +47,7 @@ class Volume:
         affine: (4, 4), index (i, j, k) -> mm towards the patient's right, front and head (RAS+, as
             in NIfTI). It may be oblique or, after a gantry tilt, sheared.
         modality: "ct" or "mri".
-        notes: one sentence for everything that was noticed or changed on the way.
+        notes: a sentence for each thing that was noticed or changed while reading.
         space: NIfTI's code of the space that the millimetres belong to.
         synthetic: whether a network made it.
         warnings: of a translation, a sentence for everything that the networks have not seen in
@@ -83,7 +82,7 @@ class Volume:
                 "the position of its voxels in space is not plausible (voxels from 0.01 to 100 mm "
                 "are expected, along three directions): export it again from the scanner's files"
             )
-        if self.heights is not None and not _rise(self.heights, self.values.shape[2]):
+        if self.heights is not None and not heights_rise(self.heights, self.values.shape[2]):
             raise ValueError(
                 "the heights of its slices do not rise from 0 to the number of slices - 1: sort "
                 "the slices, and give the mean distance as the affine's step"
@@ -91,8 +90,8 @@ class Volume:
 
     @property
     def label(self) -> str:
-        """What a file of it says of itself, if a network made it."""
-        kind = EXPECTED_ERROR if self.error_map else SYNTHETIC
+        """The label in the header of its file, if a network made it."""
+        kind = EXPECTED_ERROR if self.error_map else SYNTHETIC_LABEL
         return kind.format(MODALITIES[self.modality])
 
     @property
@@ -111,6 +110,25 @@ class Volume:
         lines += [f"  warning: {warning}" for warning in self.warnings]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+
+@contextmanager
+def quiet_readers() -> Iterator[None]:
+    """Inside the block, pydicom and nibabel neither warn nor log.
+
+    Their messages quote what they read, and that can be a patient's name.
+    """
+    loggers = [logging.getLogger(name) for name in ("pydicom", "nibabel.global")]
+    levels = [logger.level for logger in loggers]
+
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def voxel_sides_mm(affine: np.ndarray) -> np.ndarray:
@@ -137,7 +155,7 @@ def is_plausible(affine: np.ndarray) -> bool:
     return bool(three_directions and near)
 
 
-def _rise(heights: np.ndarray, count: int) -> bool:
+def heights_rise(heights: np.ndarray, count: int) -> bool:
     """Whether there are `count` heights, rising from 0 to count - 1."""
     return (
         heights.shape == (count,)
@@ -222,7 +240,7 @@ def cleaned(values: np.ndarray, modality: str | None) -> tuple[np.ndarray, str, 
     measured = values[~broken] if broken.any() else values
     lowest, highest = float(measured.min()), float(measured.max())
 
-    modality, notes = _recognised(modality, lowest, highest, has_holes=bool(broken.any()))
+    modality, notes = recognise_modality(modality, lowest, highest, has_holes=bool(broken.any()))
     if modality == "ct":
         check_hu("CT", measured, np.ones(measured.shape, bool), brightest=0)
     values[broken] = LOWEST_HU if modality == "ct" else min(lowest, 0)
@@ -243,7 +261,7 @@ def cleaned(values: np.ndarray, modality: str | None) -> tuple[np.ndarray, str, 
     return values, modality, notes
 
 
-def _recognised(
+def recognise_modality(
     modality: str | None, lowest: float, highest: float, has_holes: bool
 ) -> tuple[str, list[str]]:
     """The modality, by the values where it is not given, and a note on that."""

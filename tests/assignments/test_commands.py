@@ -91,7 +91,7 @@ def test_what_cannot_be_graded_is_one_sentence(clone, tmp_path, capsys, place, o
     (tmp_path / "file").write_text("x")
     assert main([*GRADE, str(tmp_path / place), "--output", str(tmp_path / output)]) == 1
     message = capsys.readouterr().err
-    assert message.startswith("grade: ") and message.count("\n") == 1
+    assert message.startswith("ctmri grade: ") and message.count("\n") == 1
     assert sentence in message, message
 
 

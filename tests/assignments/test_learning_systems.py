@@ -123,7 +123,7 @@ def test_a_plain_class_list_serves_canvas_and_moodle(tmp_path, header):
 
 def test_moodle_gets_its_worksheet_back(tmp_path):
     roster = read_roster(SAMPLES / "moodle.csv")
-    anna, ben, dora = roster.people.values()
+    anna, ben, dora = roster.students.values()
     assert (anna.late, ben.late, dora.user) == ("", "yes", "503")
     assert roster.find("whoever", user="502") == ben and roster.find("smith anna") == anna
 
@@ -193,7 +193,7 @@ def test_exports_have_columns_that_need_no_word():
 
 def test_a_student_with_nothing_but_a_name_is_kept(tmp_path):
     (tmp_path / "r.csv").write_text("id,email,name\ns1,,\n,,Ben Lee\n,,\n")
-    assert list(read_roster(tmp_path / "r.csv").people) == ["s1", "Ben_Lee"]
+    assert list(read_roster(tmp_path / "r.csv").students) == ["s1", "Ben_Lee"]
 
 
 def test_an_assignment_of_another_name_is_said(tmp_path, capsys):

@@ -276,17 +276,17 @@ def test_the_teacher_reads_why_a_notebook_was_stopped(attacked):
     assert "filled the folder" in attacked.rows["fills_the_disk", UNITS]["note"]
 
 
-def test_every_way_to_make_a_sandbox_that_is_installed_holds():
-    ways = [way for way in ("bwrap", "unshare") if shutil.which(way)]
-    assert ways
-    assert [sandbox.why_not(way) for way in ways] == [None] * len(ways)
+def test_every_tool_that_is_installed_confines():
+    tools = [tool for tool in ("bwrap", "unshare") if shutil.which(tool)]
+    assert tools
+    assert [sandbox.reason_it_fails(tool) for tool in tools] == [None] * len(tools)
 
 
-@pytest.mark.parametrize("way", [way for way in ("bwrap", "unshare") if shutil.which(way)])
-def test_nothing_of_the_teacher_is_visible(way, tmp_path, monkeypatch):
+@pytest.mark.parametrize("tool", [tool for tool in ("bwrap", "unshare") if shutil.which(tool)])
+def test_nothing_of_the_teacher_is_visible(tool, tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLE_KEY", SECRET)
     command = sandbox.sandboxed(
-        way, ["/bin/sh", "-c", "env; ls -A $HOME /home /root"], tmp_path, sandbox.Limits()
+        tool, ["/bin/sh", "-c", "env; ls -A $HOME /home /root"], tmp_path, sandbox.Limits()
     )
     run = subprocess.run(command, env=sandbox.environment(), capture_output=True, text=True)
     assert SECRET not in run.stdout
@@ -296,7 +296,7 @@ def test_nothing_of_the_teacher_is_visible(way, tmp_path, monkeypatch):
 @pytest.fixture
 def no_sandbox(monkeypatch):
     sandbox.working_sandbox.cache_clear()
-    monkeypatch.setattr(sandbox, "why_not", lambda way: "is not installed")
+    monkeypatch.setattr(sandbox, "reason_it_fails", lambda tool: "is not installed")
     yield
     sandbox.working_sandbox.cache_clear()
 

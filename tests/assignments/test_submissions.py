@@ -11,8 +11,9 @@ import nbformat
 import pytest
 
 from ctmri_utils.course.classroom import handed_in
-from ctmri_utils.course.classroom.handed_in import Room, gather
+from ctmri_utils.course.classroom.handed_in import UnpackLimit, gather
 from ctmri_utils.course.classroom.notebook_files import read_notebook, recognise
+from ctmri_utils.course.classroom.owners import Owner
 from ctmri_utils.course.classroom.roster import read_roster
 from ctmri_utils.course.classroom.submissions import collect
 
@@ -111,7 +112,7 @@ def test_encodings_cost_nothing(handed_out, damage):
     assert recognise(read_notebook(data, "x.ipynb"), handed_out) == UNITS
 
 
-def test_every_assignment_is_known_by_its_names_and_without_them_by_its_text(handed_out):
+def test_an_assignment_is_recognised_by_names_or_by_its_text(handed_out):
     for name, notebook in handed_out.items():
         assert recognise(notebook, handed_out) == name
         assert recognise(without_names(notebook), handed_out) == name
@@ -204,7 +205,10 @@ def test_each_assignment_has_a_download_of_its_own(found, released, form):
     rows, ignored = found(files)
     owners = [("smithanna", UNITS), ("leeben", UNITS), ("smithanna", NETWORKS)]
     assert set(rows) == {*owners, ("Cleo_Roux", NETWORKS), ("dora", UNITS)} and not ignored
-    assert rows["leeben", UNITS].late == "yes" and rows["smithanna", NETWORKS].user == "1001"
+    assert (
+        rows["leeben", UNITS].owner.late == "yes"
+        and rows["smithanna", NETWORKS].owner.user == "1001"
+    )
 
 
 def test_a_folder_of_a_student_is_no_download(found, released, tmp_path):
@@ -228,14 +232,14 @@ def test_a_place_that_is_no_zip_is_refused(tmp_path):
 
 
 def test_a_zip_bomb_is_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr(handed_in, "Room", lambda: Room(megabytes=10))
+    monkeypatch.setattr(handed_in, "UnpackLimit", lambda: UnpackLimit(megabytes=10))
     write(tmp_path, {"anna/bomb.zip": zipped({"zeros": bytes(11 << 20)})})
     [file] = gather(tmp_path)
     assert "cannot be opened (11 MB" in file.problem
 
 
 def test_zips_in_a_zip_share_one_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(handed_in, "Room", lambda: Room(megabytes=10))
+    monkeypatch.setattr(handed_in, "UnpackLimit", lambda: UnpackLimit(megabytes=10))
     bomb = zipped({"zeros": bytes(4 << 20)})
     write(tmp_path, {"anna/bombs.zip": zipped({f"{number}.zip": bomb for number in range(9)})})
     problems = [file.problem for file in gather(tmp_path)]
@@ -261,7 +265,7 @@ def test_the_newest_of_two_copies_counts(found, released, tmp_path):
     for age, name in zip((200, 100, 300), files):
         os.utime(tmp_path / "handed_in" / name, (1e9 - age, 1e9 - age))
     submissions, ignored = collect(tmp_path / "handed_in", {UNITS: released(UNITS)})
-    assert [one.path for one in submissions] == [second] and len(ignored) == 2
+    assert [submission.file.path for submission in submissions] == [second] and len(ignored) == 2
     assert submissions[0].note == f"the newest of 3 files was graded: {UNITS} (1).ipynb"
 
 
@@ -273,8 +277,8 @@ def test_late_and_attempt_are_read_from_names(found, released):
         }
     )
     anna, ben = rows["annasmith", UNITS], rows["benlee", UNITS]
-    assert (anna.late, anna.attempt, anna.user, anna.upload) == ("yes", 2, "12345", "67890")
-    assert (ben.late, ben.attempt) == ("", 1)
+    assert anna.attempt == 2 and anna.owner == Owner("annasmith", "12345", "67890", late="yes")
+    assert (ben.owner.late, ben.attempt) == ("", 1)
 
 
 def test_two_students_of_one_name_stay_two(found, released):
@@ -311,9 +315,6 @@ def test_a_roster_names_students_and_those_who_are_missing(found, released, tmp_
     assert set(rows) == {(student, UNITS) for student in ("s1", "s2", "s3", "s4", "guest")}
     assert rows["s4", UNITS].note == "nothing handed in" and rows["s4", UNITS].attempt is None
     assert rows["s3", UNITS].attempt == 1
-
-
-# ---- a class at random
 
 
 def test_students_in_are_rows_out(handed_out, tmp_path):

@@ -8,7 +8,7 @@ import re
 import nbformat
 import numpy as np
 import pytest
-from lab import ROOT, ask, jupyterlab
+from helpers.lab import ROOT, ask, jupyterlab
 from playwright.sync_api import expect
 
 LESSON = ROOT / "notebooks" / "05_compare_real_and_translated.ipynb"
@@ -85,12 +85,18 @@ def check_the_sliders_made_by_hand(tab):
 
 def check_the_live_viewer(tab, screenshots):
     viewer = tab.locator(".ctmri[data-ready]")
-    canvas, size = viewer.locator("canvas"), int(ask(tab, "truth.ct_hu.shape[-1]"))
     viewer.scroll_into_view_if_needed()
     tab.screenshot(path=screenshots / "lab_live.png")
     viewer.get_by_label("Wipe", exact=True).check()
 
-    # drag the divider and read pixels before and after
+    check_mouse_and_keys(tab, viewer)
+    check_the_reading_under_the_mouse(tab, viewer)
+    check_kernel_and_viewer_agree(tab, viewer)
+
+
+def check_mouse_and_keys(tab, viewer):
+    canvas = viewer.locator("canvas")
+    # Drag the divider and read pixels before and after.
     box = scroll_to(canvas)
     before = pixels(canvas)
     tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -99,7 +105,7 @@ def check_the_live_viewer(tab, screenshots):
     tab.mouse.up()
     assert control(viewer, "Divider").input_value() == "20" and (pixels(canvas) != before).any()
 
-    # JupyterLab would take these for its cells
+    # JupyterLab would take these keys for its cells.
     for key in ("ArrowRight", "ArrowRight", "Shift+ArrowRight"):
         tab.keyboard.press(key)
     assert control(viewer, "Divider").input_value() == "32"
@@ -109,10 +115,15 @@ def check_the_live_viewer(tab, screenshots):
     assert control(viewer, "Slice").input_value() == "1"
     assert tab.evaluate(ACTIVE_CELL) == cell
 
-    slider = control(viewer, "Slice")  # the sliders themselves, too
+    # The sliders themselves take keys, too.
+    slider = control(viewer, "Slice")
     slider.focus()
     tab.keyboard.press("ArrowRight")
     assert slider.input_value() == "2"
+
+
+def check_the_reading_under_the_mouse(tab, viewer):
+    canvas, size = viewer.locator("canvas"), int(ask(tab, "truth.ct_hu.shape[-1]"))
     control(viewer, "Divider").fill("0")
     row, column = size // 2, size // 3
     true = int(np.rint(float(ask(tab, f"float(truth.ct_hu[2, {row}, {column}])"))))
@@ -126,16 +137,18 @@ def check_the_live_viewer(tab, screenshots):
     reading = f"row {row}, column {column}: your window {true} HU"
     assert reading in viewer.locator(".reading").inner_text()
 
-    # what the reader chose comes back to the kernel, by a slider alone, too
+
+def check_kernel_and_viewer_agree(tab, viewer):
+    # What the reader chose comes back to the kernel, by a slider alone, too.
     control(viewer, "Window").select_option("bone")
     control(viewer, "Level").fill("-100")
     tab.wait_for_timeout(300)
     chosen = ask(tab, "(live.mode, live.slice, live.level, live.width, patient.value)")
     assert chosen == "('wipe', 2, -100.0, 2000.0, 2)"
 
-    # a linked widget moves the viewer, and so does Python
+    # A linked widget moves the viewer, and so does Python.
     tab.locator(".widget-vslider .noUi-handle").press("ArrowUp")
-    expect(slider).to_have_value("3")
+    expect(control(viewer, "Slice")).to_have_value("3")
     ask(tab, "[setattr(live, 'mode', mode) for mode in ('blend', 'side')]")
     expect(viewer).to_have_attribute("data-mode", "side")
     assert ask(tab, "live.slice") == "3"

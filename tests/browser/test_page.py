@@ -101,7 +101,7 @@ def test_difference_is_numpy_s_and_its_limit_follows_the_slider(tab):
     assert np.array_equal(pixels(tab), difference(REAL[0], FAKE[0], 100))
 
 
-def test_uncertainty_lies_over_the_translation_in_orange_and_is_read_under_the_pointer(open_page):
+def test_uncertainty_is_drawn_in_orange_and_read_under_the_pointer(open_page):
     uncertainty = np.random.default_rng(2).integers(0, 400, (N, H, W))
     uncertainty[0, 3, 17], uncertainty[0, 3, 16] = 0, 350  # none, and more than the limit
     tab = open_page(viewer.compare(REAL, FAKE, alt="noise", uncertainty=uncertainty))
@@ -378,7 +378,7 @@ def test_odd_but_honest_slices_give_a_picture(open_page, stack):
     assert len(np.unique(pixels(tab))) == 1
 
 
-def test_64_slices_at_256_load_with_two_seconds_of_work_and_step_with_50_ms(open_page):
+def test_64_slices_of_256_pixels_load_and_step_quickly(open_page):
     """By the processor time of the page's own thread, which other programs on the machine do not
     change.
     """

@@ -11,7 +11,7 @@ from torch import nn
 
 from ctmri_utils.cyclegan import CycleGAN
 from ctmri_utils.settings import Architecture, Objective, Training
-from ctmri_utils.viewers.pages import joined
+from ctmri_utils.viewers.html_pages import joined
 from ctmri_utils.viewers.playground_page import playground
 
 ENGINE = joined("numbers.mjs", "playground_cyclegan.mjs", "playground_clouds.mjs")

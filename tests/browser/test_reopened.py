@@ -3,7 +3,7 @@
 import nbformat
 import numpy as np
 import pytest
-from lab import check_it_is_live, jupyterlab
+from helpers.lab import check_it_is_live, jupyterlab
 from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import expect
@@ -19,7 +19,7 @@ BROWSE = 'browse(ct_hu, alt="noise alone")'
 BY_HAND = """from ctmri_utils.viewers import figures
 from ipywidgets import HBox, IntSlider, interactive, jslink
 def show(level):
-    row = figures.Row(ct_hu[:1], level - 100, level + 100)
+    row = figures.ImageRow(ct_hu[:1], level - 100, level + 100)
     figures.show(figures.montage({"noise": row}))
 interactive(show, level=(0, 9))"""
 LIVE = """live = compare(ct_hu, ct_hu / 2, alt="noise").widget

@@ -14,12 +14,12 @@ import nbformat.v4 as nb
 import numpy as np
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from lab import check_it_is_live
+from helpers.lab import check_it_is_live
 from PIL import Image
 from playwright.sync_api import expect
 
 from ctmri_utils.course.site import build_site
-from ctmri_utils.course.site import pages as course_pages
+from ctmri_utils.course.site import sources as site_sources
 from ctmri_utils.viewers.viewer import compare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +88,7 @@ def site(tmp_path_factory):
         pytest.MonkeyPatch.context() as patch,
         contextlib.redirect_stderr(io.StringIO()) as warnings,
     ):
-        patch.setattr(course_pages, "write_translation_page", lambda weights, page: page.touch())
+        patch.setattr(site_sources, "write_translation_page", lambda weights, page: page.touch())
         home = build_site(build)
     assert warnings.getvalue() == ""
     assert home == build / "site" / "index.html"

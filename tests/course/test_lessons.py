@@ -200,7 +200,7 @@ def test_ctrl_c_ends_the_lesson_and_says_that_it_goes_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130
-    assert errors.strip() == "course: interrupted; the same command resumes it"
+    assert errors.strip() == "ctmri course: interrupted; the same command resumes it"
     assert read_record(tmp_path / "01_tiny.ipynb") is None
 
 
@@ -213,9 +213,12 @@ def test_a_dead_kernel_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--profile", "labtop"], "course: unknown profile 'labtop'"),
-        (["-p", "SEEED", "1"], "course: 01_tiny.ipynb has no parameter 'SEEED': it knows PROFILE"),
-        (["--lessons", "7"], "course: there is no lesson 7 in "),
+        (["--profile", "labtop"], "ctmri course: unknown profile 'labtop'"),
+        (
+            ["-p", "SEEED", "1"],
+            "ctmri course: 01_tiny.ipynb has no parameter 'SEEED': it knows PROFILE",
+        ),
+        (["--lessons", "7"], "ctmri course: there is no lesson 7 in "),
     ],
 )
 def test_wrong_input_gives_one_sentence(tmp_path, monkeypatch, capsys, arguments, sentence):
@@ -262,7 +265,10 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path):
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == 1
-    assert run.stderr.strip() == "course: this needs papermill: pip install 'ctmri-utils[course]'"
+    assert (
+        run.stderr.strip()
+        == "ctmri course: this needs papermill: pip install 'ctmri-utils[course]'"
+    )
 
 
 def test_a_folder_on_the_command_line_means_the_one_in_this_place(tmp_path, monkeypatch, capsys):

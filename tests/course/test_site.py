@@ -21,7 +21,7 @@ from ctmri_utils.course import lessons
 from ctmri_utils.course import site as course_site
 from ctmri_utils.course.addresses import repository
 from ctmri_utils.course.lessons.records import write_record
-from ctmri_utils.course.site import notebook_pages, pages, reference, sphinx_parts
+from ctmri_utils.course.site import api_reference, notebook_pages, sources, sphinx_parts
 from ctmri_utils.machine import CHECKOUT, hardware
 from ctmri_utils.viewers.viewer import compare
 
@@ -41,7 +41,7 @@ def linked(tmp_path):
 
     def links(text):
         known = {"notebooks/QUIZ.md"}
-        return pages.site_links(text, tmp_path, "notebooks/page.md", tmp_path / "source", known)
+        return sources.site_links(text, tmp_path, "notebooks/page.md", tmp_path / "source", known)
 
     return links
 
@@ -76,7 +76,7 @@ def test_code_is_left_alone(linked):
 def test_the_glossary_s_rows_all_become_terms():
     text = (ROOT / "notebooks" / "GLOSSARY.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (.+?) \| .* \| \[(\d)\.(\d+)\]", text, flags=re.M)
-    made = pages.glossary(text)
+    made = sources.glossary(text)
     assert re.findall(r"^(\S.*)\n  .* \(\[\d\.\d+\]\(#section-(\d)-(\d+)\)\)$", made, re.M) == rows
     assert "|" not in made
 
@@ -131,7 +131,7 @@ def test_a_widget_is_shown_as_it_was_last():
     assert notebook_pages.widget_html("lost", {}, "") == "<span> </span>"
 
 
-def test_a_live_viewer_becomes_its_page_and_what_a_function_showed_a_picture():
+def test_live_viewers_become_pages_and_interact_becomes_a_picture():
     made = compare(np.zeros((4, 4)), np.zeros((4, 4)), alt="nothing at all")
     picture = {"data": {"image/png": "AAAA"}}
     buffers = [{"data": b64encode(made.data).decode(), "path": ["data"], "encoding": "base64"}]
@@ -188,7 +188,7 @@ def lesson_names(lesson):
             room = node.module.removeprefix("ctmri_utils").lstrip(".")
             names |= {f"{room}.{alias.name}".lstrip(".") for alias in node.names}
 
-    rooms = names & set(reference.ROOMS)
+    rooms = names & set(api_reference.ROOMS)
     for node in nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             if node.value.id in rooms:
@@ -202,47 +202,57 @@ def documented(name, entries):
     """Whether the reference has an entry for a name, or for the public module that it stands in."""
     if {name, name.split(".")[-1]} & entries:
         return True
-    public = [one.__name__ for one in map(reference.named, entries) if inspect.ismodule(one)]
-    return getattr(reference.named(name), "__module__", None) in public
+    modules = [one for one in map(api_reference.resolve, entries) if inspect.ismodule(one)]
+    public = {module.__name__: module for module in modules}
+    module = public.get(getattr(api_reference.resolve(name), "__module__", None))
+    return module is not None and name.split(".")[-1] in getattr(module, "__all__", dir(module))
 
 
 @pytest.mark.parametrize(
     "lesson", lessons.find_lessons(ROOT / "notebooks"), ids=lambda one: one.stem
 )
 def test_the_reference_has_what_a_lesson_imports(lesson):
-    entries = {name for names in reference.entries().values() for name in names}
+    entries = {name for names in api_reference.entries().values() for name in names}
     names = lesson_names(lesson)
     assert len(names) > 10
 
     # Of a room's modules only what is public is documented.
     used = {
-        name for name in names if "." not in name or not inspect.ismodule(reference.named(name))
+        name
+        for name in names
+        if "." not in name or not inspect.ismodule(api_reference.resolve(name))
     }
     assert [name for name in sorted(used) if not documented(name, entries)] == []
 
 
 def test_what_stands_in_no_public_module_has_no_entry():
-    entries = {name for names in reference.entries().values() for name in names}
+    entries = {name for names in api_reference.entries().values() for name in names}
     assert documented("evaluation.ms_ssim", entries)
     assert not documented("files.atomic_write", entries)
 
 
+def test_the_helpers_of_an_offered_module_have_no_entry():
+    entries = {name for names in api_reference.entries().values() for name in names}
+    assert documented("evaluation.metrics.nmae", entries)
+    assert not documented("evaluation.metrics.halved", entries)
+
+
 def test_a_reader_is_told_what_a_name_is():
-    assert reference.directive("X", {"brain": 1}, [])[-1].strip().endswith("the keys 'brain'.")
-    assert reference.directive("len", len, [])[0] == ".. autofunction:: ctmri_utils.len"
-    assert reference.directive("io", io, ["f"])[::2] == [
+    assert api_reference.directive("X", {"brain": 1}, [])[-1].strip().endswith("the keys 'brain'.")
+    assert api_reference.directive("len", len, [])[0] == ".. autofunction:: ctmri_utils.len"
+    assert api_reference.directive("io", io, ["f"])[::2] == [
         ".. automodule:: io",
         "   :exclude-members: f",
     ]
 
 
 def test_a_folder_of_lessons_alone_has_a_first_page(tmp_path, monkeypatch):
-    monkeypatch.setattr(pages, "write_reference", lambda source: [])
+    monkeypatch.setattr(sources, "write_reference", lambda source: [])
     lesson = tmp_path / "notebooks" / "01_tiny.ipynb"
     lesson.parent.mkdir()
     nbformat.write(nb.new_notebook(cells=[nb.new_markdown_cell("# Tiny")]), lesson)
 
-    pages.write_sources(tmp_path / "source", [lesson], tmp_path / "build")
+    sources.write_sources(tmp_path / "source", [lesson], tmp_path / "build")
     home = (tmp_path / "source" / "index.md").read_text(encoding="utf-8")
     assert home.startswith("# Lessons") and "notebooks/01_tiny.ipynb" in home
     assert "Check yourself" not in home
@@ -269,5 +279,5 @@ def test_without_the_extra_the_course_does_not_start(monkeypatch, capsys):
     monkeypatch.setattr(lessons, "run_course", lambda *_: pytest.fail("it started"))
     assert main(["course"]) == 1
     assert capsys.readouterr().err.strip() == (
-        "course: this needs myst_nb: pip install 'ctmri-utils[site]'"
+        "ctmri course: this needs myst_nb: pip install 'ctmri-utils[site]'"
     )

@@ -52,8 +52,8 @@ def test_every_slice_comes_once_a_round_whatever_the_processes(processes):
         ]
         rounds = [seen[start : start + count] for start in range(0, len(seen) - count + 1, count)]
         assert len(rounds) >= 6
-        assert all(sorted(one) == list(range(count)) for one in rounds)
-        assert len({tuple(one) for one in rounds}) > 1  # shuffled anew each time
+        assert all(sorted(order) == list(range(count)) for order in rounds)
+        assert len({tuple(order) for order in rounds}) > 1  # shuffled anew each time
 
 
 def test_two_processes_see_what_one_sees_with_the_double_batch():
@@ -70,11 +70,11 @@ def test_two_processes_see_what_one_sees_with_the_double_batch():
 
 def test_batches_depend_on_seed_and_step_alone():
     slices = noise(5), noise(7)
-    one, again, other = (draw(*slices, seed=seed) for seed in (1, 1, 2))
-    expected = {step: one(step)[0] for step in (9, 2, 5)}
+    first, same_seed, other_seed = (draw(*slices, seed=seed) for seed in (1, 1, 2))
+    expected = {step: first(step)[0] for step in (9, 2, 5)}
     torch.rand(100)
-    assert all(torch.equal(again(step)[0], batch) for step, batch in expected.items())
-    assert not all(torch.equal(other(step)[0], one(step)[0]) for step in range(5))
+    assert all(torch.equal(same_seed(step)[0], batch) for step, batch in expected.items())
+    assert not all(torch.equal(other_seed(step)[0], first(step)[0]) for step in range(5))
 
 
 def test_the_modalities_are_drawn_independently():
@@ -105,8 +105,8 @@ def test_large_sets_are_mapped_from_a_file(monkeypatch):
     on_disk = draw(*slices, batch_size=3)
     assert mapped == [(5, 1, 32, 32), (7, 1, 32, 32)]
     for step in range(4):
-        for one, other in zip(in_memory(step), on_disk(step), strict=True):
-            assert torch.equal(one, other)
+        for batch, mapped in zip(in_memory(step), on_disk(step), strict=True):
+            assert torch.equal(batch, mapped)
 
 
 def test_load_size_resizes_once_and_crop_cuts_out():
@@ -131,15 +131,15 @@ def test_shifts_are_whole_pixels_and_mirroring():
     ]
     allowed = shifts + [shift.flip(-1) for shift in shifts]
     seen = [
-        next(i for i, candidate in enumerate(allowed) if torch.equal(candidate, one))
-        for one in moved(Training(), image, 400)
+        next(i for i, candidate in enumerate(allowed) if torch.equal(candidate, image_moved))
+        for image_moved in moved(Training(), image, 400)
     ]
     assert set(seen) == set(range(18))
     # 400 coin tosses: one sigma is 0.025
     assert sum(i >= 9 for i in seen) / len(seen) == pytest.approx(0.5, abs=0.1)
 
 
-def test_crops_come_from_everywhere_and_are_the_slices_own_pixels():
+def test_crops_come_from_everywhere_and_copy_pixels():
     image = torch.rand(2, 24, 20) * 2 - 1
     # 45 places: one is missed with a chance of 1e-4
     crops = moved(Training(crop_size=16, **STILL), image, 600)
@@ -169,9 +169,9 @@ def test_rotation_turns_within_the_angle_also_in_oblong_slices():
     errors = np.abs(turned[:, None] - candidates[:, 12:28, 24:40]).max((2, 3))
     # Bilinear in both; half a degree moves the corner of the middle by 0.1 pixels.
     assert errors.min(1).max() < 0.03
-    found = angles[errors.argmin(1)]
-    assert found.min() < -20
-    assert found.max() > 20
+    rotations = angles[errors.argmin(1)]
+    assert rotations.min() < -20
+    assert rotations.max() > 20
 
 
 def test_what_rotation_moves_in_is_background():
@@ -189,14 +189,14 @@ def test_what_torch_draws_elsewhere_is_left_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_jitter_scales_mr_above_its_background_and_leaves_ct_alone():
+def test_jitter_brightens_mr_alone_and_keeps_its_background():
     ct, mri = torch.full((4, 1, 32, 32), 0.25), torch.full((4, 1, 32, 32), 0.0)
     mri[..., 0] = -1
     batches = draw(ct, mri, jitter=0.3, **STILL)
     pairs = [batches(step) for step in range(20)]
-    assert all(torch.allclose(one, ct[:1], atol=1e-4) for one, _ in pairs)
-    gains = torch.stack([other[0, 0, 0, 5] + 1 for _, other in pairs])
-    assert all(other[0, 0, 0, 0] == -1 for _, other in pairs)
+    assert all(torch.allclose(new_ct, ct[:1], atol=1e-4) for new_ct, _ in pairs)
+    gains = torch.stack([new_mri[0, 0, 0, 5] + 1 for _, new_mri in pairs])
+    assert all(new_mri[0, 0, 0, 0] == -1 for _, new_mri in pairs)
     assert 0.7 <= gains.min() < 0.85
     assert 1.15 < gains.max() <= 1.3
 
@@ -232,10 +232,10 @@ def test_position_matched_slices_are_of_like_height_and_vary():
     batches = UnpairedBatches(slices, training, 5)
     met = {}
     for step in range(200):
-        chosen = (batches.indexes(step, modality).tolist() for modality in (0, 1))
+        chosen = (batches.indexes(step, modality).tolist() for modality in ("ct", "mri"))
         for ct, mri in zip(*chosen, strict=True):
             met.setdefault(ct, set()).add(mri)
     # within 0.03, or the nearest
     assert met == {0: {0, 1}, 1: {14, 15, 16}, 2: {30, 31, 32}, 3: {49}}
     again = UnpairedBatches(slices, training, 5)
-    assert torch.equal(again.indexes(17, 1), batches.indexes(17, 1))
+    assert torch.equal(again.indexes(17, "mri"), batches.indexes(17, "mri"))

@@ -27,15 +27,15 @@ def random(*shape, dtype=torch.float64):
     return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def both(layer, own, x):
-    """Result, gradient of the input and gradients of the weights, of a layer and of torch's own."""
-    found = []
-    for module in (layer, own):
+def both(layer, plain_layer, x):
+    """Result, gradient of the input and gradients of the weights, of a layer and a plain one."""
+    results = []
+    for module in (layer, plain_layer):
         leaf = x.clone().requires_grad_()
         result = module(leaf)
         loss = (result * random(*result.shape).to(result)).sum()
-        found.append([result, *torch.autograd.grad(loss, [leaf, *module.parameters()])])
-    return list(zip(*found, strict=True))
+        results.append([result, *torch.autograd.grad(loss, [leaf, *module.parameters()])])
+    return list(zip(*results, strict=True))
 
 
 PAIRS = {
@@ -48,9 +48,9 @@ PAIRS = {
 
 
 def pair(name):
-    layer, own = (make().double() for make in PAIRS[name])
-    own.load_state_dict(layer.state_dict())  # by the same names
-    return layer, own
+    layer, plain_layer = (make().double() for make in PAIRS[name])
+    plain_layer.load_state_dict(layer.state_dict())  # by the same names
+    return layer, plain_layer
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -77,14 +77,15 @@ def test_the_gradients_of_one_map_have_gradients():
 
 @pytest.mark.parametrize("name", ["pad 1", "pad 3", "one map"])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_gradients_leave_what_comes_in_alone_and_lie_as_torchs_own(name, layout):
-    layer, own = pair(name)
+def test_gradients_keep_their_input_and_torchs_memory_layout(name, layout):
+    layer, plain_layer = pair(name)
     x = random(2, 3, 12, 12).contiguous(memory_format=layout).requires_grad_()
     result = layer(x)
     given = random(*result.shape).contiguous(memory_format=layout)
     before = given.clone()
     gradients, owns = (
-        torch.autograd.grad(module(x), [x, *module.parameters()], given) for module in (layer, own)
+        torch.autograd.grad(module(x), [x, *module.parameters()], given)
+        for module in (layer, plain_layer)
     )
     assert torch.equal(given, before)
     # else DistributedDataParallel warns
@@ -111,11 +112,11 @@ def test_padding_keeps_bf16_and_its_gradient_is_rounded_once(width):
 def test_one_map_in_bf16_is_as_near_to_the_truth_as_torchs_own():
     x = random(2, 16, 20, 20, dtype=torch.float32)
     layer = LastConv(16, 1, 7)
-    own = nn.Conv2d(16, 1, 7)
-    own.load_state_dict(layer.state_dict())
-    truth = [exact for exact, _ in both(layer, own, x)]
+    plain_layer = nn.Conv2d(16, 1, 7)
+    plain_layer.load_state_dict(layer.state_dict())
+    truth = [exact for exact, _ in both(layer, plain_layer, x)]
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = both(layer, own, x)
+        rounded = both(layer, plain_layer, x)
     for exact, (ours, theirs) in zip(truth, rounded, strict=True):
         assert ours.dtype == theirs.dtype
         ours, theirs = ((part - exact).norm() / exact.norm() for part in (ours, theirs))
@@ -154,15 +155,17 @@ def test_a_model_keeps_its_weights_their_names_and_its_results(architecture):
     fast = deepcopy(plain)
     parameters = list(fast.parameters())
     use_fast_layers(fast)
-    assert all(one is other for one, other in zip(fast.parameters(), parameters, strict=True))
+    assert all(new is old for new, old in zip(fast.parameters(), parameters, strict=True))
     assert list(fast.state_dict()) == list(plain.state_dict())
     assert any(isinstance(layer, InstanceNorm) for layer in fast.modules())
     assert not any(type(layer) is nn.InstanceNorm2d for layer in fast.modules())
 
     ct, mri = random(2, 1, 48, 48).tanh(), random(2, 1, 48, 48).tanh().flip(0)
-    for one, other in zip(plain.training_step(ct, mri)[:2], fast.training_step(ct, mri)[:2]):
+    for plain_loss, fast_loss in zip(
+        plain.training_step(ct, mri)[:2], fast.training_step(ct, mri)[:2]
+    ):
         # float64, the same sums in another order
-        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(plain_loss, fast_loss, rtol=1e-11, atol=1e-11)
 
 
 def test_a_second_call_changes_nothing():

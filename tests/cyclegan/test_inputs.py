@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from fit_tensors import SMALL, start, train
+from helpers.fit_tensors import SMALL, small_model, train_small
 
 from ctmri_utils.cyclegan.batches import Slices
 from ctmri_utils.cyclegan.model import Translator
@@ -35,12 +35,12 @@ NO_CYCLE = {"cycle_ct": 0, "cycle_mri": 0}
 )
 def test_options_that_do_not_fit_are_refused(options, name):
     with pytest.raises(ValueError, match=name):
-        train(**options)
+        train_small(**options)
 
 
 @pytest.mark.parametrize("seed", [-1, None, "a", 1.0])
 def test_a_seed_is_a_whole_number(seed):
-    model, ct, mri = start()
+    model, ct, mri = small_model()
     with pytest.raises(ValueError, match="seed="):
         fit(model, Slices(ct, mri), Training(steps=2), seed=seed)
 
@@ -53,20 +53,20 @@ def with_nan(ct, mri):
 @pytest.mark.parametrize(
     ("slices_of", "name"),
     [
-        (lambda ct, mri: (ct, mri), "a tuple"),
-        (lambda ct, mri: Slices(ct.numpy(), mri.numpy()), "a Slices"),
+        (lambda ct, mri: (ct, mri), "type tuple"),
+        (lambda ct, mri: Slices(ct.numpy(), mri.numpy()), "type Slices"),
         (lambda ct, mri: Slices(ct, mri[:0]), "mri is of shape"),
         (lambda ct, mri: Slices(ct * 1000, mri), "CT slice number 0"),
         (with_nan, "MR slice number 4"),
     ],
 )
 def test_what_is_no_slices_to_train_on_is_refused(slices_of, name):
-    model, ct, mri = start()
+    model, ct, mri = small_model()
     with pytest.raises(ValueError, match=name):
         fit(model, slices_of(ct, mri), Training(steps=2), seed=1)
 
 
 def test_a_translator_is_refused():
-    _, ct, mri = start()
+    _, ct, mri = small_model()
     with pytest.raises(ValueError, match="Translator"):
         fit(Translator(SMALL), Slices(ct, mri), Training(steps=2), seed=1)

@@ -56,7 +56,7 @@ def test_bad_input_is_refused():
         adversarial_loss(torch.zeros(1), True, "wasserstein")
 
 
-def test_hinge_asks_for_a_margin_of_the_discriminator_and_for_more_of_the_generator():
+def test_hinge_has_a_margin_for_the_discriminator_only():
     verdict = torch.tensor([[[[-2.0, 0.5, 3.0]]]])
     assert adversarial_loss(verdict, True, "hinge").item() == pytest.approx((3 + 0.5 + 0) / 3)
     assert adversarial_loss(verdict, False, "hinge").item() == pytest.approx((0 + 1.5 + 4) / 3)
@@ -89,7 +89,7 @@ def test_gradient_penalty_of_a_linear_discriminator_is_known():
     assert linear[1].weight.grad.abs().sum() > 0  # it teaches the discriminator
 
 
-def test_gradient_penalty_is_the_finite_difference_slope_between_the_images():
+def test_gradient_penalty_agrees_with_finite_differences():
     torch.manual_seed(0)
     real, fake = torch.rand(2, 1, 1, 3, 3, dtype=torch.float64)
 
@@ -151,7 +151,7 @@ def test_mind_in_a_flat_image_and_its_own_maximum():
 
 
 @pytest.mark.parametrize("loss", [gradient_loss, mind_loss, correlation_loss])
-def test_structure_losses_do_not_mind_polarity_or_contrast_but_structure(loss):
+def test_structure_losses_ignore_polarity_and_contrast(loss):
     """A negative of other brightness has the same structure.
 
     1e-6 covers float64 sums and the guards against division by 0.
@@ -170,7 +170,7 @@ def test_structure_losses_do_not_mind_polarity_or_contrast_but_structure(loss):
 
 
 @pytest.mark.parametrize("loss", [gradient_loss, mind_loss, correlation_loss])
-def test_structure_losses_of_a_blank_image_are_finite_and_so_are_their_slopes(loss):
+def test_structure_losses_of_a_blank_image_have_finite_gradients(loss):
     blank = torch.zeros(1, 1, 8, 8, requires_grad=True)
     value = loss(blank, textured(n=1, side=8).float())
     value.backward()

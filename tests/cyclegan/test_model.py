@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from fit_tensors import SMALL
+from helpers.fit_tensors import SMALL
 
 from ctmri_utils.cyclegan.losses import gradient_penalty
 from ctmri_utils.cyclegan.model import CycleGAN, ImagePool, Translator, frozen
@@ -101,7 +101,7 @@ def test_weights_scale_their_own_part():
         assert ("identity" in shown) == bool(identity)
 
 
-def test_frozen_lets_go_even_after_an_error_and_what_was_frozen_before_stays_so():
+def test_frozen_restores_each_parameter_even_after_an_error():
     network = torch.nn.Conv2d(1, 1, 1)
     network.bias.requires_grad_(False)
     with pytest.raises(RuntimeError), frozen(network):
@@ -297,7 +297,7 @@ def test_blank_slices_do_not_break_instance_norm():
     )
 
 
-def test_a_translator_alone_translates_and_unknown_networks_get_one_sentence():
+def test_a_translator_translates_and_refuses_unknown_networks():
     assert Translator(SMALL).translate(torch.zeros(1, 1, 32, 32), "ct").shape == (1, 1, 32, 32)
     with pytest.raises(ValueError, match="unet_100"):
         Translator(Architecture(generator="unet_100"))

@@ -5,7 +5,7 @@ Thirty steps from the same weights and data.
 
 import pytest
 import torch
-from reference_cyclegan import Pool, linear_rate, patch_discriminator, train
+from helpers.reference_cyclegan import Pool, linear_rate, patch_discriminator, train
 
 from ctmri_utils.cyclegan.architectures import make_discriminator
 from ctmri_utils.cyclegan.model import CycleGAN, ImagePool

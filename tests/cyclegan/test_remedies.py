@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctmri_utils.cyclegan import remedies as losses
+from ctmri_utils.cyclegan import remedies
 from ctmri_utils.cyclegan.model import CycleGAN
 from ctmri_utils.cyclegan.networks import ResnetBlock
 from ctmri_utils.cyclegan.remedies import PatchContrast, head_in
@@ -40,16 +40,17 @@ def slices():
     )
 
 
-def step(slices, architecture=SMALL, **objective):
+def make_step(slices, architecture=SMALL, **objective):
+    """A model and its first training step."""
     model = build(architecture, **objective)
     torch.manual_seed(7)
-    return model, *model.training_step(*slices)
+    return model, model.training_step(*slices)
 
 
 STRUCTURE = {
-    "gradient": losses.gradient_loss,
-    "mind": losses.mind_loss,
-    "correlation": losses.correlation_loss,
+    "gradient": remedies.gradient_loss,
+    "mind": remedies.mind_loss,
+    "correlation": remedies.correlation_loss,
 }
 
 
@@ -57,57 +58,61 @@ STRUCTURE = {
 def test_a_structure_loss_adds_itself_both_ways(slices, name):
     """float64; 1e-9 is for the other order of the sum."""
     ct, mri = slices
-    _, plain, *_ = step(slices)
-    model, with_it, _, parts = step(slices, **{name: 2.5})
+    _, plain = make_step(slices)
+    model, step = make_step(slices, **{name: 2.5})
     loss = STRUCTURE[name]
     expected = loss(model.G_ct2mri(ct), ct) + loss(model.G_mri2ct(mri), mri)
-    assert parts[name].item() == pytest.approx(expected.item(), abs=1e-9)
+    assert step.losses[name].item() == pytest.approx(expected.item(), abs=1e-9)
     assert expected > 0.01
-    assert (with_it - plain).item() == pytest.approx(2.5 * expected.item(), abs=1e-9)
+    added = step.generator_loss - plain.generator_loss
+    assert added.item() == pytest.approx(2.5 * expected.item(), abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["linear", "piecewise"])
 def test_mask_loss_looks_at_the_fake_ct_in_hu(slices, name):
     architecture = replace(SMALL, ct_map=name)
     _, mri = slices
-    _, plain, *_ = step(slices, architecture)
-    model, with_it, _, parts = step(slices, architecture, mask=3)
+    _, plain = make_step(slices, architecture)
+    model, step = make_step(slices, architecture, mask=3)
     head = torch.from_numpy(mri_head_mask(mri.float().numpy()))
-    fake_ct = CT_MAPS[name].decode(model.G_mri2ct(mri))
-    expected = ((((fake_ct + 1) * 1000 - 1000 + 300) / 50).sigmoid() - head.double()).abs().mean()
-    assert parts["mask"].item() == pytest.approx(expected.item(), abs=1e-9)
-    assert (with_it - plain).item() == pytest.approx(3 * expected.item(), abs=1e-9)
+    fake_ct_hu = 1000 * CT_MAPS[name].decode(model.G_mri2ct(mri))
+    expected = (((fake_ct_hu + 300) / 50).sigmoid() - head.double()).abs().mean()
+    assert step.losses["mask"].item() == pytest.approx(expected.item(), abs=1e-9)
+    added = step.generator_loss - plain.generator_loss
+    assert added.item() == pytest.approx(3 * expected.item(), abs=1e-9)
     assert torch.equal(head_in(mri), head)
 
 
 def test_supervision_is_the_distance_to_the_partner(slices):
     ct, mri = slices
-    model, total, discriminator_loss, parts = step(
-        slices, supervised=100, cycle_ct=0, cycle_mri=0, adversarial=0
-    )
+    model, step = make_step(slices, supervised=100, cycle_ct=0, cycle_mri=0, adversarial=0)
     expected = F.l1_loss(model.G_ct2mri(ct), mri) + F.l1_loss(model.G_mri2ct(mri), ct)
-    assert total.item() == pytest.approx(100 * expected.item(), abs=1e-9)
-    assert set(parts) == {"supervised"}
-    assert discriminator_loss.item() == 0
+    assert step.generator_loss.item() == pytest.approx(100 * expected.item(), abs=1e-9)
+    assert set(step.losses) == {"supervised"}
+    assert step.discriminator_loss.item() == 0
     assert not any(weight.requires_grad for weight in model.discriminator_parameters)
 
 
 def test_the_verdicts_have_a_weight(slices):
-    _, whole, _, parts = step(slices)
-    assert (whole - step(slices, adversarial=0.25)[1]).item() == pytest.approx(
-        0.75 * parts["adversarial"].item(), abs=1e-9
-    )
+    _, whole = make_step(slices)
+    _, quarter = make_step(slices, adversarial=0.25)
+    taken_away = whole.generator_loss - quarter.generator_loss
+    adversarial = whole.losses["adversarial"].item()
+    assert taken_away.item() == pytest.approx(0.75 * adversarial, abs=1e-9)
 
 
 def test_translation_noise_is_on_the_way_back_only(slices):
     ct, mri = slices
-    model, _, discriminator_loss, parts = step(slices, translation_noise=0.3)
+    _, plain = make_step(slices)
+    model, step = make_step(slices, translation_noise=0.3)
     torch.manual_seed(7)
     fake_mri, fake_ct = model.G_ct2mri(ct), model.G_mri2ct(mri)
     back = F.l1_loss(model.G_mri2ct(fake_mri + 0.3 * torch.randn_like(fake_mri)), ct)
     back = back + F.l1_loss(model.G_ct2mri(fake_ct + 0.3 * torch.randn_like(fake_ct)), mri)
-    assert parts["cycle"].item() == pytest.approx(back.item(), abs=1e-9)
-    assert discriminator_loss.item() == pytest.approx(step(slices)[2].item(), abs=1e-9)
+    assert step.losses["cycle"].item() == pytest.approx(back.item(), abs=1e-9)
+    assert step.discriminator_loss.item() == pytest.approx(
+        plain.discriminator_loss.item(), abs=1e-9
+    )
 
 
 def literal_contrast(contrast, generator, translation, original, seed):
@@ -121,7 +126,7 @@ def literal_contrast(contrast, generator, translation, original, seed):
             image = layer(image)
             blocks += isinstance(layer, ResnetBlock)
             halving = isinstance(layer, torch.nn.Conv2d) and layer.stride == (2, 2)
-            # of 2 blocks the second is in the middle
+            # Of 2 blocks the second is in the middle.
             if i == 0 or halving or (isinstance(layer, ResnetBlock) and blocks in (1, 2)):
                 seen.append(image.clone())
         features.append(seen)
@@ -139,7 +144,7 @@ def literal_contrast(contrast, generator, translation, original, seed):
     return total / len(contrast.heads)
 
 
-# without a norm a ReLU works in place on what was seen
+# Without a norm a ReLU works in place on what was seen.
 @pytest.mark.parametrize("norm", ["instance", "none"])
 def test_patch_contrast_is_the_literal_loop(slices, norm):
     model = build(replace(SMALL, norm=norm), nce=1)
@@ -153,12 +158,13 @@ def test_patch_contrast_is_the_literal_loop(slices, norm):
 
 
 def test_cut_needs_no_cycle_and_its_heads_learn(slices):
-    model, total, _, parts = step(slices, nce=10, cycle_ct=0, cycle_mri=0)
-    assert set(parts) == {"adversarial", "nce", "discriminator_ct", "discriminator_mri"}
-    assert total.item() == pytest.approx(
-        (parts["adversarial"] + 10 * parts["nce"]).item(), abs=1e-9
+    model, step = make_step(slices, nce=10, cycle_ct=0, cycle_mri=0)
+    losses = step.losses
+    assert set(losses) == {"adversarial", "nce", "discriminator_ct", "discriminator_mri"}
+    assert step.generator_loss.item() == pytest.approx(
+        (losses["adversarial"] + 10 * losses["nce"]).item(), abs=1e-9
     )
-    total.backward()
+    step.generator_loss.backward()
     learned = {id(weight) for weight in model.generator_parameters}
     assert all(
         id(weight) in learned and weight.grad.abs().sum() > 0
@@ -170,7 +176,8 @@ def test_cut_needs_no_cycle_and_its_heads_learn(slices):
 def test_cut_also_contrasts_what_needs_no_translation(slices):
     """Park et al. 2020: the mean of both contrasts; the places are drawn in this order."""
     ct, mri = slices
-    model, total, _, parts = step(slices, nce=0.5, nce_identity=0.5, cycle_ct=0, cycle_mri=0)
+    model, step = make_step(slices, nce=0.5, nce_identity=0.5, cycle_ct=0, cycle_mri=0)
+    losses = step.losses
     torch.manual_seed(7)
     both = (("mri", model.G_ct2mri), ("ct", model.G_mri2ct))
     contrasts = [
@@ -178,12 +185,12 @@ def test_cut_also_contrasts_what_needs_no_translation(slices):
         for pair in ((ct, mri), (mri, ct))
         for (to, network), given in zip(both, pair, strict=True)
     ]
-    assert parts["nce"].item() == pytest.approx((contrasts[0] + contrasts[1]).item(), abs=1e-9)
-    assert parts["nce_identity"].item() == pytest.approx(
+    assert losses["nce"].item() == pytest.approx((contrasts[0] + contrasts[1]).item(), abs=1e-9)
+    assert losses["nce_identity"].item() == pytest.approx(
         (contrasts[2] + contrasts[3]).item(), abs=1e-9
     )
-    assert total.item() == pytest.approx(
-        (parts["adversarial"] + sum(contrasts) / 2).item(), abs=1e-9
+    assert step.generator_loss.item() == pytest.approx(
+        (losses["adversarial"] + sum(contrasts) / 2).item(), abs=1e-9
     )
 
 
@@ -226,13 +233,13 @@ def test_a_mapped_translator_takes_and_gives_linear_ct(slices, name):
     assert torch.equal(model.translate(mri, "ct"), coded.decode(model.averaged["ct"](mri)))
     assert torch.equal(model.translate(ct, "mri"), model.averaged["mri"](coded.encode(ct)))
     assert model.translate(mri, "ct").shape == ct.shape
-    generator_loss, discriminator_loss, _ = model.training_step(ct, mri)
+    step = model.training_step(ct, mri)
     fake_mri = model.G_ct2mri(coded.encode(ct))
-    assert torch.isfinite(generator_loss + discriminator_loss)
+    assert torch.isfinite(step.generator_loss + step.discriminator_loss)
     assert model.D_ct.model[0].in_channels == coded.channels
     assert F.l1_loss(model.G_mri2ct(fake_mri), coded.encode(ct)).item() == pytest.approx(
         (
-            model.training_step(ct, mri)[2]["cycle"]
+            model.training_step(ct, mri).losses["cycle"]
             - F.l1_loss(model.G_ct2mri(model.G_mri2ct(mri)), mri)
         ).item(),
         abs=1e-9,

@@ -1,15 +1,15 @@
 """A training that stops, however it does, resumes the very same run, and keeps what it has."""
 
-import os
 import random
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from fit_tensors import assert_same_bits, fit, start, train
+from helpers.fit_tensors import assert_same_bits, fit_tensors, small_model, train_small
 
 from ctmri_utils.cyclegan.batches import Slices
 from ctmri_utils.cyclegan.model import CycleGAN
@@ -21,6 +21,8 @@ from ctmri_utils.runs.weights import load_translator
 from ctmri_utils.seeds import random_states, restore_random_states
 from ctmri_utils.settings import Architecture, Settings, Training
 
+TESTS = Path(__file__).parents[1]
+
 
 @pytest.fixture
 def path(tmp_path):
@@ -28,11 +30,13 @@ def path(tmp_path):
 
 
 def test_resume_continues_the_very_same_run(path, tmp_path):
-    straight, losses = train(checkpoint=tmp_path / "straight.pt")
-    train(checkpoint=path, stop_at=5)
+    straight, losses = train_small(checkpoint=tmp_path / "straight.pt")
+    train_small(checkpoint=path, stop_at=5)
     torch.manual_seed(99)  # whatever happened in between
     steps = []
-    resumed, resumed_losses = train(checkpoint=path, on_step=lambda step, _: steps.append(step))
+    resumed, resumed_losses = train_small(
+        checkpoint=path, on_step=lambda step, _: steps.append(step)
+    )
     assert steps == [6, 7, 8]
     assert_same_bits(straight.state_dict(), resumed.state_dict())
     assert torch.equal(straight.pool_ct.images, resumed.pool_ct.images)
@@ -61,16 +65,16 @@ def test_resume_continues_the_very_same_run(path, tmp_path):
     ],
 )
 def test_resume_is_exact_with_every_option(path, options):
-    straight, _ = train(steps=5, **options)
-    train(checkpoint=path, steps=5, stop_at=2, **options)
+    straight, _ = train_small(steps=5, **options)
+    train_small(checkpoint=path, steps=5, stop_at=2, **options)
     torch.manual_seed(99)
-    resumed, _ = train(checkpoint=path, steps=5, **options)
+    resumed, _ = train_small(checkpoint=path, steps=5, **options)
     assert_same_bits(straight.state_dict(), resumed.state_dict())
 
 
 def test_a_finished_run_is_not_trained_again(path):
-    train(checkpoint=path)
-    _, losses = train(checkpoint=path, on_step=lambda step, _: pytest.fail("trained"))
+    train_small(checkpoint=path)
+    _, losses = train_small(checkpoint=path, on_step=lambda step, _: pytest.fail("trained"))
     assert len(losses) == 8
 
 
@@ -80,9 +84,9 @@ def test_an_interrupt_between_steps_keeps_the_last_one(path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(checkpoint=path, on_step=interrupt)
+        train_small(checkpoint=path, on_step=interrupt)
     assert load_checkpoint(path)["step"] == 4
-    assert_same_bits(train(checkpoint=path)[0].state_dict(), train()[0].state_dict())
+    assert_same_bits(train_small(checkpoint=path)[0].state_dict(), train_small()[0].state_dict())
 
 
 def interrupt(step):
@@ -126,12 +130,12 @@ def test_what_breaks_within_a_step_is_resumed(path, monkeypatch, at, how, error,
 
     monkeypatch.setattr(CycleGAN, "training_step", broken)
     with pytest.raises(error):
-        train(checkpoint=path, save_every=2)
+        train_small(checkpoint=path, save_every=2)
     assert load_checkpoint(path)["step"] == kept
-    assert_same_bits(train(checkpoint=path)[0].state_dict(), train()[0].state_dict())
+    assert_same_bits(train_small(checkpoint=path)[0].state_dict(), train_small()[0].state_dict())
 
 
-def test_ctrl_c_waits_a_second_one_does_not_and_the_old_handler_returns():
+def test_ctrl_c_waits_and_a_second_one_does_not():
     before = signal.getsignal(signal.SIGINT)
     done = []
     with pytest.raises(KeyboardInterrupt), delayed_interrupt():
@@ -145,34 +149,21 @@ def test_ctrl_c_waits_a_second_one_does_not_and_the_old_handler_returns():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-KILLED = """
-import sys, time, torch
-sys.path.insert(0, sys.argv[2])
-torch.set_num_threads(int(sys.argv[3]))
-from fit_tensors import train
-def wait_for_the_end(step, losses):
-    if step == 20:
-        print("step 20", flush=True)
-        time.sleep(600)
-train(steps=40, checkpoint=sys.argv[1], save_every=10, on_step=wait_for_the_end)
-"""
-
-
 def test_forty_steps_are_twenty_and_kill_and_the_rest(path):
     """kill -9 before the save of step 20: the run goes on from step 10, to the same bits."""
-    arguments = [str(path), os.path.dirname(__file__), str(torch.get_num_threads())]
-    command = [sys.executable, "-c", KILLED, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    arguments = [str(path), str(torch.get_num_threads())]
+    command = [sys.executable, "-m", "helpers.training_to_kill", *arguments]
+    with subprocess.Popen(command, cwd=TESTS, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline().strip() == b"step 20"
         process.kill()
     assert load_checkpoint(path)["step"] == 10
-    resumed = train(steps=40, checkpoint=path, save_every=10)[0]
-    assert_same_bits(train(steps=40)[0].state_dict(), resumed.state_dict())
+    resumed = train_small(steps=40, checkpoint=path, save_every=10)[0]
+    assert_same_bits(train_small(steps=40)[0].state_dict(), resumed.state_dict())
 
 
 def test_weights_that_are_not_finite_are_not_saved(path):
     """Gradients may break where the losses are still finite."""
-    model, ct, mri = start()
+    model, ct, mri = small_model()
 
     def spoil(step, losses):
         if step == 4:
@@ -180,7 +171,7 @@ def test_weights_that_are_not_finite_are_not_saved(path):
                 next(model.G_mri2ct.parameters())[0] = torch.inf
 
     with pytest.raises(FloatingPointError, match="weights"):
-        fit(model, ct, mri, seed=3, steps=8, checkpoint=path, save_every=2, on_step=spoil)
+        fit_tensors(model, ct, mri, seed=3, steps=8, checkpoint=path, save_every=2, on_step=spoil)
     assert load_checkpoint(path)["step"] == 2
 
 
@@ -196,18 +187,18 @@ def test_weights_that_are_not_finite_are_not_saved(path):
     ],
 )
 def test_a_run_with_other_settings_is_not_resumed(path, change, what):
-    train(checkpoint=path, stop_at=2)
+    train_small(checkpoint=path, stop_at=2)
     kept = path.read_bytes()
     with pytest.raises(ValueError, match=f"another run, with .*{what}"):
-        train(checkpoint=path, **change)
+        train_small(checkpoint=path, **change)
     assert path.read_bytes() == kept
 
 
 def test_a_run_on_other_data_is_not_resumed(path):
-    train(checkpoint=path, stop_at=2)
-    model, ct, mri = start()
+    train_small(checkpoint=path, stop_at=2)
+    model, ct, mri = small_model()
     with pytest.raises(ValueError, match="another run, with data"):
-        fit(model, ct / 2, mri, steps=8, batch_size=2, seed=3, checkpoint=path)
+        fit_tensors(model, ct / 2, mri, steps=8, batch_size=2, seed=3, checkpoint=path)
 
 
 def test_every_random_source_comes_back():
@@ -222,7 +213,7 @@ def test_every_random_source_comes_back():
 
 def test_the_scale_of_fp16_gradients_comes_back():
     """GradScaler also works on the CPU, where training does not need it."""
-    one, other = (Trainer(start()[0], Training(steps=3)) for _ in range(2))
+    one, other = (Trainer(small_model()[0], Training(steps=3)) for _ in range(2))
     one.engine.scaler = torch.amp.GradScaler("cpu", init_scale=64)
     other.engine.scaler = torch.amp.GradScaler("cpu")
     one.engine.backward(torch.zeros((), requires_grad=True))  # it is made when first used
@@ -230,17 +221,17 @@ def test_the_scale_of_fp16_gradients_comes_back():
     assert other.engine.scaler.get_scale() == 64
 
 
-def test_a_folder_that_cannot_be_written_is_found_before_the_first_step(tmp_path):
+def test_an_unwritable_folder_is_refused_before_the_first_step(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="file.* cannot be written to"):
-        train(
+        train_small(
             checkpoint=tmp_path / "file" / "run.pt",
             on_step=lambda step, _: pytest.fail("trained"),
         )
 
 
 def test_whole_settings_train_without_touching_the_models(path):
-    model, ct, mri = start()
+    model, ct, mri = small_model()
     settings = Settings(steps=2, ngf=99, cycle_ct=77)
     fit_slices(model, Slices(ct, mri), settings, seed=1, checkpoint=str(path))
     identity = load_checkpoint(path)["identity"]

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 import torch
-from fit_tensors import SMALL, assert_same_bits, fit, start, train
+from helpers.fit_tensors import SMALL, assert_same_bits, fit_tensors, small_model, train_small
 
 from ctmri_utils.cyclegan.batches import Slices, UnpairedBatches
 from ctmri_utils.cyclegan.fast_cpu import use_fast_layers
@@ -16,17 +16,17 @@ from ctmri_utils.settings import Objective, Training
 
 
 def test_same_seed_same_bits_other_seed_other_bits():
-    one, two, other = train()[0], train()[0], train(seed=4)[0]
+    one, two, other = train_small()[0], train_small()[0], train_small(seed=4)[0]
     assert_same_bits(one.state_dict(), two.state_dict())
     assert not torch.equal(one.G_ct2mri.model[1].weight, other.G_ct2mri.model[1].weight)
 
 
 def test_a_training_runs_in_any_thread():
     models = []
-    thread = threading.Thread(target=lambda: models.append(train()[0]))
+    thread = threading.Thread(target=lambda: models.append(train_small()[0]))
     thread.start()
     thread.join()
-    assert_same_bits(models[0].state_dict(), train()[0].state_dict())
+    assert_same_bits(models[0].state_dict(), train_small()[0].state_dict())
 
 
 def test_fit_is_the_plain_loop():
@@ -40,9 +40,9 @@ def test_fit_is_the_plain_loop():
         "ema": 0.3,
         "decay_share": 1 / 3,
     }
-    fitted, ct, mri = start()
-    fit(fitted, ct, mri, seed=9, **options)
-    model, ct, mri = start()
+    fitted, ct, mri = small_model()
+    fit_tensors(fitted, ct, mri, seed=9, **options)
+    model, ct, mri = small_model()
     use_fast_layers(model)
     batches = UnpairedBatches(Slices(ct, mri), Training(**options), seed=9)
     adams = [
@@ -118,27 +118,27 @@ PLATEAU = {"steps": 150, "stop_at": 7, "lr_policy": "plateau"}
 
 def test_plateau_looks_at_the_metric_of_the_model(metrics):
     models = []
-    model, _ = train(validate=lambda model: models.append(model) or len(models), **PLATEAU)
+    model, _ = train_small(validate=lambda model: models.append(model) or len(models), **PLATEAU)
     assert metrics == [1, 1, 2, 2]
     assert models == [model, model]
 
 
-def test_plateau_looks_at_the_mean_cycle_loss_since_it_last_looked(metrics):
-    cycles = [losses["cycle"] for losses in train(**PLATEAU)[1]]
+def test_plateau_takes_the_mean_cycle_loss_since_its_last_check(metrics):
+    cycles = [losses["cycle"] for losses in train_small(**PLATEAU)[1]]
     first, second = sum(cycles[:3]) / 3, sum(cycles[3:6]) / 3
     assert metrics == pytest.approx([first, first, second, second])
 
 
 def test_plateau_lowers_the_rate_of_both_optimizers(tmp_path):
     path = tmp_path / "run.pt"
-    train(steps=20, lr_policy="plateau", validate=lambda model: 1.0, checkpoint=path)
+    train_small(steps=20, lr_policy="plateau", validate=lambda model: 1.0, checkpoint=path)
     for optimizer in load_checkpoint(path)["optimizers"]:
         # 20 checks, at 7, 13 and 19
         assert optimizer["param_groups"][0]["lr"] == pytest.approx(2e-4 / 5**3)
 
 
 def test_clipping_bounds_the_gradients_of_both_groups():
-    model, ct, mri = start()
+    model, ct, mri = small_model()
     Trainer(model, Training(steps=3, clip_norm=1e-3)).train_one_step(ct[:2], mri[:2])
     for weights in (model.generator_parameters, model.discriminator_parameters):
         norm = torch.stack([weight.grad.norm() for weight in weights]).norm()
@@ -146,7 +146,7 @@ def test_clipping_bounds_the_gradients_of_both_groups():
 
 
 def test_bf16_follows_fp32_at_first():
-    one, other = train(steps=3)[1], train(steps=3, precision="bf16")[1]
+    one, other = train_small(steps=3)[1], train_small(steps=3, precision="bf16")[1]
     for exact, rounded in zip(one, other, strict=True):
         # 8 bits of mantissa, averaged over many pixels: well within 3 %
         assert list(rounded.values()) == pytest.approx(list(exact.values()), rel=0.03)
@@ -165,15 +165,15 @@ def test_bf16_follows_fp32_at_first():
 )
 def test_a_cpu_without_bf16_is_told_of(monkeypatch, recwarn, capabilities, warned):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    train(steps=2)
+    train_small(steps=2)
     assert not recwarn
-    train(steps=2, precision="bf16")
+    train_small(steps=2, precision="bf16")
     assert any("has no bf16" in str(warning.message) for warning in recwarn) == warned
 
 
 def test_a_torch_that_cannot_tell_of_bf16_is_believed_to_have_it(monkeypatch, recwarn):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    train(steps=1, precision="bf16")
+    train_small(steps=1, precision="bf16")
     assert not recwarn
 
 
@@ -188,7 +188,8 @@ def test_a_compiled_model_trains_alike(monkeypatch, gan_mode, networks):
         lambda self: compiled.append(self) or module_compile(self, backend="aot_eager"),
     )
     one, other = (
-        train(steps=2, compile=how, objective={"gan_mode": gan_mode})[1] for how in (False, True)
+        train_small(steps=2, compile=how, objective={"gan_mode": gan_mode})[1]
+        for how in (False, True)
     )
     assert len(compiled) == networks
     for plain, traced in zip(one, other, strict=True):
@@ -205,16 +206,16 @@ def test_the_error_names_the_loss_and_the_slices(monkeypatch):
     with pytest.raises(
         FloatingPointError, match=r"step 1: .*cycle \(nan\).*CT ct-\d.png, ct-\d.png and MR mr-\d"
     ):
-        train(names=names)
+        train_small(names=names)
 
 
 def test_one_slice_and_a_batch_larger_than_the_data_set():
-    model, ct, mri = start()
-    assert len(fit(model, ct[:1], mri[:2], seed=0, steps=2, batch_size=5)) == 2
+    model, ct, mri = small_model()
+    assert len(fit_tensors(model, ct[:1], mri[:2], seed=0, steps=2, batch_size=5)) == 2
 
 
 def test_stop_at_zero_trains_nothing():
-    assert train(stop_at=0)[1] == []
+    assert train_small(stop_at=0)[1] == []
 
 
 def test_pairs_train_without_discriminators():
@@ -225,7 +226,7 @@ def test_pairs_train_without_discriminators():
     )
     before = model.D_ct.model[0].weight.clone()
     options = {"sampling": "paired", "paired": True, "learning_rate": 2e-3, "batch_size": 2}
-    found = fit(model, ct, -ct, seed=3, steps=30, **options)
+    found = fit_tensors(model, ct, -ct, seed=3, steps=30, **options)
     assert found[-1]["supervised"] < 0.7 * found[0]["supervised"]
     assert set(found[0]) == {"supervised"}
     assert torch.equal(model.D_ct.model[0].weight, before)

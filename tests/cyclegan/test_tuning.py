@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from fit_tensors import fit, start
+from helpers.fit_tensors import fit_tensors, small_model
 
 from ctmri_utils.cyclegan import tuning
 from ctmri_utils.cyclegan.batches import Slices
@@ -42,8 +42,8 @@ def test_the_fastest_number_wins_and_fewer_are_preferred(
 
 
 def train(tmp_path, steps=120, translation_noise=0.0, **options):
-    model, ct, mri = start(translation_noise=translation_noise)
-    fit(model, ct, mri, seed=3, steps=steps, checkpoint=tmp_path / "run.pt", **options)
+    model, ct, mri = small_model(translation_noise=translation_noise)
+    fit_tensors(model, ct, mri, seed=3, steps=steps, checkpoint=tmp_path / "run.pt", **options)
     return model
 
 
@@ -56,7 +56,7 @@ def choose(monkeypatch, number, calls):
     monkeypatch.setattr(tuning, "fastest_threads", fastest)
 
 
-def test_a_training_measures_once_and_a_resumed_one_keeps_the_number(tmp_path, monkeypatch):
+def test_threads_are_measured_once_and_kept_on_resume(tmp_path, monkeypatch):
     calls = []
     choose(monkeypatch, 2, calls)
     torch.set_num_threads(1)
@@ -127,7 +127,7 @@ def test_a_cpu_without_bf16_is_never_tried_with_it(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("seconds", "expected"), [([2.0, 1.0], "bf16"), ([1.0, 2.0], "fp32")])
 def test_a_cpu_with_bf16_takes_what_is_faster(monkeypatch, seconds, expected):
     no_bf16(monkeypatch, False)
-    model, ct, mri = start()
+    model, ct, mri = small_model()
     left = list(seconds)
     monkeypatch.setattr(tuning, "median_seconds", lambda step: step() or left.pop(0))
     before = [weight.clone() for weight in model.parameters()]

@@ -31,7 +31,7 @@ def test_kid_agrees_with_sums_over_pairs():
     assert kid(a, b, seed=0).value == pytest.approx(kid_by_loops(a, b), rel=1e-9)
 
 
-def test_the_interval_agrees_with_a_literal_bootstrap_that_never_pairs_an_image_with_itself():
+def test_the_interval_agrees_with_a_literal_bootstrap():
     a, b = features(10, d=3, seed=1), features(11, d=3, seed=2, shift=0.5)
     rng = np.random.default_rng(7)
     drawn_a, drawn_b = (rng.multinomial(n, np.full(n, 1 / n), size=40) for n in (10, 11))
@@ -80,7 +80,7 @@ def test_the_interval_shrinks_with_more_images():
     assert widths[0] > 2 * widths[1] > 4 * widths[2]
 
 
-def test_the_same_seed_gives_the_same_digits_and_the_sets_may_change_places():
+def test_distances_repeat_with_a_seed_and_are_symmetric():
     a, b = features(30, seed=1), features(30, seed=2)
     assert kid(a, b, seed=3) == kid(a, b, seed=3)
     assert kid(a, b, seed=3)[1:] != kid(a, b, seed=4)[1:]
@@ -98,7 +98,7 @@ def test_fid_agrees_with_scipys_matrix_root(n, m):
     assert fid(a, b) == pytest.approx(expected, rel=1e-8)
 
 
-def test_fid_of_a_set_with_itself_is_zero_and_of_a_shifted_copy_the_squared_shift():
+def test_fid_is_zero_for_the_same_set_and_the_squared_shift_for_a_copy():
     # fewer images than features, and more
     few, many = features(10, d=64), features(300, d=64)
     for a in (few, many):

@@ -27,9 +27,6 @@ def head(size=64, lesion_hu=None, seed=0, noise_hu=4):
     return ct_hu + rng.normal(0, noise_hu, r.shape), brain, brain & ~lesion, lesion
 
 
-# ---- lesions
-
-
 @pytest.mark.parametrize(
     ("kept", "recovery"),
     [(1, 1), (0.5, 0.5), (0, 0), (-1, -1)],
@@ -94,9 +91,6 @@ def test_detection_rates_count_each_group_by_itself():
     assert rates == (pytest.approx(2 / 3), 1)
 
 
-# ---- drift
-
-
 @pytest.mark.parametrize("shift", [(0, 0), (3, -2), (-1, 5)])
 def test_phase_correlation_finds_a_shift_with_its_sign(shift):
     true, *_ = head()
@@ -122,7 +116,7 @@ def test_mask_dice_is_the_share_of_overlap():
     assert f.mask_dice(one, np.zeros_like(one)) == 0
 
 
-# ---- cycles: a is smooth, b_true is its blur, which no F can undo
+# Of the cycles below, the image is smooth and the true other one its blur, which nothing undoes.
 
 
 def smooth(images):
@@ -130,74 +124,80 @@ def smooth(images):
 
 
 def pair(n=20, size=32):
-    a = smooth(torch.randn(n, 1, size, size, generator=torch.Generator().manual_seed(0))) * 1.5
-    return a, smooth(a), torch.ones_like(a)
+    noise = torch.randn(n, 1, size, size, generator=torch.Generator().manual_seed(0))
+    image = smooth(noise) * 1.5
+    return image, smooth(image), torch.ones_like(image)
 
 
-def hiding(a, amplitude=1e-3):
+def hiding(image, amplitude=1e-3):
     """An honest-looking translation.
 
-    The blur of a, with what the blur lost added a thousand times weaker.
+    The blur of the image, with what the blur lost added a thousand times weaker.
     """
-    return smooth(a) + amplitude * (a - smooth(a))
+    return smooth(image) + amplitude * (image - smooth(image))
 
 
-def revealing(b, amplitude=1e-3):
+def revealing(hidden, amplitude=1e-3):
     """Undoes `hiding` in the Fourier domain.
 
     Divides by its transfer function, smooth + amplitude (1 - smooth).
     """
-    impulse = torch.zeros_like(b[:1])
+    impulse = torch.zeros_like(hidden[:1])
     impulse[..., 0, 0] = 1
-    return torch.fft.ifft2(torch.fft.fft2(b) / torch.fft.fft2(hiding(impulse, amplitude))).real
+    return torch.fft.ifft2(torch.fft.fft2(hidden) / torch.fft.fft2(hiding(impulse, amplitude))).real
 
 
 def test_an_honest_generator_has_ratio_one():
-    a, b_true, mask = pair()
-    assert f.honesty_ratio(smooth, smooth, a, b_true, mask) == pytest.approx(1, abs=1e-6)
+    image, true_other, mask = pair()
+    assert f.honesty_ratio(smooth, smooth, image, true_other, mask) == pytest.approx(1, abs=1e-6)
 
 
-def test_a_generator_that_hides_its_input_is_found_out_by_ratio_and_by_noise():
-    a, b_true, mask = (images.double() for images in pair())
+def test_ratio_and_noise_reveal_a_generator_that_hides_its_input():
+    image, true_other, mask = (images.double() for images in pair())
     # a scan is never the exact blur
-    b_true = b_true + 1e-4 * torch.randn(b_true.shape, generator=torch.Generator().manual_seed(1))
-    fake = hiding(a)
+    generator = torch.Generator().manual_seed(1)
+    true_other = true_other + 1e-4 * torch.randn(true_other.shape, generator=generator)
+    fake = hiding(image)
     # nobody would see it
-    assert (fake - smooth(a)).abs().mean() < 1e-3
-    assert f.cycle_error(hiding, revealing, a, mask) < 1e-6
-    assert f.honesty_ratio(hiding, revealing, a, b_true, mask) < 0.01
-    hidden = f.noise_sensitivity(revealing, fake, a, mask, sigmas=(0, 0.001))
-    honest = f.noise_sensitivity(smooth, b_true, a, mask, sigmas=(0, 0.001))
+    assert (fake - smooth(image)).abs().mean() < 1e-3
+    assert f.cycle_error(hiding, revealing, image, mask) < 1e-6
+    assert f.honesty_ratio(hiding, revealing, image, true_other, mask) < 0.01
+    hidden = f.noise_sensitivity(revealing, fake, image, mask, sigmas=(0, 0.001))
+    honest = f.noise_sensitivity(smooth, true_other, image, mask, sigmas=(0, 0.001))
     assert hidden[1] - hidden[0] > 100 * abs(honest[1] - honest[0])
 
 
 def test_cycle_error_counts_the_mask_only_and_every_image_once():
-    a, _, mask = pair(n=19)
+    image, _, mask = pair(n=19)
     wrong = torch.arange(19.0)[:, None, None, None] / 20
     mask[:, :, :16] = 0
-    error = f.cycle_error(lambda a: a, lambda b: torch.where(mask > 0, b + wrong, 99), a, mask)
+
+    def back(same):
+        return torch.where(mask > 0, same + wrong, 99)
+
+    error = f.cycle_error(lambda same: same, back, image, mask)
     assert error == pytest.approx(float(wrong.mean()), rel=1e-6)
 
 
 def test_generators_are_asked_without_gradients_and_left_in_their_mode():
-    G = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Tanh()).train()
-    a, b, mask = pair(n=3)
+    translate = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Tanh()).train()
+    image, true_other, mask = pair(n=3)
     given = []
 
-    def F(image):
+    def back(image):
         given.append((image.requires_grad, torch.is_grad_enabled()))
-        return G(image)
+        return translate(image)
 
-    by_hand = (G(G(a)) - a).abs().mean().item()
-    assert f.cycle_error(G, F, a, mask) == pytest.approx(by_hand, rel=1e-5)
-    f.honesty_ratio(G, F, a, b, mask)
-    f.noise_sensitivity(F, b, a, mask, sigmas=[0.1])
-    assert G.training and given == [(False, False)] * 4
+    by_hand = (translate(translate(image)) - image).abs().mean().item()
+    assert f.cycle_error(translate, back, image, mask) == pytest.approx(by_hand, rel=1e-5)
+    f.honesty_ratio(translate, back, image, true_other, mask)
+    f.noise_sensitivity(back, true_other, image, mask, sigmas=[0.1])
+    assert translate.training and given == [(False, False)] * 4
 
 
 def test_a_trained_translator_is_such_a_generator():
     model = CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1))
-    a, _, mask = pair(n=3)
+    image, _, mask = pair(n=3)
 
     def to_ct(images):
         return model.translate(images, "ct", batch_size=2)
@@ -205,28 +205,30 @@ def test_a_trained_translator_is_such_a_generator():
     def to_mri(images):
         return model.translate(images, "mri")
 
-    expected = (model.averaged["mri"](model.averaged["ct"](a)) - a).abs().mean().item()
-    assert f.cycle_error(to_ct, to_mri, a, mask) == pytest.approx(expected, rel=1e-5)
+    expected = (model.averaged["mri"](model.averaged["ct"](image)) - image).abs().mean().item()
+    assert f.cycle_error(to_ct, to_mri, image, mask) == pytest.approx(expected, rel=1e-5)
 
 
 def test_noise_is_repeatable_scaled_and_absent_at_zero():
-    a, b, mask = pair()
-    curve = f.noise_sensitivity(lambda part: part, b, b, mask, sigmas=(0, 0.01, 0.02))
+    image, true_other, mask = pair()
+    unchanged = (lambda part: part, true_other, true_other, mask)
+    curve = f.noise_sensitivity(*unchanged, sigmas=(0, 0.01, 0.02))
     assert curve[0] == 0
     # mean |N(0, 1)| of 20 480 draws
     assert curve[1] == pytest.approx(0.01 * np.sqrt(2 / np.pi), rel=0.02)
     # float32
     assert curve[2] == pytest.approx(2 * curve[1], rel=1e-5)
     # Its mean is 0.
-    mean = f.noise_sensitivity(lambda b: b.mean().expand_as(b), b * 0, b * 0, mask, sigmas=(0.1,))
+    black = torch.zeros_like(image)
+    mean = f.noise_sensitivity(
+        lambda noisy: noisy.mean().expand_as(noisy), black, black, mask, sigmas=(0.1,)
+    )
     assert mean[0] < 0.005
-    one, same, other = (f.noise_sensitivity(smooth, b, a, mask, seed=seed) for seed in (0, 0, 1))
-    assert one == same != other
+    cycle = (smooth, true_other, image, mask)
+    one, again, other = (f.noise_sensitivity(*cycle, seed=seed) for seed in (0, 0, 1))
+    assert one == again != other
     # cut at 1.5, not refused
     assert f.noise_sensitivity(lambda part: part, mask, mask, mask, sigmas=(5,))[0] < 2.5
-
-
-# ---- checkerboards
 
 
 def test_a_planted_checkerboard_has_the_energy_that_was_planted():
@@ -244,7 +246,7 @@ def test_a_planted_checkerboard_has_the_energy_that_was_planted():
     assert half_db == pytest.approx(10 * np.log10(0.5), abs=1e-6)
 
 
-def test_transposed_convolutions_leave_a_checkerboard_and_resize_convolutions_do_not():
+def test_only_transposed_convolutions_leave_a_checkerboard():
     y, x = np.indices((16, 16)) - 7.5
     blob = torch.tensor(np.exp(-(y**2 + x**2) / 20), dtype=torch.float32)[None, None]
 
@@ -268,9 +270,6 @@ def test_transposed_convolutions_leave_a_checkerboard_and_resize_convolutions_do
     assert min(levels[transposed]) > max(levels[resized]) + 3, levels
 
 
-# ---- jitter
-
-
 def volume():
     z, y, x = np.indices((12, 24, 24))
     return 40 + 30 * np.sin(0.3 * z + 0.2 * y) * np.cos(0.15 * x), np.hypot(y - 11.5, x - 11.5) < 10
@@ -287,9 +286,7 @@ def test_jitter_of_a_smooth_volume_is_one_and_of_flickering_slices_more():
     assert f.slice_jitter(np.where(mask, true, flicker), true, mask) == pytest.approx(1, rel=1e-12)
 
 
-# ---- bad input
-
-A, B, M = pair(n=2, size=8)
+IMAGE, OTHER, MASK = pair(n=2, size=8)
 CT, BRAIN, WM, LESION = head(lesion_hu=70)
 FLAT, FAINT = head(noise_hu=0)[0], head(noise_hu=0, lesion_hu=30.5)[0]
 RIM = np.abs(np.indices(CT.shape)[0] - 30) < 3
@@ -317,22 +314,22 @@ REFUSALS = {
     "NaN in a mask's dice": lambda: f.mask_dice(BRAIN, np.where(BRAIN, np.nan, 0)),
     "empty masks": lambda: f.mask_dice(BRAIN & False, BRAIN & False),
     "other masks": lambda: f.mask_dice(BRAIN, BRAIN[1:]),
-    "one image": lambda: f.cycle_error(smooth, smooth, A[0], M[0]),
-    "other units": lambda: f.cycle_error(smooth, smooth, 1000 * A, M),
-    "NaN image": lambda: f.cycle_error(smooth, smooth, A * torch.nan, M),
-    "no image": lambda: f.cycle_error(smooth, smooth, A[:0], M[:0]),
-    "no pixel": lambda: f.cycle_error(smooth, smooth, A[..., :0], M[..., :0]),
-    "array": lambda: f.cycle_error(smooth, smooth, A.numpy(), M),
-    "empty mask": lambda: f.cycle_error(smooth, smooth, A, M * 0),
-    "NaN in the cycle's mask": lambda: f.cycle_error(smooth, smooth, A, M * torch.nan),
-    "other units of b": lambda: f.return_error(smooth, 1000 * B, A, M),
-    "fewer images": lambda: f.return_error(smooth, B[:1], A, M),
-    "other mask": lambda: f.return_error(smooth, B, A, M[:, :, :4]),
-    "smaller return": lambda: f.return_error(lambda b: b[..., :4], B, A, M),
-    "broken return": lambda: f.return_error(broken, B, A, M),
-    "same tensor": lambda: f.honesty_ratio(smooth, lambda part: part, A, A, M),
-    "no sigma": lambda: f.noise_sensitivity(smooth, B, A, M, sigmas=[torch.nan]),
-    "noise on an array": lambda: f.noise_sensitivity(smooth, B.numpy(), A, M),
+    "one image": lambda: f.cycle_error(smooth, smooth, IMAGE[0], MASK[0]),
+    "other units": lambda: f.cycle_error(smooth, smooth, 1000 * IMAGE, MASK),
+    "NaN image": lambda: f.cycle_error(smooth, smooth, IMAGE * torch.nan, MASK),
+    "no image": lambda: f.cycle_error(smooth, smooth, IMAGE[:0], MASK[:0]),
+    "no pixel": lambda: f.cycle_error(smooth, smooth, IMAGE[..., :0], MASK[..., :0]),
+    "array": lambda: f.cycle_error(smooth, smooth, IMAGE.numpy(), MASK),
+    "empty mask": lambda: f.cycle_error(smooth, smooth, IMAGE, MASK * 0),
+    "NaN in the cycle's mask": lambda: f.cycle_error(smooth, smooth, IMAGE, MASK * torch.nan),
+    "other units of the other": lambda: f.return_error(smooth, 1000 * OTHER, IMAGE, MASK),
+    "fewer images": lambda: f.return_error(smooth, OTHER[:1], IMAGE, MASK),
+    "other mask": lambda: f.return_error(smooth, OTHER, IMAGE, MASK[:, :, :4]),
+    "smaller return": lambda: f.return_error(lambda part: part[..., :4], OTHER, IMAGE, MASK),
+    "broken return": lambda: f.return_error(broken, OTHER, IMAGE, MASK),
+    "same tensor": lambda: f.honesty_ratio(smooth, lambda part: part, IMAGE, IMAGE, MASK),
+    "no sigma": lambda: f.noise_sensitivity(smooth, OTHER, IMAGE, MASK, sigmas=[torch.nan]),
+    "noise on an array": lambda: f.noise_sensitivity(smooth, OTHER.numpy(), IMAGE, MASK),
     "grid of none": lambda: f.checkerboard_db(np.zeros((0, 8, 8))),
     "grid of NaN": lambda: f.checkerboard_db(np.full((8, 8), np.nan)),
     "grid of odd rows": lambda: f.checkerboard_db(CT[:63]),

@@ -64,7 +64,6 @@ def noise(n=12, size=64, seed=0):
     return 2 * torch.rand(n, 1, size, size, generator=torch.Generator().manual_seed(seed)) - 1
 
 
-# ---- the shipped weights
 def card():
     with safe_open(FILE, "pt") as file:
         return json.loads(file.metadata()["card"])
@@ -137,7 +136,6 @@ def test_training_disturbs_image_and_labels_alike_and_says_how():
     assert shares.shape == (32, 14, 8, 8) and torch.allclose(shares.sum(1), torch.ones(32, 8, 8))
 
 
-# ---- the same features, always
 def test_features_do_not_depend_on_the_batch(phantom, monkeypatch):
     images = torch.cat([phantom.ct[:20], phantom.mri[:20]])
     together = fe.features(images, SMALL)
@@ -165,7 +163,6 @@ def test_any_size_from_32_pixels_will_do():
         assert fe.features(images, SMALL).shape == (2, 128)
 
 
-# ---- KID on them
 def test_the_result_names_its_extractor_and_is_that_of_distances(phantom):
     a, b = phantom.mri[:30], phantom.mri[30:70]
     result = fe.kid_of(a, b, SMALL, seed=5)
@@ -235,7 +232,6 @@ def test_real_slices_upside_down_are_told_apart(real, modality):
     assert upside_down.value - upright.value > 10 * (mirrored.value - upright.value)
 
 
-# ---- bad input
 BAD_IMAGES = {
     "no channel": noise()[:, 0],
     "lines": noise()[:, :, 0],
@@ -270,7 +266,6 @@ def test_the_extractor_has_no_default():
         fe.features(noise())
 
 
-# ---- Inception, or an error
 class FakeInception:
     """Stands in for torchmetrics' class.
 

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from golden_volume import golden_volume
+from helpers.golden_volume import golden_volume
 from scipy.signal import fftconvolve
 from scipy.spatial.distance import cdist
 from skimage.metrics import peak_signal_noise_ratio
@@ -23,7 +23,7 @@ def scores_2023(*images):
     return m.mae_hu(*images), m.psnr_db(*images, R23), m.ssim(*images, R23)
 
 
-# ---- golden values; 1e-5 because the official output was recorded with six decimals
+# Golden values are compared to 1e-5: the official output was recorded with six decimals.
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,6 @@ def test_golden_mean_over_slices_is_another_number_than_the_volume():
     mean = np.mean([scores_2023(PRED[z], TRUE[z], MASK[z]) for z in slices], axis=0)
     assert len(slices) == 34
     assert mean == pytest.approx((18.396146, 45.129348, 0.994730), abs=1e-5, rel=0)
-
-
-# ---- a second implementation, window by window
 
 
 def windows(image, size=7):

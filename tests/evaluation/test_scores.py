@@ -67,9 +67,6 @@ def unpaired(split):
     return replace(split, truth=None, paired=False)
 
 
-# ---- predictors
-
-
 def painted(mri, to_hu):
     """One slice, pixel by pixel."""
     head, ct_hu = mri_head_mask(mri), np.full(mri.shape, -1000.0)
@@ -96,7 +93,7 @@ def training_pixels():
         )
 
 
-def test_baselines_come_in_order_and_without_pairs_those_that_need_them_are_left_out():
+def test_baselines_that_need_pairs_are_left_out_without_them():
     assert list(baselines()) == BLIND + SEEING
     assert list(ev.baselines(scans().train, None, seed=0)) == BLIND[:3] + SEEING
 
@@ -117,7 +114,7 @@ def test_another_patient_is_a_training_ct_that_the_seed_chooses():
     assert any((other(scans().test) != predicted).any() for other in others)
 
 
-def test_histogram_matching_gives_every_pixel_the_training_quantile_of_its_rank():
+def test_histogram_matching_maps_ranks_to_training_quantiles():
     training = HU.from_network(scans().train.ct[:, 0].numpy())
     pool = np.concatenate([ct_hu[ct_head_mask(ct_hu)] for ct_hu in training]).astype(float)
 
@@ -206,14 +203,11 @@ def test_blind_predictors_see_nothing_but_the_mr():
 def test_translated_is_the_generators_output_in_hu():
     torch.manual_seed(0)
     model, mri = CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=2)), scans().test.mri
-    predicted = ev.translated(model, HU)(scans().test)
+    predicted = ev.as_predictor(model, HU)(scans().test)
     with torch.no_grad():
         by_hand = model.G_mri2ct(mri)[:, 0].numpy() * 1000
     assert predicted.shape == (6, 64, 64)
     np.testing.assert_allclose(predicted, by_hand, atol=1e-2)  # float32 convolutions, up to 1000 HU
-
-
-# ---- scores
 
 
 def test_every_value_is_its_metric_on_that_patients_slice():
@@ -262,7 +256,7 @@ def test_a_constant_beats_histogram_matching_in_mae_but_finds_no_bone():
     assert dice["constant"] == 0 < dice["histogram matching"]
 
 
-def test_several_slices_of_a_patient_become_one_value_without_the_undefined():
+def test_slices_of_a_patient_become_one_value_without_nan():
     patients = ("a", "a", "b", "b", "b", "c")
     test = replace(scans().test, ct_patients=patients, mri_patients=patients)
     levels = np.array([1.0, 3.0, 4.0, np.nan, 6.0, np.nan])
@@ -307,7 +301,7 @@ def test_the_table_says_what_is_missing():
         made_up([2, 2], "alone", "SSIM"),
     ]
     rows = ev.summarise(pd.concat(parts), seed=0)
-    shown = ev.table(rows, ["bone Dice", "MAE HU"])
+    shown = ev.score_table(rows, ["bone Dice", "MAE HU"])
     assert shown.to_dict("split") == {
         "index": ["one", "a longer name", "alone"],
         "columns": ["bone Dice", "MAE HU"],
@@ -317,7 +311,7 @@ def test_the_table_says_what_is_missing():
             ["-", "-"],
         ],
     }
-    assert ev.table(rows, ["SSIM"])["SSIM"]["alone"] == "2.00 [2.00, 2.00]"
+    assert ev.score_table(rows, ["SSIM"])["SSIM"]["alone"] == "2.00 [2.00, 2.00]"
 
 
 def test_csv_keeps_every_digit(tmp_path):
@@ -361,9 +355,6 @@ def test_a_blank_slice_is_like_no_other():
     assert [found for found in ev.shared_slices(blank, blank) if found[0] == "ct"] == []
 
 
-# ---- refusals
-
-
 def returning(ct_hu):
     return lambda: ev.evaluate({"mine": lambda split: ct_hu}, scans().test, 1.0)
 
@@ -392,20 +383,20 @@ REFUSALS = {
     "shape": returning(np.zeros((6, 1, 64, 64))),
     "network range": lambda: returning(scans().test.mri[:, 0].numpy())(),
     "grey": lambda: ev.baselines(scans().train, None, 0, ct_scale=GREY),
-    "grey model": lambda: ev.translated(None, GREY),
+    "grey model": lambda: ev.as_predictor(None, GREY),
     "unpaired pairs": lambda: ev.baselines(scans().train, scans().train, 0),
     "leak": fit_meets("linear regression", lambda: scans().test),
     "same seed": fit_meets("lookup E[CT | MR]", other_patients_of_the_test_seed),
     "one patient": lambda: ev.summarise(made_up([1]), 0),
     "no scores": lambda: ev.summarise(made_up([]), 0),
     "no resamples": lambda: ev.summarise(scores(), 0, resamples=0),
-    "empty table": lambda: ev.table(ev.summarise(scores(), 0), []),
+    "empty table": lambda: ev.score_table(ev.summarise(scores(), 0), []),
     "two runs, one name": lambda: ev.summarise(two_runs(), 0),
     "two runs compared": lambda: ev.compare_methods(two_runs(), "MAE HU", "one"),
     "metric": lambda: ev.compare_methods(scores(), "MAE", "constant"),
     "reference": lambda: ev.compare_methods(scores(), "MAE HU", "best"),
     "nobody in common": lambda: ev.compare_methods(nobody_in_common(), "MAE HU", "one"),
-    "table": lambda: ev.table(ev.summarise(scores(), 0), ["FID"]),
+    "table": lambda: ev.score_table(ev.summarise(scores(), 0), ["FID"]),
     "sizes": lambda: ev.shared_slices(
         scans().test, replace(scans().test, ct=scans().test.ct[..., :32])
     ),

@@ -23,9 +23,6 @@ def the_row(table):
     return table.iloc[0]
 
 
-# ---- intervals
-
-
 def test_the_interval_is_that_of_a_literal_bootstrap():
     values, rng = np.random.default_rng(1).exponential(size=9), np.random.default_rng(5)
     means = sorted(
@@ -83,9 +80,6 @@ def test_undefined_patients_are_left_out_and_counted():
 def test_infinite_scores_stay_infinite():
     row = the_row(ev.summarise(made_up([np.inf, np.inf, np.inf]), seed=0))
     assert list(row[["mean", "low", "high"]]) == [np.inf, np.inf, np.inf]
-
-
-# ---- comparisons
 
 
 def signed_rank_p(difference):
@@ -159,9 +153,6 @@ def test_comparisons_leave_out_the_undefined_and_call_equal_scores_equal():
 def compared_with_one(one, two):
     """The only row of the comparison, as a list."""
     return list(the_row(ev.compare_methods(pd.concat([one, two]), "MAE HU", "one")))
-
-
-# ---- tables, files, copies
 
 
 def test_split_by_patient_keeps_every_patient_on_one_side():

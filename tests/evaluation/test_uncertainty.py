@@ -10,7 +10,8 @@ import torch
 from scipy import ndimage
 
 from ctmri_utils.evaluation import uncertainty as d
-from ctmri_utils.runs.weights import load_translator, weights_file
+from ctmri_utils.runs.locations import weights_file
+from ctmri_utils.runs.weights import load_translator
 from ctmri_utils.scans.datasets import phantom_scans
 from ctmri_utils.units import GREY, HU, Scale
 
@@ -33,9 +34,6 @@ class Made:
 
 def steady(images):  # pixel by pixel, and deaf to noise
     return 0.5 * images.sign()
-
-
-# ---- the signs
 
 
 def test_every_copy_is_moved_differently_and_comes_back_to_its_place():
@@ -120,9 +118,6 @@ def test_nearness_falls_with_the_distance_to_bone_slice_by_slice():
     assert np.allclose(near[0], np.exp(-np.hypot(y, x))) and not near[1].any()
 
 
-# ---- calibration
-
-
 def signs(seed=0, shape=(3, 40, 40)):
     rng = np.random.default_rng(seed)
     return {"one": rng.random(shape), "two": rng.gamma(2, 1, shape)}
@@ -190,9 +185,6 @@ def test_what_gives_no_sign_is_refused(ask):
         ask()
 
 
-# ---- how well it finds errors
-
-
 def test_auc_counts_the_pairs_in_the_right_order_and_ties_by_half():
     doubt, error = DOUBT[MASK], np.abs(ERROR[MASK])
     wrong, fine = doubt[error > 100], doubt[error <= 100]
@@ -211,7 +203,7 @@ def test_auc_of_the_error_is_one_of_its_opposite_zero_and_of_noise_a_half():
     assert d.auc(everywhere, error, everywhere, 1) == 0.5
 
 
-def test_risk_is_the_mean_error_of_the_most_trusted_whatever_the_order_of_ties():
+def test_risk_does_not_depend_on_the_order_of_ties():
     doubt, error = DOUBT[MASK], np.abs(ERROR[MASK])
     shuffled = [np.random.default_rng(seed).permutation(len(doubt)) for seed in range(3000)]
     count = round(0.4 * len(doubt))
@@ -229,7 +221,7 @@ def test_risk_is_the_mean_error_of_the_most_trusted_whatever_the_order_of_ties()
     assert np.allclose(d.risk_coverage(unique, ERROR, MASK, shares), expected)
 
 
-def test_risk_at_full_coverage_is_the_mean_error_and_the_error_itself_is_the_best_doubt():
+def test_risk_at_full_coverage_is_the_mean_error():
     doubts = (DOUBT, np.abs(ERROR), np.ones(DOUBT.shape))
     curve, best, blind = (d.risk_coverage(doubt, ERROR, MASK) for doubt in doubts)
     assert curve[-1] == pytest.approx(np.abs(ERROR[MASK]).mean()) == best[-1]
@@ -267,9 +259,6 @@ def test_a_coverage_is_a_share(coverage):
         d.risk_coverage(DOUBT, ERROR, MASK, [0.5, coverage])
 
 
-# ---- the shipped weights
-
-
 @pytest.fixture(scope="module")
 def measured():
     """Signs, signed errors in HU, and patients.
@@ -287,7 +276,7 @@ def measured():
     return of(7001), of(7002), of(7002, "acute")
 
 
-def test_calibrated_doubt_finds_large_errors_better_than_each_sign_and_a_gradient(measured):
+def test_calibrated_uncertainty_finds_errors_better_than_its_parts(measured):
     (known, known_error, calibration), (seen, error, test), _ = measured
     combined = d.UncertaintyMap.calibrated(known, known_error, calibration.head)(seen)
     fake = test.ct_hu + error

@@ -1,4 +1,4 @@
-"""Numbers that a rebuilding of the code must not change.
+"""Numbers that a change of the code's structure must not change.
 
 Trainings, metrics, prepared slices, volumes, weights and ONNX.
 
@@ -36,7 +36,6 @@ from ctmri_utils.evaluation.metrics import (
     SYNTHRAD2025_RANGE,
     bias_hu,
     bone_dice,
-    contrast_ratios,
     mae_hu,
     ms_ssim,
     nmae,
@@ -144,38 +143,35 @@ def volumes() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 def metrics() -> dict:
     true, wrong, mri, head = volumes()
-    other = mri + np.random.default_rng(1).normal(0, 5, mri.shape)
-    span = (0.0, float(mri.max()))
-    found = {}
-    for where, part in (("3-D", slice(None)), ("2-D", 8)):
-        t, w, h = true[part], wrong[part], head[part]
-        found[where] = [
-            mae_hu(w, t, h),
-            bias_hu(w, t, h),
-            psnr_db(w, t, h, SYNTHRAD2023_RANGE),
-            psnr_db(w, t, h, SYNTHRAD2025_RANGE),
-            ssim(w, t, h, SYNTHRAD2023_RANGE),
-            ms_ssim(w, t, h, SYNTHRAD2025_RANGE),
-            bone_dice(w, t, h),
-            bone_hd95_mm(w, t, h, 3.0),
-            wepl_error_mm(w, t, h, 3.0),
-            *[
-                error(w, t, h, tissue)
-                for tissue in ("air", "soft", "bone")
-                for error in (tissue_mae_hu, tissue_bias_hu)
-            ],
-            nmae(other[part], mri[part], h, span),
-            rank_correlation(other[part], mri[part], h),
-            *contrast_ratios(
-                mri[part], {"bone": h & (t > 250), "soft": h & (t < 100)}, "soft"
-            ).values(),
+    noisy = mri + np.random.default_rng(1).normal(0, 5, mri.shape)
+    mri_range = (0.0, float(mri.max()))
+    values = {}
+    for name, part in (("3-D", slice(None)), ("2-D", 8)):
+        images = wrong[part], true[part], head[part]
+        mri_images = noisy[part], mri[part], head[part]
+        by_tissue = []
+        for tissue in ("air", "soft", "bone"):
+            by_tissue += [tissue_mae_hu(*images, tissue), tissue_bias_hu(*images, tissue)]
+        values[name] = [
+            mae_hu(*images),
+            bias_hu(*images),
+            psnr_db(*images, SYNTHRAD2023_RANGE),
+            psnr_db(*images, SYNTHRAD2025_RANGE),
+            ssim(*images, SYNTHRAD2023_RANGE),
+            ms_ssim(*images, SYNTHRAD2025_RANGE),
+            bone_dice(*images),
+            bone_hd95_mm(*images, 3.0),
+            wepl_error_mm(*images, 3.0),
+            *by_tissue,
+            nmae(*mri_images, mri_range),
+            rank_correlation(*mri_images),
         ]
     rng = np.random.default_rng(2)
     a, b = rng.normal(size=(40, 8)), rng.normal(0.3, 1, size=(50, 8))
-    found["distributions"] = [*kid(a, b, seed=3), fid(a, b)]
+    values["distributions"] = [*kid(a, b, seed=3), fid(a, b)]
     patient = synthetic_patients(2, 64, 5, lesion="subacute", lesion_fraction=1.0)
     white = patient.labels == 7
-    found["faithfulness"] = [
+    values["faithfulness"] = [
         lesion_contrast_recovery(
             patient.ct_hu[0], patient.ct_hu_clean[0], patient.lesion[0], white[0]
         ),
@@ -188,15 +184,15 @@ def metrics() -> dict:
     ]
     images = torch.from_numpy(mri[:, None] / mri.max() * 2 - 1).float()
     mask = torch.from_numpy(head[:, None])
-    found["honesty"] = [
+    values["honesty"] = [
         honesty_ratio(lambda x: x * 0.9, lambda x: x * 0.8, images, images * 0.7, mask)
     ]
-    return {name: digest(values) for name, values in found.items()} | {
+    return {name: digest(row) for name, row in values.items()} | {
         "features": digest(features(images, SMALL))
     }
 
 
-def people(folder: Path) -> None:
+def write_patients(folder: Path) -> None:
     """Three heads of each modality as NIfTI files."""
     for number in range(3):
         patient = synthetic_patients(1, 48, 20 + number, slices=10)
@@ -208,12 +204,12 @@ def people(folder: Path) -> None:
 
 
 def files() -> dict:
-    found = {}
+    digests = {}
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings(action="ignore"):
         folder = Path(temporary)
-        people(folder)
+        write_patients(folder)
         written = (folder / "ct" / "person0.nii").read_bytes()
-        found["NIfTI bytes"] = digest(np.frombuffer(written, np.uint8))
+        digests["NIfTI bytes"] = digest(np.frombuffer(written, np.uint8))
 
         for path in folder.rglob("*.nii"):
             # They are scans here: translations are not prepared.
@@ -224,26 +220,26 @@ def files() -> dict:
         rows = (folder / "prepared" / "manifest.csv").read_text(encoding="utf-8").splitlines()
         # Without the files' own hashes: another zlib packs the same pixels otherwise.
         manifest = "\n".join(sorted(row.rpartition(",")[0] for row in rows))
-        found["prepared slices"] = digest(
+        digests["prepared slices"] = digest(
             torch.cat([scans.train.ct, scans.train.mri, scans.test.ct, scans.test.mri]).numpy()
         )
-        found["manifest"] = digest(np.frombuffer(manifest.encode(), np.uint8))
+        digests["manifest"] = digest(np.frombuffer(manifest.encode(), np.uint8))
 
         model = load_translator(data_folder() / "weights" / "heads.safetensors")
         volume = read_nifti(folder / "mri" / "person1.nii", "mri")
         translated = translate_volume(model, volume)
-        found["translated volume"] = digest(translated.values)
+        digests["translated volume"] = digest(translated.values)
         write_series(translated, folder / "series")
-        found["DICOM"] = dicom(folder / "series")
-        found["DICOM read back"] = digest(read_series(folder / "series").values)
+        digests["DICOM"] = dicom(folder / "series")
+        digests["DICOM read back"] = digest(read_series(folder / "series").values)
 
         save_weights(model, folder / "weights.safetensors")
-        found["weights bytes"] = digest(
+        digests["weights bytes"] = digest(
             np.frombuffer((folder / "weights.safetensors").read_bytes(), np.uint8)
         )
-        found["ONNX"] = onnx(model, folder / "ct.onnx")
-    found["embedded scans"] = digest(embedded())
-    return found
+        digests["ONNX"] = onnx(model, folder / "ct.onnx")
+    digests["embedded scans"] = digest(embedded())
+    return digests
 
 
 def dicom(folder: Path) -> dict:
@@ -276,32 +272,31 @@ def embedded() -> np.ndarray:
     return torch.cat([scans.train.ct, scans.train.mri, scans.test.ct, scans.test.mri]).numpy()
 
 
-def everything() -> dict:
+def all_digests() -> dict:
     torch.set_num_threads(1)
     trainings = {f"training: {name}": train(name) for name in TRAININGS}
     single = {"training: lsgan in float32": train("lsgan", torch.float32)}
     return trainings | single | {"metrics": metrics(), "files": files()}
 
 
-def differences(made: dict, kept: dict, path: str = "") -> list[str]:
+def differences(new: dict, kept: dict, path: str = "") -> list[str]:
     """Which digests differ in their bits, and by what share of the kept number at most."""
     if "sha256" in kept:
-        if made["sha256"] == kept["sha256"]:
+        if new["sha256"] == kept["sha256"]:
             return []
-        shares = [
-            abs(new - old) / max(abs(old), 1e-12)
-            for new, old in zip(made["numbers"], kept["numbers"], strict=True)
-        ]
-        return [f"{path}: other bits, numbers differ by {max(shares):.1e}"]
-    return [line for name in kept for line in differences(made[name], kept[name], f"{path}/{name}")]
+        numbers, expected = np.array(new["numbers"]), np.array(kept["numbers"])
+        shares = np.abs(numbers - expected) / np.abs(expected).clip(1e-12)
+        return [f"{path}: other bits, numbers differ by {shares.max():.1e}"]
+    lines = []
+    for name in kept:
+        lines += differences(new[name], kept[name], f"{path}/{name}")
+    return lines
 
 
 if __name__ == "__main__":
-    made = everything()
+    new = all_digests()
     if sys.argv[1:] == ["--write"]:
-        FILE.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+        FILE.write_text(json.dumps(new, indent=1) + "\n", encoding="utf-8")
     else:
-        print(
-            "\n".join(differences(made, json.loads(FILE.read_text(encoding="utf-8"))))
-            or "every digest is the same to the bit"
-        )
+        kept = json.loads(FILE.read_text(encoding="utf-8"))
+        print("\n".join(differences(new, kept)) or "every digest is the same to the bit")

@@ -1,11 +1,11 @@
-"""What the code computes is what it computed before the rooms were built: see digests.py."""
+"""The code computes what it computed before: see digests.py."""
 
 import json
 
-import digests
 import numpy as np
 import pytest
 import torch
+from golden import digests
 
 KEPT = json.loads(digests.FILE.read_text(encoding="utf-8"))
 
@@ -16,13 +16,13 @@ DOUBLE = 1e-7
 SINGLE = 1e-3
 
 
-def compare(made: dict, kept: dict, rtol: float, path: str = "") -> None:
-    assert made.keys() == kept.keys(), path
+def compare(new: dict, kept: dict, rtol: float, path: str = "") -> None:
+    assert new.keys() == kept.keys(), path
     if "sha256" in kept:
-        np.testing.assert_allclose(made["numbers"], kept["numbers"], rtol=rtol, err_msg=path)
+        np.testing.assert_allclose(new["numbers"], kept["numbers"], rtol=rtol, err_msg=path)
         return
     for name in kept:
-        compare(made[name], kept[name], rtol, f"{path}/{name}")
+        compare(new[name], kept[name], rtol, f"{path}/{name}")
 
 
 @pytest.mark.parametrize("name", digests.TRAININGS)

@@ -1,4 +1,4 @@
-"""Files of version 0.1, from before the rooms were built, still load and go on.
+"""Files of version 0.1 still load, and an old run is resumed.
 
 checkpoint-0.1.pt was saved by revision 2a67a93 after 3 of 6 steps.
 """

@@ -57,10 +57,10 @@ class Home:
 
     def badges(self, name: str) -> str:
         """The badges of notebooks/`name`.ipynb, in Markdown."""
-        place = f"blob/{self.revision}/notebooks/{name}.ipynb"
-        path = self.address.removeprefix("https://github.com/")
-        colab = f"[![Open In Colab]({COLAB}/assets/colab-badge.svg)]({COLAB}/github/{path}/{place})"
-        kaggle = f"[![Open in Kaggle]({KAGGLE_BADGE})]({KAGGLE}{self.address}/{place})"
+        path = f"blob/{self.revision}/notebooks/{name}.ipynb"
+        repo = self.address.removeprefix("https://github.com/")
+        colab = f"[![Open In Colab]({COLAB}/assets/colab-badge.svg)]({COLAB}/github/{repo}/{path})"
+        kaggle = f"[![Open in Kaggle]({KAGGLE_BADGE})]({KAGGLE}{self.address}/{path})"
         return f"{colab} {kaggle}"
 
     def setup_cell(self) -> str:
@@ -114,11 +114,11 @@ def mend(root: Path = ROOT) -> list[Path]:
         before = path.read_text(encoding="utf-8")
         after = re.sub(rf"{re.escape(old[1])}(?![\w-])", here.address, before)
         after = after.replace(Home(old[1], "").site, here.site)
-        after = INSTALLED.sub(lambda found: found[1] + here.installed_from, after)
+        after = INSTALLED.sub(lambda match: match[1] + here.installed_from, after)
         if path == citation:
             after = re.sub(r"^version: .*$", f'version: "{here.version}"', after, flags=re.M)
         elif path.suffix == ".md":
-            after = BADGES.sub(lambda found: here.badges(found[1]), after)
+            after = BADGES.sub(lambda match: here.badges(match[1]), after)
         elif path.parent.name == "notebooks":
             after = mended_lesson(after, path.stem, here)
         if after != before:

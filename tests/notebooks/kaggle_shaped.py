@@ -27,17 +27,17 @@ def write(folder: Path) -> Path:
     Returns:
         The folder that names it as DATASET.
     """
-    for seed, (place, count) in enumerate(COUNTS.items()):
-        images = folder / "Dataset" / "images" / place
+    for seed, (name, count) in enumerate(COUNTS.items()):
+        images = folder / "Dataset" / "images" / name
         images.mkdir(parents=True)
-        people = synthetic_patients(count, 128, seed, anatomy="atlas")
+        patients = synthetic_patients(count, 128, seed, anatomy="atlas")
         for i in range(count):
             size = SIZES[i % len(SIZES)]
-            if place.endswith("A"):
-                grey = 255 * WINDOWS["soft tissue"].apply(people.ct_hu[i])
+            if name.endswith("A"):
+                grey = 255 * WINDOWS["soft tissue"].apply(patients.ct_hu[i])
                 picture(grey, size).convert("RGB").save(images / f"ct{i + 1}.png")
             else:
-                grey = 255 * people.mri[i] / np.percentile(people.mri[i], 99.8)
+                grey = 255 * patients.mri[i] / np.percentile(patients.mri[i], 99.8)
                 picture(grey, size).save(images / f"mri{i + 1}.jpg", quality=90)
     return folder
 

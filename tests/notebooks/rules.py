@@ -1,4 +1,4 @@
-"""The house rules of the lessons, as functions from a notebook to a list of breaches.
+"""The rules of the lessons: functions from a notebook to its breaches of one rule.
 
 python tests/notebooks/rules.py notebooks/03_*.ipynb     list every breach
 """
@@ -66,19 +66,20 @@ class Lesson:
 
         Headings in fenced code are not headings.
         """
-        found = []
+        sections = []
         for cell in self.cells:
             if cell.cell_type != "markdown":
                 continue
             fenced = False
             for line in cell.source.splitlines():
-                fenced ^= line.lstrip().startswith("```")
+                if line.lstrip().startswith("```"):
+                    fenced = not fenced
                 heading = None if fenced else re.match(r"(#{1,6}) +(.*)", line)
                 if heading:
-                    found.append([len(heading[1]), heading[2].strip(), ""])
-                elif found:
-                    found[-1][2] += line + "\n"
-        return [tuple(section) for section in found]
+                    sections.append([len(heading[1]), heading[2].strip(), ""])
+                elif sections:
+                    sections[-1][2] += line + "\n"
+        return [tuple(section) for section in sections]
 
     def tagged(self, tag: str):
         return [cell for cell in self.cells if tag in cell.metadata.get("tags", [])]
@@ -144,10 +145,11 @@ def lines(lesson: Lesson):
 
 def prose(lesson: Lesson):
     markdown = (cell.source for cell in lesson.cells if cell.cell_type == "markdown")
-    words = sum(map(prose_words, markdown))
-    asked = sum(map(statements, lesson.trees)) or 1
-    if not 4 <= words / asked <= 16:
-        yield f"{words} words to {asked} statements, {words / asked:.1f} each: keep to 4-16"
+    n_words = sum(map(prose_words, markdown))
+    n_statements = sum(map(statements, lesson.trees)) or 1
+    ratio = n_words / n_statements
+    if not 4 <= ratio <= 16:
+        yield f"{n_words} words to {n_statements} statements, {ratio:.1f} each: keep to 4-16"
 
 
 def head(lesson: Lesson):
@@ -191,15 +193,11 @@ def goals(lesson: Lesson):
 
 
 def exercises(lesson: Lesson):
-    titles = [title for level, title, _ in lesson.sections if level <= 3]
-    found = [
-        (title, text)
-        for level, title, text in lesson.sections
-        if level == 3 and title.startswith("Exercise ")
-    ]
-    if not 3 <= len(found) <= 5:
-        yield f"{len(found)} headings '### Exercise k': keep to 3-5"
-    for position, (title, text) in enumerate(found, 1):
+    headings = [(title, text) for level, title, text in lesson.sections if level == 3]
+    exercises = [(title, text) for title, text in headings if title.startswith("Exercise ")]
+    if not 3 <= len(exercises) <= 5:
+        yield f"{len(exercises)} headings '### Exercise k': keep to 3-5"
+    for position, (title, text) in enumerate(exercises, 1):
         if not re.match(rf"Exercise {position}\b", title):
             yield f"### {title}: number it {position}"
         if not re.search(r"<details>\s*<summary>.+?</summary>.+?</details>", text, flags=re.S):
@@ -207,17 +205,18 @@ def exercises(lesson: Lesson):
                 f"### {title}: no solution in <details><summary>...</summary>...</details> before "
                 "the next heading"
             )
-    last = next(
-        (i for i, title in enumerate(titles) if title.endswith("What you learned")), len(titles)
-    )
-    if any(title.startswith("Exercise ") for title in titles[last:]):
-        yield "exercises belong before 'What you learned'"
+
+    learned = False
+    for level, title, _ in lesson.sections:
+        learned = learned or (level == 2 and title.endswith("What you learned"))
+        if learned and level <= 3 and title.startswith("Exercise "):
+            yield f"### {title}: it belongs before 'What you learned'"
 
 
 def install_cell(lesson: Lesson):
-    wanted = HERE.setup_cell()
-    if not lesson.code or lesson.code[0].source.strip() != wanted:
-        yield f"the first code cell must be exactly:\n{wanted}"
+    setup = HERE.setup_cell()
+    if not lesson.code or lesson.code[0].source.strip() != setup:
+        yield f"the first code cell must be exactly:\n{setup}"
 
 
 def parameters(lesson: Lesson):
@@ -227,13 +226,9 @@ def parameters(lesson: Lesson):
         return
     values = {}
     for statement in ast.parse(cells[0].source).body:
-        target = (
-            statement.targets[0]
-            if isinstance(statement, ast.Assign)
-            else getattr(statement, "target", None)
-        )
         try:
-            values[target.id] = ast.literal_eval(statement.value)
+            # A statement that is no assignment has no targets.
+            values[statement.targets[0].id] = ast.literal_eval(statement.value)
         except (AttributeError, ValueError):
             yield (
                 f"`{ast.unparse(statement)}` in the parameters cell: only NAME = literal, derive "
@@ -256,9 +251,9 @@ def imports(lesson: Lesson):
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
-    others = [node for node in statements if not ast.unparse(node).startswith("from ctmri_utils")]
-    if len(others) > IMPORTS:
-        yield f"{len(others)} import statements of other packages: keep to {IMPORTS}"
+    external = [node for node in statements if "ctmri_utils" not in ast.unparse(node).split()[1]]
+    if len(external) > IMPORTS:
+        yield f"{len(external)} import statements of other packages: keep to {IMPORTS}"
     for node in statements:
         modules = [alias.name for alias in node.names]
         names = []
@@ -272,32 +267,38 @@ def imports(lesson: Lesson):
 
 
 def forbidden_code(lesson: Lesson):
-    for position, tree in enumerate(lesson.trees):
-        sheltered = {
-            id(inner)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.With)
-            and any("catch_warnings" in ast.unparse(item) for item in node.items)
-            for inner in ast.walk(node)
-        }
-        later = {
-            id(part)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.JoinedStr)
-            for part in node.values[1:]
-        }
+    for position, (cell, tree) in enumerate(zip(lesson.code, lesson.trees)):
+        sheltered, continued = in_catch_warnings(tree), continued_texts(tree)
         for node in ast.walk(tree):
-            what = None
+            fault = None
             if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
-                what = "star import"
+                fault = "star import"
             elif isinstance(node, ast.ExceptHandler) and node.type is None:
-                what = "bare except"
+                fault = "bare except"
             elif isinstance(node, ast.Call):
-                what = forbidden_call(node, first=position == 0, sheltered=id(node) in sheltered)
+                fault = forbidden_call(node, first=position == 0, sheltered=node in sheltered)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                what = forbidden_text(node.value, begins=id(node) not in later)
-            if what:
-                yield f"{what} in the cell `{lesson.code[position].source.strip().splitlines()[0]}`"
+                fault = forbidden_text(node.value, begins=node not in continued)
+            if fault:
+                yield f"{fault} in the cell `{cell.source.strip().splitlines()[0]}`"
+
+
+def in_catch_warnings(tree: ast.Module) -> set[ast.AST]:
+    """The nodes inside `with warnings.catch_warnings()`."""
+    nodes = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.With) and "catch_warnings" in ast.unparse(node.items[0]):
+            nodes.update(ast.walk(node))
+    return nodes
+
+
+def continued_texts(tree: ast.Module) -> set[ast.AST]:
+    """The parts of f-strings behind the first part, which begin no path."""
+    parts = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts.update(node.values[1:])
+    return parts
 
 
 def forbidden_call(node: ast.Call, first: bool, sheltered: bool) -> str | None:
@@ -393,6 +394,8 @@ def breaches(lesson: Lesson) -> list[str]:
 
 
 if __name__ == "__main__":
-    found = [breach for name in sys.argv[1:] for breach in breaches(load(Path(name)))]
-    print("\n".join(found) or "no breach")
-    sys.exit(bool(found))
+    all_breaches = []
+    for name in sys.argv[1:]:
+        all_breaches += breaches(load(Path(name)))
+    print("\n".join(all_breaches) or "no breach")
+    sys.exit(bool(all_breaches))

@@ -13,10 +13,10 @@ from hosts import HERE, PAGES, ROOT, Home
 from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.magics import OSMagics
 
-from ctmri_utils.machine import run_folder
+from ctmri_utils.runs.locations import run_folder
 
 FORK = "https://github.com/some-one/their.fork"
-OTHERS = ("pyproject.toml", "CITATION.cff", *PAGES)
+FILES = ("pyproject.toml", "CITATION.cff", *PAGES)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def copy(tmp_path):
     notebooks = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("notebooks/[0-9]*.ipynb")]
     sources = (ROOT / "notebooks/assignments/source").rglob("*.ipynb")
     notebooks += [path.relative_to(ROOT).as_posix() for path in sources]
-    for name in [*notebooks, *OTHERS]:
+    for name in [*notebooks, *FILES]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
@@ -42,7 +42,7 @@ def set_version(root, version):
     path.write_text(text, encoding="utf-8")
 
 
-def test_everything_is_right(copy):
+def test_all_addresses_are_right(copy):
     assert hosts.mend(copy) == []
 
 
@@ -121,30 +121,30 @@ def test_the_setup_cell_installs_on_colab_and_kaggle_alone(module, variable, ins
     if variable:
         monkeypatch.setenv(variable, "Batch")
 
-    asked = []
-    shell = types.SimpleNamespace(run_line_magic=lambda *words: asked.append(words))
+    magics = []
+    shell = types.SimpleNamespace(run_line_magic=lambda *words: magics.append(words))
     cell = TransformerManager().transform_cell(HERE.setup_cell())
     exec(compile(cell, "cell", "exec"), {"get_ipython": lambda: shell})
-    wanted = [("pip", f'install -q "ctmri-utils[course] @ git+{HERE.installed_from}"')]
-    assert [(name, line) for name, line, *_ in asked] == (wanted if installs else [])
+    pip = ("pip", f'install -q "ctmri-utils[course] @ git+{HERE.installed_from}"')
+    assert [(name, line) for name, line, *_ in magics] == ([pip] if installs else [])
 
 
 def test_the_documented_cell_keeps_runs_on_drive(tmp_path, monkeypatch):
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     [cell] = re.findall(r"```python\n(from google\.colab import drive\n.+?)```", page, flags=re.S)
     colab = types.ModuleType("google.colab")
-    colab.drive = types.SimpleNamespace(mount=lambda place: asked.append(place))
+    mounted = []
+    colab.drive = types.SimpleNamespace(mount=mounted.append)
     monkeypatch.setitem(sys.modules, "google.colab", colab)
     monkeypatch.setenv("CTMRI_BUILD", "")
 
-    asked = []
     code = TransformerManager().transform_cell(cell.replace("/content/drive", str(tmp_path)))
     set_variable = OSMagics(shell=None).set_env
     shell = types.SimpleNamespace(run_line_magic=lambda name, line, **_: set_variable(line))
     exec(compile(code, "cell", "exec"), {"get_ipython": lambda: shell})
-    assert asked == [str(tmp_path)]
+    assert mounted == [str(tmp_path)]
     assert run_folder("scans", "gpu", 1) == tmp_path / "MyDrive" / "ctmri" / "runs" / "scans-gpu-1"
 
 
-def test_the_pages_that_name_the_address_exist():
+def test_the_pages_with_an_address_exist():
     assert all(Path(ROOT / page).is_file() for page in PAGES)

@@ -42,15 +42,15 @@ def write_sections(folder: Path, name: str, kept: tuple[str, ...]) -> None:
 @pytest.fixture(scope="module")
 def build(tmp_path_factory):
     """Where the lessons ran, after a training of two steps in place of lesson 3's."""
-    place = tmp_path_factory.mktemp("kaggle")
-    dataset, build = kaggle_shaped.write(place / "ct-to-mri-cgan"), place / "build"
+    root = tmp_path_factory.mktemp("kaggle")
+    dataset, build = kaggle_shaped.write(root / "ct-to-mri-cgan"), root / "build"
     run = build / "runs" / "ct-to-mri-cgan-ci-2026"
     command = ["train", "--dataset", str(dataset), "--profile", "ci", "--steps", "2"]
     assert main([*command, "--output", str(run)]) == 0
 
     for name, kept in SECTIONS.items():
-        write_sections(place / "notebooks", name, kept)
-    run_course("ci", build, None, {"DATASET": str(dataset)}, place / "notebooks")
+        write_sections(root / "notebooks", name, kept)
+    run_course("ci", build, None, {"DATASET": str(dataset)}, root / "notebooks")
     return build
 
 

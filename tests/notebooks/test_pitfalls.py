@@ -114,7 +114,7 @@ def test_the_switches_do_what_their_names_say():
     )
 
 
-def test_slices_counted_as_patients_shrink_the_interval_by_about_the_root_of_their_number(capsys):
+def test_slices_counted_as_patients_shrink_the_interval(capsys):
     section()
     halves = [
         float(line.split("+-")[1].split()[0])

@@ -175,7 +175,7 @@ def test_the_kernel_must_be_the_reader_s_own():
 @pytest.mark.parametrize(
     "allowed",
     [
-        'print(f"{SEED}/{SEED} done, about ~5 min, 3:/4")',
+        'print(f"{SEED}/{SEED} done, about ~5 min, 3:/4, in {PROFILE}/runs")',
         'import warnings\n\nwith warnings.catch_warnings():\n    warnings.simplefilter("ignore")',
         "from ctmri_utils.teaching import plots_3 as plots",
         "from numpy import (\n    " + ",\n    ".join("abcdefghijklmn") + ",\n)",

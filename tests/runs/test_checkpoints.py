@@ -7,26 +7,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.fit_tensors import SMALL, assert_same_bits, train_small
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from test_training import SMALL, assert_same_bits, train
 
 from ctmri_utils.cyclegan.model import Translator
 from ctmri_utils.cyclegan.resume import PARTS, load_checkpoint, save_checkpoint
-from ctmri_utils.machine import checkpoint_file
 from ctmri_utils.runs.contract import Contract
+from ctmri_utils.runs.locations import checkpoint_file, weights_file
 from ctmri_utils.runs.weights import (
     load_translator,
     save_weights,
     trained_translator,
-    weights_file,
 )
 
 CONTRACT = Contract(size=64, pixel_mm=3.4, data="phantom", steps=8)
 
 
 def test_load_translator_rebuilds_the_trained_model(tmp_path):
-    model, _ = train(checkpoint=tmp_path / "run.pt")
+    model, _ = train_small(checkpoint=tmp_path / "run.pt")
     again = load_translator(tmp_path / "run.pt")
     assert not again.training
     images = torch.rand(2, 1, 32, 32) * 2 - 1
@@ -47,7 +46,7 @@ def files_of_runs(folder):
 
 
 def test_an_interrupted_save_leaves_nothing_behind(tmp_path, monkeypatch):
-    train(checkpoint=tmp_path / "run.pt", stop_at=2)
+    train_small(checkpoint=tmp_path / "run.pt", stop_at=2)
     kept = (tmp_path / "run.pt").read_bytes()
 
     def interrupted(state, file):
@@ -62,7 +61,7 @@ def test_an_interrupted_save_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
-    train(checkpoint=tmp_path / "run.pt", stop_at=2)
+    train_small(checkpoint=tmp_path / "run.pt", stop_at=2)
 
     def forbidden(*_, **__):
         raise PermissionError(13, "Permission denied")
@@ -82,14 +81,14 @@ def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path, monke
     ],
 )
 def test_a_checkpoint_with_odd_insides_gets_one_sentence(tmp_path, change):
-    train(checkpoint=tmp_path / "run.pt", stop_at=2)
+    train_small(checkpoint=tmp_path / "run.pt", stop_at=2)
     torch.save(load_checkpoint(tmp_path / "run.pt") | change, tmp_path / "run.pt")
     with pytest.raises(ValueError, match="run.pt"):
-        train(checkpoint=tmp_path / "run.pt")
+        train_small(checkpoint=tmp_path / "run.pt")
 
 
 def test_a_damaged_or_missing_checkpoint_gets_one_sentence(tmp_path):
-    train(checkpoint=tmp_path / "run.pt")
+    train_small(checkpoint=tmp_path / "run.pt")
     whole = (tmp_path / "run.pt").read_bytes()
     (tmp_path / "run.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="run.pt"):
@@ -108,7 +107,7 @@ class Full(io.FileIO):
 def test_out_of_disk_the_last_good_checkpoint_stays(tmp_path, monkeypatch):
     """A disk that is full after 20 kB: the system's error, in the middle of the writing."""
     path, opened = tmp_path / "run.pt", Path.open
-    train(checkpoint=path, stop_at=4)
+    train_small(checkpoint=path, stop_at=4)
     assert path.stat().st_size > 20_000
 
     def open_full(self, mode="r", **options):
@@ -117,12 +116,12 @@ def test_out_of_disk_the_last_good_checkpoint_stays(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", open_full)
         with pytest.raises(OSError, match="run.pt .*No space left.* an earlier step is kept"):
-            train(checkpoint=path)
+            train_small(checkpoint=path)
         with pytest.raises(OSError, match="first.pt .*No space left.* nothing was saved"):
             save_checkpoint(load_checkpoint(path), tmp_path / "first.pt")
     assert load_checkpoint(path)["step"] == 4
     assert files_of_runs(tmp_path) == ["run.pt"]
-    assert_same_bits(train(checkpoint=path)[0].state_dict(), train()[0].state_dict())
+    assert_same_bits(train_small(checkpoint=path)[0].state_dict(), train_small()[0].state_dict())
 
 
 class Hostile:
@@ -151,14 +150,14 @@ def test_a_hostile_checkpoint_is_refused_unread(tmp_path, capsys):
 def test_a_file_that_fit_did_not_write_gets_one_sentence(tmp_path, other):
     torch.save(other, tmp_path / "run.pt")
     with pytest.raises(ValueError, match="run.pt was not written by `fit`"):
-        train(checkpoint=tmp_path / "run.pt")
+        train_small(checkpoint=tmp_path / "run.pt")
     with pytest.raises(ValueError, match="run.pt (was not written by `fit`|holds no network)"):
         load_translator(tmp_path / "run.pt")
 
 
 @pytest.mark.parametrize("change", [{"norm": "group"}, {"n_blocks": 3}])
 def test_a_checkpoint_of_another_version_gets_one_sentence(tmp_path, change):
-    train(checkpoint=tmp_path / "run.pt")
+    train_small(checkpoint=tmp_path / "run.pt")
     state = load_checkpoint(tmp_path / "run.pt")
     state["identity"] |= change
     torch.save(state, tmp_path / "run.pt")
@@ -167,7 +166,7 @@ def test_a_checkpoint_of_another_version_gets_one_sentence(tmp_path, change):
 
 
 def test_weights_keep_both_generators_in_half_precision(tmp_path):
-    model, _ = train()
+    model, _ = train_small()
     path = tmp_path / "weights.safetensors"
     save_weights(model, path)
     numbers = sum(weight.numel() for weight in model.averaged.parameters())
@@ -230,14 +229,12 @@ def test_weights_that_do_not_fit_their_card_are_refused(tmp_path, change, named)
 
 
 @pytest.mark.parametrize("dataset", ["phantom", "atlas", "scans", "heads"])
-def test_lessons_start_from_the_shipped_weights_until_there_is_a_training(
-    dataset, tmp_path, monkeypatch
-):
+def test_lessons_use_the_shipped_weights_until_a_run_exists(dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
     model, source = trained_translator(dataset, "laptop", 1)
     assert "that come with the course" in source and weights_file(dataset).is_file()
     assert model.translate(torch.zeros(1, 1, 64, 64), "ct").shape == (1, 1, 64, 64)
-    trained = train(checkpoint=checkpoint_file(dataset, "laptop", 1))[0]
+    trained = train_small(checkpoint=checkpoint_file(dataset, "laptop", 1))[0]
     model, source = trained_translator(dataset, "laptop", 1)
     assert "your own training run, 8 steps" in source
     assert_same_bits(model.state_dict(), trained.state_dict())

@@ -52,7 +52,7 @@ def test_weights_bring_their_contract_back(tmp_path):
     assert load_translator(path).contract == CONTRACT
 
 
-def test_the_contract_is_plain_json_for_readers_without_this_package(tmp_path):
+def test_the_contract_is_plain_json(tmp_path):
     path = weights_with(tmp_path / "pair.safetensors", CONTRACT)
     with safe_open(path, "pt") as file:
         [card] = file.metadata().values()

@@ -13,9 +13,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from fit_tensors import fit
-from reference_cyclegan import resnet_generator
-from test_training import assert_same_bits
+from helpers.fit_tensors import assert_same_bits, fit_tensors
+from helpers.reference_cyclegan import resnet_generator
 
 from ctmri_utils.__main__ import main
 from ctmri_utils.cyclegan.architectures import make_discriminator, make_generator
@@ -169,7 +168,7 @@ def test_a_colour_generator_becomes_a_grey_one_exactly(tmp_path, name):
     torch.testing.assert_close(grey, expected[:, :1], atol=1e-5, rtol=0)
 
 
-def test_a_colour_generator_whose_pictures_are_not_grey_is_averaged(tmp_path):
+def test_a_colour_generator_is_averaged_over_its_channels(tmp_path):
     """Before the tanh, so that the grey value lies between the colours'."""
     colour = network(name="resnet_2blocks", in_channels=3, out_channels=3, ngf=4)
     torch.save(colour.state_dict(), tmp_path / "G.pth")
@@ -342,7 +341,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
     torch.manual_seed(0)
     model, scans = CycleGAN(Architecture(4, 4, 1, 1)), torch.rand(2, 1, 32, 32) * 2 - 1
-    fit(
+    fit_tensors(
         model,
         scans,
         scans,

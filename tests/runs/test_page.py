@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from fit_tensors import fit
+from helpers.fit_tensors import fit_tensors
 
 from ctmri_utils.__main__ import main
 from ctmri_utils.cyclegan.model import CycleGAN
@@ -22,7 +22,7 @@ def runs(tmp_path, monkeypatch):
     model, images = CycleGAN(Architecture(4, 4, 1, 1)), torch.rand(2, 1, 32, 32) * 2 - 1
     for name in ("phantom-ci-3", "scans-ci-3", "nameless"):
         checkpoint = tmp_path / "runs" / name / "checkpoint.pt"
-        fit(model, images, images, steps=1, batch_size=1, seed=3, checkpoint=checkpoint)
+        fit_tensors(model, images, images, steps=1, batch_size=1, seed=3, checkpoint=checkpoint)
     return tmp_path / "runs"
 
 

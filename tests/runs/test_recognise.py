@@ -11,14 +11,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from published_networks import Patches, Resnet, Unet, blurred_noise, drawn, with_grey_pictures
+from helpers.fit_tensors import train_small
+from helpers.published_networks import (
+    Patches,
+    Resnet,
+    Unet,
+    blurred_noise,
+    drawn,
+    with_grey_pictures,
+)
 from safetensors.torch import save_file
-from test_training import train
 
 from ctmri_utils.__main__ import main
 from ctmri_utils.cyclegan import CycleGAN
 from ctmri_utils.runs import load_reference, load_translator, save_weights
-from ctmri_utils.runs.recognise import Networks, SavedModel, locate, recognise
+from ctmri_utils.runs.locations import SHIPPED, locate
+from ctmri_utils.runs.recognise import Networks, SavedModel, recognise
 from ctmri_utils.settings import Architecture
 
 EXTRACTOR = Path(__file__).parents[2] / "data/weights/ctmri-small-v1.safetensors"
@@ -171,7 +179,7 @@ def test_what_does_not_translate_is_refused(tmp_path, network, sentence):
 
 
 def test_each_kind_is_told_apart(tmp_path):
-    model, _ = train(checkpoint=tmp_path / "run.pth", stop_at=1)
+    model, _ = train_small(checkpoint=tmp_path / "run.pth", stop_at=1)
     save_weights(model, tmp_path / "pair.pth")
     torch.save(drawn(Resnet()).state_dict(), tmp_path / "G.pth")
     kinds = {"run.pth": SavedModel, "pair.pth": SavedModel, "G.pth": Networks}
@@ -194,8 +202,18 @@ def test_a_run_is_meant_by_its_name_its_folder_or_its_checkpoint(tmp_path, monke
     checkpoint.parent.rename(dotted)
     assert locate("my.set-ci-3") == dotted / "checkpoint.pt"
     for source in ("scans-ci-4", "nowhere.pth", tmp_path):
-        with pytest.raises(FileNotFoundError, match="does not exist"):
+        with pytest.raises(FileNotFoundError, match=r"shipped \(heads, phantom\)"):
             locate(source)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_name_is_found_unless_a_run_has_it(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("CTMRI_BUILD", str(tmp_path))
+    assert recognise(locate(name)).contract
+    run = tmp_path / "runs" / name / "checkpoint.pt"
+    run.parent.mkdir(parents=True)
+    run.touch()
+    assert locate(name) == locate(Path(name)) == run
 
 
 def nan_weights(path):

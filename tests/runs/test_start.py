@@ -2,15 +2,23 @@
 
 import pytest
 import torch
-from published_networks import Patches, Resnet, Unet, blurred_noise, drawn, with_grey_pictures
-from test_training import assert_same_bits
+from helpers.fit_tensors import assert_same_bits
+from helpers.published_networks import (
+    Patches,
+    Resnet,
+    Unet,
+    blurred_noise,
+    drawn,
+    with_grey_pictures,
+)
 
 from ctmri_utils.__main__ import main
 from ctmri_utils.cyclegan import CycleGAN, load_checkpoint
 from ctmri_utils.cyclegan.batches import Slices
 from ctmri_utils.cyclegan.training import Trainer, fit
+from ctmri_utils.options import read_toml
 from ctmri_utils.runs import load_translator, save_weights, start_from
-from ctmri_utils.settings import Architecture, Objective, Training, read_toml
+from ctmri_utils.settings import Architecture, Objective, Training
 
 SMALL = Architecture(ngf=4, ndf=4, n_blocks=2)
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -57,7 +65,7 @@ def test_discriminators_that_never_learned_are_not_taken(tmp_path):
     assert_same_bits(new.D_ct.state_dict(), drawn_anew)
 
 
-def test_weights_give_the_generators_and_the_averages_start_there(tmp_path):
+def test_weights_give_the_generators_and_their_averages(tmp_path):
     old, _ = trained(tmp_path)
     save_weights(old, tmp_path / "pair.safetensors")
     new = new_model()
@@ -125,7 +133,7 @@ def test_where_generators_are_called_by_two_letters_d_a_judges_a(tmp_path):
         ({"G": Resnet(1, 1)}, "does not say what its generator makes"),
     ],
 )
-def test_networks_of_another_kind_are_refused_and_nothing_changes(tmp_path, networks, named):
+def test_other_networks_are_refused_and_nothing_changes(tmp_path, networks, named):
     write_reference(tmp_path / "theirs", **networks)
     new = new_model()
     before = {key: tensor.clone() for key, tensor in new.state_dict().items()}

@@ -29,15 +29,12 @@ NAMES = ("remedies", "failures", "polarity", "pairs", "recipe")
 SHIPPED = sorted(path.stem for path in (data_folder() / "studies").glob("*.csv"))
 
 
-# ---- rows
-
-
 def table_of(rows):
     """Results from tuples (row, seed, measure, value)."""
     return pd.DataFrame(rows, columns=["row", "seed", "measure", "value"])
 
 
-def test_a_row_is_the_profile_then_every_then_its_own_then_the_changes(monkeypatch):
+def test_later_sources_of_a_row_win(monkeypatch):
     rows = {"plain": {}, "own": {"identity": 1, "ngf": 6}}
     study = {"every": {"steps": 7, "identity": 3, "ngf": 5}, "rows": rows}
     monkeypatch.setattr(studies, "STUDIES", {"one": study})
@@ -72,7 +69,7 @@ def test_what_is_not_known_is_named_with_what_is(arguments, named):
 def test_the_command_says_first_how_many_hours_it_takes(capsys, monkeypatch):
     costs = [("MIND", seed, "CPU s per step", 2.0 * seed) for seed in (1, 2)]
     monkeypatch.setattr(study_runs, "run_study", lambda *_: None)
-    monkeypatch.setattr(study_runs, "shipped", lambda name: table_of(costs))
+    monkeypatch.setattr(study_runs, "shipped_table", lambda name: table_of(costs))
     words = "study remedies --rows MIND CUT --seeds 5 6 7 -p steps 600"
     assert main(words.split()) == 0
     # 6 x 600 x 3 s
@@ -91,7 +88,7 @@ def test_every_row_builds_and_trains(study, name):
     assert all(weight.isfinite().all() for weight in model.generator_parameters)
 
 
-def test_few_pairs_follow_a_training_on_other_patients_without_pairs(monkeypatch):
+def test_few_pairs_follow_an_unpaired_training(monkeypatch):
     row = read_study("pairs", changes=SMALL)["unpaired, then 5 pairs"]
     row = replace(row, pairs=2, steps=1, unpaired_steps=1)
     trained = []
@@ -146,9 +143,6 @@ def test_only_the_training_cts_lie_further_right():
     assert torch.equal(moved.test.ct, plain.test.ct)
 
 
-# ---- measures
-
-
 @pytest.fixture(scope="module")
 def measured():
     """A function: the measures of a fake CT, made from the true ones of 12 patients.
@@ -181,7 +175,7 @@ def test_each_fault_is_seen_by_its_measure(measured):
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_constant_inside_the_head_is_measured_without_a_warning(measured):
+def test_a_constant_translation_is_measured_without_warning(measured):
     columns = np.arange(64)
     flat = np.where((columns > 1) & (columns < 62), 40.0, -1000.0)
     assert measured(lambda true: flat + 0 * true)["inverted"] == 0
@@ -208,9 +202,6 @@ def test_a_copy_smuggles_the_field_and_an_honest_pair_does_not():
     assert honest["bias through the cycle"] == honest["bias from true CT"]
 
 
-# ---- running
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Rows, a folder, and what two processes found in it: two rows from two seeds."""
@@ -223,9 +214,7 @@ def without_costs(results):
     return results[~results["measure"].isin(COSTS)]
 
 
-def test_the_digits_depend_neither_on_the_processes_nor_on_the_threads(
-    finished, tmp_path, monkeypatch
-):
+def test_digits_do_not_depend_on_processes_or_threads(finished, tmp_path, monkeypatch):
     rows, _, found = finished
     # NumPy's products then round differently.
     for name in ONE_THREAD:
@@ -246,7 +235,7 @@ def test_the_table_holds_every_digit(finished, monkeypatch):
     (folder / "studies").mkdir()
     (folder / "studies" / "mine.csv").write_bytes((folder / "table.csv").read_bytes())
     monkeypatch.setattr(studies, "data_folder", lambda: folder)
-    pd.testing.assert_frame_equal(studies.shipped("mine"), found, check_exact=True)
+    pd.testing.assert_frame_equal(studies.shipped_table("mine"), found, check_exact=True)
 
 
 def test_what_is_done_is_read_and_not_trained_again(finished, monkeypatch):
@@ -313,9 +302,6 @@ def test_an_interrupt_starts_no_further_row(monkeypatch, tmp_path):
     assert begun == [("a", 0), ("b", 0), ("c", 0)]
 
 
-# ---- statistics over seeds
-
-
 def results_of(**values):
     """Results of "MAE HU" of rows, a value for each seed."""
     rows = []
@@ -365,7 +351,7 @@ def test_differences_are_taken_seed_by_seed():
         differences(results, "nobody")
 
 
-def test_what_is_missing_is_left_out_and_one_value_has_no_interval():
+def test_nan_is_left_out_and_one_value_has_no_interval():
     [two], [one], [none] = (
         over_seeds(results_of(a=values)).itertuples()
         for values in ((1, math.nan, 3), (5, math.nan), (math.nan,))
@@ -376,9 +362,6 @@ def test_what_is_missing_is_left_out_and_one_value_has_no_interval():
     assert none.n == 0 and math.isnan(none.mean)
 
 
-# ---- the tables that come with the course
-
-
 def test_there_are_tables():
     assert set(SHIPPED) == {*NAMES, "confirmation"}
 
@@ -386,7 +369,7 @@ def test_there_are_tables():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_table_is_whole(name):
     """Every row of the study and no other, each measure once for each of three seeds or more."""
-    results = studies.shipped(name)
+    results = studies.shipped_table(name)
     rows, seeds, measures = (results[column].unique() for column in ("row", "seed", "measure"))
     assert list(rows) == list(read_study(name)) and len(seeds) >= 3
     assert {"MAE HU", "bone Dice", "honesty", "KID", *COSTS} <= set(measures)
@@ -397,14 +380,14 @@ def test_a_shipped_table_is_whole(name):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_table_is_what_a_study_writes(name):
-    written = studies.shipped(name).to_csv(index=False, lineterminator="\r\n")
-    assert written.encode() == studies.shipped_table(name).read_bytes()
+    written = studies.shipped_table(name).to_csv(index=False, lineterminator="\r\n")
+    assert written.encode() == studies.shipped_table_file(name).read_bytes()
 
 
-def test_the_laptop_profile_trains_with_what_fresh_seeds_confirmed():
+def test_the_laptop_profile_has_the_confirmed_recipe():
     """Lesson 07's rule, on seeds that had no part in choosing the candidates."""
-    fresh, rows = studies.shipped("confirmation"), read_study("remedies")
-    assert not set(fresh["seed"]) & set(studies.shipped("remedies")["seed"])
+    fresh, rows = studies.shipped_table("confirmation"), read_study("remedies")
+    assert not set(fresh["seed"]) & set(studies.shipped_table("remedies")["seed"])
     assert set(fresh["row"]) < rows.keys() and np.isfinite(fresh["value"]).all()
     [best] = set(fresh["row"]) - {"reference"}
 

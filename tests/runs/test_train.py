@@ -12,17 +12,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.fit_tensors import assert_same_bits
 from PIL import Image
-from test_training import assert_same_bits
 
 from ctmri_utils.__main__ import main
 from ctmri_utils.cyclegan.model import CycleGAN
 from ctmri_utils.cyclegan.resume import load_checkpoint
 from ctmri_utils.cyclegan.training import fit
+from ctmri_utils.options import read_toml
 from ctmri_utils.runs.train import RunLog, check_memory, environment, train
 from ctmri_utils.runs.weights import load_translator
 from ctmri_utils.scans.slices import FOLDERS
-from ctmri_utils.settings import PROFILES, Architecture, Run, Settings, read_settings, read_toml
+from ctmri_utils.settings import PROFILES, Architecture, Run, Settings, read_settings
 
 TINY = (
     "profile = 'ci'\ndataset = 'phantom'\nseed = 3\nsteps = 4\nngf = 4\nndf = 4\nn_blocks = 1\n"
@@ -150,7 +151,7 @@ def test_bad_settings_get_one_sentence(tiny, capsys, changes, named):
     tiny.write_text("\n".join([*kept, changes]))
     assert train_words(tiny) == 1
     message = capsys.readouterr().err
-    assert message.startswith("train: ") and named in message and message.count("\n") == 1
+    assert message.startswith("ctmri train: ") and named in message and message.count("\n") == 1
 
 
 @pytest.fixture
@@ -172,16 +173,18 @@ def test_ctrl_c_gets_one_sentence_and_the_run_goes_on(tiny, run, monkeypatch, ca
     with monkeypatch.context() as patch:
         patch.setattr(RunLog, "__call__", interrupted)
         assert train_words(tiny) == 130
-    assert capsys.readouterr().err.endswith("\ntrain: interrupted; the same command resumes it\n")
+    assert capsys.readouterr().err.endswith(
+        "\nctmri train: interrupted; the same command resumes it\n"
+    )
     assert checkpoint_in(run)["step"] == 1
     assert train_words(tiny) == 0
 
 
-def test_a_run_that_went_on_and_broke_off_again_has_all_its_losses(tiny, run, monkeypatch):
+def test_a_run_that_broke_off_twice_has_all_its_losses(tiny, run, monkeypatch):
     def broken(self, step, losses, call=RunLog.__call__):
         call(self, step, losses)
         if step in (1, 3):
-            raise ValueError
+            raise ValueError("broken")
 
     purged = []
     monkeypatch.setattr(RunLog, "__call__", broken)
@@ -230,9 +233,7 @@ def test_a_machine_without_git_trains_too(tiny, run, tmp_path, monkeypatch):
     ("status", "said"),
     [("", "git revision: abc123\n"), (" M train.py", "git revision: abc123 with changes\n")],
 )
-def test_the_environment_names_the_command_and_the_revision_of_the_code(
-    tmp_path, monkeypatch, status, said
-):
+def test_the_environment_names_command_and_revision(tmp_path, monkeypatch, status, said):
     def git(command, **_):
         assert command[:3] == ["git", "-C", str(tmp_path)]
         answers = {"rev-parse": "abc123\n", "status": status}
@@ -245,9 +246,7 @@ def test_the_environment_names_the_command_and_the_revision_of_the_code(
     assert text.startswith("command: ctmri_utils train my.toml\n") and text.endswith(said)
 
 
-def test_a_missing_tensorboard_is_named_with_its_extra_before_the_training(
-    tiny, tmp_path, monkeypatch, capsys
-):
+def test_a_missing_tensorboard_is_named_before_the_training(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     assert train_words(tiny, "--tensorboard") == 1
     assert "tensorboard: pip install 'ctmri-utils[train]'" in capsys.readouterr().err
@@ -288,7 +287,7 @@ def test_a_refused_run_changes_nothing_and_is_not_called_trained(tiny, tmp_path,
     assert everything() == before
 
 
-def test_the_environment_is_noted_for_each_time_that_steps_are_made(tiny, run, monkeypatch):
+def test_the_environment_is_noted_for_each_call_that_trains(tiny, run, monkeypatch):
     monkeypatch.setattr("ctmri_utils.runs.train.environment", lambda: "once\n")
     # The last has nothing to do.
     for step in (2, None, None):
@@ -299,12 +298,10 @@ def test_the_environment_is_noted_for_each_time_that_steps_are_made(tiny, run, m
 
 def test_what_is_no_settings_file_gets_one_sentence(tmp_path, capsys):
     assert train_words(tmp_path) == 1
-    assert capsys.readouterr().err.startswith(f"train: {tmp_path} ")
+    assert capsys.readouterr().err.startswith(f"ctmri train: {tmp_path} ")
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
-    tiny, run, tmp_path, monkeypatch, capsys
-):
+def test_an_unwritable_folder_is_refused_before_the_work(tiny, run, tmp_path, monkeypatch, capsys):
     def read_only(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
@@ -315,17 +312,19 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
 
     monkeypatch.setattr("ctmri_utils.files.tempfile.TemporaryFile", read_only)
     assert train_words(tiny) == 1
-    assert f"train: {run} cannot be written to" in capsys.readouterr().err
+    assert f"ctmri train: {run} cannot be written to" in capsys.readouterr().err
 
 
-def test_a_file_of_the_run_that_cannot_be_written_is_named_and_the_step_is_kept(tiny, run, capsys):
+def test_an_unwritable_file_is_named_and_the_step_is_kept(tiny, run, capsys):
     (run / "losses.csv").mkdir(parents=True)
     assert train_words(tiny) == 1
-    assert capsys.readouterr().err.splitlines()[-1].startswith(f"train: {run / 'losses.csv'} ")
+    assert (
+        capsys.readouterr().err.splitlines()[-1].startswith(f"ctmri train: {run / 'losses.csv'} ")
+    )
     assert checkpoint_in(run)["step"] == 1
 
 
-def test_networks_beyond_the_memory_are_refused_before_they_are_made(tiny, monkeypatch, capsys):
+def test_networks_beyond_the_memory_are_refused(tiny, monkeypatch, capsys):
     assert train_words(tiny, "-p", "ngf", 65536) == 1
     assert "GB of memory" in capsys.readouterr().err
 

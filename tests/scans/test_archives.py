@@ -116,7 +116,7 @@ def test_a_hostile_zip_is_refused_in_one_sentence(tmp_path, monkeypatch, case):
         monkeypatch.setattr(archives, "MOST_FILES", 2)
     with pytest.raises(BadArchive, match=sentence):
         attempt(tmp_path / "x", data)
-    # then it was seen before anything was written
+    # The problem was seen before anything was written.
     if sentence != "damaged":
         assert not list((tmp_path / "x" / "target").iterdir())
 

@@ -32,7 +32,7 @@ def test_the_warp_is_one_to_one():
     pixels = np.arange(-99, 100, 3.0)
     for i in range(6):
         patient = draw_patient("atlas", 11, i)
-        planes = [atlas._to_atlas(patient, pixels, pixels, z) for z in np.arange(-12, 55, 3.0)]
+        planes = [atlas.to_atlas(patient, pixels, pixels, z) for z in np.arange(-12, 55, 3.0)]
         places = np.stack([np.stack(plane) for plane in planes], axis=1)  # (3, Z, Y, X)
 
         # Rows: x, y, z of the atlas; columns: z, y, x of the patient.

@@ -11,14 +11,14 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.png_bytes import png_bytes
 from PIL import Image, ImageEnhance
-from png_bytes import png_bytes
 from scipy.ndimage import gaussian_filter
 
 from ctmri_utils.__main__ import main
 from ctmri_utils.machine import data_folder
 from ctmri_utils.scans.checks import check_folder
-from ctmri_utils.scans.copies import (
+from ctmri_utils.scans.findings import (
     COPY_BITS,
     FREQUENCIES,
     THUMB,
@@ -30,7 +30,7 @@ from ctmri_utils.scans.slices import FOLDERS, BadSlice, read_slice
 from ctmri_utils.viewers.figures import offenders
 from ctmri_utils.windows import WINDOWS
 
-# slices in each folder, each of a patient of its own
+# Each folder has this many slices, each of another patient.
 COUNT = 3
 
 
@@ -80,20 +80,20 @@ def test_a_clean_folder_gets_a_table_and_no_finding(folder, capsys):
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
 
 
-def test_the_embedded_scans_have_neighbours_and_one_ct_person_and_are_not_swapped():
+def test_the_findings_in_the_embedded_scans():
     report = check_folder(data_folder() / "scans")
     assert [finding.kind for finding in report.findings] == [
         "near-duplicate, train and test",
         "near-duplicate",
         "patients, train and test",
     ]
-    # all of them neighbours: two slices on, or three
+    # All of them are neighbours, two or three slices apart.
     for finding in report.findings[:2]:
-        for pair in finding.seen.split("; and")[0].split("; "):
+        for pair in finding.summary.split("; and")[0].split("; "):
             one, other = (int(re.search(r"_z(\d+)", name)[1]) for name in pair.split(" ~ "))
-            # in tenths of a millimetre; 15 is the next slice
+            # In tenths of a millimetre; 15 is the next slice.
             assert abs(one - other) <= 75
-    assert report.findings[2].seen == "cranium" and len(report.findings[2].files) == 12
+    assert report.findings[2].summary == "cranium" and len(report.findings[2].files) == 12
     assert not report.notes
 
 
@@ -122,7 +122,7 @@ def called_png(folder):
     path.with_suffix(".jpg").replace(path)
 
 
-# what is done to the folder: {kind: files} that must be found, all of them
+# What is done to the folder, and the files of each kind that must be found.
 DAMAGE = {
     "cut off": (
         lambda f: os.truncate(f / "trainB/slice1.png", 900),
@@ -238,7 +238,7 @@ def test_a_copy_saved_again_is_a_near_duplicate(folder, how, target):
     assert not [kind for kind in seen if "duplicate" in kind]
 
 
-def test_a_person_on_both_sides_is_found_by_the_manifest_and_unknown_is_nobody(folder):
+def test_a_person_in_train_and_test_is_found_by_the_manifest(folder):
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
 
     def write(patients):
@@ -288,7 +288,7 @@ def test_nearest_copies_agree_with_counting_bits_pair_by_pair(block):
     np.testing.assert_array_equal(nearest_copies(bits, lambda rows: allowed[rows], block), expected)
 
 
-def test_the_hash_is_the_definition_and_does_not_see_contrast_and_brightness():
+def test_the_hash_ignores_contrast_and_brightness():
     thumb = np.random.default_rng(1).random((THUMB, THUMB)).cumsum(0).cumsum(1)
     # DCT-II, by its formula
     wave = np.cos(
@@ -328,7 +328,7 @@ def test_the_command_draws_the_offenders_and_strict_ends_with_1(
     assert "no picture: " in capsys.readouterr().out
 
 
-def test_the_picture_has_a_row_for_each_finding_and_marks_what_is_saturated(folder):
+def test_the_picture_has_a_row_per_finding_and_marks_saturation(folder):
     (folder / "trainA" / "cut.png").write_bytes(b"cut")
     Image.new("L", (5000, 5000)).save(folder / "trainA" / "huge.png")
     change(
@@ -386,7 +386,7 @@ def test_corrupted_pictures_are_named_and_never_stop_the_check(folder):
             read_slice(path)
     report = check_folder(folder)
     assert 100 < len(found(folder)["unreadable"]) < 600
-    assert all("\n" not in finding.seen + finding.advice for finding in report.findings)
+    assert all("\n" not in finding.summary + finding.advice for finding in report.findings)
 
 
 def test_a_name_that_is_no_utf8_is_shown_with_a_question_mark(folder, capsys):

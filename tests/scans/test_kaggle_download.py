@@ -19,7 +19,7 @@ from unittest import mock
 import nbformat
 import numpy as np
 import pytest
-from loopback_kaggle import (
+from helpers.loopback_kaggle import (
     CHUNK,
     KEY,
     TOKEN,
@@ -56,15 +56,17 @@ def bytes_below(folder):
     }
 
 
-def test_the_set_arrives_whole_with_a_manifest_and_a_second_call_does_nothing(
-    kaggle, tmp_path, monkeypatch
-):
+def test_a_download_has_a_manifest_and_a_second_call_does_nothing(kaggle, tmp_path, monkeypatch):
     sign_in(monkeypatch)
     folder, target = download(), tmp_path / "data" / "kaggle"
     assert folder == target / "Dataset" / "images"
     found = bytes_below(target)
     manifest = json.loads(found.pop(MANIFEST))
-    assert found == kaggle.files and kaggle.asked == [f"Bearer {TOKEN}"] and kaggle.fetched == [0]
+    assert (
+        found == kaggle.files
+        and kaggle.authorizations == [f"Bearer {TOKEN}"]
+        and kaggle.starts == [0]
+    )
     counts = {"trainA": 4, "trainB": 5, "testA": 3, "testB": 2}
     assert manifest["dataset"] == DATASET
     assert manifest["counts"] == {f"Dataset/images/{name}": n for name, n in counts.items()}
@@ -73,7 +75,7 @@ def test_the_set_arrives_whole_with_a_manifest_and_a_second_call_does_nothing(
         for name, data in kaggle.files.items()
     }
     before = {path: path.stat().st_mtime_ns for path in target.rglob("*")}
-    assert download() == folder and len(kaggle.asked) == 1
+    assert download() == folder and len(kaggle.authorizations) == 1
     assert before == {path: path.stat().st_mtime_ns for path in target.rglob("*")}
     scans = load_scans("kaggle", PROFILES["ci"], seed=0)
     assert (len(scans.train.ct), len(scans.train.mri)) == (4, 5)
@@ -113,19 +115,17 @@ def test_a_connection_that_breaks_off_once_is_taken_up_again(kaggle, monkeypatch
     kaggle.body = zipped(kaggle.files | noise(2))
     kaggle.drops = 1
     download()
-    assert kaggle.fetched == [0, CHUNK]
+    assert kaggle.starts == [0, CHUNK]
 
 
-def test_a_connection_that_keeps_breaking_is_said_and_the_next_call_continues(
-    kaggle, tmp_path, monkeypatch
-):
+def test_after_a_broken_connection_the_next_call_continues(kaggle, tmp_path, monkeypatch):
     sign_in(monkeypatch)
     kaggle.body = zipped(kaggle.files | noise(5))
     kaggle.drops = 4
     failure("connection")
-    assert kaggle.fetched == [0, CHUNK, 2 * CHUNK, 3 * CHUNK]
+    assert kaggle.starts == [0, CHUNK, 2 * CHUNK, 3 * CHUNK]
     assert_unfinished()
-    assert download().is_dir() and kaggle.fetched[4:] == [0, 4 * CHUNK]
+    assert download().is_dir() and kaggle.starts[4:] == [0, 4 * CHUNK]
     assert not (tmp_path / "data" / "kaggle" / UNFINISHED).exists()
 
 
@@ -138,10 +138,10 @@ def test_what_was_fetched_of_another_version_is_not_built_on(kaggle, monkeypatch
     sign_in(monkeypatch)
     good, kaggle.body = kaggle.body, zipped(noise(5))
     kaggle.drops = 4
-    # and leaves more than the good version has in all
+    # And leaves more than the good version has in all.
     failure("connection")
     kaggle.body = good
-    assert download().is_dir() and kaggle.fetched[4:] == [0]
+    assert download().is_dir() and kaggle.starts[4:] == [0]
 
 
 def interrupt_at(monkeypatch, place, call):
@@ -162,7 +162,7 @@ def interrupt_at(monkeypatch, place, call):
 @pytest.mark.parametrize(
     ("place", "call"),
     [
-        ("ctmri_utils.scans.archives._extract", 5),
+        ("ctmri_utils.scans.archives.extract_entry", 5),
         ("os.replace", 5),
         ("ctmri_utils.scans.kaggle.Counter", 1),
     ],
@@ -178,12 +178,12 @@ def test_an_interruption_is_seen_and_repeated_without_fetching_again(
         download()
     assert not (target / MANIFEST).exists()
     assert_unfinished()
-    # nothing more can be fetched, nor need it be
+    # Nothing more can be fetched, nor need it be.
     kaggle.drops = 9
     download()
     found = bytes_below(target)
     del found[MANIFEST]
-    assert found == kaggle.files and len(kaggle.asked) == 2
+    assert found == kaggle.files and len(kaggle.authorizations) == 2
     assert sorted(os.listdir(target)) == ["Dataset", MANIFEST]
 
 
@@ -207,9 +207,7 @@ def test_a_repair_that_is_interrupted_is_unfinished(kaggle, tmp_path, monkeypatc
         lambda target: (target / MANIFEST).unlink(),
     ],
 )
-def test_what_is_missing_or_changed_is_fetched_again_and_other_files_are_kept(
-    kaggle, tmp_path, monkeypatch, damage
-):
+def test_only_missing_or_changed_files_are_fetched_again(kaggle, tmp_path, monkeypatch, damage):
     sign_in(monkeypatch)
     target = tmp_path / "data" / "kaggle"
     download()
@@ -218,7 +216,7 @@ def test_what_is_missing_or_changed_is_fetched_again_and_other_files_are_kept(
     download()
     found = bytes_below(target)
     assert found.pop("notes.txt") == b"mine" and found.pop(MANIFEST)
-    assert found == kaggle.files and len(kaggle.asked) == 2
+    assert found == kaggle.files and len(kaggle.authorizations) == 2
 
 
 def test_a_full_disk_is_said_before_and_while_writing(kaggle, tmp_path, monkeypatch):
@@ -226,12 +224,12 @@ def test_a_full_disk_is_said_before_and_while_writing(kaggle, tmp_path, monkeypa
     almost_full = shutil.disk_usage(tmp_path)._replace(free=1000)
     with mock.patch("shutil.disk_usage", return_value=almost_full):
         failure("the disk of .*kaggle is full")
-        assert kaggle.fetched == [0] and not list((tmp_path / "data").rglob("*.zip"))
+        assert kaggle.starts == [0] and not list((tmp_path / "data").rglob("*.zip"))
     full = OSError(errno.ENOSPC, "No space left on device")
     with mock.patch.object(zipfile.ZipExtFile, "read", side_effect=full):
         failure("is full")
-    # the last time only the head of the answer was looked at
-    assert download().is_dir() and kaggle.fetched == [0] * 3
+    # The last time only the head of the answer was looked at.
+    assert download().is_dir() and kaggle.starts == [0] * 3
 
 
 def test_a_folder_that_cannot_be_written_is_said(kaggle, tmp_path, monkeypatch):
@@ -329,7 +327,7 @@ def test_the_commands_download_check_and_refuse(kaggle, tmp_path, monkeypatch, c
     monkeypatch.setenv("CTMRI_BUILD", str(tmp_path / "build"))
     assert main(["download"]) == 1
     said = capfd.readouterr().err
-    assert said.startswith("download: ") and "(401)" in said and said.count("\n") == 1
+    assert said.startswith("ctmri download: ") and "(401)" in said and said.count("\n") == 1
     sign_in(monkeypatch)
     assert main(["download"]) == 0
     assert re.search(r'use DATASET="kaggle"\..*trainB +5 +JPEG', capfd.readouterr().out, re.S)

@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from loopback_kaggle import slices
+from helpers.loopback_kaggle import slices
 
 from ctmri_utils.machine import build_folder
 from ctmri_utils.scans.checks import check_folder

@@ -91,7 +91,7 @@ def test_pairs_are_trained_on_and_scored_like_the_phantom(pairs):
 
     methods = ev.baselines(pairs.train, pairs.train, seed=0)
     assert "linear regression" in methods and "oracle labels" not in methods
-    methods["network"] = ev.translated(model.eval(), pairs.ct_scale)
+    methods["network"] = ev.as_predictor(model.eval(), pairs.ct_scale)
     metrics = {name: ev.CT_METRICS[name] for name in ("MAE HU", "bone Dice")}
     scores = ev.evaluate(methods, pairs.test, pairs.spacing_mm, metrics)
     assert set(scores["patient"]) == {"p2", "p3"} and scores["value"].notna().all()

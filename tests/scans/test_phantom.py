@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from ctmri_utils.scans.formula import head_labels
-from ctmri_utils.scans.phantom import draw_patient, render, synthetic_patients
+from ctmri_utils.scans.phantom import draw_patient, majority_labels, render, synthetic_patients
 from ctmri_utils.scans.physics import (
     SPGR,
     TISSUES,
@@ -58,9 +58,6 @@ def test_arrays_have_the_promised_shapes_types_and_finite_values(patients, volum
     assert not patients.head[:, [0, -1]].any() and not patients.head[:, :, [0, -1]].any()
 
 
-# ---- physics
-
-
 def test_spgr_agrees_with_the_bloch_recursion():
     """Longitudinal magnetisation stepped pulse by pulse until steady.
 
@@ -72,7 +69,7 @@ def test_spgr_agrees_with_the_bloch_recursion():
         transverse = mz * np.sin(angle)
         mz = 1 + (mz * np.cos(angle) - 1) * np.exp(-SPGR["tr_ms"] / t1)
     expected = pd * transverse * np.exp(-SPGR["te_ms"] / t2)
-    # rounding only
+    # Rounding only.
     assert spgr_signal(pd, t1, t2, **SPGR) == pytest.approx(expected, rel=1e-12)
 
 
@@ -92,7 +89,7 @@ def test_background_of_the_mr_noise_is_rayleigh():
 
 def test_mr_noise_is_relative_to_white_matter(patients):
     white_matter = 1000 * spgr_signal(*TISSUES["white matter"][3:], **SPGR)
-    # beyond the blur's reach
+    # Beyond the blur's reach.
     outside = ~ndimage.binary_dilation(patients.head, np.ones((1, 3, 3)), iterations=3)
     background = patients.mri[outside]
     # 23 000 pixels: 5 standard errors
@@ -101,25 +98,25 @@ def test_mr_noise_is_relative_to_white_matter(patients):
     loud = synthetic_patients(
         12, 64, seed=3, lesion="acute", lesion_fraction=0.5, mri_noise_percent=9
     )
-    # the same draws, three times as large
+    # The same draws, three times as large.
     assert loud.mri[outside].mean() == pytest.approx(3 * background.mean(), rel=1e-5)
     assert np.array_equal(loud.ct_hu, patients.ct_hu)
     still = synthetic_patients(2, 64, seed=3, mri_noise_percent=0)
     np.testing.assert_allclose(still.mri, still.mri_clean * still.bias_field, rtol=1e-6)
 
 
-def test_ct_noise_has_the_asked_sd_and_the_power_spectrum_of_backprojection():
+def test_ct_noise_has_its_sd_and_the_spectrum_of_backprojection():
     size, sd = 128, 5.0
     noise = ct_noise((200, size, size), sd, np.random.default_rng(1))
     assert noise.dtype == np.float32 and noise.std() == pytest.approx(sd, rel=0.01)
-    # each slice: 1 % standard error
+    # Each slice: 1 % standard error.
     assert noise.std((1, 2)) == pytest.approx(np.full(200, sd), rel=0.05)
     power = (np.abs(np.fft.fft2(noise)) ** 2).mean(0)
     f = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
     assert power[0, 0] < 1e-8 * power.max()
     rising = (f > 0) & (f < 0.12)
     slope = np.polyfit(np.log(f[rising]), np.log(power[rising]) + 2 * (f[rising] / 0.25) ** 2, 1)[0]
-    # proportional to frequency once the roll-off is divided out
+    # Proportional to frequency once the roll-off is divided out.
     assert slope == pytest.approx(1, abs=0.03)
     assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.05
 
@@ -145,7 +142,7 @@ def test_bias_field_spans_its_range_exactly_over_the_head(percent):
             assert field.min() > 0
 
 
-def test_bias_field_is_a_second_order_polynomial_and_absent_at_zero_percent():
+def test_bias_field_is_a_second_order_polynomial_or_absent():
     head = np.ones((5, 32, 32), bool)
     field = bias_field(head, 20, draw_patient("formula", 0, 0)["bias"])
     third_difference = [np.diff(field.astype(float), 3, axis=axis) for axis in range(3)]
@@ -158,9 +155,6 @@ def test_bias_field_is_a_second_order_polynomial_and_absent_at_zero_percent():
         bias_field(~head, 20, np.ones(9))
 
 
-# ---- anatomy
-
-
 @pytest.mark.parametrize(
     "name", ["fat", "cortical bone", "diploe", "csf", "grey matter", "white matter"]
 )
@@ -171,10 +165,10 @@ def test_pure_voxels_have_the_patients_own_hu_and_the_tables_mr_signal(fine, nam
         fine.ct_hu_clean, fine.mri_clean, where, fine.parameters, strict=True
     ):
         assert inside.sum() >= 20, name
-        # of the blur beyond 2 pixels = 4 SD, against the largest step, air to bone
+        # Of the blur beyond 2 pixels = 4 SD, against the largest step, air to bone.
         tail = 0.005 * 2300
         assert abs(np.median(ct_hu[inside]) - p["hu"][name]) < tail
-        # of 72 for white matter
+        # Of 72 for white matter.
         assert np.median(mri[inside]) == pytest.approx(expected, abs=0.5)
 
 
@@ -182,7 +176,7 @@ def test_drawn_hu_follow_the_table():
     drawn = [draw_patient("formula", 4, i)["hu"] for i in range(300)]
     for name, tissue in TISSUES.items():
         values = np.array([hu[name] for hu in drawn])
-        # more than 4 standard errors of 300 draws
+        # More than 4 standard errors of 300 draws.
         assert abs(values.mean() - tissue.hu) <= 0.25 * tissue.hu_sd
         assert values.std() == pytest.approx(tissue.hu_sd, rel=0.2, abs=1e-9)
     assert all(700 <= hu["cortical bone"] <= 1900 for hu in drawn)
@@ -216,10 +210,10 @@ def test_every_head_holds_its_parts_in_order_from_the_skin_inwards(patients):
 def test_front_is_row_zero_where_the_frontal_sinuses_are():
     scans = synthetic_patients(40, 64, seed=5)
     sinus = scans.labels == label("sinus air")
-    # optional: low slices of some patients
+    # Optional: low slices of some patients.
     assert 5 <= sinus.any((1, 2)).sum() <= 25
     assert not sinus[:, 24:].any()
-    # the skull is thickest behind, at the occipital crest
+    # The skull is thickest behind, at the occipital crest.
     crest = scans.labels[:, 32:, 30:35] == label("cortical bone")
     side = scans.labels[:, 30:35, 32:] == label("cortical bone")
     assert crest.sum() > 1.2 * side.sum()
@@ -241,12 +235,12 @@ def test_partial_volume_averages_signals_not_labels(patients):
 def test_the_same_head_is_drawn_at_every_size():
     small, large = (synthetic_patients(3, size, seed=6, bias_percent=0) for size in (64, 128))
     assert [p["hu"] for p in small.parameters] == [p["hu"] for p in large.parameters]
-    # from half a small pixel's blur to a large one's
+    # From half a small pixel's blur to a large one's.
     blurred = ndimage.gaussian_filter(large.ct_hu_clean, (0, 0.87, 0.87))
     halved = blurred.reshape(3, 64, 2, 64, 2).mean((2, 4))
     # HU, measured 9: jagged edges of the finer labels
     assert np.abs(halved - small.ct_hu_clean).mean() < 15
-    # measured 124: another patient
+    # Measured 124: another patient.
     assert np.abs(halved - small.ct_hu_clean[[1, 2, 0]]).mean() > 80
 
 
@@ -254,11 +248,8 @@ def test_a_larger_field_of_view_shows_the_same_head_smaller():
     wide, close = (synthetic_patients(3, 64, seed=6, fov_mm=fov) for fov in (220, 198))
     assert close.spacing_mm == pytest.approx(198 / 64)
     ratio = close.head.sum() / wide.head.sum()
-    # less what the smaller field cuts off
+    # Less what the smaller field cuts off.
     assert ratio == pytest.approx((220 / 198) ** 2, rel=0.03)
-
-
-# ---- lesions
 
 
 def lesions(fraction):
@@ -271,7 +262,7 @@ def test_lesion_fraction_is_kept_and_smaller_fractions_are_subsets():
     fewer = np.zeros(100, bool)
     for fraction in (0, 0.1, 0.3, 0.5, 1):
         ill = lesions(fraction)
-        # golden-ratio sequence of 100 points
+        # Golden-ratio sequence of 100 points.
         assert abs(ill.sum() - 100 * fraction) <= 2
         assert (ill | ~fewer).all()
         fewer = ill
@@ -295,7 +286,7 @@ def test_a_lesion_changes_its_own_pixels_with_the_contrast_of_its_kind(
     assert ill.lesion.sum((1, 2)).min() >= 8  # pixels of 3.4 mm: about 1 cm2
     near = np.stack([ndimage.binary_dilation(m, iterations=6) for m in ill.lesion])
     for with_it, without in ((ill.ct_hu, healthy.ct_hu), (ill.mri, healthy.mri)):
-        # same head, same noise; away from the blur of specks below one pixel
+        # Same head, same noise; away from the blur of specks below one pixel.
         assert np.abs(with_it - without)[~near].max() < 1e-3
         assert np.abs(with_it - without)[ill.lesion].mean() > 3
     white = pure(ill.labels, "white matter", margin=1)
@@ -308,9 +299,6 @@ def test_a_lesion_changes_its_own_pixels_with_the_contrast_of_its_kind(
     signals = [spgr_signal(*TISSUES[name][3:], **SPGR) for name in (kind, "white matter")]
     assert mr_ratio == pytest.approx(signals[0] / signals[1], rel=0.02)
     assert (mr_ratio > 1) == brighter_mri
-
-
-# ---- seeds, parameters
 
 
 @pytest.mark.parametrize("anatomy", ["formula", "atlas"])
@@ -349,9 +337,6 @@ def test_parameters_survive_json_and_rebuild_the_patient(anatomy):
     assert (p["seed"], p["index"]) == (3, 1)
 
 
-# ---- volumes
-
-
 @pytest.mark.parametrize(
     ("anatomy", "name"),
     [("formula", "ct_hu_clean"), ("formula", "mri_clean"), ("atlas", "ct_hu_clean")],
@@ -370,7 +355,7 @@ def test_from_the_widest_level_upwards_the_head_narrows(volume):
 def test_the_skin_is_an_ellipsoid(volume):
     for area, p in zip(volume.head.sum((2, 3)), volume.parameters, strict=True):
         expected = 1 - (np.array(p["z_mm"]) / p["half_height_mm"]) ** 2
-        # outline noise turns with z, pixel count
+        # Outline noise turns with z, pixel count.
         np.testing.assert_allclose(area / area.max(), expected / expected.max(), atol=0.03)
 
 
@@ -386,9 +371,6 @@ def test_a_lesion_in_a_volume_is_one_blob_over_a_few_slices():
         levels = np.array(p["z_mm"])[mask.any((1, 2))]
         assert len(levels) >= 3 and (np.diff(levels) < 4.1).all()
         assert np.abs(levels - p["level_mm"]).max() < 1.5 * p["lesion_radius_mm"]
-
-
-# ---- errors
 
 
 @pytest.mark.parametrize(
@@ -414,3 +396,9 @@ def test_a_lesion_in_a_volume_is_one_blob_over_a_few_slices():
 def test_bad_arguments_are_refused_by_name(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         synthetic_patients(**{"n": 1} | arguments)
+
+
+def test_a_tie_of_labels_goes_to_the_higher_one():
+    blocks = {5: [[5, 1], [5, 9]], 9: [[1, 9], [9, 1]], 7: [[7, 2], [3, 5]], 0: [[0, 0], [0, 13]]}
+    for majority, block in blocks.items():
+        assert majority_labels(np.array(block, np.uint8)).tolist() == [[majority]]

@@ -10,8 +10,8 @@ import unicodedata
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.png_bytes import COLOUR, png_bytes
 from PIL import Image
-from png_bytes import COLOUR, png_bytes
 
 from ctmri_utils.scans.checks import check_folder
 from ctmri_utils.scans.datasets import load_scans
@@ -294,7 +294,7 @@ def test_people_are_told_by_folders_where_no_manifest_says_it(folder):
         (folder / name / "x.png").rename(folder / name / person / "x.png")
     report = check_folder(folder)
     [finding] = [one for one in report.findings if one.kind == "patients, train and test"]
-    assert finding.files == ("testA/pat1/x.png",) and finding.seen == "pat-1"
+    assert finding.files == ("testA/pat1/x.png",) and finding.summary == "pat-1"
     assert not any("cannot be checked" in note for note in report.notes)
 
 
@@ -324,11 +324,14 @@ def test_the_four_folders_are_found_at_any_depth_but_not_where_hidden(tmp_path):
         return tmp_path / place
 
     make(".unfinished/files/Dataset")
-    # not all four
+    # Not all four.
     (tmp_path / "Another" / "trainA").mkdir(parents=True)
     with pytest.raises(FileNotFoundError):
         image_folder(tmp_path)
     images = make("Dataset/images")
     assert image_folder(tmp_path) == image_folder(images) == images
-    # so that the others are missed by name
+    # So that the others are missed by name.
     assert image_folder(tmp_path / "Another") == tmp_path / "Another"
+
+    with pytest.raises(FileNotFoundError, match="not a folder"):
+        image_folder(tmp_path / "missing")

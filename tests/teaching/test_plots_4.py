@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctmri_utils.evaluation import kid_of
-from ctmri_utils.evaluation.features import SMALL
+from ctmri_utils.evaluation.features import SMALL, kid_of
 from ctmri_utils.scans import synthetic_patients
 from ctmri_utils.teaching import plots_4, plots_5
 

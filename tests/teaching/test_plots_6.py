@@ -43,7 +43,7 @@ def test_the_log_counts_those_whom_a_failure_hits(capsys):
     assert len(log.plot().axes[0].get_yticklabels()) == 1
 
 
-def test_scores_of_the_true_ct_without_noise_are_perfect_and_a_wiped_bleed_is_lost():
+def test_the_true_ct_scores_best_and_a_wiped_bleed_is_lost():
     bleeds = {"lesion": "acute", "lesion_fraction": 1.0}
     truth, healthy = synthetic_patients(3, seed=1, **bleeds), synthetic_patients(3, seed=1)
 

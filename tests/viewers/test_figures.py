@@ -19,7 +19,7 @@ from ctmri_utils.viewers import figures, viewer
 def test_montage_draws_row_zero_on_top_and_the_rows_limits_for_every_slice():
     images = np.zeros((2, 8, 8))
     images[0, 0] = 100  # the forehead
-    rows = {"ct": figures.Row(images, 0, 200), "mri": figures.Row(images, 0, 100)}
+    rows = {"ct": figures.ImageRow(images, 0, 200), "mri": figures.ImageRow(images, 0, 100)}
     figure = figures.montage(rows, ["one", "two"])
     pictures = np.asarray(Image.open(io.BytesIO(figures.png(figure))).convert("L"))
     first = figure.axes[0].images[0]
@@ -36,7 +36,7 @@ def test_montage_draws_row_zero_on_top_and_the_rows_limits_for_every_slice():
 
 def test_ct_row_applies_the_clinical_window_and_names_the_known_ones():
     assert figures.ct_row(np.zeros((1, 4, 4)), "brain")[1:3] == (0, 80)
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError):
         figures.ct_row(np.zeros((1, 4, 4)), "brian")
 
 
@@ -99,7 +99,7 @@ def test_show_displays_a_picture(monkeypatch):
     assert (picture if isinstance(picture, bytes) else base64.b64decode(picture))[1:4] == b"PNG"
 
 
-def test_the_first_look_of_a_viewer_is_its_first_window_and_evenly_spaced_slices():
+def test_a_viewer_starts_with_its_first_window_and_spread_slices():
     ct_hu, mri = np.full((9, 4, 4), 40.0), np.arange(9 * 16.0).reshape(9, 4, 4)
     options = {"units": ("HU", "MR unit"), "names": ("CT", "MR")}
     figure = figures.first_look(viewer.compare(ct_hu, mri, alt="flat slices", **options))

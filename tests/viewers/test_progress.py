@@ -5,13 +5,14 @@ import io
 import numpy as np
 import pytest
 import torch
-from fit_tensors import fit
+from helpers.fit_tensors import fit_tensors
 from PIL import Image
 
 from ctmri_utils.cyclegan.model import CycleGAN
 from ctmri_utils.settings import Architecture
 from ctmri_utils.viewers.figures import translation_rows
-from ctmri_utils.viewers.progress import LiveProgress, Progress, diverges, symptoms
+from ctmri_utils.viewers.progress import LiveProgress, Progress
+from ctmri_utils.viewers.symptoms import diverges, symptoms
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_live_progress_follows_the_training_and_keeps_its_strips(updates, tmp_pa
     model, images = small_model(), noise()
     watched = images[:2], images[1:]
     progress = LiveProgress(model, *watched, steps=5, every=2, alt=ALT, folder=tmp_path)
-    fit(model, images, images, steps=5, batch_size=1, seed=0, on_step=progress)
+    fit_tensors(model, images, images, steps=5, batch_size=1, seed=0, on_step=progress)
     assert progress.bar.n == 5 and len(progress.history) == 5
     assert len(updates) == 6 and updates[0].alt == ALT and "up to step 5" in updates[-1].alt
     strips = [f"step-00000{step}.png" for step in (2, 4, 5)]
@@ -122,7 +123,7 @@ def test_the_strip_shows_slices_of_different_sizes_each_in_its_own(tmp_path):
     ct, mri = torch.rand(3, 1, 64, 64) * 2 - 1, torch.rand(2, 1, 96, 80) * 2 - 1
     model = small_model()
     progress = Progress(model, ct, mri, steps=2, every=1, folder=tmp_path)
-    fit(model, ct, mri, steps=2, seed=0, on_step=progress)
+    fit_tensors(model, ct, mri, steps=2, seed=0, on_step=progress)
     assert len(list(tmp_path.glob("step-*.png"))) == 2
     axes = [axis for axis in translation_rows(model, ct, mri).axes if axis.images]
     drawn = [axis.images[0].get_array().shape for axis in axes]
@@ -165,7 +166,9 @@ def test_a_diverging_training_speaks_up_by_step_20(capsys):
         model = CycleGAN(Architecture(ngf=4, ndf=4, n_blocks=1, n_layers=1))
         progress = Progress(model, images[:2], images[:2], steps=20, every=50)
         try:
-            fit(model, images, -images, steps=20, seed=0, learning_rate=rate, on_step=progress)
+            fit_tensors(
+                model, images, -images, steps=20, seed=0, learning_rate=rate, on_step=progress
+            )
         except FloatingPointError:
             pass
         said = "".join(capsys.readouterr())

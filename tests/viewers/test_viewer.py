@@ -24,8 +24,8 @@ from ctmri_utils.scans.folders import folder_scans
 from ctmri_utils.scans.phantom import synthetic_patients
 from ctmri_utils.units import HU
 from ctmri_utils.viewers import viewer
+from ctmri_utils.viewers.html_pages import SCRIPT, STYLE
 from ctmri_utils.viewers.packing import pack
-from ctmri_utils.viewers.pages import SCRIPT, STYLE
 from ctmri_utils.viewers.viewer import (
     browse,
     compare,
@@ -175,7 +175,7 @@ def test_labels_may_be_an_array_of_numbers():
     assert spec["planes"][0]["labels"] == ["0", "1", "2"]
 
 
-def test_sides_that_are_not_known_are_left_blank_and_up_and_down_stay_known():
+def test_unknown_sides_are_left_blank():
     made = browse(REAL, alt="flat slices", marks="", spacing_mm=(3, 1, 1))
     # left, right, top, bottom
     assert [plane["marks"] for plane in made.spec["planes"]] == ["", "  SI", "  SI"]
@@ -280,7 +280,7 @@ def test_a_page_that_cannot_be_written_says_so(tmp_path, path):
         browse(REAL, alt="flat slices").save(tmp_path / path)
 
 
-def test_a_notebook_keeps_the_montage_and_the_page_but_no_widget_that_could_be_lost():
+def test_a_saved_notebook_keeps_montage_and_page_without_a_widget():
     made = compare(REAL, FAKE, alt="three <flat> slices")
     shown, _ = DisplayFormatter().format(made)
     assert shown.keys() == {"text/plain", "text/html"}

@@ -35,14 +35,11 @@ def refusal(source) -> str:
     return str(caught.value)
 
 
-# Real files.
-
-
 def test_a_real_ct_slice_is_in_hu_and_in_place():
     volume = read_series(REAL / "CT_small.dcm")
     raw = pydicom.dcmread(REAL / "CT_small.dcm")
     stored = np.frombuffer(raw.PixelData, "<i2").reshape(128, 128)
-    # slope 1, intercept -1024, once
+    # The slope 1 and the intercept -1024 are applied once.
     np.testing.assert_array_equal(volume.values[:, :, 0], stored.T - 1024)
     left, back, up = -158.135803, -179.035797, -75.699997
     np.testing.assert_allclose(
@@ -107,9 +104,6 @@ def files_below(folder):
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-# Series as hospitals send them.
-
-
 def test_a_series_is_sorted_by_position_whatever_its_names_and_numbers_say(
     tmp_path, head, dicom_series
 ):
@@ -122,9 +116,7 @@ def test_a_series_is_sorted_by_position_whatever_its_names_and_numbers_say(
     assert volume.modality == "ct" and volume.notes == ()
 
 
-def test_a_series_from_head_to_feet_or_of_sagittal_slices_lands_in_the_same_place(
-    tmp_path, head, dicom_series
-):
+def test_series_of_any_order_and_plane_have_the_same_geometry(tmp_path, head, dicom_series):
     values, affine, spacing = head(slices=9)
     upright = axial(Volume(values, affine, "ct"), 64, spacing[1])
     down = affine.copy()
@@ -361,7 +353,7 @@ def test_files_without_the_mark_are_slices_like_others(
 def test_real_files_without_the_mark_are_read_or_left_out():
     for name in ("ExplVR_LitEndNoMeta.dcm", "ExplVR_BigEndNoMeta.dcm", "rtstruct.dcm"):
         assert is_dicom(REAL / name)
-        # none of them is a CT or MR image
+        # None of them is a CT or MR image.
         assert list_scans(REAL / name).left_out == {OTHER_DICOM: 1}
 
 
@@ -392,9 +384,6 @@ def test_files_that_would_fill_the_memory_are_not_read(tmp_path, head, dicom_ser
     assert "3 files have more than" in refusal(files)
     monkeypatch.setattr(dicom_files, "MOST_FILE_BYTES", files[0].stat().st_size - 1)
     assert "not a single slice" in refusal(files[:1])
-
-
-# What is written.
 
 
 @pytest.mark.parametrize(("modality", "name"), [("ct", "CT"), ("mri", "MR")])
@@ -464,9 +453,6 @@ def test_what_dicom_cannot_hold_is_refused(tmp_path, head):
     assert not any(tmp_path.iterdir())
 
 
-# Hostile bytes.
-
-
 DAMAGED = [f"MR_small{how}.dcm" for how in ("", "_RLE", "_implicit", "_jp2klossless")]
 DAMAGED += ["CT_small.dcm", "MR_small_jpeg_ls_lossless.dcm", "J2K_pixelrep_mismatch.dcm"]
 
@@ -501,5 +487,5 @@ def test_damage_in_a_series_is_not_overlooked(tmp_path, head, dicom_series):
     files[2].write_bytes(files[2].read_bytes()[:1500])
     assert "cannot be decoded" in refusal(tmp_path)
     files[2].write_bytes(files[2].read_bytes()[:300])
-    # nothing says any longer what it was
+    # Nothing says any longer what it was.
     assert "slices are missing (1 after slice" in refusal(tmp_path)

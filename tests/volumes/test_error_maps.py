@@ -4,8 +4,8 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from hospital_files import ctmri, write_scan, write_with_simple_itk
-from test_translate import Mirror
+from helpers.hospital_files import ctmri, write_scan, write_with_simple_itk
+from helpers.identity_translator import IdentityTranslator
 
 from ctmri_utils.discovery import ERROR_MAP, EXPECTED_ERROR, own_label
 from ctmri_utils.machine import data_folder
@@ -30,7 +30,7 @@ def few_patients(monkeypatch):
     monkeypatch.setattr(error_maps.calibrate, "__defaults__", (None, None, 1, iter))
 
 
-def test_the_calibration_holds_on_patients_of_both_families_that_it_has_not_seen(shipped):
+def test_the_calibration_holds_on_new_patients_of_both_families(shipped):
     _, calibration = shipped
     assert set(calibration.held_out) == {"formula", "atlas"}
     for family, found in calibration.held_out.items():
@@ -38,9 +38,7 @@ def test_the_calibration_holds_on_patients_of_both_families_that_it_has_not_seen
         assert 0.8 < found.below_twice < 1, family
 
 
-def test_a_map_lies_on_the_grid_of_its_scan_and_large_errors_have_large_numbers(
-    shipped, head_volume
-):
+def test_a_map_has_the_grid_of_its_scan_and_large_values_at_errors(shipped, head_volume):
     model, calibration = shipped
     volume = head_volume("mri", slices=5, seed=11)
     errors = expected_error(model, volume, calibration)
@@ -57,7 +55,7 @@ def test_a_map_lies_on_the_grid_of_its_scan_and_large_errors_have_large_numbers(
 
 
 def test_a_steady_translator_has_the_same_expected_error_everywhere(head_volume):
-    model = Mirror()
+    model = IdentityTranslator()
     calibration = calibrate(model, "ct", 32, patients=2)
     errors = expected_error(model, head_volume("mri", slices=3), calibration, 32)
 
@@ -104,6 +102,15 @@ def test_the_command_writes_the_map_beside_the_translation_in_its_format(
     assert ctmri("translate", source, target, *options) == 1
     assert "_uncertainty" in capsys.readouterr().err
     assert not target.exists()
+
+
+def test_each_direction_is_calibrated_once(tmp_path, head_volume, weights, few_patients, capsys):
+    for name in ("p1", "p2"):
+        write_scan(head_volume("mri", slices=3), tmp_path / "in" / f"{name}.nii")
+    options = ["--weights", weights, "--size", 32, "--to", "ct", "--uncertainty"]
+    assert ctmri("translate", tmp_path / "in", tmp_path / "out", *options) == 0
+    assert capsys.readouterr().out.count("calibrated on phantoms") == 1
+    assert len(list((tmp_path / "out").iterdir())) == 4
 
 
 @pytest.mark.parametrize("name", ["P1_Uncertainty.nii.gz", "p1_uncertainty.mha"])

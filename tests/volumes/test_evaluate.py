@@ -8,16 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
-from golden_volume import golden_volume
-from hospital_files import ctmri, write_pairs, write_with_simple_itk
+from helpers.golden_volume import golden_volume
+from helpers.hospital_files import ctmri, write_pairs, write_with_simple_itk
 
 from ctmri_utils.evaluation import metrics as m
 from ctmri_utils.evaluation.ct_metrics import CT_METRICS
 from ctmri_utils.evaluation.volume_scores import score_volume
-from ctmri_utils.volumes.evaluate import axial_order
+from ctmri_utils.volumes.evaluate import Case, axial_order, evaluate_cases, scored_region
 from ctmri_utils.volumes.evaluation_files import COLUMNS
 from ctmri_utils.volumes.nifti import write_nifti
+from ctmri_utils.volumes.pairs import PairedVolumes
 from ctmri_utils.volumes.scan_files import read_volume
+from ctmri_utils.volumes.volume import Volume
 
 PLACE = "1BA{:03d}/{}.nii.gz"
 
@@ -165,7 +167,22 @@ def test_baselines_stand_beside_it(tmp_path, tree, results, capsys):
     assert "true CT, 1 px off" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_baselines_are_fitted_on_the_other_patients():
+    mri = np.random.default_rng(0).uniform(0, 100, (24, 24, 24)).astype(np.float32)
+    mask = Volume(np.ones_like(mri), np.eye(4), "mri")
+
+    def case(name, slope):
+        ct = Volume(slope * (mri - 50), np.eye(4), "ct")
+        volumes = PairedVolumes(ct, Volume(mri, np.eye(4), "mri"), mask)
+        return Case(name, lambda: volumes, lambda volumes: volumes.ct)
+
+    # One patient's HU rise with the MR and the other's fall, so each fit has the wrong sign.
+    scores = evaluate_cases([case("rising", 1), case("falling", -1)], baselines=True).scores
+    fitted = scores[(scores["method"] == "linear regression") & (scores["metric"] == "MAE HU")]
+    assert fitted["value"].tolist() == pytest.approx([50, 50], abs=1)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0), (1, 0, 2), (0, 2, 1)])
 def test_axial_slices_come_first_however_a_file_stores_them(tree, order):
     volume = true_ct(tree, 1)
     affine = volume.affine[:, [*order, 3]]
@@ -173,6 +190,11 @@ def test_axial_slices_come_first_however_a_file_stores_them(tree, order):
     found, spacing = axial_order(turned)
     np.testing.assert_array_equal(turned.values.transpose(found), volume.values.transpose(2, 1, 0))
     assert spacing == pytest.approx((10, 3.4375, 3.4375))
+
+    # Without a mask the head is scored, which is found slice by slice.
+    head, _ = scored_region(PairedVolumes(volume, None, None))
+    turned_head, _ = scored_region(PairedVolumes(turned, None, None))
+    np.testing.assert_array_equal(turned_head, head.transpose(order))
 
 
 def test_the_page_shows_everybody(tmp_path, tree, results):
@@ -231,9 +253,9 @@ def test_a_person_who_cannot_be_scored_is_left_out_and_the_others_are_not(
 
 
 def test_flags_that_do_not_fit_are_one_sentence(tmp_path, tree, capsys):
-    assert evaluate(tmp_path, tree) == 1
+    assert evaluate(tmp_path, tree) == 2
     assert "give --truth, or --weights" in capsys.readouterr().err
-    assert evaluate(tmp_path, tree, "--weights", "x", "--truth", tree) == 1
+    assert evaluate(tmp_path, tree, "--weights", "x", "--truth", tree) == 2
     assert "takes true CT and masks from the pairs" in capsys.readouterr().err
 
 
@@ -261,7 +283,7 @@ def test_from_a_challenges_files_to_scores_without_a_manual_step(tmp_path, place
         assert np.isclose(by_weights[key], value, rtol=0.02, atol=0.02, equal_nan=True), key
 
 
-def test_a_mask_deep_in_the_head_is_scored_where_its_surroundings_hold_no_air():
+def test_a_mask_deep_in_the_head_without_air_is_scored():
     pred, true, mask = golden_volume()
     true[14:34, 20:44, 18:38] = true[14:34, 20:44, 18:38].clip(20, 50)
     deep = np.zeros_like(mask)

@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hospital_files import ctmri, write_with_simple_itk
+from helpers.hospital_files import ctmri, write_with_simple_itk
 
 from ctmri_utils.discovery import own_label
 from ctmri_utils.volumes.itk import read_itk, write_itk

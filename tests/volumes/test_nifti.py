@@ -47,7 +47,7 @@ def test_a_written_volume_is_read_back_the_same(tmp_path, head, name):
     np.testing.assert_allclose(raw.header.get_qform(), volume.affine, atol=1e-4)
     assert raw.get_data_dtype() == np.int16
     assert raw.header["descrip"].item() == b"SYNTHETIC CT - NOT FOR CLINICAL USE"
-    # scl_slope and scl_inter themselves.
+    # These are scl_slope and scl_inter themselves.
     with nibabel.openers.Opener(tmp_path / name) as file:
         assert np.frombuffer(file.read(120)[112:], "<f4").tolist() == [1, 0]
 
@@ -277,9 +277,6 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch):
         read_nifti("x.nii")
 
 
-# Hostile bytes.
-
-
 def test_random_damage_to_nifti_files_only_ever_gives_a_sentence(
     tmp_path, head, damage, caplog, recwarn, capfd
 ):
@@ -310,9 +307,9 @@ def test_random_damage_to_nifti_files_only_ever_gives_a_sentence(
             except ValueError as error:
                 assert "\n" not in str(error)
     assert not caplog.records and not recwarn.list and not "".join(capfd.readouterr())
-    # nibabel may speak again
+    # nibabel may log and warn again.
     assert logging.getLogger("nibabel.global").isEnabledFor(logging.WARNING)
-    # some damage hits the voxels only, and makes another image
+    # Damage that hits only the voxels makes another image.
     assert 100 < refused < 300
     assert tracemalloc.get_traced_memory()[1] < 200e6  # bytes; the whole image has 24 kB
     tracemalloc.stop()

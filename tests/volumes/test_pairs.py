@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
-from hospital_files import ctmri, write_pairs
+from helpers.hospital_files import ctmri, write_pairs
 from PIL import Image
 
 from ctmri_utils.scans.folders import folder_scans

@@ -8,14 +8,14 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
-from hospital_files import ctmri, write_scan
+from helpers.hospital_files import ctmri, write_scan
 from PIL import Image
 
 from ctmri_utils.scans.folders import folder_scans
 from ctmri_utils.scans.slice_files import list_slices, read_slice_file
 from ctmri_utils.volumes.axial_slices import axial
 from ctmri_utils.volumes.nifti import read_nifti, write_nifti
-from ctmri_utils.volumes.prepare import Preparation, prepare_slices, split_people
+from ctmri_utils.volumes.prepare import Preparation, prepare_slices, split_patients
 from ctmri_utils.volumes.volume import Volume
 
 SMALL = Preparation(size=64)
@@ -98,21 +98,21 @@ def test_people_stay_on_one_side_and_have_no_names(tmp_path, hospital, secrets):
 
 def test_a_person_with_both_scans_is_on_one_side_whatever_the_seed():
     people = {"ct": {("a",), ("b",), ("c",), ("d",)}, "mri": {("c",), ("d",), ("e",)}}
-    drawn = [split_people(people, 0.25, seed) for seed in range(50)]
+    drawn = [split_patients(people, 0.25, seed) for seed in range(50)]
     for test in drawn:
         for names in people.values():
             assert names & test and names - test
     # It is drawn, not the first in the alphabet.
     assert len({frozenset(test) for test in drawn}) > 3
-    assert drawn[0] == split_people(people, 0.25, 0)
+    assert drawn[0] == split_patients(people, 0.25, 0)
 
     both, others = {(str(k),) for k in range(10)}, {(f"m{k}",) for k in range(10)}
     for seed in range(10):
-        test = split_people({"ct": both, "mri": both | others}, 0.4, seed)
+        test = split_patients({"ct": both, "mri": both | others}, 0.4, seed)
         # Four CTs, and as many more as make eight MRs.
         assert len(test) == 8 and len(test & both) >= 4
     many = {(str(k),) for k in range(100)}
-    assert len(split_people({"ct": many, "mri": others}, 0.2, 0)) == 22
+    assert len(split_patients({"ct": many, "mri": others}, 0.2, 0)) == 22
 
 
 def test_a_dicom_id_and_a_nifti_name_can_be_the_same_person(tmp_path, head, dicom_series):

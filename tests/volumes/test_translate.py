@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hospital_files import ctmri, write_scan
-from published_networks import Resnet, drawn, with_grey_pictures
+from helpers.hospital_files import ctmri, write_scan
+from helpers.identity_translator import IdentityTranslator
+from helpers.published_networks import Resnet, drawn, with_grey_pictures
 from scipy import ndimage
 
 from ctmri_utils.cyclegan.model import CycleGAN
@@ -22,37 +23,27 @@ from ctmri_utils.volumes.axial_slices import axial
 from ctmri_utils.volumes.network_slices import TRANSLATED_MRI
 from ctmri_utils.volumes.nifti import read_nifti
 from ctmri_utils.volumes.scan_files import find_scans, read_volume
-from ctmri_utils.volumes.translate import TranslationOptions, translate_scans, translate_volume
+from ctmri_utils.volumes.translate import (
+    TranslationOptions,
+    list_translations,
+    translate_scans,
+    translate_volume,
+)
 from ctmri_utils.volumes.volume import Volume
 
 
-class Mirror(torch.nn.Module):
-    """A translator that changes nothing, and notes what it was given."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight, self.seen = torch.nn.Parameter(torch.zeros(8, 1, 7, 7)), []
-
-    def translate(self, images, to):
-        self.seen.append((images.clone(), to))
-        return images
-
-
-# One volume.
-
-
-def test_without_a_network_only_interpolation_and_the_networks_range_change_a_volume(head):
+def test_an_identity_translator_changes_a_volume_by_interpolation_only(head):
     values, affine, spacing = head()
     volume = Volume(values, affine, "ct")
-    # Pixels of its own size.
-    result = translate_volume(Mirror(), volume, 64, spacing[1])
+    # The slices get the volume's own pixel size.
+    result = translate_volume(IdentityTranslator(), volume, 64, spacing[1])
     assert result.modality == "mri" and result.values.shape == values.shape
     np.testing.assert_array_equal(result.affine, affine)
 
     inside = inside_head(volume, spacing[1]) > 0.99
     assert 0.3 < inside.mean() < 0.7
     expected = TRANSLATED_MRI.from_network(HU.to_network(values))
-    # Of 4095.
+    # The tolerance is in MR units, of which there are 4095.
     np.testing.assert_allclose(result.values[inside], expected[inside], atol=0.5)
     np.testing.assert_allclose(result.values[far_from(inside)], 0, atol=0.5)
 
@@ -70,11 +61,11 @@ def far_from(mask):
 def test_mr_is_scaled_by_its_own_head_and_becomes_hu(head):
     values, affine, spacing = head("mri")
     volume = Volume(values, affine, "mri")
-    model = Mirror()
+    model = IdentityTranslator()
     result = translate_volume(model, volume, 64, spacing[1])
     assert result.modality == "ct" and result.values.min() >= -1000 and result.values.max() <= 1000
 
-    [(images, to)] = model.seen
+    [(images, to)] = model.calls
     assert to == "ct" and images.shape == (12, 1, 64, 64) and images.dtype == torch.float32
     stack = axial(volume, 64, spacing[1])
     scaled = mri_scale(stack.values, stack.head).to_network(stack.values)
@@ -87,17 +78,17 @@ def test_the_table_below_the_head_is_gone(head):
     values, affine, spacing = head()
     with_table = values.copy()
     with_table[10:54, 62:64] = 300
-    models = Mirror(), Mirror()
+    models = IdentityTranslator(), IdentityTranslator()
     plain, tabled = (
         translate_volume(model, Volume(one, affine, "ct"), 64, spacing[1])
         for model, one in zip(models, (values, with_table))
     )
     np.testing.assert_allclose(plain.values, tabled.values, atol=1e-3)
-    torch.testing.assert_close(*(model.seen[0][0] for model in models))
+    torch.testing.assert_close(*(model.calls[0][0] for model in models))
 
 
 def test_what_a_network_paints_outside_the_head_is_not_believed(head):
-    class White(Mirror):
+    class White(IdentityTranslator):
         def translate(self, images, to):
             return torch.ones_like(images)
 
@@ -111,11 +102,13 @@ def test_what_a_network_paints_outside_the_head_is_not_believed(head):
 
 def test_the_grid_of_any_orientation_is_kept_and_nothing_moves(head):
     values, affine, spacing = head()
-    plain = translate_volume(Mirror(), Volume(values, affine, "ct"), 64, spacing[1]).values
+    plain = translate_volume(
+        IdentityTranslator(), Volume(values, affine, "ct"), 64, spacing[1]
+    ).values
     first = affine @ [63, 0, 0, 1]
     their_affine = np.column_stack([affine[:, 2], -affine[:, 0], affine[:, 1], first])
     other = Volume(values.transpose(2, 0, 1)[:, ::-1], their_affine, "ct")
-    turned = translate_volume(Mirror(), other, 64, spacing[1])
+    turned = translate_volume(IdentityTranslator(), other, 64, spacing[1])
     np.testing.assert_allclose(turned.values, plain.transpose(2, 0, 1)[:, ::-1], atol=0.05)
     np.testing.assert_array_equal(turned.affine, other.affine)
 
@@ -138,7 +131,7 @@ def test_batches_are_sized_to_memory_and_change_nothing(head_volume, monkeypatch
 
 
 def test_smoothing_across_slices_takes_jitter_away(head):
-    class Flicker(Mirror):
+    class Flicker(IdentityTranslator):
         def translate(self, images, to):
             flicker = 0.2 * (torch.arange(len(images)) % 2 - 0.5)
             return (images + flicker[:, None, None, None]).clamp(-1, 1)
@@ -166,7 +159,8 @@ def translate(source, output, weights, *words):
 
 # With (1, 3), two of three channels would be dropped in silence.
 @pytest.mark.parametrize("channels", [(3, 3), (1, 3)])
-def test_weights_for_colour_are_refused_in_a_sentence(tmp_path, capsys, channels):
+def test_weights_for_colour_are_refused_in_a_sentence(tmp_path, head_volume, capsys, channels):
+    write_scan(head_volume(slices=3), tmp_path / "ct.nii")
     ct, mri = channels
     architecture = Architecture(ngf=4, ndf=4, n_blocks=1, ct_channels=ct, mri_channels=mri)
     weights = tmp_path / "colour.safetensors"
@@ -272,7 +266,7 @@ def test_a_reference_network_translates_where_it_is_said_what_it_makes(
     assert translate(source, output, weights, *words, "--to", "ct") == 0
     assert "does not say which grey levels its network knows" in capsys.readouterr().out
 
-    class Published(Mirror):
+    class Published(IdentityTranslator):
         @torch.no_grad()
         def translate(self, images, to):
             return published(images.expand(-1, channels, -1, -1))[:, :1]
@@ -295,7 +289,7 @@ def test_nothing_is_ever_overwritten(tmp_path, head_volume, weights, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["ct.nii", "out", "missing.pt"], "missing.pt does not exist"),
+        (["ct.nii", "out", "missing.pt"], "missing.pt is neither a file nor a run"),
         (["nowhere", "out", "tiny.safetensors"], "nowhere does not exist"),
         (["ct.nii", "out", "tiny.safetensors", "--to", "ct"], "like those of a CT"),
         (["series", "out", "tiny.safetensors", "--to", "ct"], "it is a series of CT, not of MR"),
@@ -328,7 +322,8 @@ def test_damaged_files_never_write_outside_the_output(tmp_path, head, dicom_seri
             (place / f"{j}.dcm").write_bytes(damage(content, draw) if j == k % 3 else content)
         before = elsewhere(tmp_path)
         try:
-            translate_scans(place, tmp_path / "out" / str(k), Mirror(), options)
+            scans = list_translations(place, tmp_path / "out" / str(k), options)
+            translate_scans(scans, IdentityTranslator(), options)
         except (ValueError, FileNotFoundError) as error:
             assert "scans were not translated" in str(error) or "holds no scan" in str(error)
         assert elsewhere(tmp_path) == before

@@ -10,18 +10,23 @@ from dataclasses import replace
 import numpy as np
 import pydicom
 import pytest
+from helpers.identity_translator import IdentityTranslator
 from pydicom.uid import generate_uid
-from test_translate import Mirror
 
 from ctmri_utils.units import HU
 from ctmri_utils.volumes.axial_slices import axial
 from ctmri_utils.volumes.dicom import read_series
 from ctmri_utils.volumes.dicom_write import write_series
-from ctmri_utils.volumes.input_checks import look_at
+from ctmri_utils.volumes.input_checks import measure_head
 from ctmri_utils.volumes.itk import write_itk
 from ctmri_utils.volumes.network_slices import TRANSLATED_MRI
 from ctmri_utils.volumes.nifti import write_nifti
-from ctmri_utils.volumes.translate import TranslationOptions, translate_scans, translate_volume
+from ctmri_utils.volumes.translate import (
+    TranslationOptions,
+    list_translations,
+    translate_scans,
+    translate_volume,
+)
 from ctmri_utils.volumes.volume import Volume
 
 # mm: four slices of 2.5 mm, then eight of 5 to 7 mm.
@@ -101,7 +106,7 @@ def test_each_slice_is_translated_by_itself(tmp_path, head, dicom_series, tilt_d
     assert stack.affine[2, 0] > 0
 
     # A slice that is changed changes its own translation, and no other.
-    model = Mirror()
+    model = IdentityTranslator()
     plain = translate_volume(model, volume, 64, side)
     changed = volume.values.copy()
     changed[28:36, 28:36, 5] += 300
@@ -156,12 +161,14 @@ def test_a_tilted_uneven_head_stands_upright_in_the_stack(tmp_path, dicom_series
         np.testing.assert_allclose(found, [row, column], atol=0.1)
     returned = stack.back_onto(volume, stack.values, -1000)
     assert np.mean((returned > -500) != (values > -500)) < 0.01
-    assert look_at(volume, stack).cut == 0
+    assert measure_head(volume, stack).cut == 0
 
 
 def test_the_command_writes_an_uneven_series_where_it_was(tmp_path, head, dicom_series, capsys):
     _, positions = series(tmp_path / "in", head, dicom_series, tilt_deg=15, modality="mri")
-    translate_scans(tmp_path / "in", tmp_path / "out", Mirror(), TranslationOptions(size=64))
+    options = TranslationOptions(size=64)
+    scans = list_translations(tmp_path / "in", tmp_path / "out", options)
+    translate_scans(scans, IdentityTranslator(), options)
     np.testing.assert_allclose(positions_of(tmp_path / "out"), positions, atol=1e-3)
     assert "note: its slices lie 2.50 to 7.00 mm apart" in capsys.readouterr().out
 
@@ -174,7 +181,7 @@ def test_what_cannot_hold_uneven_slices_says_so(tmp_path, head, dicom_series):
             write(volume, tmp_path / name)
         assert not (tmp_path / name).exists()
     with pytest.raises(ValueError, match="smoothing"):
-        translate_volume(Mirror(), volume, 64, smooth_mm=3)
+        translate_volume(IdentityTranslator(), volume, 64, smooth_mm=3)
 
     across = Volume(volume.values, volume.affine[[2, 0, 1, 3]], "ct", heights=volume.heights)
     with pytest.raises(ValueError, match="not axial"):
@@ -235,9 +242,6 @@ def test_a_missing_slice_is_refused_whatever_the_protocol(tmp_path, head, dicom_
     stack_of(tmp_path, head, dicom_series, distances, thickness)
     with pytest.raises(ValueError, match=re.escape(f"slices are missing ({words} is usual)")):
         read_series(tmp_path)
-
-
-# Copies.
 
 
 def test_exact_copies_are_left_out_and_counted(tmp_path, head, dicom_series):

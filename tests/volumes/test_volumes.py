@@ -26,7 +26,7 @@ def turned(values, affine, order, flips):
 
 def moved(stack, affine):
     """By how many rows and columns the head was moved to the middle of the stack."""
-    # where its first pixel lies in the scan: x, y, z, 1
+    # The first pixel lies here in the scan: x, y, z, 1.
     first = np.linalg.inv(affine) @ stack.affine[:, 3]
     return tuple(-np.rint(first[[1, 0]]).astype(int))
 
@@ -48,7 +48,7 @@ def test_every_orientation_shows_the_same_slices_and_comes_back_exactly(head):
         # HU; positions are rounded
         np.testing.assert_allclose(stack.values, upright.values, atol=0.01)
         np.testing.assert_allclose(stack.affine, upright.affine, atol=1e-6)
-        # Of the field, which moved with the head.
+        # The field moved with the head.
         inside = stack.back_onto(volume, np.ones_like(stack.values), 0) > 0.999
         assert inside.mean() > 0.85
         returned = stack.back_onto(volume, stack.values, -1000)
@@ -74,7 +74,7 @@ def test_a_gantry_tilt_is_undone_and_done_again():
     """
     z, y, x = 5.0, 1.0, 1.0
     shear = z * np.tan(np.deg2rad(20))
-    # LPS-like axes, each slice further back
+    # The axes are those of LPS, and each slice lies further back.
     affine = np.array([[-x, 0, 0, 60], [0, -y, -shear, 60], [0, 0, z, 0], [0, 0, 0, 1]])
     i, j, k = np.indices((120, 120, 15))
     back = -(affine[1, 1] * j + affine[1, 2] * k + affine[1, 3])  # mm
@@ -85,7 +85,7 @@ def test_a_gantry_tilt_is_undone_and_done_again():
     def wander(slices):
         return np.ptp([ndimage.center_of_mass(slice_ + 1000)[0] for slice_ in slices])
 
-    # pixels of 1 mm
+    # The pixels have 1 mm.
     assert wander(values.transpose(2, 1, 0)) > 20 > 0.5 > wander(stack.values)
     assert stack.spacing_mm == pytest.approx((5, 1, 1))
     returned = stack.back_onto(volume, stack.values, -1000)
@@ -100,15 +100,15 @@ def test_a_round_trip_changes_nothing_but_interpolation_error(head, spacing_mm):
     stack = axial(volume, 160, spacing_mm)
     returned = stack.back_onto(volume, stack.values, volume.background)
     error = np.abs(returned - values)
-    # pixels that the filter and both interpolations may look at
+    # The filter and both interpolations reach this far, in pixels.
     reach = 2 * (2 * int(np.ceil(1.5 * spacing_mm)) + 1) + 1
     highest = ndimage.maximum_filter(values, (reach, reach, 1))
     lowest = ndimage.minimum_filter(values, (reach, reach, 1))
-    # No value that is not nearby.
+    # Every value is near one of the original.
     assert (returned <= highest + 0.01).all() and (returned >= lowest - 0.01).all()
     constant = highest - lowest < 1
     assert constant.any() and error[constant].max() < 1
-    # without edges hardly anything is lost
+    # Without edges hardly anything is lost.
     smooth = ndimage.gaussian_filter(values, (6, 6, 0))
     stack = axial(Volume(smooth, affine, "ct"), 160, spacing_mm)
     error = np.abs(stack.back_onto(volume, stack.values, volume.background) - smooth)
@@ -120,7 +120,7 @@ def test_noise_is_averaged_not_picked_where_pixels_get_larger():
     noise = np.random.default_rng(0).normal(0, 100, (200, 200, 4)).astype(np.float32)
     fine, coarse = np.diag([0.5, 0.5, 1, 1]), np.diag([2.0, 2, 1, 1])
     kept = resample(noise, fine, coarse, (50, 50, 4), 0)
-    # a mean of 4 x 4 pixels would have 25, picking has 100 or 67 (linear)
+    # A mean of 4 x 4 pixels would have 25, picking has 100 or 67 (linear).
     assert kept[2:-2, 2:-2].std() < 25
     assert resample(np.ones_like(noise), fine, coarse, (50, 50, 4), 0) == pytest.approx(1)
 
@@ -128,7 +128,7 @@ def test_noise_is_averaged_not_picked_where_pixels_get_larger():
 def test_the_head_comes_to_the_middle_and_what_is_cut_is_said(head):
     values, affine, spacing = head()
     pushed = np.full((150, 150, 12), -1000, np.float32)
-    # far off the middle, in a wide field
+    # The head lies far off the middle of a wide field.
     pushed[80:144, 10:74] = values
     stack = axial(Volume(pushed, affine, "ct"), 64, spacing[1])
     for axes in ((0, 2), (0, 1)):
@@ -143,7 +143,7 @@ def test_the_embedded_slices_as_a_volume_are_the_networks_slices_again():
     slices, _ = list_slices(data_folder() / "scans")
     affine = np.diag([-1.75, -1.75, 1.5, 1])
     for modality in ("ct", "mri"):
-        # neighbours, 1.5 mm apart
+        # Neighbours, 1.5 mm apart.
         pixels = [read_slice_file(*entry)[1] for entry in slices["train", modality][:4]]
         values = np.stack(pixels).transpose(2, 1, 0)
         stack = axial(Volume(values, affine, modality))

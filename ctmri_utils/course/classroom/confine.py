@@ -50,9 +50,6 @@ def main(plan: dict) -> None:
     os.execve(plan["command"][0], plan["command"], plan["environment"])
 
 
-# ---- a file system of its own
-
-
 def build_root(plan: dict) -> None:
     """Make a new root with only the planned files in it, and move there."""
     root = plan["root"]
@@ -133,14 +130,11 @@ def make_read_only(path: str, recursive: bool = True) -> None:
     check(result, f"mount_setattr {path}")
 
 
-def check(result: int, what: str) -> None:
+def check(result: int, call: str) -> None:
     """Raise OSError if a call of the system has failed."""
     if result != 0:
         error = ctypes.get_errno()
-        raise OSError(error, f"{what}: {os.strerror(error)}")
-
-
-# ---- limits and rights
+        raise OSError(error, f"{call}: {os.strerror(error)}")
 
 
 def limit_resources(limits: dict[str, int]) -> None:
@@ -162,7 +156,7 @@ def drop_privileges(user: int | None) -> None:
 
     check(libc.prctl(SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "no_new_privs")
 
-    # A change of user has cancelled the order to die with the parent.
+    # A change of user cancels the order to die with the parent, so it is given again.
     check(libc.prctl(SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0), "pdeathsig")
 
 

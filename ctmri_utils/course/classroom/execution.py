@@ -54,7 +54,7 @@ class ExecuteToTheEnd(Execute):
         return max(1, min(self.timeout, seconds_left))
 
     async def async_execute_cell(self, cell, cell_index, **options):
-        # A student's own checks cost time, and earn nothing.
+        # The checks that students run themselves cost time, and earn nothing.
         if grade_id(cell).startswith("check_"):
             return cell
 
@@ -85,19 +85,19 @@ class ExecuteToTheEnd(Execute):
         if msg["msg_type"] == "status":
             return super().process_message(msg, cell, cell_index)
 
-        before = self.output_bytes
+        bytes_before = self.output_bytes
         self.output_bytes += len(str(msg["content"]))
         limit = self.output_mb << 20
         if self.output_bytes <= limit:
             return super().process_message(msg, cell, cell_index)
 
-        if before <= limit:
+        if bytes_before <= limit:
             cell.outputs.append(new_output("stream", name="stdout", text=CUT))
         if self.output_bytes > 5 * limit and not self.unsafe and self.km.watch:
             self.km.watch.kill(f"it printed more than {5 * self.output_mb} MB")
         return None
 
-    def kill_reason(self):
-        """Why the sandbox was ended from outside, or None."""
+    def kill_reason(self) -> str | None:
+        """Why the sandbox was ended from outside; None if it was not."""
         watch = getattr(self.km, "watch", None)
         return f"stopped, because {watch.reason}" if watch and watch.reason else None

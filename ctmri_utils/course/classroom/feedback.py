@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from nbconvert.exporters import HTMLExporter
+from nbformat import NotebookNode
 from nbgrader.preprocessors import GetGrades
 from nbgrader.utils import is_grade, is_task
 
@@ -19,7 +20,7 @@ MARK_SCHEME = re.compile(r"^=== (BEGIN|END) MARK SCHEME ===$", flags=re.M)
 
 
 class FeedbackPage(HTMLExporter):
-    """Makes a graded notebook a page.
+    """Makes a page of a graded notebook.
 
     It is a class of its own, so that nbgrader_config.py can give it a template without changing
     that of nbgrader's form.
@@ -39,7 +40,7 @@ class FeedbackGrades(GetGrades):
         parts = []
         for cell in nb.cells:
             if grade_id(cell) in titles:
-                cell.source = MARK_SCHEME.sub(readable, cell.source)
+                cell.source = MARK_SCHEME.sub(scheme_heading, cell.source)
                 cell.metadata.nbgrader["title"] = titles[grade_id(cell)]
                 parts.append(cell.metadata.nbgrader)
         resources["nbgrader"]["parts"] = parts
@@ -55,7 +56,7 @@ class FeedbackGrades(GetGrades):
         part["result"] = NOT_GRADED if is_open else f"{grade.score:g} of {grade.max_score:g}"
 
 
-def part_titles(notebook) -> dict[str, str]:
+def part_titles(notebook: NotebookNode) -> dict[str, str]:
     """{name of a graded cell: title of its question, such as "5. Split by patient"}, in order."""
     titles = {}
     title = ""
@@ -68,6 +69,6 @@ def part_titles(notebook) -> dict[str, str]:
     return titles
 
 
-def readable(line: re.Match) -> str:
+def scheme_heading(line: re.Match) -> str:
     """What stands on the page for a line that marks the beginning or end of a mark scheme."""
     return "**How it is marked:**\n" if line[1] == "BEGIN" else ""

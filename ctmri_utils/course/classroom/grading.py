@@ -1,10 +1,15 @@
-"""Grade a folder of submissions, and write the tables, the feedback and the files for import."""
+"""Grade a folder of submissions, and write the tables, the feedback and the files for import.
+
+The stages: generate -> collect -> mend -> changed_parts -> autograde -> keep_marked ->
+generate_feedback -> read_scores -> write_marks.
+"""
 
 from __future__ import annotations
 
 import copy
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -16,7 +21,11 @@ from .nbgrader_course import first_error, generate, nbgrader_environment, open_c
 from .notebook_files import grade_id
 from .roster import Roster, read_roster
 from .sandbox import working_sandbox
-from .submissions import Submission, collect, joined
+from .submissions import Submission, collect, joined_notes
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+    from nbgrader.apps import NbGraderAPI
 
 # Errors that end a cell from outside, and what the teacher reads about them.
 STOP_NOTES = {
@@ -25,7 +34,7 @@ STOP_NOTES = {
     "MemoryError": "ran out of memory",
 }
 
-# What nbgrader's gradebook knows of a submission, and of a part of it.
+# What nbgrader's gradebook knows of a submission.
 TOTALS = [
     "score",
     "max_score",
@@ -37,9 +46,12 @@ TOTALS = [
     "max_task_score",
     "needs_manual_grade",
 ]
+
+# What it knows of a part of a submission.
 PART_SCORES = ["score", "max_score", "needs_manual_grade"]
 
-# Of each submission; the last two only serve uploads, and are not written to grades.csv.
+# What the tables hold of a submission and of a part. The last two columns of a submission only
+# serve uploads, and are not written to grades.csv.
 COLUMNS = ["student", "assignment", "late", "attempt", *TOTALS, "note", "user", "upload"]
 PART_COLUMNS = ["student", "assignment", "number", "part", *PART_SCORES]
 
@@ -48,7 +60,7 @@ def grade(
     submissions: Path,
     output: Path | None = None,
     root: Path | None = None,
-    roster: Path | None = None,
+    roster_file: Path | None = None,
     format: str = "csv",
     unsafe: bool = False,
 ) -> pd.DataFrame:
@@ -62,7 +74,7 @@ def grade(
         output: a folder for grades.csv, parts.csv, feedback/STUDENT/NAME.html and what `format`
             adds, by default build/grades.
         root: see `open_course`.
-        roster: a class list, see `read_roster`.
+        roster_file: a class list, see `read_roster`.
         format: "csv", or the learning system to write marks for, "canvas" or "moodle".
         unsafe: execute the notebooks without a sandbox, with all rights of this account.
 
@@ -80,38 +92,38 @@ def grade(
         api = open_course(root)
     output = Path(output or build_folder() / "grades")
     submissions = Path(submissions)
-    check_places(submissions, output)
-    people = read_roster(roster) if roster else None
-    if people and people.unused:
-        print(people.unused)
+    check_paths(submissions, output)
+    roster = read_roster(roster_file) if roster_file else None
+    if roster and roster.unused:
+        print(roster.unused)
 
     import nbformat
 
     # The gradebook must know the very source that grades.
     released = {name: nbformat.read(path, as_version=4) for name, path in generate(api).items()}
-    found, ignored = collect(submissions, released, people)
-    assignments = sorted({submission.assignment for submission in found} - {""})
-    if not found:
+    collected, ignored = collect(submissions, released, roster)
+    assignments = sorted({submission.assignment for submission in collected} - {""})
+    if not collected:
         raise FileNotFoundError(f"{submissions} holds no files: check the folder")
     if not assignments:
         raise FileNotFoundError(
             f"{submissions} holds no notebook of an assignment: check the folder, and that the "
             "assignments are those of this checkout"
         )
-    check_format(format, people, assignments)
+    check_format(format, roster, assignments)
     for path in ignored:
         print(f"ignored: {path} (an older copy, or not a notebook of an assignment)")
 
     output.mkdir(parents=True, exist_ok=True)
-    grades, parts = grade_all(api, found, released, output)
-    write_table(output / "grades.csv", with_people(grades, people))
+    grades, parts = grade_all(api, collected, released, output)
+    write_table(output / "grades.csv", with_contacts(grades, roster))
     write_table(output / "parts.csv", parts)
-    write_marks(format, grades, people, output)
+    write_marks(format, grades, roster, output)
     return grades
 
 
-def check_places(submissions: Path, output: Path) -> None:
-    """Raise an error if nothing can be read from one place, or written to the other."""
+def check_paths(submissions: Path, output: Path) -> None:
+    """Raise an error if the submissions cannot be read, or the output not be written."""
     if not submissions.exists():
         raise FileNotFoundError(
             f"{submissions} does not exist: name a folder or a zip of submissions"
@@ -126,7 +138,10 @@ def check_places(submissions: Path, output: Path) -> None:
 
 
 def grade_all(
-    api, submissions: list[Submission], released: dict, output: Path
+    api: NbGraderAPI,
+    submissions: list[Submission],
+    released: dict[str, NotebookNode],
+    output: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Grade one after the other, and say what each has earned; the submissions and their parts."""
     rows = []
@@ -142,13 +157,13 @@ def grade_all(
     return grades, pd.DataFrame(parts, columns=PART_COLUMNS)
 
 
-def with_people(grades: pd.DataFrame, roster: Roster | None) -> pd.DataFrame:
+def with_contacts(grades: pd.DataFrame, roster: Roster | None) -> pd.DataFrame:
     """The table of grades.csv: with the id and address of each student, if there is a roster."""
     table = grades.drop(columns=["user", "upload"])
     if roster:
-        people = [roster.people.get(student) for student in table["student"]]
-        table.insert(2, "id", [person.id if person else "" for person in people])
-        table.insert(3, "email", [person.email if person else "" for person in people])
+        students = [roster.students.get(key) for key in table["student"]]
+        table.insert(2, "id", [student.id if student else "" for student in students])
+        table.insert(3, "email", [student.email if student else "" for student in students])
     return table
 
 
@@ -158,11 +173,14 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def grade_submission(
-    api, submission: Submission, released: dict, output: Path
+    api: NbGraderAPI, submission: Submission, released: dict[str, NotebookNode], output: Path
 ) -> tuple[dict, list[dict]]:
     """Grade one notebook and keep its feedback; its row of grades.csv, its rows of parts.csv."""
     student, name = submission.student, submission.assignment
-    row = {column: getattr(submission, column) for column in COLUMNS if column not in TOTALS}
+    owner = submission.owner
+    row = {"student": student, "assignment": name, "note": submission.note}
+    row |= {"attempt": submission.attempt, "late": owner.late}
+    row |= {"user": owner.user, "upload": owner.upload}
     if submission.notebook is None:
         return row, []
 
@@ -178,7 +196,9 @@ def grade_submission(
     return row | totals, parts
 
 
-def grade_notebook(api, submission: Submission, released) -> tuple[bool, str]:
+def grade_notebook(
+    api: NbGraderAPI, submission: Submission, released: NotebookNode
+) -> tuple[bool, str]:
     """Mend, execute and grade one notebook; whether there is a grade, and what was odd."""
     import nbformat
 
@@ -205,15 +225,15 @@ def grade_notebook(api, submission: Submission, released) -> tuple[bool, str]:
         notes += stopped_cells(nbformat.read(autograded, as_version=4))
         result = api.generate_feedback(name, student)
 
-    # nbgrader catches Ctrl-C, too.
+    # nbgrader catches Ctrl-C as any other error, so it is raised again.
     if "KeyboardInterrupt" in result.get("error", ""):
         raise KeyboardInterrupt
     if not result["success"]:
         return False, f"not graded, nbgrader failed: {first_error(result)}"
-    return True, joined(submission.note, *notes)
+    return True, joined_notes(submission.note, *notes)
 
 
-def stopped_cells(executed) -> list[str]:
+def stopped_cells(executed: NotebookNode) -> list[str]:
     """A note on each cell of an executed notebook that was stopped, not merely wrong."""
     notes = []
     for cell in executed.cells:
@@ -222,7 +242,7 @@ def stopped_cells(executed) -> list[str]:
             if output.output_type != "error" or output.ename not in STOP_NOTES:
                 continue
 
-            # Cells behind a lost kernel are not to blame.
+            # Cells behind a lost kernel were not run, so there is nothing to say of them.
             if "not run" not in output.evalue:
                 note = STOP_NOTES[output.ename]
                 if output.evalue.startswith("stopped, because"):
@@ -231,7 +251,9 @@ def stopped_cells(executed) -> list[str]:
     return notes
 
 
-def read_scores(api, student: str, assignment: str, released) -> tuple[dict, list[dict]]:
+def read_scores(
+    api: NbGraderAPI, student: str, assignment: str, released: NotebookNode
+) -> tuple[dict, list[dict]]:
     """From the gradebook: the totals of one submission, and a row for each of its parts."""
     from .feedback import part_titles
 

@@ -39,12 +39,12 @@ def check_format(format: str, roster: Roster | None, assignments: list[str]) -> 
             f"of {' and '.join(assignments)}: grade one assignment at a time"
         )
     if format == "canvas" and roster.kind == "canvas":
-        known = [column for column in roster.columns if re.search(r"\(\d+\)$", column)]
+        columns = [column for column in roster.columns if re.search(r"\(\d+\)$", column)]
         for name in assignments:
             if canvas_title(name, roster) not in roster.columns:
                 print(
                     f"{roster.file} has no column {name}, so Canvas will create one; it has: "
-                    f"{', '.join(known) or 'no assignment'}"
+                    f"{', '.join(columns) or 'no assignment'}"
                 )
 
 
@@ -65,7 +65,7 @@ def to_be_marked(grades: pd.DataFrame) -> int:
 
 def lost_marks(grades: pd.DataFrame, roster: Roster) -> pd.DataFrame:
     """The rows with points that no table for import has: their students are not in the list."""
-    return grades[grades["score"].notna() & ~grades["student"].isin(roster.people)]
+    return grades[grades["score"].notna() & ~grades["student"].isin(roster.students)]
 
 
 def write_marks(format: str, grades: pd.DataFrame, roster: Roster | None, output: Path) -> None:
@@ -93,7 +93,7 @@ def points_of(grades: pd.DataFrame, roster: Roster) -> pd.DataFrame:
     """Points as text, "" for none: a row for each student of the class, a column an assignment."""
     of_assignments = grades[grades["assignment"] != ""]
     points = of_assignments.pivot(index="student", columns="assignment", values="score")
-    return points.reindex(list(roster.people)).map(as_text)
+    return points.reindex(list(roster.students)).map(as_text)
 
 
 def as_text(points: float) -> str:
@@ -107,26 +107,31 @@ def write_canvas(grades: pd.DataFrame, roster: Roster, path: Path) -> Path:
     A student without a grade has an empty cell. An assignment that Canvas does not know is created
     by the import.
     """
-    people = roster.people.values()
+    students = roster.students.values()
     if roster.kind == "canvas":
-        known = roster.columns[: roster.columns.index("Section") + 1]
-        about = [[person.row[column] for column in known] for person in people]
+        columns = roster.columns[: roster.columns.index("Section") + 1]
+        rows = []
+        for student in students:
+            rows.append([student.row[column] for column in columns])
     else:
-        known = list(CANVAS_COLUMNS)
-        about = [[one.name or one.email, "", one.id, one.email, ""] for one in people]
+        columns = list(CANVAS_COLUMNS)
+        rows = [
+            [student.name or student.email, "", student.id, student.email, ""]
+            for student in students
+        ]
 
     points = points_of(grades, roster)
     maxima = grades.groupby("assignment")["max_score"].max()
-    header = [*known]
-    possible = ["    Points Possible", *[""] * (len(known) - 1)]
+    header = list(columns)
+    possible = ["    Points Possible", *[""] * (len(columns) - 1)]
     for name in points:
         title = canvas_title(name, roster)
         header.append(title)
         possible.append(as_text(maxima[name]))
-        for line, person in zip(about, people):
+        for row, student in zip(rows, students):
             # An empty cell would delete the grade that Canvas has.
-            line.append(points.at[person.key, name] or person.row.get(title) or "")
-    return write_rows(path, [header, possible, *about])
+            row.append(points.at[student.key, name] or student.row.get(title) or "")
+    return write_rows(path, [header, possible, *rows])
 
 
 def canvas_title(name: str, roster: Roster) -> str:
@@ -144,19 +149,22 @@ def write_moodle(grades: pd.DataFrame, roster: Roster, output: Path) -> Path:
     list makes a table for Grades > Import > CSV file.
     """
     points = points_of(grades, roster)
-    people = roster.people.values()
+    students = roster.students.values()
     if roster.kind != "moodle":
         header = ["ID number", "Email address", "Full name", *points]
-        table = [[one.id, one.email, one.name, *points.loc[one.key]] for one in people]
+        table = [
+            [student.id, student.email, student.name, *points.loc[student.key]]
+            for student in students
+        ]
         return write_rows(output / "moodle.csv", [header, *table])
 
     [name] = points
     now = time.strftime("%A, %d %B %Y, %I:%M %p")
     table = []
-    for person in people:
-        row = dict(person.row)
-        if points.at[person.key, name]:
-            row |= {"Grade": points.at[person.key, name], "Last modified (grade)": now}
+    for student in students:
+        row = dict(student.row)
+        if points.at[student.key, name]:
+            row |= {"Grade": points.at[student.key, name], "Last modified (grade)": now}
         table.append([row[column] for column in roster.columns])
     return write_rows(output / f"moodle-{name}.csv", [roster.columns, *table])
 
@@ -169,30 +177,31 @@ def zip_feedback(format: str, grades: pd.DataFrame, roster: Roster, output: Path
         pages = {}
         left_out = []
         for row in graded.itertuples():
-            place = feedback_name(format, row, roster)
-            if place:
-                pages[place] = output / "feedback" / row.student / f"{name}.html"
+            name_in_zip = feedback_name(format, row, roster)
+            if name_in_zip:
+                pages[name_in_zip] = output / "feedback" / row.student / f"{name}.html"
             else:
                 left_out.append(row.student)
         if left_out:
-            who = ", ".join(left_out) if pages else "everybody"
+            students = ", ".join(left_out) if pages else "everybody"
             print(
-                f"not in {path.name}: {who}, because the names of the files do not carry the "
+                f"not in {path.name}: {students}, because the names of the files do not carry the "
                 f"numbers of {format.title()}"
             )
         if pages:
             with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-                for place, page in pages.items():
-                    archive.write(page, place)
+                for name_in_zip, page in pages.items():
+                    archive.write(page, name_in_zip)
             zips.append(path)
     return zips
 
 
 def feedback_name(format: str, row, roster: Roster) -> str | None:
     """A page's name in the zip; None if the student's number is not known."""
-    person = roster.people.get(row.student)
-    user = row.user or (person.user if person else "")
-    name = re.sub(r"[_/\\]+", " ", person.name if person else row.student).strip()
+    student = roster.students.get(row.student)
+    user = row.user or (student.user if student else "")
+    full_name = student.name if student else row.student
+    name = re.sub(r"[_/\\]+", " ", full_name).strip()
     if format == "moodle" and user:
         return f"{name}_{user}_assignsubmission_file/{row.assignment}.html"
     if format == "canvas" and user and row.upload:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 from .notebook_files import grade_id
 
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
-def mend(submission, released) -> tuple:
+
+def mend(submission: NotebookNode, released: NotebookNode) -> tuple[NotebookNode, list[str]]:
     """Put the student's answers and own cells into the released notebook.
 
     This undoes what happens to notebooks on their way: deleted, moved, doubled or edited cells of
@@ -30,35 +34,36 @@ def mend(submission, released) -> tuple:
     names = with_guessed_answers(known_names, submission, assigned, answers)
 
     # Of doubled cells the last one counts, as in nbgrader.
-    last = {name: i for i, name in enumerate(names) if name}
-    own_cells = cells_of_student(submission, names, last)
+    position = {name: i for i, name in enumerate(names) if name}
+    further_cells = cells_of_student(submission, names, position)
 
-    released.cells = own_cells[None]
+    released.cells = further_cells[None]
     edited = []
     for name, cell in assigned.items():
-        handed_in = submission.cells[last[name]] if name in last else cell
+        submitted = submission.cells[position[name]] if name in position else cell
         if name in answers:
-            cell.source = handed_in.source
-            if "attachments" in handed_in:
-                cell["attachments"] = handed_in.attachments
-        elif cell.source.strip() != handed_in.source.strip():
+            cell.source = submitted.source
+            if "attachments" in submitted:
+                cell["attachments"] = submitted.attachments
+        elif cell.source.strip() != submitted.source.strip():
             edited.append(name)
-        released.cells += [cell, *own_cells[name]]
+        released.cells += [cell, *further_cells[name]]
 
     for number, cell in enumerate(released.cells):
         cell["id"] = f"cell-{number}"
 
-    missing = [name for name in assigned if name not in last]
-    unnamed = [name for name in assigned if name in last and name not in known_names]
+    unnamed = [name for name in assigned if name in position and name not in known_names]
     damage = {
-        "missing": missing,
+        "missing": [name for name in assigned if name not in position],
         "edited and restored": edited,
         "without its name": unnamed,
     }
     return released, [f"{kind}: {', '.join(cells)}" for kind, cells in damage.items() if cells]
 
 
-def names_of_cells(submission, assigned: dict, answers: set[str]) -> list[str | None]:
+def names_of_cells(
+    submission: NotebookNode, assigned: dict[str, NotebookNode], answers: set[str]
+) -> list[str | None]:
     """The assignment's name of each submitted cell, None if it has none.
 
     A cell that has lost its name is known by its text, unless it is an answer.
@@ -76,9 +81,12 @@ def names_of_cells(submission, assigned: dict, answers: set[str]) -> list[str | 
 
 
 def with_guessed_answers(
-    names: list[str | None], submission, assigned: dict, answers: set[str]
+    names: list[str | None],
+    submission: NotebookNode,
+    assigned: dict[str, NotebookNode],
+    answers: set[str],
 ) -> list[str | None]:
-    """The names, with those of nameless answers, which are known by standing behind their question.
+    """The names, with those of nameless answers, which are known by the cell in front of them.
 
     Only an answer that nobody has named is guessed, and only for a cell of the same type.
     """
@@ -95,14 +103,16 @@ def with_guessed_answers(
     return guessed
 
 
-def cells_of_student(submission, names: list[str | None], last: dict[str, int]) -> dict:
+def cells_of_student(
+    submission: NotebookNode, names: list[str | None], position: dict[str, int]
+) -> dict[str | None, list[NotebookNode]]:
     """{name: the student's further cells behind that cell of the assignment}; None is the start."""
-    own_cells = defaultdict(list)
-    before = None
+    further_cells = defaultdict(list)
+    assigned_name = None
     for i, (name, cell) in enumerate(zip(names, submission.cells)):
-        if name and last[name] == i:
-            before = name
+        if name and position[name] == i:
+            assigned_name = name
         else:
             cell.metadata.pop("nbgrader", None)
-            own_cells[before].append(cell)
-    return own_cells
+            further_cells[assigned_name].append(cell)
+    return further_cells

@@ -10,21 +10,21 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ...machine import CHECKOUT, ONE_THREAD
-from ...volumes.packages import import_optional
+from ...machine import CHECKOUT, ONE_THREAD, import_optional
 from ..kernels import kernel_environment
 
+if TYPE_CHECKING:
+    from nbgrader.apps import NbGraderAPI
 
-def open_course(root: Path | None = None):
+
+def open_course(root: Path | None = None) -> NbGraderAPI:
     """Open the course with the settings of notebooks/assignments/nbgrader_config.py.
 
     Args:
         root: where the gradebook and the folders release, submitted, autograded and feedback live;
             by default the course folder itself.
-
-    Returns:
-        An NbGraderAPI.
 
     Raises:
         FileNotFoundError: this is no checkout.
@@ -47,7 +47,7 @@ def open_course(root: Path | None = None):
     return apps.NbGraderAPI(config=config)
 
 
-def generate(api) -> dict[str, Path]:
+def generate(api: NbGraderAPI) -> dict[str, Path]:
     """Generate every student version, and enter it in the gradebook; {assignment: notebook}.
 
     Raises:
@@ -65,13 +65,14 @@ def generate(api) -> dict[str, Path]:
 
 @contextmanager
 def nbgrader_environment() -> Iterator[None]:
-    """What nbgrader and its kernels find.
+    """The environment of nbgrader and its kernels.
 
-    This environment's programs and package, one thread, and a build folder that is thrown away.
+    They find the programs and the package of this Python, use one thread, and get a build folder
+    that is thrown away.
     """
     from sqlalchemy.exc import SAWarning
 
-    # nbgrader calls the program alembic.
+    # The path is for nbgrader, which calls the program alembic.
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -82,7 +83,7 @@ def nbgrader_environment() -> Iterator[None]:
         yield
 
 
-def step_folder(api, step: str, student: str, name: str) -> Path:
+def step_folder(api: NbGraderAPI, step: str, student: str, name: str) -> Path:
     """Where nbgrader keeps one assignment in one of its steps, such as "submitted"."""
     directory = getattr(api.coursedir, f"{step}_directory")
     return Path(api.coursedir.format_path(directory, student, name))

@@ -6,12 +6,16 @@ import codecs
 import json
 import re
 from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 LARGEST_MB = 50
 
 HTML = "an HTML page, not the notebook: File > Download > Download .ipynb"
 
-# What a file says at its beginning, and what the teacher reads about it.
+# How files begin that are no notebooks, and what the teacher reads about them.
 BEGINNINGS = {
     b"%PDF": "a PDF, not the notebook: File > Download > Download .ipynb",
     b"\x89PNG": "a picture, not the notebook",
@@ -21,7 +25,7 @@ BEGINNINGS = {
     b"\x1f\x8b": "a gz archive, which cannot be opened here: ask for the notebook itself",
 }
 
-# The same for file names, where the content has told nothing.
+# How their names end, for files whose content has told nothing.
 ENDINGS = {
     (".py", ".r", ".jl"): "a script, not the notebook: File > Download > Download .ipynb, not .py",
     (".doc", ".docx", ".odt", ".rtf"): "a text document, not the notebook",
@@ -40,7 +44,7 @@ class NotANotebook(ValueError):
     """A file that is no notebook; the message is the end of "this is ..."."""
 
 
-def read_notebook(data: bytes, name: str):
+def read_notebook(data: bytes, name: str) -> NotebookNode:
     """Read a notebook, in any encoding and with any harmless damage.
 
     Args:
@@ -134,7 +138,7 @@ def repaired(cell: dict) -> dict:
     return fixed
 
 
-def recognise(notebook, released: dict) -> str | None:
+def recognise(notebook: NotebookNode, released: dict[str, NotebookNode]) -> str | None:
     """Which assignment a notebook is, by the names of its cells, or else by their text.
 
     Args:
@@ -146,31 +150,31 @@ def recognise(notebook, released: dict) -> str | None:
     """
     for features_of in (grade_ids, texts):
         common = Counter()
-        for features in map(features_of, released.values()):
-            common.update(features)
-        found = features_of(notebook)
+        for source in released.values():
+            common.update(features_of(source))
+        features = features_of(notebook)
 
         matches = {}
         for name, source in released.items():
             # What every assignment has, such as the cell `setup`, says nothing.
-            own = {feature for feature in features_of(source) if common[feature] == 1}
-            matches[name] = len(found & own)
+            distinctive = {feature for feature in features_of(source) if common[feature] == 1}
+            matches[name] = len(features & distinctive)
         best = max(matches, key=matches.get, default=None)
         if best and matches[best] > 0:
             return best
     return None
 
 
-def grade_id(cell) -> str:
+def grade_id(cell: NotebookNode) -> str:
     """nbgrader's name of a cell, "" if it has none."""
     return cell.metadata.get("nbgrader", {}).get("grade_id", "")
 
 
-def grade_ids(notebook) -> set[str]:
+def grade_ids(notebook: NotebookNode) -> set[str]:
     """nbgrader's names of a notebook's cells."""
     return set(map(grade_id, notebook.cells)) - {""}
 
 
-def texts(notebook) -> set[str]:
+def texts(notebook: NotebookNode) -> set[str]:
     """The longer sources of a notebook's cells; an import may stand in any notebook."""
     return {cell.source.strip() for cell in notebook.cells if len(cell.source) > 60}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .handed_in import key_of
 from .notebook_files import decode
+from .owners import Owner, key_of
 
-# What the columns with a student's data may be called, compared without case, blanks and signs.
+# What the columns with a student's data may be called, compared as `squashed` texts.
 COLUMNS = {
     "id": ("id", "studentid", "idnumber", "sisuserid", "identifier", "matriculationnumber"),
     "email": ("email", "emailaddress", "mail", "sisloginid"),
@@ -27,15 +28,15 @@ CANVAS_COLUMNS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 
 
 @dataclass(frozen=True)
-class Person:
+class Student:
     """One student of the class.
 
-    Attributes:
+    Args:
         key: the name that nbgrader knows.
         id, email, name: as the roster has them, "" if it has none.
         user: the number in the learning system, "" if the roster does not tell.
         late: "yes" if the roster says that the work was late.
-        row: the person's row of the roster.
+        row: the student's row of the roster.
     """
 
     key: str
@@ -51,42 +52,49 @@ class Person:
 class Roster:
     """A class list.
 
-    Attributes:
+    Args:
         file: its name.
         kind: "plain", "canvas" or "moodle".
         columns: of the file, in order.
-        people: {key: person}, in the file's order.
+        students: {key: student}, in the file's order.
         unused: a sentence on the columns that a plain class list has in vain, "" if there is none.
     """
 
     file: str
     kind: str
     columns: list[str]
-    people: dict[str, Person]
+    students: dict[str, Student]
     unused: str = ""
 
     def knows(self, name: str) -> bool:
         """Whether a name of a file or folder is that of one student."""
         return self.find(name) is not None
 
-    def find(self, name: str, user: str = "") -> Person | None:
+    def find(self, name: str, user: str = "") -> Student | None:
         """The student with this number, id, address or name, if there is exactly one."""
         if user:
-            for person in self.people.values():
-                if person.user == user:
-                    return person
+            for student in self.students.values():
+                if student.user == user:
+                    return student
 
-        wanted = squashed(name)
-        found = [person for person in self.people.values() if wanted in spellings(person)]
-        return found[0] if wanted and len(found) == 1 else None
+        spelling = squashed(name)
+        if not spelling:
+            return None
+        matches = [student for student in self.students.values() if spelling in spellings(student)]
+        return matches[0] if len(matches) == 1 else None
 
-    def completed(self, owner: dict[str, str], parts: tuple[str, ...]) -> dict[str, str]:
-        """What is known of a file's owner, with the student's key if the roster has the student."""
-        candidates = [owner["name"], *parts, *re.split(r"[_\s]+", owner["name"])]
+    def completed(self, owner: Owner, parts: tuple[str, ...]) -> Owner:
+        """The owner of a file, with what the roster knows of the student.
+
+        Args:
+            owner: what the file's path says.
+            parts: of that path, by any of which the student may be known.
+        """
+        candidates = [owner.name, *parts, *re.split(r"[_\s]+", owner.name)]
         for candidate in candidates:
-            person = self.find(candidate, owner["user"])
-            if person:
-                return owner | {"key": person.key, "late": owner["late"] or person.late}
+            student = self.find(candidate, owner.user)
+            if student:
+                return replace(owner, key=student.key, late=owner.late or student.late)
         return owner
 
 
@@ -111,8 +119,8 @@ def read_roster(path: Path) -> Roster:
     delimiter = max(",;\t", key=first_line.count)
     table = csv.DictReader(text.splitlines(), delimiter=delimiter)
     columns = [column or "" for column in table.fieldnames or []]
-    known = known_columns(columns)
-    if not known["id"] and not known["email"]:
+    columns_of = known_columns(columns)
+    if not columns_of["id"] and not columns_of["email"]:
         raise ValueError(
             f"{path} is not a class list, because it has no column id or email: rename "
             f"one of its columns, {', '.join(columns)}"
@@ -124,17 +132,17 @@ def read_roster(path: Path) -> Roster:
     elif {"Identifier", "Grade"} <= set(columns):
         kind = "moodle"
 
-    people = {}
+    students = {}
     for row in table:
         if kind == "canvas" and is_no_student(row):
             continue
-        person = read_person(row, known, kind)
-        if person.key in people:
-            raise ValueError(f"{path} lists {person.key} twice: remove one line")
-        if person.key:
-            people[person.key] = person
-    unused = unused_columns(path.name, columns, known) if kind == "plain" else ""
-    return Roster(path.name, kind, columns, people, unused)
+        student = read_student(row, columns_of, kind)
+        if student.key in students:
+            raise ValueError(f"{path} lists {student.key} twice: remove one line")
+        if student.key:
+            students[student.key] = student
+    unused = unused_columns(path.name, columns, columns_of) if kind == "plain" else ""
+    return Roster(path.name, kind, columns, students, unused)
 
 
 def known_columns(columns: list[str]) -> dict[str, list[str]]:
@@ -146,15 +154,15 @@ def known_columns(columns: list[str]) -> dict[str, list[str]]:
     }
 
 
-def unused_columns(file: str, columns: list[str], known: dict[str, list[str]]) -> str:
+def unused_columns(file: str, columns: list[str], columns_of: dict[str, list[str]]) -> str:
     """A sentence on the columns that say nothing here, and on what is missing instead."""
-    used = {column for own in known.values() for column in own}
+    used = set(itertools.chain.from_iterable(columns_of.values()))
     unused = [column for column in columns if column not in used]
     if not unused:
         return ""
     text = f"{file}: columns not used: {', '.join(unused)}"
-    has_name = known["name"] or known["first name"] or known["last name"]
-    missing = [field for field in ("id", "email") if not known[field]]
+    has_name = columns_of["name"] or columns_of["first name"] or columns_of["last name"]
+    missing = [field for field in ("id", "email") if not columns_of[field]]
     missing += [] if has_name else ["name"]
     return f"{text}; no column {' or '.join(missing)}" if missing else text
 
@@ -165,27 +173,27 @@ def is_no_student(row: dict[str, str]) -> bool:
     return not name or name.startswith("Points Possible") or name == "Student, Test"
 
 
-def read_person(row: dict[str, str], known: dict[str, list[str]], kind: str) -> Person:
+def read_student(row: dict[str, str], columns_of: dict[str, list[str]], kind: str) -> Student:
     """The student in one row."""
 
     def value(field: str) -> str:
-        texts = [(row[column] or "").strip() for column in known[field]]
+        texts = [(row[column] or "").strip() for column in columns_of[field]]
         return next(filter(None, texts), "")
 
-    student = value("id")
+    number = value("id")
     email = value("email")
     name = value("name") or f"{value('first name')} {value('last name')}".strip()
     user = ""
     if kind == "canvas":
-        student = row.get("SIS User ID") or row["ID"]
+        number = row.get("SIS User ID") or row["ID"]
         user = row["ID"]
     elif kind == "moodle":
-        # Its Identifier names the participation in one assignment.
-        student = (row.get("ID number") or "").strip() or email or student
+        # Moodle's Identifier only names the participation in one assignment.
+        number = (row.get("ID number") or "").strip() or email or number
         user = re.sub(r"\D", "", row["Identifier"])
 
     late = "yes" if re.search(r"\blate\b", row.get("Status") or "") else ""
-    return Person(key_of(student or email or name), student, email, name, user, late, row)
+    return Student(key_of(number or email or name), number, email, name, user, late, row)
 
 
 def squashed(text: str) -> str:
@@ -194,11 +202,11 @@ def squashed(text: str) -> str:
     return "".join(letter for letter in plain if letter.isalnum())
 
 
-def spellings(person: Person) -> set[str]:
+def spellings(student: Student) -> set[str]:
     """All by which a student may be known, squashed."""
-    first, _, last = person.name.partition(" ")
-    if "," in person.name:
-        last, _, first = person.name.partition(",")
-    spellings = {person.id, person.email, person.email.partition("@")[0], person.name}
-    spellings |= {f"{first} {last}", f"{last} {first}"}
-    return {squashed(spelling) for spelling in spellings} - {""}
+    first, _, last = student.name.partition(" ")
+    if "," in student.name:
+        last, _, first = student.name.partition(",")
+    account = student.email.partition("@")[0]
+    names = {student.name, f"{first} {last}", f"{last} {first}"}
+    return {squashed(text) for text in {student.id, student.email, account, *names}} - {""}

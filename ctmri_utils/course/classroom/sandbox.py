@@ -20,9 +20,11 @@ from ...machine import ONE_THREAD, PACKAGE, data_folder
 
 CONFINE = Path(__file__).with_name("confine.py")
 
-# Folders in memory, and their sizes in MB.
+# The folders in memory, and their sizes in MB.
 MEMORY_FOLDERS = {"/tmp": 512, "/dev/shm": 128}
-OWN_FOLDER = "/tmp/work"
+
+# Where a notebook runs, and as whom if root grades.
+WORK_FOLDER = "/tmp/work"
 NOBODY = 65534
 
 # What programs need of /etc; none of it is secret.
@@ -40,6 +42,8 @@ SYSTEM_FILES = (
     "/etc/ssl/certs",
 )
 SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
+
+# The variables that are passed on.
 PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONPATH", *ONE_THREAD)
 
 
@@ -47,7 +51,7 @@ PASSED_ON = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONPATH", *ONE_THREAD)
 class Limits:
     """What one notebook may use at most.
 
-    Attributes:
+    Args:
         memory_gb: of each process; all of them together may take an eighth more.
         processes: with their threads.
         file_mb: of each file.
@@ -72,11 +76,11 @@ def working_sandbox() -> str:
         NoSandboxError: neither of them does.
     """
     reasons = []
-    for way in ("bwrap", "unshare"):
-        reason = why_not(way)
+    for tool in ("bwrap", "unshare"):
+        reason = reason_it_fails(tool)
         if reason is None:
-            return way
-        reasons.append(f"{way} {reason}")
+            return tool
+        reasons.append(f"{tool} {reason}")
     raise NoSandboxError(
         f"this machine has no sandbox for the students' code ({'; '.join(reasons)}): install "
         "bubblewrap (Debian, Ubuntu: apt install bubblewrap), grade in a container as the guide "
@@ -84,16 +88,16 @@ def working_sandbox() -> str:
     )
 
 
-def why_not(way: str) -> str | None:
-    """None if this way to make a sandbox works here, else the reason why it does not."""
+def reason_it_fails(tool: str) -> str | None:
+    """None if this tool makes a sandbox here, else the reason why it does not."""
     if sys.platform != "linux":
         return "needs Linux"
-    if shutil.which(way) is None:
+    if shutil.which(tool) is None:
         return "is not installed"
 
     with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile() as outside:
-        trial = [sys.executable, "-c", TRIAL, outside.name, sys.prefix]
-        command = sandboxed(way, trial, Path(folder), Limits())
+        probe = [sys.executable, "-c", PROBE, outside.name, sys.prefix]
+        command = sandboxed(tool, probe, Path(folder), Limits())
         try:
             run = subprocess.run(command, env=environment(), capture_output=True, timeout=60)
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -104,8 +108,8 @@ def why_not(way: str) -> str | None:
     return f"fails ({lines[-1] if lines else f'status {run.returncode}'})"
 
 
-# Run inside: it ends without an error only where the walls hold.
-TRIAL = """
+# Run inside: it ends without an error only where the sandbox confines.
+PROBE = """
 import os, socket, sys
 import zmq
 assert not os.path.exists(sys.argv[1]), "sees files outside"
@@ -116,11 +120,11 @@ open("own", "w").close()
 """
 
 
-def sandboxed(way: str, command: list[str], folder: Path, limits: Limits) -> list[str]:
+def sandboxed(tool: str, command: list[str], folder: Path, limits: Limits) -> list[str]:
     """The command line that runs a command in a sandbox.
 
     Args:
-        way: "bwrap" or "unshare".
+        tool: "bwrap" or "unshare".
         command: the program and its arguments; the program's path is absolute.
         folder: a folder for this sandbox alone. The command may write into `shared_folder`
             of it, which both sides see.
@@ -134,7 +138,7 @@ def sandboxed(way: str, command: list[str], folder: Path, limits: Limits) -> lis
         for path in (shared_folder(folder), *shared_folder(folder).iterdir()):
             os.chown(path, plan["user"], plan["user"])
 
-    if way == "bwrap":
+    if tool == "bwrap":
         # Bubblewrap builds the file system itself.
         start = bubblewrap(plan)
         plan["root"] = None
@@ -156,7 +160,7 @@ def plan_for(command: list[str], folder: Path, limits: Limits) -> dict:
     return {
         "root": str(root),
         "shared": str(shared_folder(folder)),
-        "folder": OWN_FOLDER,
+        "folder": WORK_FOLDER,
         "read_only": paths,
         "links": links,
         "memory_folders": MEMORY_FOLDERS,
@@ -234,8 +238,8 @@ def environment() -> dict[str, str]:
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": OWN_FOLDER,
-        "CTMRI_BUILD": f"{OWN_FOLDER}/build",
+        "HOME": WORK_FOLDER,
+        "CTMRI_BUILD": f"{WORK_FOLDER}/build",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         **passed_on,

@@ -20,16 +20,21 @@ from traitlets import Instance
 from ..kernels import memory_of_children
 from .sandbox import Limits, environment, sandboxed, shared_folder, working_sandbox
 
-# A larger message ends the connection, and so many wait at most; together they fit into memory.
-MESSAGE_MB, WAITING_MESSAGES = 50, 20
+# A larger message ends the connection, and so many wait at most: together they fit into memory.
+MESSAGE_MB = 50
+WAITING_MESSAGES = 20
 
-# For all processes of a notebook together.
+# All processes of a notebook together may take so many times the memory of one, and must leave so
+# much of the machine's.
 MEMORY_FACTOR = 1.125
 LEAST_FREE_GB = 0.3
-SHARED_FILES, SHARED_MB = 50, 20
+
+# How much may lie in the folder of the sockets.
+SHARED_FILES = 50
+SHARED_MB = 20
 
 
-def limited_context():
+def limited_context() -> zmq.asyncio.Context:
     """A ZMQ context whose sockets take only so much."""
     context = zmq.asyncio.Context()
     context.setsockopt(zmq.MAXMSGSIZE, MESSAGE_MB << 20)

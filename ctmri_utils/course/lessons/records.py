@@ -58,7 +58,7 @@ def write_record(copy: Path, state: str, profile: str, minutes: float, peak_gb: 
 
 
 def outdated(
-    lessons: list[Path], before: list[Path], build: Path, states: dict[Path, str]
+    lessons: list[Path], course: list[Path], build: Path, states: dict[Path, str]
 ) -> list[Path]:
     """The lessons to run: the first that is not up to date, and all after it.
 
@@ -66,16 +66,16 @@ def outdated(
 
     Args:
         lessons: those asked for, in order.
-        before: all lessons, in order.
+        course: all lessons, in order.
         build: where the executed copies lie.
         states: the `lesson_state` of each lesson asked for.
     """
     latest = 0.0
-    for lesson in before:
+    for lesson in course:
         record = read_record(build / lesson.name)
         if lesson in lessons:
-            current = record and record.state == states[lesson] and record.finished >= latest
-            if not current:
+            is_current = record and record.state == states[lesson] and record.finished >= latest
+            if not is_current:
                 return lessons[lessons.index(lesson) :]
         if record:
             latest = max(latest, record.finished)
@@ -109,9 +109,9 @@ def sources_state(dataset: str | None) -> str:
 
 def files_of(folders: Iterable[Path]) -> list[Path]:
     """All files of some folders, in order, without Python's caches."""
-    found = []
+    files = set()
     for folder in folders:
         for path in folder.rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
-                found.append(path)
-    return sorted(set(found))
+                files.add(path)
+    return sorted(files)

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ...machine import CHECKOUT, build_folder
+from ...machine import CHECKOUT, build_folder, import_optional
 from ...scans.datasets import existing_folder
 from ...settings import DATASETS, settings_for
 from ...viewers.progress import PROGRESS_FILE
-from ...volumes.packages import import_optional
 from ..kernels import kernel_environment, memory_of_children
 from .records import lesson_state, outdated, read_record, sources_state, write_record
-from .time_left import TimeLeft, about, rewrite, span, training_left
+from .time_left import TimeLeft, estimate, rewrite, span, training_left
 
 
 class LessonFailed(ChildProcessError):
@@ -79,7 +78,7 @@ def run_course(
     waiting = files if again else outdated(files, find_lessons(notebooks), build, states)
     records = {file.stem: read_record(build / file.name) for file in files}
     time_left = TimeLeft(profile, [file.stem for file in waiting], records)
-    duration = about(time_left.minutes(), "in all") if waiting else ""
+    duration = estimate(time_left.minutes(), "in all") if waiting else ""
     print(f"{len(waiting)} of {len(files)} lessons to run{duration}", flush=True)
 
     executed = []
@@ -88,20 +87,20 @@ def run_course(
             lesson = run_lesson(file, build, parameters, time_left)
             write_record(lesson.notebook, states[file], profile, lesson.minutes, lesson.peak_gb)
         else:
-            before = records[file.stem]
-            lesson = ExecutedLesson(build / file.name, before.minutes, before.peak_gb, True)
+            record = records[file.stem]
+            lesson = ExecutedLesson(build / file.name, record.minutes, record.peak_gb, True)
         executed.append(lesson)
         print(line_of(lesson, time_left), flush=True)
     return executed
 
 
 def line_of(lesson: ExecutedLesson, time_left: TimeLeft) -> str:
-    """What is said of a finished lesson."""
+    """What is printed about a finished lesson."""
     name = lesson.notebook.stem
     cost = f"{lesson.minutes:.1f} min, at most {lesson.peak_gb:.1f} GB"
     if lesson.up_to_date:
         return f"{name}: up to date (took {cost})"
-    return f"{name}: {cost}{about(time_left.minutes(), 'left') if time_left.waiting else ''}"
+    return f"{name}: {cost}{estimate(time_left.minutes(), 'left') if time_left.waiting else ''}"
 
 
 def find_lessons(notebooks: Path, numbers: list[int] | None = None) -> list[Path]:
@@ -156,7 +155,7 @@ def run_lesson(lesson: Path, build: Path, parameters: dict, time_left: TimeLeft)
     target = build / lesson.name
     started = time.perf_counter()
 
-    # What they log of a kernel that was interrupted or died, the errors below say.
+    # Silence both loggers: of a kernel that was interrupted or died, the errors below say the same.
     for logger in ("asyncio", "papermill"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     try:
@@ -174,7 +173,7 @@ def run_lesson(lesson: Path, build: Path, parameters: dict, time_left: TimeLeft)
                     cwd=str(build),
                     progress_bar=False,
                     start_timeout=180,
-                    # Without this, the kernel reports on TCP and on its own shutdown.
+                    # At a lower level, the kernel would report on TCP and on its own shutdown.
                     extra_arguments=["--IPKernelApp.log_level=50"],
                 )
     except papermill.PapermillExecutionError as error:
@@ -226,7 +225,7 @@ def watched(
         while not finished.wait(every_s):
             elapsed = (time.perf_counter() - started) / 60
             training, minutes = training_left(progress)
-            course = about(time_left.minutes(elapsed, minutes), "left in all")
+            course = estimate(time_left.minutes(elapsed, minutes), "left in all")
             rewrite(f"{name}: {span(elapsed)} so far{training}{course}")
             samples.append(memory_of_children(os.getpid()))
 

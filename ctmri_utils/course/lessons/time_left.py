@@ -38,7 +38,7 @@ class TimeLeft:
         self.expected = 0.0
 
     def finish(self, lesson: str, minutes: float) -> None:
-        """A lesson took so long."""
+        """Note how long a lesson took, by which the rest is estimated."""
         expected = self.waiting.pop(lesson)
         if expected is not None:
             self.taken += minutes
@@ -81,11 +81,12 @@ def training_left(progress: Path) -> tuple[str, float]:
 
 
 def span(minutes: float) -> str:
+    """A time in whole minutes, or in seconds if it is short."""
     return f"{minutes:.0f} min" if minutes >= 1.5 else f"{max(1, 60 * minutes):.0f} s"
 
 
-def about(minutes: float | None, words: str) -> str:
-    """Words with a time in front of them; "" if nobody knows it."""
+def estimate(minutes: float | None, words: str) -> str:
+    """Words with an estimated time in front of them; "" if there is no estimate."""
     return "" if minutes is None else f"; about {span(minutes)} {words}"
 
 

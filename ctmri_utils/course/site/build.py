@@ -12,11 +12,10 @@ import tomllib
 from pathlib import Path
 
 from ...files import remove
-from ...machine import CHECKOUT, build_folder
-from ...volumes.packages import import_optional
+from ...machine import CHECKOUT, build_folder, import_optional
 from ..addresses import repository
 from ..lessons.run import find_lessons
-from .pages import EXTRA, HOME, write_sources
+from .sources import EXTRA, HOME, write_sources
 
 FOLDER = Path(__file__).parent
 
@@ -45,10 +44,10 @@ def build_site(build: Path | None = None) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "source")
         write_sources(source, lessons, build)
-        made = Path(folder, "made", "site")
-        run_sphinx(source, made, Path(folder, "doctrees"))
+        new_site = Path(folder, "made", "site")
+        run_sphinx(source, new_site, Path(folder, "doctrees"))
         remove(site)
-        shutil.copytree(made, site)
+        shutil.copytree(new_site, site)
 
     missing = [lesson.stem for lesson in lessons if not (build / lesson.name).is_file()]
     if missing:

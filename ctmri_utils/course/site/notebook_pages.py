@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
-from ...viewers.pages import frame_element, page, viewer_section
+from ...viewers.html_pages import frame_element, page, viewer_section
 from ..lessons.records import Record, read_record
 from ..lessons.time_left import span
 
@@ -106,7 +106,7 @@ def widget_html(model: str, widgets: dict, alt: str) -> str:
         children = [key.removeprefix("IPY_MODEL_") for key in state["children"]]
         return f"<div>{' '.join(widget_html(child, widgets, alt) for child in children)}</div>"
 
-    # Only a viewer has a specification; its one buffer holds the packed values.
+    # Of all widgets, only a viewer has a specification. Its one buffer holds the packed values.
     if "spec" in state:
         alt = state["spec"]["alt"]
         data = b64decode(widgets[model]["buffers"][0]["data"])

@@ -11,21 +11,22 @@ from sphinx.application import Sphinx
 LESSON = re.compile(r"notebooks/(\d\d)_")
 GLOSSARY = "notebooks/GLOSSARY"
 
-# Letters in a cell of a table that is kept on one line.
+# The most letters in a cell of a table that is kept on one line.
 SHORT = 24
 
-# Text in these is no place for a link.
-CLOSED = (nodes.reference, nodes.title, nodes.literal, nodes.raw, nodes.literal_block)
+# Text in these nodes gets no links.
+UNLINKED = (nodes.reference, nodes.title, nodes.literal, nodes.raw, nodes.literal_block)
 
 
 def inline_formula(writer, node: nodes.math) -> None:
+    """A formula in a line of text."""
     writer.body.append(convert(node.astext()))
     raise nodes.SkipNode
 
 
 def block_formula(writer, node: nodes.math_block) -> None:
+    """A formula between two paragraphs; a wide one scrolls, by the keyboard too."""
     formula = convert(node.astext(), display="block")
-    # A wide one scrolls, by the keyboard too.
     writer.body.append(f'<div class="formula" tabindex="0">{formula}</div>')
     raise nodes.SkipNode
 
@@ -41,7 +42,7 @@ def link_terms(app: Sphinx, doctree: nodes.document, page: str) -> None:
     longest_first = sorted(terms, key=len, reverse=True)
     pattern = re.compile(rf"\b({'|'.join(map(re.escape, longest_first))})\b", flags=re.I)
     for text in list(doctree.findall(nodes.Text)):
-        if not inside(text, CLOSED):
+        if not inside(text, UNLINKED):
             link_terms_of(text, pattern, terms, address)
 
 
@@ -90,12 +91,13 @@ def inside(node: nodes.Node, kinds: tuple) -> bool:
     return False
 
 
-def keep_bars(app: Sphinx, what: str, name: str, thing, options, lines: list[str]) -> None:
-    """In a docstring |x| is an absolute value, not a substitution."""
+def keep_bars(app: Sphinx, what: str, name: str, obj, options, lines: list[str]) -> None:
+    """Escape bars: in a docstring |x| is an absolute value, not a substitution."""
     lines[:] = [line.replace("|", r"\|") for line in lines]
 
 
 def setup(app: Sphinx) -> dict:
+    """What Sphinx calls."""
     app.add_html_math_renderer("mathml", (inline_formula, None), (block_formula, None))
     app.connect("autodoc-process-docstring", keep_bars)
     app.connect("doctree-resolved", link_terms)

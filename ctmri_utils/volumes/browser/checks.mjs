@@ -1,4 +1,4 @@
-// Whether it is a scan that the networks can know, as head_checks.py and input_checks.py.
+// Whether it is a scan that the networks can know, as input_checks.py.
 
 // The CT with air where another value was filled in, as `with_air`.
 function withAir({ values, shape }, notes) {
@@ -130,7 +130,7 @@ function oddities(look, modality) {
   return found;
 }
 
-// What is measured in a scan, see `Look` of input_checks.py.
+// What is measured in a scan, see `HeadMeasures` of input_checks.py.
 function lookAt(volume, stack) {
   const [depth, rows, columns] = stack.shape;
   const [, rowMm, columnMm] = sidesOf(stack.affine);

@@ -51,7 +51,7 @@ function mriThreshold(values) {
     shareAbove = share(values, (x) => x > lower);
     below = below.filter((x) => x <= lower);
   }
-  return shareAbove > PY.MANY_TIMES * firstShare ? threshold : otsu;
+  return shareAbove > PY.LARGE_RATIO * firstShare ? threshold : otsu;
 }
 
 // The share of the variance that lies between the two classes, Otsu's measure.

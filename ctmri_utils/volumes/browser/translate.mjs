@@ -88,7 +88,7 @@ function niftiOf(volume, stack, translation) {
   if (stack.to === "mri" && brightest - darkest < 100) refuse("values from", darkest, brightest);
 
   const names = stack.warnings.map((warning) => warning.split(":")[0]);
-  const label = PY.SYNTHETIC.replace("{}", MODALITIES[stack.to]);
+  const label = PY.SYNTHETIC_LABEL.replace("{}", MODALITIES[stack.to]);
   const space = volume.space >= 1 && volume.space <= 5 ? volume.space : 1;
   return writeNifti({
     values: Int16Array.from(values, evenlyRounded),

@@ -242,7 +242,7 @@ function recognised(modality, low, high, hasHoles, notes) {
   return known;
 }
 
-// As `check_hu` of evaluation/inputs.py, of everything that was measured.
+// As `check_hu` of evaluation/checked_inputs.py, of everything that was measured.
 function checkHU(measured, low, high) {
   const isNormalised = low >= -2 && low < high && high <= 4;
   if (isNormalised) refuse("the {} spans {:.4g} to {:.4g}, which", "CT", low, high);

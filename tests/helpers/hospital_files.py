@@ -1,4 +1,4 @@
-"""Files as a hospital's programs write them, without our label of a translation; the command."""
+"""Files as a hospital's programs write them, without this package's label, and the command."""
 
 import gzip
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from ctmri_utils.people import Evidence, find_people, is_anonymous
-from ctmri_utils.volumes.prepare import split_people
+from ctmri_utils.patients import Evidence, find_patients, is_anonymous
+from ctmri_utils.volumes.prepare import split_patients
 
 
 def people_of(*paths, pattern=None):
     """The person of each path, numbered in the order of their first appearance."""
-    found = find_people([Evidence(tuple(path.split("/"))) for path in paths], pattern).of
+    found = find_patients([Evidence(tuple(path.split("/"))) for path in paths], pattern).labels
     numbers = {person: k for k, person in enumerate(dict.fromkeys(found))}
     return [numbers[person] for person in found]
 
@@ -22,12 +22,12 @@ def dicom(folder, patient_id="", name="", birth="", source="ct", study=""):
 @pytest.mark.parametrize(
     "paths",
     [
-        # modality
+        # Modality.
         ["patient1_CT.nii.gz", "patient1_MR.nii.gz", "Patient_01-T1w.nii"],
         ["p1/ct.nii.gz", "p1/mr.nii.gz", "p1/anat/p1_t2_flair.nii"],
         ["ct7.nii", "mr7.nii"],
         ["CT/7/a.nii", "MR/7/b.nii"],
-        # sessions, echoes, channels, dates
+        # Sessions, echoes, channels, dates.
         ["pat1_scan1.nii", "pat1_scan2.nii", "pat1_pre.nii", "pat1_post.nii"],
         ["sub-01_ses-1_T1w.nii.gz", "sub-01_ses-2_T1w.nii.gz", "raw/sub-01/anat/x.nii"],
         ["la_007_0000.nii.gz", "la_007_0001.nii.gz", "la_007.nii.gz"],
@@ -35,18 +35,18 @@ def dicom(folder, patient_id="", name="", birth="", source="ct", study=""):
         ["p4_2020-01-31.nii", "p4_20210228_CT.nii", "p4_31.12.2022.nii"],
         ["p5.nii", "p5 (2).nii", "p5_copy.nii"],
         ["p6_CT_seen_on_monday.nii", "p6_MR_quiet9.nii"],
-        # data sets
+        # Data sets.
         ["IXI002-Guys-0828-T1.nii.gz", "IXI002-Guys-0828-T2.nii.gz", "IXI002_CT.nii.gz"],
         ["OAS1_0001_MR1_mpr-1_anon.nii", "OAS1_0001_MR2_mpr-1_anon.nii"],
         ["BraTS-GLI-00005-000/x-t1n.nii", "BraTS-GLI-00005-100/x-t1n.nii"],
         ["ADNI_002_S_0413_MR_S13893_I10.nii", "ADNI_002_S_0413_MR_S14_I11.nii"],
         ["BraTS20_Training_001/BraTS20_Training_001_t1.nii", "BraTS20_Training_001_ct.nii"],
-        # a folder a person, whatever lies in it
+        # A folder a person, whatever lies in it.
         ["anna/first.nii", "anna/second.nii"],
         ["P-1/2020/CT.nii", "p1/x/y/z.nii"],
         ["2020/anna/CT.nii", "MRI_2021/anna/MR.nii"],
         ["visit1/patient3/ct.nii", "hospitals/2021-03-04/patient_03/x/t1.nii"],
-        # nothing is known
+        # Nothing is known.
         ["scan1.nii", "scan2.nii"],
         ["20200131.nii", "20210131.nii"],
     ],
@@ -106,44 +106,45 @@ def test_an_id_counts_unless_anonymisers_write_it():
 
 def test_ids_tell_people_and_equal_or_anonymous_ones_do_not():
     by_id = [dicom("a", "7"), dicom("b", "8"), dicom("c", "7")]
-    assert len(set(find_people(by_id).of)) == 2 and find_people(by_id).how[0] == "PatientID"
+    assert (
+        len(set(find_patients(by_id).labels)) == 2
+        and find_patients(by_id).found_by[0] == "PatientID"
+    )
 
     for patient_id in ("ANONYMOUS", "", "P1"):
         scans = [dicom(f"case{k}/CT", patient_id) for k in range(3)]
-        people = find_people(scans)
-        assert len(set(people.of)) == 3 and people.how[0].startswith("folder")
+        people = find_patients(scans)
+        assert len(set(people.labels)) == 3 and people.found_by[0].startswith("folder")
 
     # One modality's ids may be equal, and the other's not.
     mixed = [dicom("a", "1"), dicom("b", "1"), dicom("x", "5", source="mri")]
-    assert len(set(find_people(mixed).of)) == 3
+    assert len(set(find_patients(mixed).labels)) == 3
 
 
 def test_one_id_with_name_and_birth_date_is_one_person():
     scans = [dicom(f"case{k}", "4711", "Doe^Jane", "19620229") for k in range(3)]
-    assert len(set(find_people(scans).of)) == 1
+    assert len(set(find_patients(scans).labels)) == 1
 
     # Without an id, the name with the birth date counts.
     scans = [dicom(f"case{k}", "", "Doe^Jane", str(1960 + k // 2)) for k in range(4)]
-    assert len(set(find_people(scans).of)) == 2
+    assert len(set(find_patients(scans).labels)) == 2
 
 
 def test_a_study_links_and_a_folder_links_what_has_no_id():
     scans = [dicom("a", study="1.2"), dicom("b", study="1.2"), dicom("c", study="1.3")]
-    assert len(set(find_people(scans).of)) == 2
+    assert len(set(find_patients(scans).labels)) == 2
 
     scans = [dicom("pat1/CT", "4711"), dicom("pat2/CT", "4712"), Evidence(("pat1_MR.nii",))]
-    assert len(set(find_people(scans).of)) == 2
+    assert len(set(find_patients(scans).labels)) == 2
 
 
 def test_the_sentence_says_how_many_and_how():
-    people = find_people([Evidence((f"p{k}", "ct.nii")) for k in range(12)])
+    people = find_patients([Evidence((f"p{k}", "ct.nii")) for k in range(12)])
     assert people.sentence(range(12)) == "12 people found: by folder; --person REGEX to change"
     assert people.sentence([3]).startswith("1 person found")
-    people = find_people([dicom("a", "7"), dicom("b", "8"), Evidence(("p1.nii",))])
+    people = find_patients([dicom("a", "7"), dicom("b", "8"), Evidence(("p1.nii",))])
     assert people.sentence(range(3)).startswith("3 people found: 2 by PatientID, 1 by file name")
 
-
-# Any layout.
 
 NAMES = (
     lambda n: f"patient{n}",
@@ -186,7 +187,7 @@ def layout(draw):
 def test_no_person_is_ever_on_two_sides(seed):
     draw = np.random.default_rng(seed)
     scans = layout(draw)
-    found = find_people([Evidence(parts, source=modality) for parts, _, modality in scans]).of
+    found = find_patients([Evidence(parts, source=modality) for parts, _, modality in scans]).labels
 
     # The rule sees through this layout: seven people, neither more nor fewer.
     assert len({(label, person) for label, (_, person, _) in zip(found, scans, strict=True)}) == 7
@@ -195,7 +196,7 @@ def test_no_person_is_ever_on_two_sides(seed):
     by_modality = {"ct": set(), "mri": set()}
     for label, (_, _, modality) in zip(found, scans, strict=True):
         by_modality[modality].add(label)
-    test = split_people(by_modality, 0.3, seed)
+    test = split_patients(by_modality, 0.3, seed)
     sides = {}
     for label, (_, person, _) in zip(found, scans, strict=True):
         sides.setdefault(person, set()).add(label in test)
@@ -213,6 +214,6 @@ def test_no_person_is_on_two_sides_whatever_dicom_says(seed):
             for k in range(draw.integers(1, 3)):
                 folder = f"case{person}/{('CT', 'MR')[modality == 'mri']}/series{k}"
                 scans.append((dicom(folder, ids.format(n=person), source=modality), person))
-    found = find_people([scan for scan, _ in scans]).of
+    found = find_patients([scan for scan, _ in scans]).labels
     assert len({(label, person) for label, (_, person) in zip(found, scans, strict=True)}) == 6
     assert len(set(found)) == 6

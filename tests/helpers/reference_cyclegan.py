@@ -49,8 +49,8 @@ def resnet_generator(weights: Weights, x: Tensor) -> Tensor:
     for block in range(10, 10 + blocks):
         inner = norm(convolution(weights, f"model.{block}.conv_block.1", reflected(x, 1))).relu()
         x = x + norm(convolution(weights, f"model.{block}.conv_block.5", reflected(inner, 1)))
-    for place in (10, 13):
-        x = norm(doubling(weights, f"model.{place + blocks}", x)).relu()
+    for layer in (10, 13):
+        x = norm(doubling(weights, f"model.{layer + blocks}", x)).relu()
     return convolution(weights, f"model.{17 + blocks}", reflected(x, 3)).tanh()
 
 
@@ -59,14 +59,14 @@ def patch_discriminator(weights: Weights, x: Tensor) -> Tensor:
 
     4x4 convolutions, stride 2 but for the last two, no norm at either end.
     """
-    places = sorted(int(key.split(".")[1]) for key in weights if key.endswith("weight"))
-    for n, place in enumerate(places):
-        x = convolution(
-            weights, f"model.{place}", x, stride=2 if n < len(places) - 2 else 1, padding=1
-        )
-        if 0 < n < len(places) - 1:
+    layers = sorted(int(key.split(".")[1]) for key in weights if key.endswith("weight"))
+    last = len(layers) - 1
+    for n, layer in enumerate(layers):
+        stride = 2 if n < last - 1 else 1
+        x = convolution(weights, f"model.{layer}", x, stride=stride, padding=1)
+        if 0 < n < last:
             x = norm(x)
-        if n < len(places) - 1:
+        if n < last:
             x = F.leaky_relu(x, 0.2)
     return x
 
@@ -92,7 +92,7 @@ class Pool:
 
     A full pool hands out an older one half of the time and keeps the new one in its place.
 
-    Draws from torch's global source: a coin for each image, then, if it falls below 1/2, a place.
+    Draws from torch's global source: a coin for each image, then, if it falls below 1/2, an index.
     """
 
     def __init__(self, size: int):
@@ -108,9 +108,9 @@ class Pool:
                 self.images.append(fake.clone())
                 handed_out.append(fake)
             elif torch.rand(()) < 0.5:
-                place = int(torch.randint(self.size, ()))
-                handed_out.append(self.images[place])
-                self.images[place] = fake.clone()
+                index = int(torch.randint(self.size, ()))
+                handed_out.append(self.images[index])
+                self.images[index] = fake.clone()
             else:
                 handed_out.append(fake)
         return torch.cat(handed_out)
@@ -129,12 +129,10 @@ class ReferenceStep:
         self.G_A, self.G_B, self.D_A, self.D_B = G_A, G_B, D_A, D_B
         self.lambda_A, self.lambda_B, self.lambda_identity = lambda_A, lambda_B, lambda_identity
         self.pool_A, self.pool_B = Pool(pool_size), Pool(pool_size)
-        self.adam_G, self.adam_D = (
-            torch.optim.Adam(
-                itertools.chain(one.parameters(), other.parameters()), 2e-4, (0.5, 0.999)
-            )
-            for one, other in ((G_A, G_B), (D_A, D_B))
-        )
+        generators = itertools.chain(G_A.parameters(), G_B.parameters())
+        discriminators = itertools.chain(D_A.parameters(), D_B.parameters())
+        self.adam_G = torch.optim.Adam(generators, 2e-4, (0.5, 0.999))
+        self.adam_D = torch.optim.Adam(discriminators, 2e-4, (0.5, 0.999))
 
     def __call__(self, real_A: Tensor, real_B: Tensor, rate: float = 2e-4) -> dict[str, Tensor]:
         for group in self.adam_G.param_groups + self.adam_D.param_groups:
@@ -203,14 +201,10 @@ def train(
     options: those of `ReferenceStep`.
     """
     forwards = {"G": resnet_generator, "D": patch_discriminator}
-    step = ReferenceStep(
-        **{name: Network(forwards[name[0]], states[name]) for name in ("G_A", "G_B", "D_A", "D_B")},
-        **options,
-    )
-    return [
-        {
-            name: float(loss)
-            for name, loss in step(real_A.double(), real_B.double(), rate(n)).items()
-        }
-        for n, (real_A, real_B) in enumerate(zip(batches_A, batches_B, strict=True))
-    ]
+    networks = {name: Network(forwards[name[0]], state) for name, state in states.items()}
+    step = ReferenceStep(**networks, **options)
+    history = []
+    for n, (real_A, real_B) in enumerate(zip(batches_A, batches_B, strict=True)):
+        losses = step(real_A.double(), real_B.double(), rate(n))
+        history.append({name: float(loss) for name, loss in losses.items()})
+    return history

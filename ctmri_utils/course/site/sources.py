@@ -13,28 +13,28 @@ import nbformat
 
 from ...volumes.translation_page import write_translation_page
 from ..addresses import open_links, repository
+from .api_reference import write_reference
 from .notebook_pages import fold_set_up, mark_sections, read_lesson, without_kernel
-from .reference import write_reference
 
 HOME = "index"
 
-# Copied to the site as it is.
+# The folder that is copied to the site as it is.
 EXTRA = "extra"
 
 QUIZ = "notebooks/QUIZ.md"
 GLOSSARY = "notebooks/GLOSSARY.md"
 GUIDE = "notebooks/assignments/README.md"
 
-# About the package: for its users, and for those who change it.
+# The pages about the package: for its users, and for those who change it.
 GUIDES = ("docs/your_scans.md", "docs/training.md", "docs/performance.md")
 PROJECT = ("CONTRIBUTING.md", "CHANGELOG.md")
 
 # The page that translates a reader's scan, the weights in it, and the page that leads to it.
-OWN_SCAN = "translate.md"
-OWN_SCAN_WEIGHTS = "data/weights/heads.safetensors"
-OWN_SCAN_FILE = "_static/translate.html"
+TRANSLATOR = "_static/translate.html"
+TRANSLATOR_WEIGHTS = "data/weights/heads.safetensors"
+TRANSLATOR_PAGE = "translate.md"
 
-# In text that is not code.
+# Blocks of code, and what is replaced in the text between them.
 FENCED = re.compile(r"(^ *```.*?^ *```)", flags=re.M | re.S)
 RELATIVE_LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)(?=[)#])")
 BADGE = re.compile(
@@ -58,11 +58,15 @@ def write_sources(source: Path, lessons: list[Path], build: Path) -> None:
     root = lessons[0].parent.parent
     sections = {
         "Lessons": [f"notebooks/{lesson.name}" for lesson in lessons],
-        "Try it": write_own_scan(root, source),
-        "Check yourself": present(root, QUIZ, GLOSSARY),
-        "Teaching": present(root, GUIDE),
+        "Try it": write_translator(root, source),
+        "Check yourself": existing_pages(root, QUIZ, GLOSSARY),
+        "Teaching": existing_pages(root, GUIDE),
         "Data and networks": cards(root),
-        "The package": present(root, *GUIDES) + write_reference(source) + present(root, *PROJECT),
+        "The package": [
+            *existing_pages(root, *GUIDES),
+            *write_reference(source),
+            *existing_pages(root, *PROJECT),
+        ],
     }
     pages = {page for section in sections.values() for page in section}
 
@@ -77,37 +81,42 @@ def write_sources(source: Path, lessons: list[Path], build: Path) -> None:
     write_home(root, source, sections, pages)
 
 
-def present(root: Path, *pages: str) -> list[str]:
+def existing_pages(root: Path, *pages: str) -> list[str]:
     """Those of the pages that exist below a folder."""
     return [page for page in pages if (root / page).is_file()]
 
 
 def cards(root: Path) -> list[str]:
     """The cards of data and networks below a folder, which begin with a title."""
-    found = []
+    pages = []
     for path in root.glob("data/**/*.md"):
-        card = path.relative_to(root)
-        if card.parts[1] != "kaggle" and path.read_text(encoding="utf-8").startswith("# "):
-            found.append(card)
+        page = path.relative_to(root)
+        if page.parts[1] != "kaggle" and path.read_text(encoding="utf-8").startswith("# "):
+            pages.append(page)
 
-    # What is said of a folder comes before what is said of a file in it.
-    found.sort(key=lambda card: (card.parent, card.name != "README.md", card.name))
-    return [card.as_posix() for card in found]
+    # The card of a folder comes before the cards of files in it.
+    pages.sort(key=lambda page: (page.parent, page.name != "README.md", page.name))
+    return [page.as_posix() for page in pages]
 
 
-def write_own_scan(root: Path, source: Path) -> list[str]:
-    """Write the page that translates a reader's scan, if there are weights for it."""
-    weights = root / OWN_SCAN_WEIGHTS
+def write_translator(root: Path, source: Path) -> list[str]:
+    """Write the page that translates a reader's scan, if there are weights for it.
+
+    Returns:
+        The page that leads to it; none without weights.
+    """
+    weights = root / TRANSLATOR_WEIGHTS
     if not weights.is_file():
         return []
-    page = source / EXTRA / OWN_SCAN_FILE
+    page = source / EXTRA / TRANSLATOR
     page.parent.mkdir(parents=True)
     write_translation_page(weights, page)
-    shutil.copy(Path(__file__).with_name(OWN_SCAN), source)
-    return [OWN_SCAN]
+    shutil.copy(Path(__file__).with_name(TRANSLATOR_PAGE), source)
+    return [TRANSLATOR_PAGE]
 
 
 def write(path: Path, text: str) -> None:
+    """Write a text file, and the folders that it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
@@ -132,18 +141,25 @@ def site_links(text: str, root: Path, page: str, source: Path, pages: set[str]) 
 
     Badges become links without pictures. Pictures are copied to the sources. What is no page of the
     site is linked in the repository.
+
+    Args:
+        text: of the page.
+        root: of the repository.
+        page: its path in the repository, and so in the sources.
+        source: the folder of the sources.
+        pages: all pages of the site.
     """
 
-    def places(badge: re.Match) -> str:
+    def badge_links(badge: re.Match) -> str:
         colab, kaggle = open_links(f"blob/main/notebooks/{badge[1]}.ipynb", repository())
         links = f"[Colab]({colab}) · [Kaggle]({kaggle})"
 
-        # The column of a table is called "open" already.
+        # In the README's table, the column is called "open" already.
         line_start = badge.string.rfind("\n", 0, badge.start()) + 1
         in_table = badge.string.startswith("|", line_start)
         return links if in_table else f"Open in {links}"
 
-    def lead(link: re.Match) -> str:
+    def resolved_link(link: re.Match) -> str:
         target = (root / page).parent.joinpath(link[1]).resolve()
         if not target.is_relative_to(root) or not target.exists():
             return link[1]
@@ -158,8 +174,10 @@ def site_links(text: str, root: Path, page: str, source: Path, pages: set[str]) 
             return link[1]
         return f"{repository()}/blob/main/{path}"
 
+    # Every second part is a block of code.
     parts = FENCED.split(text)
-    parts[::2] = [RELATIVE_LINK.sub(lead, BADGE.sub(places, part)) for part in parts[::2]]
+    for k in range(0, len(parts), 2):
+        parts[k] = RELATIVE_LINK.sub(resolved_link, BADGE.sub(badge_links, parts[k]))
     return "".join(parts)
 
 
@@ -173,7 +191,7 @@ def glossary(text: str) -> str:
     return before + "```{glossary}\n" + "\n".join(terms) + "```\n"
 
 
-def write_home(root: Path, source: Path, sections: dict, pages: set[str]) -> None:
+def write_home(root: Path, source: Path, sections: dict[str, list[str]], pages: set[str]) -> None:
     """Write the first page: the README, and the contents of the site."""
     text = HOME_WITHOUT_README
     if (root / "README.md").is_file():

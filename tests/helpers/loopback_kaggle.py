@@ -28,7 +28,7 @@ from ctmri_utils.scans.kaggle import DATASET, download
 from ctmri_utils.scans.kaggle_access import DownloadFailed
 
 TOKEN, KEY, USER = "token-0123456789abcdef", "key-0123456789abcdef", "alice"
-# what the client writes at a time, and thus what it can build on
+# The client writes this many bytes at a time, so a new call continues after them.
 CHUNK = 2**20
 BASIC = "Basic " + base64.b64encode(f"{USER}:{KEY}".encode()).decode()
 
@@ -37,8 +37,8 @@ def slices():
     """A small set in Kaggle's layout: CT as PNG in colour mode, MR as JPEG, 64 x 64 pixels."""
     rng, files = np.random.default_rng(0), {}
     y, x = np.mgrid[-1:1:64j, -1:1:64j]
-    for place, count in {"trainA": 4, "trainB": 5, "testA": 3, "testB": 2}.items():
-        is_ct = place.endswith("A")
+    for folder, count in {"trainA": 4, "trainB": 5, "testA": 3, "testB": 2}.items():
+        is_ct = folder.endswith("A")
         rim, inside = (250, 100) if is_ct else (60, 160)
         for i in range(1, count + 1):
             depth = 1 - np.hypot(x / rng.uniform(0.6, 0.9), y / rng.uniform(0.7, 0.95))
@@ -50,7 +50,7 @@ def slices():
             else:
                 image.save(buffer, "JPEG", quality=90)
             name = f"ct{i}.png" if is_ct else f"mri{i}.jpg"
-            files[f"Dataset/images/{place}/{name}"] = buffer.getvalue()
+            files[f"Dataset/images/{folder}/{name}"] = buffer.getvalue()
     return files
 
 
@@ -65,7 +65,7 @@ def zipped(files):
 class Kaggle(http.server.ThreadingHTTPServer):
     """The download call of api.kaggle.com.
 
-    Who may have what, and how often the storage breaks off in the middle.
+    `public` says who may download, `drops` how often the storage breaks off in the middle.
     """
 
     daemon_threads = True
@@ -76,12 +76,13 @@ class Kaggle(http.server.ThreadingHTTPServer):
         self.body = zipped(self.files)
         self.status, self.headers = None, {}
         self.drops, self.public = 0, False
-        # Authorization of each call; Range of each fetch from the storage
-        self.asked, self.fetched = [], []
+        # The header Authorization of each call, and the first byte of each fetch from the storage.
+        self.authorizations, self.starts = [], []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request, client_address):
-        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client may hang up
+        # A client may hang up.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
 
@@ -108,7 +109,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        who = self.headers.get("Authorization")
+        authorization = self.headers.get("Authorization")
         call = self.path.rpartition("/")[2]
         if call == "IntrospectToken":
             return self.say(200, active=request["token"] == TOKEN, username=USER)
@@ -117,10 +118,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
                 return self.say(200, token=TOKEN, expiresIn=3600)
             return self.say(401, code=401, message="ended")
         assert call == "DownloadDataset" and self.path.startswith("http://localhost/api/v1/")
-        self.server.asked.append(who)
+        self.server.authorizations.append(authorization)
         if self.server.status:
-            return self.say(self.server.status, code=self.server.status, message="as told")
-        if who not in (f"Bearer {TOKEN}", BASIC) and not (self.server.public and who is None):
+            return self.say(self.server.status, code=self.server.status, message="as the test says")
+        is_public = self.server.public and authorization is None
+        if authorization not in (f"Bearer {TOKEN}", BASIC) and not is_public:
             return self.say(401, code=401, message="Unauthenticated")
         if (request["ownerSlug"], request["datasetSlug"]) != tuple(DATASET.split("/")):
             return self.say(404, code=404, message="no such data set")
@@ -128,10 +130,10 @@ class Answer(http.server.BaseHTTPRequestHandler):
         return None
 
     def do_GET(self):
-        body, wanted = self.server.body, self.headers.get("Range")
-        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted else 0
-        self.server.fetched.append(start)
-        self.send_response(206 if wanted else 200)
+        body, byte_range = self.server.body, self.headers.get("Range")
+        start = int(re.fullmatch(r"bytes=(\d+)-", byte_range)[1]) if byte_range else 0
+        self.server.starts.append(start)
+        self.send_response(206 if byte_range else 200)
         for name, value in {
             "Content-Length": str(len(body) - start),
             "Content-Type": "application/zip",
@@ -151,14 +153,14 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 def clean_environment(home, url):
     """Environment variables of a person whose HOME holds nothing and whose Kaggle is the server at
-    `url`; None: to be unset.
+    `url`; None is for those to be unset.
     """
-    known = {
+    unset = {
         name: None
         for name in os.environ
         if name.startswith(("KAGGLE_", "XDG_")) or name.upper() in ("NO_PROXY", "ALL_PROXY")
     }
-    return known | {
+    return unset | {
         "HOME": str(home),
         "USERPROFILE": str(home),
         "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
@@ -182,18 +184,18 @@ def served(tmp_path, monkeypatch, capfd, caplog):
         else:
             monkeypatch.setenv(name, value)
     monkeypatch.setattr(kaggle_download, "data_folder", lambda: tmp_path / "data")
-    # the client waits for seconds before it tries again
+    # The client waits for seconds before it tries again.
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     caplog.set_level(logging.DEBUG)
     yield server
     server.shutdown()
     server.server_close()
     printed = capfd.readouterr()
-    # the client's own words, which may hold addresses
+    # The client's own messages may hold addresses.
     assert not re.search("Downloading|Connection error|Dataset URL", printed.out)
     texts = [*printed]
-    for when in ("setup", "call"):
-        texts += [record.getMessage() for record in caplog.get_records(when)]
+    for phase in ("setup", "call"):
+        texts += [record.getMessage() for record in caplog.get_records(phase)]
     files = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
     texts += [path.read_bytes().decode("latin-1") for path in files]
     assert not [text for text in texts if TOKEN in text or KEY in text]

@@ -25,7 +25,7 @@ OPTIONS = (
     "--LabApp.expose_app_in_browser=True",
     "--LabApp.extension_manager=readonly",
 )
-PLACES = {
+FOLDERS = {
     "JUPYTER_CONFIG_DIR": "config",
     "JUPYTER_DATA_DIR": "data",
     "JUPYTER_RUNTIME_DIR": "runtime",
@@ -85,7 +85,7 @@ class Lab:
             )
 
     def wait(self):
-        """Until the server answers."""
+        """Wait until the server answers."""
         for _ in range(900):
             assert self.server.poll() is None, self.log.read_text()
             with contextlib.suppress(OSError):
@@ -99,7 +99,8 @@ class Lab:
         # A tab that loses its server complains.
         for tab in self.tabs:
             tab.close()
-        self.server.send_signal(signal.SIGTERM)  # it stops its kernels
+        # On SIGTERM the server stops its kernels.
+        self.server.send_signal(signal.SIGTERM)
         try:
             self.server.wait(20)
         except subprocess.TimeoutExpired:
@@ -114,20 +115,20 @@ class Lab:
         return tab
 
     def run(self, tab):
-        """All cells; an error in one of them is raised."""
+        """Run all cells; an error in one of them is raised."""
         tab.wait_for_function(IDLE, timeout=90_000)
         tab.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
         tab.wait_for_function(FINISHED, timeout=300_000)
 
     def close(self, tab):
-        """Saves the notebook, ends its kernel and closes the tab."""
+        """Save the notebook, end its kernel and close the tab."""
         tab.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
         tab.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
         tab.close()
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Of a server that keeps all of its files in a folder."""
+    """The environment variables of a server that keeps all of its files in a folder."""
     for name, setting in SETTINGS.items():
         path = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True)
@@ -135,11 +136,11 @@ def environment(home: Path) -> dict[str, str]:
     defaults = home / "defaults" / "overrides.d"
     defaults.mkdir(parents=True)
     shutil.copy(ROOT / "ctmri_utils" / "viewers" / "ctmri-utils.json", defaults)
-    places = {name: str(home / folder) for name, folder in PLACES.items()}
-    changed = {**os.environ, **places, "PYTHONPATH": str(ROOT), "JUPYTER_PREFER_ENV_PATH": "1"}
-    changed["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
-    changed.pop("MPLBACKEND", None)
-    return changed
+    folders = {name: str(home / folder) for name, folder in FOLDERS.items()}
+    variables = {**os.environ, **folders, "PYTHONPATH": str(ROOT), "JUPYTER_PREFER_ENV_PATH": "1"}
+    variables["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    variables.pop("MPLBACKEND", None)
+    return variables
 
 
 @contextlib.contextmanager

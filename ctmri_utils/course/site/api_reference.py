@@ -5,17 +5,17 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from functools import reduce
+from operator import attrgetter
 from pathlib import Path
 
 from ...machine import PACKAGE
 
 ROOMS = ("cyclegan", "scans", "evaluation", "viewers", "volumes", "runs", "teaching")
 
-# What is no room of its own has a page together.
+# The page of the names that stand in no room.
 OTHERS = "settings and units"
 
-# The commands start what is in here.
+# Rooms without a page: the commands start what is in here.
 NOT_DOCUMENTED = ("course",)
 
 
@@ -42,18 +42,18 @@ def entries() -> dict[str, list[str]]:
     pages = public_names()
     public = {name for names in pages.values() for name in names}
     for room in ROOMS:
-        offered = {name: named(f"{room}.{name}") for name in named(room).__all__}
-        modules = {thing.__name__ for thing in offered.values() if inspect.ismodule(thing)}
-        for name, thing in offered.items():
-            in_module = getattr(thing, "__module__", None) in modules
+        offered = {name: resolve(f"{room}.{name}") for name in resolve(room).__all__}
+        modules = {entry.__name__ for entry in offered.values() if inspect.ismodule(entry)}
+        for name, entry in offered.items():
+            in_module = getattr(entry, "__module__", None) in modules
             if name not in public and not in_module:
                 pages[room].append(f"{room}.{name}")
     return pages
 
 
-def named(name: str) -> object:
-    """What has a name below the package, such as "fit" or "runs.contract_for"."""
-    return reduce(getattr, name.split("."), importlib.import_module("ctmri_utils"))
+def resolve(name: str) -> object:
+    """The object of a name below the package, such as "fit" or "runs.contract_for"."""
+    return attrgetter(name)(importlib.import_module("ctmri_utils"))
 
 
 def write_reference(source: Path) -> list[str]:
@@ -65,32 +65,32 @@ def write_reference(source: Path) -> list[str]:
     Returns:
         Their paths in it.
     """
-    written = []
+    paths = []
     pages = entries()
     public = [name for names in pages.values() for name in names if "." not in name]
     for page, names in pages.items():
         path = f"reference/{page.replace(' ', '_')}.md"
         lines = [f"# {page}", ""]
         for name in names:
-            lines += ["```{eval-rst}", *directive(name, named(name), public), "```", ""]
+            lines += ["```{eval-rst}", *directive(name, resolve(name), public), "```", ""]
         (source / path).parent.mkdir(parents=True, exist_ok=True)
         (source / path).write_text("\n".join(lines), encoding="utf-8")
-        written.append(path)
-    return written
+        paths.append(path)
+    return paths
 
 
-def directive(name: str, thing: object, public: list[str]) -> list[str]:
+def directive(name: str, entry: object, public: list[str]) -> list[str]:
     """The lines that make Sphinx document a name; what is public is left out of its module."""
     target = f"ctmri_utils.{name}"
-    if inspect.ismodule(thing):
+    if inspect.ismodule(entry):
         left_out = f"   :exclude-members: {', '.join(public)}"
-        return [f".. automodule:: {thing.__name__}", "   :members:", left_out]
-    if inspect.isclass(thing):
+        return [f".. automodule:: {entry.__name__}", "   :members:", left_out]
+    if inspect.isclass(entry):
         return [f".. autoclass:: {target}", "   :members:"]
-    if callable(thing):
+    if callable(entry):
         return [f".. autofunction:: {target}"]
 
-    content = repr(thing)
-    if isinstance(thing, dict):
-        content = f"A dictionary with the keys {', '.join(map(repr, thing))}."
+    content = repr(entry)
+    if isinstance(entry, dict):
+        content = f"A dictionary with the keys {', '.join(map(repr, entry))}."
     return [f".. py:data:: {target}", "", f"   {content}"]
