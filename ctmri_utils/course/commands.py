@@ -84,7 +84,8 @@ def grade(
 ) -> int:
     """Grade a folder of submissions, each notebook in a sandbox.
 
-    The status is 1 if a student with points is missing in the class list.
+    For canvas and moodle, the status is 1 if the class list lacks a student
+    with points.
 
     Args:
         submissions: a folder or zip with one folder or zip per student, or with files named

@@ -245,8 +245,8 @@ def checkpoint_content(state: Any, path: Path) -> dict:
         raise ValueError(
             f"{path} was not written by `fit`: for a reference .pth file use `runs.load_reference`"
         )
-    state["losses"] = [
-        {OLD_LOSSES.get(name, name): value for name, value in losses.items()}
-        for losses in state["losses"]
-    ]
+    renamed = []
+    for losses in state["losses"]:
+        renamed.append({OLD_LOSSES.get(name, name): value for name, value in losses.items()})
+    state["losses"] = renamed
     return state

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from . import metrics
-from .checked_inputs import AIR_BELOW_HU
+from .checked_inputs import AIR_BELOW_HU, checked_hu_pair
 from .ct_metrics import CT_METRICS, IN_2025, CtMetric
 
 # No local metric looks further from a voxel than the windows of SSIM do.
@@ -79,7 +79,7 @@ def score_volume(
     Raises:
         ValueError: the shapes differ, the mask is empty, or the images cannot be in HU.
     """
-    images = metrics.checked_hu_pair(pred_hu, true_hu, mask)
+    images = checked_hu_pair(pred_hu, true_hu, mask)
 
     # Local metrics get the mask's surroundings only, which is faster. A box without air, as around
     # a tumour, would not pass their check for HU, so it is not cut out.

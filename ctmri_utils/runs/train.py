@@ -107,7 +107,7 @@ def with_full_start(run: Run, folder: Path) -> Run:
     """The run with the full path of the file whose weights it starts from, if it does.
 
     Args:
-        run: the run.
+        run: profile, data set, seed and start, by which it is called.
         folder: where it is written.
 
     Raises:

@@ -42,5 +42,6 @@ def mira_volume(size: int, slices: int, lesion: str = "acute") -> SyntheticPatie
 
 
 def phantom_options(lesion: str) -> dict:
+    """Options of `synthetic_patients` for the default phantom, with a lesion for sure or none."""
     share = 0.0 if lesion == "none" else 1.0
     return {**PHANTOM_OPTIONS[default_phantom()], "lesion": lesion, "lesion_fraction": share}

@@ -111,7 +111,7 @@ def in_batches(
     """Apply a function to many slices, as many at a time as fit into memory.
 
     Args:
-        model: what the function uses.
+        model: the translator that the function calls; its size decides how many fit.
         images: (N, 1, H, W).
         of_batch: the function, of a part of the images.
         progress: wraps the loop over batches.

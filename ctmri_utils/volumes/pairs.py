@@ -317,7 +317,7 @@ def covered(volume: Volume, affine: np.ndarray, index: np.ndarray) -> np.ndarray
     """Which points lie in a voxel of a volume, (K,) bool.
 
     Args:
-        volume: the volume.
+        volume: on whose grid they may lie.
         affine: of the points, index -> mm.
         index: the points, (3, K).
     """

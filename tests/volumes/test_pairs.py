@@ -224,7 +224,7 @@ def test_outside_of_the_mask_both_are_background(tmp_path):
 
 
 def test_nothing_to_prepare_gets_one_sentence(tmp_path, capsys):
-    assert ctmri("prepare", tmp_path / "set", "--ct", tmp_path) == 1
+    assert ctmri("prepare", tmp_path / "set", "--ct", tmp_path) == 2
     assert "give --ct and --mri, or --pairs" in capsys.readouterr().err
 
 

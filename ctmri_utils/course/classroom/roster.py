@@ -148,10 +148,10 @@ def read_roster(path: Path) -> Roster:
 def known_columns(columns: list[str]) -> dict[str, list[str]]:
     """{"id", "email", ...: the columns that hold it, the better ones first}."""
     by_name = {squashed(column): column for column in columns}
-    return {
-        field: [by_name[name] for name in names if name in by_name]
-        for field, names in COLUMNS.items()
-    }
+    known = {}
+    for field, names in COLUMNS.items():
+        known[field] = [by_name[name] for name in names if name in by_name]
+    return known
 
 
 def unused_columns(file: str, columns: list[str], columns_of: dict[str, list[str]]) -> str:
