@@ -84,8 +84,7 @@ def grade(
 ) -> int:
     """Grade a folder of submissions, each notebook in a sandbox.
 
-    For canvas and moodle, the status is 1 if the class list lacks a student
-    with points.
+    With --format canvas or moodle, marks that would be lost give the status 1.
 
     Args:
         submissions: a folder or zip with one folder or zip per student, or with files named
