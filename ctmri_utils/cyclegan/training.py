@@ -100,7 +100,7 @@ def fit(
         while trainer.step < last_step:
             with trainer.engine.whole_step():
                 ct, mri = batches(trainer.step)
-                losses = trainer.train_one_step(ct, mri, batches.describe(trainer.step))
+                losses = trainer.train_one_step(ct, mri, batches.describe)
                 trainer.adapt_learning_rate(validate)
             if on_step:
                 on_step(trainer.step, losses)
@@ -144,13 +144,13 @@ class Trainer:
         self.schedulers = [schedule(optimizer, training) for optimizer in self.optimizers]
 
     def train_one_step(
-        self, ct: Tensor, mri: Tensor, names: str = "this batch"
+        self, ct: Tensor, mri: Tensor, describe: Callable[[int], str] | None = None
     ) -> dict[str, float]:
         """One step of both optimizers on a batch of each modality.
 
         Args:
             ct, mri: (N, C, H, W) in [-1, 1].
-            names: what an error message calls the batch.
+            describe: called as describe(step), says in an error what the batch shows.
 
         Returns:
             The losses, averaged over the processes.
@@ -162,6 +162,7 @@ class Trainer:
         losses = self.engine.mean_losses(step.losses)
         broken = [f"{name} ({loss})" for name, loss in losses.items() if not math.isfinite(loss)]
         if broken:
+            names = describe(self.step) if describe else "this batch"
             raise FloatingPointError(
                 f"training stopped at step {self.step + 1}: {', '.join(broken)} is not finite, on "
                 f"{names}; lower the learning rate, or look for broken slices"

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from ..machine import build_folder
 from ..scans.checks import Report, check_folder
-from ..scans.slices import image_folder
 
 
 def print_check(folder: Path) -> bool:
     """Print both tables, and draw the offenders; whether anything was found."""
-    report = check_folder(image_folder(folder))
+    report = check_folder(folder)
     print(report)
     if report.findings:
         print()

@@ -22,8 +22,14 @@ from .unpaired import Split, UnpairedScans
 # The options of `synthetic_patients` for each synthetic data set.
 PHANTOM_OPTIONS = {name: row["synthetic"] for name, row in DATASETS.items() if "synthetic" in row}
 
+
+def embedded() -> Path:
+    """The folder of the embedded slices."""
+    return data_folder() / "scans"
+
+
 # Finds the folder of each named data set of slices.
-SLICE_FOLDERS = {"scans": lambda: data_folder() / "scans", "kaggle": downloaded}
+SLICE_FOLDERS = {"scans": embedded, "kaggle": downloaded}
 
 
 def default_phantom() -> str:

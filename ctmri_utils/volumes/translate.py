@@ -118,6 +118,11 @@ class TranslationOptions:
     round_trip: bool = False
     uncertainty: bool = False
 
+    @property
+    def modality(self) -> str | None:
+        """Of the scans, None: as each says of itself."""
+        return None if self.to is None else other_modality(self.to)
+
 
 def translate_files(source: Path, output: Path, weights: Path, options: TranslationOptions) -> None:
     """Translate every scan in a file or folder, and print a line for each.
@@ -155,8 +160,7 @@ def list_translations(
         FileNotFoundError: there is no scan.
         FileExistsError: an output exists.
     """
-    modality = None if options.to is None else other_modality(options.to)
-    scans, notes = list_scans(source).select(modality, options.round_trip)
+    scans, notes = list_scans(source).select(options.modality, options.round_trip)
     for note in notes:
         print(f"note: {note}")
 
@@ -228,8 +232,7 @@ def translate_scan(
     scan: Scan, path: Path, model: Translator, options: TranslationOptions, title: str
 ) -> Volume:
     """Read a scan, write its translation and say so. Returns the scan."""
-    modality = None if options.to is None else other_modality(options.to)
-    volume = replace(scan.read(modality), synthetic=scan.synthetic)
+    volume = replace(scan.read(options.modality), synthetic=scan.synthetic)
     grid = (options.size, options.spacing_mm)
     bar = progress_bar("batch", title)
     result = translate_volume(model, volume, *grid, options.smooth_mm, bar)
